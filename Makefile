@@ -1,0 +1,34 @@
+# Every target does its own set-up: it makes .venv and installs the pinned packages when they are missing or changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+THREADS := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: setup format check test test-slow demo clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+format: setup  ## rewrite all files in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check test: setup  ## format check, lint, types, tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(THREADS) $(BIN)/pytest -n 2
+
+test-slow: setup  ## the long proofs
+	$(THREADS) $(BIN)/pytest -n 2 -m slow
+
+demo: setup  ## train on a small generated pair file and sample before and after
+	$(BIN)/python experiments/demo/run.py
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,172 @@
+"""`align doctor`: looks at a run before it starts, and fails where the run would."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from align.cli.lightning import AlignCLI, prepare
+from align.data.module import PreferenceDataModule
+from align.errors import DataError, ModelError
+from align.models.card import PACKAGES
+from align.models.loading import describe
+from align.modules.base import AlignModule
+from align.records import CandidateBatch
+from align.scoring import score_responses
+from align.scoring.backbone import auto_layout, head, unwrapped
+
+HELP = """usage: align doctor [the options of align fit]
+
+Check a run before it starts: versions, the model's dtype, size and memory, three decoded examples with their scored
+tokens, lengths, dropped rows, and whether scores agree with the model's own forward pass. Exit code 2 on a fault."""
+BAR = 40
+
+
+class _FitWithoutRunning(AlignCLI):
+    """Parses and builds everything `align fit` would, and stops there."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        return None
+
+    def refuse_used_folder(self, root: str, ckpt_path: object) -> None:
+        """Look at used run folders too."""
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP)
+        return 0
+    prepare(words)
+    cli = _FitWithoutRunning(["fit", *words])
+    return examine(cli.model, cli.datamodule)
+
+
+@torch.no_grad()
+def examine(module: AlignModule, data: PreferenceDataModule) -> int:
+    """Print the report. Raises an AlignError where the set-up is broken."""
+    for section, lines in {
+        "versions": _versions(),
+        "data": _data(module, data),
+        "examples": _examples(module, data),
+        "lengths": _lengths(data),
+        "model": _model(module, data),
+        "checks": _checks(module, data),
+    }.items():
+        print(f"\n{section}")
+        for line in lines:
+            print(f"  {line}")
+    print("\nno fault found")
+    return 0
+
+
+def _versions() -> Iterator[str]:
+    yield f"python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    yield f"{torch.get_num_threads()} threads, {torch.cuda.device_count()} GPUs"
+
+
+def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
+    data.connect(module)
+    yield f"view {module.view}, fingerprint {data.fingerprint}"
+    for name, report in data.reports.items():
+        yield f"{name}: {report}"
+        for reason, ids in report.ids.items():
+            yield f"    {reason}: {', '.join(ids)}{' …' if report.dropped[reason] > len(ids) else ''}"
+
+
+def _examples(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
+    tokenizer = module.tokenizer
+    yield "scored tokens are set apart by ·, the prompt is not scored"
+    for group in data.groups["train"][range(min(3, len(data.groups["train"])))]:
+        yield f"[{group.id}] prompt, {len(group.prompt_ids)} tokens: {tokenizer.decode(group.prompt_ids)!r}"
+        for rank, ids, truncated in zip(group.ranks, group.response_ids, group.truncated, strict=True):
+            tokens = "·".join(tokenizer.convert_ids_to_tokens(ids))
+            yield f"    rank {rank}, {len(ids)} tokens{', truncated' if truncated else ''}: {tokens}"
+
+
+def _lengths(data: PreferenceDataModule) -> Iterator[str]:
+    groups = data.groups["train"]
+    for name, tokens in {"prompt": groups.prompt_tokens, "responses": groups.response_tokens}.items():
+        counts, edges = np.histogram(tokens, bins=min(8, len(np.unique(tokens))))
+        yield f"{name}: median {int(np.median(tokens))}, longest {tokens.max()} tokens"
+        for count, low, high in zip(counts, edges, edges[1:], strict=False):
+            yield f"    {int(low):>6} to {int(high):>6} {'█' * math.ceil(BAR * count / counts.max())} {count}"
+    cut = sum(any(row) for row in groups.table["truncated"])
+    yield f"{cut} of {len(groups)} groups have a truncated response"
+
+
+def _model(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
+    module.build_model()
+    yield describe(module.model)
+    weights = sum(p.numel() * p.element_size() for p in module.parameters())
+    trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    config = unwrapped(module.model).config.get_text_config()
+    batch = next(iter(data.train_dataloader()))
+    tokens = sum(batch.prompt_lengths) + sum(batch.response_lengths)
+    width = 2 if module.backbone.dtype in ("bfloat16", "float16") else 4
+    activations = 17 * width * tokens * config.hidden_size * config.num_hidden_layers
+    parts = {
+        "weights": weights,
+        "gradients": trained,
+        "optimiser": 2 * trained,
+        f"activations of {tokens} tokens": activations,
+    }
+    listed = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items())
+    yield f"memory about {_bytes(sum(parts.values()))}: {listed}"
+
+
+def _checks(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
+    batch = next(iter(data.train_dataloader()))
+    yield _check_bos(module, data)
+    yield _check_eos(data)
+    if module.generates:
+        yield _check_scores(module, batch)
+    loss = float(module.loss(batch, batch.totals))
+    if not math.isfinite(loss):
+        raise ModelError(f"the loss of the first batch is {loss}: check the weights' dtype")
+    yield f"loss of the first batch's share: {loss:.6f}"
+
+
+def _check_bos(module: AlignModule, data: PreferenceDataModule) -> str:
+    bos = module.tokenizer.bos_token_id
+    rows = data.groups["train"][range(min(100, len(data.groups["train"])))]
+    if bos is not None and any(row.prompt_ids[:2] == [bos, bos] for row in rows):
+        raise ModelError("prompts begin with two BOS tokens: the chat template and the tokenizer both add one")
+    return f"at most one BOS in {len(rows)} prompts"
+
+
+def _check_eos(data: PreferenceDataModule) -> str:
+    eos = data.prompt_format.eos_id
+    rows = data.groups["train"][range(min(100, len(data.groups["train"])))]
+    for row in rows:
+        for ids, truncated in zip(row.response_ids, row.truncated, strict=True):
+            if (ids[-1] == eos) == truncated:
+                raise DataError(f"row {row.id}: a response must end in EOS exactly when it is not truncated")
+    return f"one scored EOS at the end of every whole response of {len(rows)} rows"
+
+
+def _check_scores(module: AlignModule, batch: CandidateBatch) -> str:
+    """Compare the layout in use with a plain forward pass over one candidate, head included."""
+    ours = score_responses(module.model, batch, layout=module.backbone.layout).logprobs
+    layout = auto_layout(module.model, batch) if module.backbone.layout == "auto" else module.backbone.layout
+    ids = torch.cat([batch.prompt_ids[: batch.prompt_lengths[0]], batch.response_ids[: batch.response_lengths[0]]])
+    logits = module.model(input_ids=ids[None]).logits[0, -batch.response_lengths[0] - 1 : -1].double()
+    plain = logits.log_softmax(-1).gather(1, ids[-batch.response_lengths[0] :, None]).sum()
+    error = abs(float(ours[0] - plain) / float(plain))
+    tolerance = 1e-4 if module.backbone.dtype in ("float32", "float64") else 2e-2
+    if not error < tolerance:
+        raise ModelError(
+            f"layout {layout!r} gives {float(ours[0]):.4f} where the model's own forward pass gives {float(plain):.4f}: set "
+            f"backbone.layout to padded; vocabulary {head(module.model).vocab_size}"
+        )
+    return f"layout {layout} agrees with the model's own forward pass (relative difference {error:.1e})"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,21 @@
+"""Runs a plain function as a verb: its signature is the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+
+def call(function: Callable[..., Any], words: list[str], verb: str, *, positional: bool = False) -> int:
+    """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0)."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=f"align {verb}", exit_on_error=False, description=_summary(function))
+    parser.add_function_arguments(function, as_positional=positional, as_group=False)
+    values = parser.instantiate_classes(parser.parse_args(words))
+    return function(**values.as_dict()) or 0
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").split("\n\n    Args:")[0].strip()

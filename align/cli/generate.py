@@ -1,0 +1,98 @@
+"""`align generate`: completions from a model or adapter folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from align.cli.functions import call
+from align.data.preference_file import PreferenceFile
+from align.data.source import Report
+from align.encoding.encoder import Encoder
+from align.encoding.templates import TemplateName, make_template
+from align.encoding.truncation import Truncation
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.models.loading import load_policy
+from align.models.tokenizer import load_tokenizer
+from align.records import Message
+from align.sampling.generation import Generation, sample
+
+Dialogue = tuple[Message, ...]
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    return call(generate, words, "generate")
+
+
+def generate(
+    model: Backbone,
+    prompt: list[str] | None = None,
+    prompts: str | None = None,
+    *,
+    out: str | None = None,
+    template: TemplateName = "auto",
+    generation: Generation = Generation(),
+) -> None:
+    """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
+
+    Args:
+        model: The model; `--model.path DIR` is enough.
+        prompt: Prompts as text.
+        prompts: A file of prompts in any of the conventions `PreferenceFileDataModule` reads.
+        out: JSONL file to write; null prints.
+        template: How prompts are written, as in training.
+        generation: How to draw.
+    """
+    dialogues = [(Message("user", text),) for text in prompt or []] + _read(prompts)
+    if not dialogues:
+        raise ConfigError("nothing to complete: give --prompt '[\"text\"]' or --prompts FILE")
+    tokenizer = load_tokenizer(model)
+    policy: Any = load_policy(model, tokenizer).eval()
+    encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
+    ids = [encoder.prompt_ids(d) for d in dialogues]
+    stop = () if encoder.template.parses_special else ("\n\nHuman:", "\n\nAssistant:")
+    with tqdm(total=len(ids) * generation.num_samples, unit="completion", disable=None) as bar:
+        samples = sample(
+            policy, tokenizer, ids, generation, eos_ids=_ends(policy, encoder), stop=stop, progress=bar.update
+        )
+    with _output(out) as file:
+        for found in samples:
+            messages = [m._asdict() for m in dialogues[found.prompt]]
+            row = {"prompt": messages, "completion": found.text, "tokens": len(found.ids), "finished": found.finished}
+            print(json.dumps(row, ensure_ascii=False) if out else _readable(row), file=file)
+
+
+def _read(path: str | None) -> list[Dialogue]:
+    if path is None:
+        return []
+    return list(dict.fromkeys(e.messages for e in PreferenceFile(path).read("train", Report())))
+
+
+def _ends(policy: Any, encoder: Encoder) -> list[int]:
+    """Return the tokens that end a completion: the template's, and those the folder names."""
+    known = policy.generation_config.eos_token_id
+    named = [] if known is None else [known] if isinstance(known, int) else list(known)
+    return list(dict.fromkeys([encoder.template.eos_id, *named]))
+
+
+def _readable(row: dict[str, Any]) -> str:
+    turns = "\n".join(f"{m['role']}: {m['content']}" for m in row["prompt"])
+    return f"{turns}\n→ {row['completion'].strip()}\n"
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        yield file

@@ -1,0 +1,64 @@
+"""`align init-model`: a small random Llama around an existing tokenizer, for trying things out without a download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from align.cli.functions import call
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.models.tokenizer import load_tokenizer
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    return call(init_model, words, "init-model")
+
+
+def init_model(
+    tokenizer: str,
+    out: str,
+    *,
+    hidden_size: int = 128,
+    num_hidden_layers: int = 4,
+    num_attention_heads: int = 4,
+    max_positions: int = 1024,
+    seed: int = 0,
+) -> None:
+    """Write a Llama with random weights and the given tokenizer as an ordinary model folder.
+
+    Args:
+        tokenizer: Folder or hub id of the tokenizer.
+        out: Folder to write.
+        hidden_size: Width of the hidden states.
+        num_hidden_layers: Number of blocks.
+        num_attention_heads: Heads per block; must divide hidden_size.
+        max_positions: Longest sequence, in tokens.
+        seed: Seed of the weights.
+    """
+    if hidden_size % num_attention_heads:
+        raise ConfigError(f"num_attention_heads {num_attention_heads} does not divide hidden_size {hidden_size}")
+    if (Path(out) / "config.json").exists():
+        raise ConfigError(f"{out} already holds a model: name another folder")
+    loaded = load_tokenizer(Backbone(tokenizer))
+    config = LlamaConfig(
+        vocab_size=len(loaded),
+        hidden_size=hidden_size,
+        intermediate_size=hidden_size * 8 // 3,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=True,
+        bos_token_id=loaded.bos_token_id,
+        eos_token_id=loaded.eos_token_id,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(out)
+    loaded.save_pretrained(out)
+    print(f"{out}: Llama with {model.num_parameters():,} parameters, {len(loaded):,} tokens")

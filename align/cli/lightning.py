@@ -1,0 +1,124 @@
+"""`align fit|validate|test|predict`: LightningCLI in subclass mode, with our defaults, run folders and import policy."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import align
+import align.data.helpsteer
+import align.data.hh_rlhf
+import align.data.mixture
+import align.data.preference_file
+import align.data.ultrafeedback
+import align.modules.dpo
+import align.modules.reward_model
+import align.modules.sft
+from align.cli.main import LIGHTNING_VERBS
+from align.cli.yaml_check import check_configs
+from align.errors import ConfigError
+
+DEFAULTS = str(Path(__file__).parent / "defaults.yaml")
+ALLOWED = ["align", "callbacks", "lightning", "pytorch_lightning", "torch.optim"]
+"""Packages a config may name classes of; others are refused before they are imported."""
+
+
+def run(words: list[str]) -> int:
+    """Parse and run a verb of the Trainer."""
+    prepare(words)
+    AlignCLI(words)
+    return 0
+
+
+def prepare(words: list[str]) -> None:
+    """Check config files, set the import policy, and make sure `callbacks` is ours."""
+    check_configs(words)
+    check_callbacks_package()
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*|.*isinstance.treespec.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
+    own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
+    set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=ALLOWED + own,
+        docstring_parse_attribute_docstrings=True,
+    )
+
+
+def check_callbacks_package() -> None:
+    """Raise ConfigError when another package named `callbacks` hides the one beside `align`."""
+    found = importlib.util.find_spec("callbacks")
+    expected = Path(align.__file__).parent.parent / "callbacks"
+    place = Path(found.origin).parent if found and found.origin else None
+    if place != expected:
+        raise ConfigError(
+            f"package `callbacks` is {place or 'missing'}, expected {expected}: install align again, or rename the other"
+        )
+
+
+class AlignCLI(LightningCLI):
+    """LightningCLI with subclass mode for model and data, tensorboard in the run folder, and no folder used twice."""
+
+    def __init__(self, words: list[str]) -> None:
+        sys.argv = [sys.argv[0], *words]  # processes that Lightning starts run the same command
+        subparser: dict[str, Any] = {"default_config_files": [DEFAULTS], "exit_on_error": False}
+        super().__init__(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"exit_on_error": False, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder, and refuse to fit in one that holds another run."""
+        assert self.subcommand is not None
+        config = self.config[self.subcommand]
+        root = config.trainer.default_root_dir or _new_root(self.subcommand, config.model.class_path)
+        config.trainer.default_root_dir = str(root)
+        if self.subcommand == "fit":
+            self.refuse_used_folder(str(root), config.get("ckpt_path"))
+
+    def refuse_used_folder(self, root: str, ckpt_path: object) -> None:
+        """Raise ConfigError for a folder that holds a run which is not being continued."""
+        if (Path(root) / "config.yaml").exists() and not ckpt_path:
+            raise ConfigError(
+                f"run folder {root} already holds a run: choose another --trainer.default_root_dir, or continue it with "
+                f"--ckpt_path {root}/checkpoints/last.ckpt"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Log to tensorboard in the run folder unless the config names a logger."""
+        trainer = self._get(self.config_init, "trainer", default={})
+        if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
+            kwargs["logger"] = TensorBoardLogger(trainer.get("default_root_dir") or ".", name="", version="")
+        return super().instantiate_trainer(**kwargs)
+
+
+def _new_root(verb: str, class_path: str) -> str:
+    """Return a fresh folder under runs/, the same for all processes that one command starts."""
+    if "LOCAL_RANK" in os.environ:  # a process that another one started
+        if "ALIGN_RUN_DIR" in os.environ:
+            return os.environ["ALIGN_RUN_DIR"]
+        raise ConfigError(
+            "several processes are launched from outside: name their folder with --trainer.default_root_dir"
+        )
+    method = class_path.rsplit(".", 1)[-1].removesuffix("Module").lower()
+    name = method if verb == "fit" else f"{verb}-{method}"
+    os.environ["ALIGN_RUN_DIR"] = f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return os.environ["ALIGN_RUN_DIR"]

@@ -1,0 +1,132 @@
+"""One line out of the parser's many: which key, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from align.errors import did_you_mean, shorten
+
+_KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)', re.DOTALL)
+_UNKNOWN = re.compile(
+    r"Option '([^']+)' is not accepted|unrecognized arguments: --([\w.]+)|Unrecognized arguments: --([\w.]+)"
+)
+_MISSING = re.compile(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", re.IGNORECASE)
+_CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+_NOT_A_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_DENIED = re.compile(r"Importing '([^']+)' is not allowed")
+_NOISE = (
+    "Does not validate against",
+    "Subtypes:",
+    "Errors:",
+    "Given value type:",
+    "Given value:",
+    "Expected a <class 'NoneType'>",
+)
+
+
+def explain(error: Exception) -> str | None:
+    """Return one line for an error of the parser or of a setting's own check, None for any other exception."""
+    text = str(error)
+    from_parser = isinstance(error, argparse.ArgumentError) or "Does not validate against" in text
+    if not from_parser:
+        return None
+    found = _KEY.search(text)
+    key, body = (found.group(1), found.group(2)) if found else ("", text.removeprefix("argument "))
+    for line in (_denied(body), _class_name(key, body), _unknown(key, body), _missing(key, body)):
+        if line is not None:
+            return line
+    reasons = _reasons(body)
+    place = f"--{key}: " if key else ""
+    return place + shorten("; ".join(dict.fromkeys(reasons)) or body, 300)
+
+
+def _reasons(body: str) -> list[str]:
+    """Return the lines of a message that say something, in words."""
+    lines = (line.strip().lstrip("- ") for line in body.splitlines())
+    kept = [line for line in lines if line and not line.startswith(_NOISE) and not _CLASS.match(line)]
+    value = re.search(r"Given value: (.+)", body)
+    plain = [re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1", line) for line in kept]
+    expected = [line.removeprefix("expected ") for line in plain if line.startswith("expected ")]
+    if expected and len(expected) == len(plain) and value:
+        return [f"expected {' or '.join(expected)}, got {shorten(value.group(1), 60)!r}"]
+    return plain
+
+
+def _denied(body: str) -> str | None:
+    found = _DENIED.search(body)
+    return (
+        found and f"class_path {found.group(1)!r} is outside the packages a config may name (see README, own classes)"
+    )
+
+
+def _class_name(key: str, body: str) -> str | None:
+    found = _NOT_A_CLASS.search(body)
+    if not found or key not in ("data", "model"):
+        return None
+    word = found.group(1)
+    names = known_classes(key)
+    return f"--{key}: no class named {word!r}{did_you_mean(word, names)} (known: {', '.join(sorted(names))})"
+
+
+def _unknown(key: str, body: str) -> str | None:
+    found = _UNKNOWN.search(body)
+    if not found:
+        return None
+    word = next(group for group in found.groups() if group)
+    place = f"{key}.{word}" if key and not word.startswith(key) else word
+    owner = _CLASS.search(body)
+    names = known_options(key, owner.group(1) if owner else "")
+    guess = did_you_mean(word, names) or did_you_mean(place, names)
+    inside = f" of {owner.group(1).rsplit('.', 1)[-1]}" if owner else ""
+    return f"unknown setting --{place}{inside}{guess}: see align VERB --help"
+
+
+def _missing(key: str, body: str) -> str | None:
+    found = _MISSING.search(body)
+    if not found:
+        return None
+    names = [name.strip() for name in (found.group(1) or found.group(2)).split(",")]
+    flags = ", ".join(f"--{key}.{name}" if key and not name.startswith(key) else f"--{name}" for name in names)
+    hint = f" (one of {', '.join(sorted(known_classes(names[0])))})" if names[0] in ("data", "model") else ""
+    return f"required: {flags}{hint}"
+
+
+def known_classes(key: str) -> dict[str, type]:
+    """Return the modules or data modules that can be named without their path."""
+    if key == "model":
+        from align.modules.base import AlignModule as Base
+    else:
+        from align.data.module import PreferenceDataModule as Base  # type: ignore[assignment]
+    return {c.__name__: c for c in _subclasses(Base)}
+
+
+def known_options(key: str, class_path: str) -> list[str]:
+    """Return the settings of a class or of the trainer, one level of dataclasses included."""
+    import dataclasses
+    import inspect
+    import typing
+
+    from lightning.pytorch import Trainer
+
+    if key not in ("data", "model"):
+        return ["model", "data", "trainer", *(f"trainer.{p}" for p in inspect.signature(Trainer).parameters)]
+    owner = known_classes(key).get(class_path.rsplit(".", 1)[-1])
+    names = []
+    for base in owner.__mro__ if owner else ():
+        if "__init__" in vars(base) and base.__module__.startswith("align"):
+            names += [p for p in inspect.signature(base).parameters if p not in ("options", "self")]
+            for name, hint in typing.get_type_hints(vars(base)["__init__"]).items():
+                kinds = [hint, *typing.get_args(hint)]
+                names += [
+                    f"{name}.{f.name}" for k in kinds if dataclasses.is_dataclass(k) for f in dataclasses.fields(k)
+                ]
+    return names
+
+
+def _subclasses(base: type[Any]) -> Iterable[type[Any]]:
+    for child in base.__subclasses__():
+        yield child
+        yield from _subclasses(child)

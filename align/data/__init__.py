@@ -1,0 +1,1 @@
+"""Datasets: rows to examples, examples to views, views to batches."""

@@ -1,0 +1,204 @@
+"""The LightningDataModule behind every dataset: sources, a view, an encoding, batches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import datasets
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
+
+from align.data.batching import Batching, TokenBudget
+from align.data.encoded import FORMAT, EncodedGroups, encode, load_cached, write_note
+from align.data.loader import BatchLoader, BatchOrder, Share
+from align.data.source import Report, Source
+from align.data.splits import Divided, Splits, divide_source
+from align.data.views import VIEWS, View
+from align.encoding.encoder import Encoder
+from align.encoding.templates import TemplateName, make_template
+from align.encoding.truncation import PRESETS, Truncation
+from align.errors import ConfigError, DataError
+from align.records import CandidateBatch, Preset, PromptFormat, ViewName
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How text becomes tokens, and where the result is kept."""
+
+    template: TemplateName = "auto"
+    """`chat` for the tokenizer's template, `plain` for a Human/Assistant transcript, `auto` for chat where there is one."""
+    truncation: Preset | Truncation | None = None
+    """A preset, own limits, or null for the method's usual preset (lowered to the model's context)."""
+    cache_dir: str = "runs/cache/tokenised"
+    """Tokenised data is kept here and found again by a hash of data, view, tokenizer, template and limits."""
+    num_proc: int | None = None
+    """Processes that tokenise; null uses every core for large data and one for small."""
+
+
+class Needs(Protocol):
+    """What a module tells its data module: the tokenizer, and the view and limits its method works on."""
+
+    view: ClassVar[ViewName]
+    truncation: ClassVar[Preset]
+
+    @property
+    def tokenizer(self) -> Any:
+        """Return the tokenizer."""
+
+    @property
+    def max_positions(self) -> int:
+        """Return the longest sequence the model takes."""
+
+
+class PreferenceDataModule(L.LightningDataModule):
+    """Serves batches of candidate groups from one or more sources."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        view: View | None = None,
+        encoding: Encoding = Encoding(),
+        batching: Batching = TokenBudget(),
+        splits: Splits = Splits(),
+        seed: int | None = None,
+    ) -> None:
+        """Describe the data.
+
+        Args:
+            sources: Where examples come from.
+            view: What to make of an example; null takes the view of the method (pairs for DPO, and so on).
+            encoding: Template, truncation, cache.
+            batching: Batches by token budget or of a fixed size.
+            splits: How validation and test data are set apart.
+            seed: Decides batches and their order; null takes the run's seed (`seed_everything`).
+        """
+        super().__init__()
+        if not sources:
+            raise ConfigError("data.sources is empty: name at least one source")
+        self.sources, self.view, self.encoding = list(sources), view, encoding
+        self.batching, self.splits, self.seed = batching, splits, seed
+        self.reports: dict[str, Report] = {}
+        self.encoder: Encoder | None = None
+        self.groups: dict[str, EncodedGroups] = {}
+        self.fingerprint = ""
+
+    def setup(self, stage: str) -> None:
+        """Read, view and encode every split; with a warm cache only open it."""
+        if not self.groups and self.trainer is not None:
+            self.connect(self.trainer.lightning_module)  # type: ignore[arg-type]
+            for name, report in self.reports.items():
+                rank_zero_info(f"data {name}: {report}")
+
+    def connect(self, needs: Needs) -> None:
+        """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
+        view = self.view or VIEWS[needs.view]
+        self.encoder = Encoder(
+            needs.tokenizer, make_template(needs.tokenizer, self.encoding.template), self._limits(needs)
+        )
+        keys: list[str] = []
+        parts: dict[str, list[datasets.Dataset]] = {split: [] for split in ("train", "val", "test")}
+        weights: dict[str, list[float]] = {split: [] for split in parts}
+        for source in self.sources:
+            divided: Divided = {}
+            for split, tables in parts.items():
+                key = self._key(source, view, split)
+                tables.extend(self._encoded(source, view, split, key, divided))
+                keys.append(key)
+                weights[split] += [source.weight] * (len(tables) - len(weights[split]))
+        self.groups = {s: EncodedGroups(tables, weights[s]) for s, tables in parts.items() if tables}
+        self.fingerprint = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:16]
+
+    def _limits(self, needs: Needs) -> Truncation:
+        chosen = self.encoding.truncation
+        limits = chosen if isinstance(chosen, Truncation) else PRESETS[chosen or needs.truncation]
+        if limits.max_total <= needs.max_positions:
+            return limits
+        if chosen is not None:
+            raise ConfigError(
+                f"data.encoding.truncation allows {limits.max_total} tokens, the model's context is {needs.max_positions}: "
+                "lower truncation.max_total"
+            )
+        rank_zero_info(f"data: sequences are limited to the model's context of {needs.max_positions} tokens")
+        prompt = None if limits.max_prompt is None else min(limits.max_prompt, needs.max_positions // 2)
+        return Truncation(prompt, needs.max_positions, limits.long_prompt, limits.long_response, limits.at_turn)
+
+    def _key(self, source: Source, view: View, split: str) -> str:
+        assert self.encoder is not None
+        parts = (FORMAT, source.fingerprint(), repr(view), self.splits, split, self.encoder.fingerprint)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+    def _encoded(self, source: Source, view: View, split: str, key: str, divided: Divided) -> list[datasets.Dataset]:
+        """Return the encoded groups of one split of one source, none where it has no such split.
+
+        `divided` is filled when the first split is missing from the cache.
+        """
+        folder = Path(self.encoding.cache_dir)
+        label = f"{source.name}/{split}"
+        if (cached := load_cached(folder, key)) is not None:
+            tables, report = cached
+            if tables:
+                self.reports[label] = report
+            return tables
+        if not divided:
+            divided.update(divide_source(source, self.splits))
+        examples, report = divided[split]
+        if not examples and split != "train":
+            write_note(report, folder, key)
+            return []
+        groups = view.apply(examples, report)
+        self.reports[label] = report
+        if not groups:
+            raise DataError(f"data.path {source.path}: no {type(view).__name__} in the {split} split: {report}")
+        assert self.encoder is not None
+        return [encode(groups, self.encoder, report, folder=folder, key=key, num_proc=self.encoding.num_proc)]
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """Return how prompts are written, for the model folder."""
+        assert self.encoder is not None
+        return PromptFormat(self.encoder.template.eos_id, self.encoder.template.jinja)
+
+    def prompts(self, count: int) -> list[list[int]]:
+        """Return the ids of the first prompts of the validation split, or of the training split without one."""
+        groups = self.groups.get("val") or self.groups["train"]
+        return [group.prompt_ids for group in groups[range(min(count, len(groups)))]]
+
+    def all_batches(self) -> Iterator[CandidateBatch]:
+        """Yield every training and validation group once, this rank's share of them."""
+        for split in ("train", "val"):
+            if split in self.groups:
+                yield from self._loader(split, shuffle=False)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return the training batches, shuffled by (seed, epoch)."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """Return the validation batches, none when no data is set apart."""
+        return self._loader("val", shuffle=False) if "val" in self.groups else []
+
+    def test_dataloader(self) -> BatchLoader:
+        """Return the test batches."""
+        if "test" not in self.groups:
+            raise ConfigError("the data has no test split: set data.splits.test_fraction, or use data that ships one")
+        return self._loader("test", shuffle=False)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Return the validation batches, or the training batches where there are none."""
+        return self._loader("val" if "val" in self.groups else "train", shuffle=False)
+
+    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
+        trainer = self.trainer
+        share = Share(accumulate=1 if split == "train" else None)
+        if trainer is not None:
+            accumulate = trainer.accumulate_grad_batches if split == "train" else None
+            share = Share(trainer.global_rank, trainer.world_size, accumulate)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+        order = BatchOrder(self.groups[split], self.batching, seed, shuffle=shuffle, share=share)
+        return BatchLoader(order, self.fingerprint, self.batching.num_workers)

@@ -1,0 +1,154 @@
+"""Rows of a file, whatever its format, each with the place it came from; a damaged file is refused by line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from align.errors import DataError, shorten
+
+Row = dict[str, Any]
+
+
+class Located(NamedTuple):
+    """A row and where it stands, as `file, line n` or `dataset, row n`."""
+
+    where: str
+    row: Row
+
+
+def read_rows(path: Path) -> Iterator[Located]:
+    """Yield the rows of a JSONL, JSON, Parquet, CSV or TSV file, gzipped or not; the content decides, not the name.
+
+    Raises DataError for a missing, empty, foreign or damaged file, and for one that changes while it is read.
+    """
+    before = _stamp(path)
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
+    count = 0
+    for located in _parse(path, data):
+        count += 1
+        yield located
+    if count == 0:
+        raise DataError(f"{path}: the file holds no rows")
+    if _stamp(path) != before:
+        raise DataError(f"{path}: the file changed while it was read: start again when it is complete")
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(info.st_mode):
+        raise DataError(f"{path}: not a regular file")
+    return info.st_size, info.st_mtime_ns
+
+
+def _parse(path: Path, data: bytes) -> Iterator[Located]:
+    if data[:4] == b"PAR1":
+        return _parquet(path, data)
+    if data.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path}: a Git LFS pointer, not the data: run `git lfs pull`")
+    text = _decode(path, data)
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty")
+    suffixes = {s.lower() for s in path.suffixes}
+    if suffixes & {".csv", ".tsv"}:
+        return _csv(path, text, "\t" if ".tsv" in suffixes else ",")
+    if text.lstrip()[0] not in "[{":
+        raise DataError(f"{path}: expected JSONL, JSON, Parquet, CSV or TSV, found {shorten(text, 30)!r}")
+    return _json(path, text)
+
+
+def _decode(path: Path, data: bytes) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: UTF-16 text, expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8: convert the file"
+        ) from error
+
+
+def _json(path: Path, text: str) -> Iterator[Located]:
+    """Yield JSONL rows, or those of one JSON list or object."""
+    lines = text.split("\n")  # not splitlines(): a row may hold U+2028
+    first = next(line for line in lines if line.strip())
+    try:
+        is_lines = isinstance(json.loads(first), dict)
+    except json.JSONDecodeError:
+        is_lines = path.suffix == ".jsonl" or "}" in first
+    if not is_lines:
+        yield from _json_document(path, text)
+        return
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                yield Located(where, _mapping(where, json.loads(line)))
+            except (json.JSONDecodeError, RecursionError) as error:
+                cut = " (the file ends inside this row)" if number == len(lines) else ""
+                raise DataError(f"{where}: not valid JSON, {error}{cut}: repair or remove the line") from error
+
+
+def _json_document(path: Path, text: str) -> Iterator[Located]:
+    try:
+        document = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON, {error}") from error
+    rows = document if isinstance(document, list) else [document]
+    for number, row in enumerate(rows, 1):
+        yield Located(f"{path}, row {number}", _mapping(f"{path}, row {number}", row))
+
+
+def _mapping(where: str, row: object) -> Row:
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{where}: expected an object with named columns, found {type(row).__name__} {shorten(row, 30)!r}"
+        )
+    return row
+
+
+def _parquet(path: Path, data: bytes) -> Iterator[Located]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        batches = pq.ParquetFile(pa.BufferReader(data)).iter_batches()
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            yield Located(f"{path}, row {number}", row)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: damaged Parquet file ({shorten(error)})") from error
+
+
+def _csv(path: Path, text: str, delimiter: str) -> Iterator[Located]:
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise DataError(f"{where}: expected {len(reader.fieldnames or [])} columns as in the header")
+            yield Located(where, row)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not valid CSV, {error}") from error

@@ -1,0 +1,71 @@
+"""Training, validation and test data that share no prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from align.data.fields import prompt_id
+from align.data.source import Report, Source
+from align.errors import ConfigError
+from align.records import Example
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Fractions of the training prompts that are set apart where the data ships no such split.
+
+    A prompt falls into a split by a hash of its text, so all its rows go together and adding data moves no prompt.
+    """
+
+    val_fraction: float = 0.05
+    """Share of the prompts held out for validation."""
+    test_fraction: float = 0.0
+    """Share of the prompts held out for testing."""
+    seed: int = 0
+    """Another seed holds out other prompts."""
+
+    def __post_init__(self) -> None:
+        if self.val_fraction < 0 or self.test_fraction < 0 or self.val_fraction + self.test_fraction >= 1:
+            raise ConfigError(
+                f"splits: fractions must not be negative and must add up to less than 1, got val {self.val_fraction} "
+                f"and test {self.test_fraction}"
+            )
+
+    def of(self, prompt: str) -> str:
+        """Return the split a prompt id falls into when the data ships none."""
+        digest = hashlib.sha256(f"{self.seed} {prompt}".encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        if place < self.test_fraction:
+            return "test"
+        return "val" if place < self.test_fraction + self.val_fraction else "train"
+
+
+Divided = dict[str, tuple[list[Example], Report]]
+
+
+def divide_source(source: Source, splits: Splits) -> Divided:
+    """Return examples and report of `train`, `val` and `test`: splits the data ships, else shares of its training rows.
+
+    A training row whose prompt is also in a shipped validation or test split is dropped and counted.
+    """
+    divided: Divided = {name: ([], Report()) for name in ("train", "val", "test")}
+    names = source.split_names()
+    shipped = [name for name in ("val", "test") if names[name]]
+    for name in shipped:
+        report = Report()
+        divided[name] = (source.read(name, report), report)
+    held_out = {prompt_id(e.messages) for name in shipped for e in divided[name][0]}
+    report = divided["train"][1]
+    for example in source.read("train", report):
+        prompt = prompt_id(example.messages)
+        home = splits.of(prompt)
+        if prompt in held_out:
+            report.drop("prompt also in the validation or test split", example.id)
+        elif home in shipped or home == "train":
+            divided["train"][0].append(example)
+        else:
+            divided[home][0].append(example)
+            divided[home][1].read += 1
+            report.read -= 1
+    return divided

@@ -1,0 +1,45 @@
+"""The `Human:` / `Assistant:` transcripts of HH-RLHF."""
+
+from __future__ import annotations
+
+import re
+
+from align.data.fields import merge_turns
+from align.data.source import DroppedRow
+from align.records import Message
+
+MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
+
+
+def parse_transcript(text: str) -> list[Message]:
+    """Split a transcript at role markers that stand at its start or after a blank line; merge turns of one role.
+
+    Paragraphs after a blank line stay in their turn (PRO's released splitter drops them).
+    """
+    pieces = MARKER.split(text)
+    if pieces[0].strip() or len(pieces) == 1:
+        raise DroppedRow("no 'Human:' marker at the start")
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return merge_turns(Message("user" if who == "Human" else "assistant", said.strip()) for who, said in turns)
+
+
+def read_dialogue(text: str) -> list[Message]:
+    """Return the turns of a dialogue that begins with the human and ends with the assistant."""
+    messages = parse_transcript(text)
+    if messages[0].role != "user":
+        raise DroppedRow("first turn is not the human's")
+    if messages[-1].role != "assistant":
+        raise DroppedRow("last turn is not the assistant's")
+    return messages
+
+
+def read_context(text: str) -> list[Message]:
+    """Return the turns of a prompt: a transcript that may end with an open assistant tag, or plain text."""
+    if not MARKER.match(text):
+        return [Message("user", text.strip())]
+    messages = parse_transcript(text)
+    if messages[-1].role == "assistant" and not messages[-1].content:
+        messages = messages[:-1]
+    if not messages or messages[-1].role != "user":
+        raise DroppedRow("prompt does not end with the human's turn")
+    return messages

@@ -1,0 +1,193 @@
+"""Views: what one method trains on, made from examples. Every view drops what it cannot use and says why."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from align.data.fields import text_fault
+from align.data.source import DroppedRow, Report
+from align.records import Example, ViewName
+
+
+class View(ABC):
+    """Makes one or more training groups of an example. Candidates of a group stand best first."""
+
+    @abstractmethod
+    def groups(self, example: Example) -> Iterable[Example]:
+        """Return the groups of an example. Raises DroppedRow when it has none."""
+
+    def apply(self, examples: Iterable[Example], report: Report) -> list[Example]:
+        """Return the groups of all examples, counting kept and dropped."""
+        kept: list[Example] = []
+        for example in examples:
+            try:
+                kept.extend(self.groups(example))
+            except DroppedRow as reason:
+                report.drop(str(reason), example.id)
+        report.kept = len(kept)
+        return kept
+
+
+def select(example: Example, order: Sequence[int], ranks: Sequence[int], suffix: str = "") -> Example:
+    """Return the example with the given responses only, in that order and with those ranks."""
+    by_rank = [tuple(i for i, r in enumerate(ranks) if r == rank) for rank in sorted(set(ranks))]
+    return replace(
+        example,
+        id=example.id + suffix,
+        responses=tuple(example.responses[i] for i in order),
+        scores=tuple(example.scores[i] for i in order) if example.scores else (),
+        origins=tuple(example.origins[i] for i in order) if example.origins else (),
+        ranking=tuple(by_rank),
+    )
+
+
+def usable(example: Example) -> list[int]:
+    """Return the responses that can be trained on, best first: readable, not empty, each text once."""
+    if not example.responses:
+        raise DroppedRow("no response")
+    ranks = example.ranks or (0,) * len(example.responses)
+    order = sorted(range(len(ranks)), key=lambda i: ranks[i])
+    faults = [text_fault(example.responses[i]) for i in order]
+    texts: set[str] = set()
+    kept = []
+    for i, fault in zip(order, faults, strict=True):
+        if fault is None and example.responses[i] not in texts:
+            kept.append(i)
+        texts.add(example.responses[i])
+    if len(kept) < min(2, len(order)):
+        raise DroppedRow(next((f for f in faults if f), "identical responses"))
+    return kept
+
+
+@dataclass(frozen=True)
+class Pairs(View):
+    """Chosen and rejected: all strictly ordered pairs, or the best response against one other."""
+
+    selection: Literal["best_random", "best_worst", "all"] = "best_random"
+    """Which pairs to take of more than two responses; `best_random` draws the other by a hash of the id."""
+
+    def groups(self, example: Example) -> Iterable[Example]:
+        """Return groups of two. Tied pairs are never made."""
+        order, ranks = _ranked(example)
+        pairs = [(a, b) for a, b in itertools.combinations(order, 2) if ranks[a] < ranks[b]]
+        if not pairs:
+            raise DroppedRow("tied responses")
+        if self.selection == "all":
+            return [select(example, pair, (0, 1), f"#{n}" if len(pairs) > 1 else "") for n, pair in enumerate(pairs)]
+        best = [pair for pair in pairs if pair[0] == order[0]]
+        drawn = int(hashlib.sha256(example.id.encode()).hexdigest(), 16) % len(best)
+        return [select(example, best[-1] if self.selection == "best_worst" else best[drawn], (0, 1))]
+
+
+@dataclass(frozen=True)
+class RankedLists(View):
+    """All responses of a prompt in order, ties kept as equal ranks; at least two different ranks."""
+
+    max_responses: int | None = None
+    """Keep only the first this many of each list."""
+
+    def __post_init__(self) -> None:
+        if self.max_responses is not None and self.max_responses < 2:
+            raise ValueError(f"max_responses must be at least 2, got {self.max_responses}")
+
+    def groups(self, example: Example) -> Iterable[Example]:
+        """Return one group."""
+        order, ranks = _ranked(example)
+        order = order[: self.max_responses]
+        levels = sorted({ranks[i] for i in order})
+        if len(levels) < 2:
+            raise DroppedRow("tied responses")
+        return [select(example, order, [levels.index(ranks[i]) for i in order])]
+
+
+@dataclass(frozen=True)
+class Singles(View):
+    """One response each, for supervised fine-tuning."""
+
+    responses: Literal["best", "all"] = "best"
+    """The best response of each prompt, or every usable one as a row of its own."""
+
+    def groups(self, example: Example) -> Iterable[Example]:
+        """Return groups of one."""
+        order = [i for i in range(len(example.responses)) if text_fault(example.responses[i]) is None]
+        if not order:
+            raise DroppedRow("empty response" if example.responses else "no response")
+        if self.responses == "all":
+            return [select(example, [i], [0], f"#{i}" if len(order) > 1 else "") for i in order]
+        if len(example.responses) > 1 and not example.ranking:
+            raise DroppedRow("no ranking says which response is best")
+        best = min(order, key=lambda i: (example.ranks or (0,))[i])
+        if example.ranking and best not in example.ranking[0]:
+            raise DroppedRow(text_fault(example.responses[example.ranking[0][0]]) or "empty response")
+        return [select(example, [best], [0])]
+
+
+@dataclass(frozen=True)
+class Prompts(View):
+    """The prompt alone, once per different prompt."""
+
+    def groups(self, example: Example) -> Iterable[Example]:
+        """Return a group without responses."""
+        return [select(example, [], [])]
+
+
+@dataclass(frozen=True)
+class RegressionRows(View):
+    """One response with at least one known score per row."""
+
+    def groups(self, example: Example) -> Iterable[Example]:
+        """Return groups of one."""
+        known = [i for i, row in enumerate(example.scores) if not all(map(math.isnan, row))]
+        rows = [i for i in known if text_fault(example.responses[i]) is None]
+        if not rows:
+            raise DroppedRow("empty response" if known else "no scores")
+        return [select(example, [i], [0], f"#{i}" if len(example.responses) > 1 else "") for i in rows]
+
+
+@dataclass(frozen=True)
+class Unpaired(View):
+    """One response per row with the score `desirable`, 1 or 0: the best and the worst of a ranking, or labelled rows."""
+
+    def groups(self, example: Example) -> Iterable[Example]:
+        """Return groups of one whose only score is the label."""
+        if "desirable" in example.attributes:
+            column = example.attributes.index("desirable")
+            labels = {i: row[column] for i, row in enumerate(example.scores)}
+        elif len(example.ranking) > 1:
+            labels = {i: 1.0 for i in example.ranking[0]} | {i: 0.0 for i in example.ranking[-1]}
+        else:
+            raise DroppedRow("no label")
+        rows = [i for i in labels if text_fault(example.responses[i]) is None]
+        if not rows:
+            raise DroppedRow("empty response")
+        bare = replace(
+            example,
+            attributes=("desirable",),
+            scores=tuple((labels.get(i, math.nan),) for i in range(len(example.responses))),
+        )
+        return [select(bare, [i], [0], f"#{i}" if len(example.responses) > 1 else "") for i in rows]
+
+
+VIEWS: dict[ViewName, View] = {
+    "pairs": Pairs(),
+    "lists": RankedLists(),
+    "singles": Singles(),
+    "prompts": Prompts(),
+    "regression": RegressionRows(),
+    "unpaired": Unpaired(),
+}
+
+
+def _ranked(example: Example) -> tuple[list[int], tuple[int, ...]]:
+    """Return usable responses best first and the ranks of all; needs a ranking of at least two responses."""
+    if len(example.responses) < 2:
+        raise DroppedRow("fewer than two responses")
+    if not example.ranking:
+        raise DroppedRow("no ranking")
+    return usable(example), example.ranks

@@ -1,0 +1,1 @@
+"""Text to token ids: templates, the prompt boundary, truncation."""

@@ -1,0 +1,71 @@
+"""What gives way when a prompt and its responses are too long (methods-preference 14.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from align.errors import ConfigError
+from align.records import Preset
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Limits in tokens. Prompts are cut on the left, responses on the right and then without EOS."""
+
+    max_prompt: int | None = None
+    """Longest prompt; null leaves room for the longest response."""
+    max_total: int = 1024
+    """Longest prompt plus response."""
+    long_prompt: Literal["cut", "cut_if_needed", "drop"] = "cut_if_needed"
+    """`cut` to max_prompt always, `cut_if_needed` only when prompt and longest response exceed max_total, or `drop` the row."""
+    long_response: Literal["cut", "drop"] = "cut"
+    """`cut` a response that does not fit beside its prompt, or `drop` the row."""
+    at_turn: bool = True
+    """Cut a dialogue at the start of a turn, and inside a turn only when the last one alone is too long."""
+
+    def __post_init__(self) -> None:
+        if self.max_total < 2:
+            raise ConfigError(f"truncation.max_total must be at least 2 tokens, got {self.max_total}")
+        if self.max_prompt is not None and not 1 <= self.max_prompt < self.max_total:
+            raise ConfigError(
+                f"truncation.max_prompt must lie in 1..max_total-1, got {self.max_prompt} of {self.max_total}"
+            )
+        if self.long_prompt != "cut_if_needed" and self.max_prompt is None:
+            raise ConfigError(f"truncation.long_prompt {self.long_prompt!r} needs truncation.max_prompt")
+
+
+PRESETS: dict[Preset, Truncation] = {
+    "rahf": Truncation(256, 512, "drop", "cut"),
+    "pro": Truncation(384, 512, "cut", "cut"),
+    "dpo": Truncation(256, 512, "cut_if_needed", "cut"),
+    "rm": Truncation(None, 1024, "cut_if_needed", "drop"),
+    "dpa": Truncation(None, 4096, "cut_if_needed", "cut"),
+}
+"""RAHF's paper, PRO's and DPO's released code, reward models (the response stays whole), DPA's paper."""
+
+
+class Fit(NamedTuple):
+    """How many tokens a group may keep, or why it is dropped."""
+
+    prompt: int = 0
+    response: int = 0
+    dropped: str = ""
+
+
+def fit(rule: Truncation, prompt: int, longest: int) -> Fit:
+    """Return the limits for a prompt of `prompt` tokens whose longest response has `longest`, EOS included."""
+    limit = rule.max_prompt
+    keep = prompt
+    if rule.long_prompt == "drop" and limit is not None and prompt > limit:
+        return Fit(dropped=f"prompt longer than {limit} tokens")
+    if rule.long_prompt == "cut" and limit is not None:
+        keep = min(prompt, limit)
+    if rule.long_prompt == "cut_if_needed" and prompt + longest > rule.max_total:
+        keep = min(prompt, limit if limit is not None else max(rule.max_total - longest, 1))
+    room = rule.max_total - keep
+    if room < 1:
+        return Fit(dropped="no room left for a response token")
+    if rule.long_response == "drop" and longest > room:
+        return Fit(dropped=f"response longer than {room} tokens")
+    return Fit(keep, room)

@@ -1,0 +1,40 @@
+"""The errors a user can cause, each with the exit code the command line returns for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AlignError(ValueError):
+    """A user's mistake or a fault of the surroundings, told in one line: what, where, expected and found, what to do."""
+
+    exit_code = 2
+
+
+class ConfigError(AlignError):
+    """A setting that cannot be used."""
+
+
+class DataError(AlignError):
+    """A data file or row that cannot be used."""
+
+
+class ModelError(AlignError):
+    """A model folder, tokenizer or chat template that cannot be used."""
+
+
+class ResumeError(AlignError):
+    """A checkpoint or cache that does not belong to this run."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean 'x'?` for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def shorten(text: object, limit: int = 60) -> str:
+    """Return the text on one line, cut to `limit` characters, for use inside a message."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,34 @@
+"""Teaches transformers our packed-segment attention: one name that behaves as `sdpa` unless segments are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from align.scoring.attention import Segments, segment_attention
+from align.scoring.backbone import SEGMENT_ATTENTION
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    segments: Segments | None = options.pop("segments", None)
+    if segments is None:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return output, None
+    dropout = options.get("dropout", 0.0)
+    output = segment_attention(query, key, value, segments, scale=options.get("scaling"), dropout_p=dropout)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def use_segment_attention(model: Any) -> None:
+    """Switch a model whose attention goes through transformers' interface and would use `sdpa` to ours."""
+    ALL_ATTENTION_FUNCTIONS.register(SEGMENT_ATTENTION, _attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(SEGMENT_ATTENTION, sdpa_mask)
+    backed = getattr(model, "_supports_attention_backend", False)
+    if backed and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(SEGMENT_ATTENTION)

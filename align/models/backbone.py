@@ -1,0 +1,73 @@
+"""Which model a method trains, and how: the one argument every module takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from align.errors import ConfigError
+
+DTypeName = Literal["float32", "bfloat16", "float16", "float64", "auto"]
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters on a frozen model (Hu et al. 2021, arXiv:2106.09685); names as in PEFT."""
+
+    r: int = 16
+    """Rank."""
+    lora_alpha: float = 32.0
+    """Updates are scaled by lora_alpha / r."""
+    lora_dropout: float = 0.0
+    """Dropout on the adapters' input."""
+    target_modules: str | list[str] = "all-linear"
+    """Layers that get an adapter: names, a pattern, or every linear layer but the head."""
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise ConfigError(f"backbone.lora.r must be at least 1, got {self.r}")
+        if not 0 <= self.lora_dropout < 1:
+            raise ConfigError(f"backbone.lora.lora_dropout must lie in [0, 1), got {self.lora_dropout}")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A causal language model, its tokenizer, and how it runs."""
+
+    path: str
+    """Model folder, adapter folder (training goes on from it), or hub id."""
+    dtype: DTypeName = "float32"
+    """Dtype of the weights; `auto` keeps the checkpoint's. For mixed precision leave float32 and set trainer.precision."""
+    lora: LoRA | None = None
+    """Train adapters and freeze the model; null trains all weights."""
+    attn_implementation: str = "auto"
+    """`auto` (scaled dot products, and packed segments on a CPU), or a name known to transformers."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: about a third slower, far less memory."""
+    dropout: bool = False
+    """Keep the dropout of the model's configuration; false switches it off."""
+    layout: Literal["auto", "packed", "shared", "padded"] = "auto"
+    """How candidate groups are laid out; `auto` takes the fastest exact one."""
+    logit_bytes: int = 2**30
+    """Logits are computed in tiles when they would take more bytes than this."""
+    random_init: bool = False
+    """Ignore the weights and start from random ones (the folder needs config.json and a tokenizer)."""
+    revision: str | None = None
+    """Commit of a hub repository."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer; null takes the model's own."""
+    chat_template: str | None = None
+    """A Jinja file that replaces the tokenizer's chat template."""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("model.backbone.path is empty: give a model folder or a hub id")
+        if self.logit_bytes < 1:
+            raise ConfigError(f"backbone.logit_bytes must be positive, got {self.logit_bytes}")
+
+    @property
+    def torch_dtype(self) -> torch.dtype | str:
+        """Return the dtype as transformers takes it."""
+        return "auto" if self.dtype == "auto" else getattr(torch, self.dtype)

@@ -1,0 +1,76 @@
+"""Checks on a model folder before anything is loaded from it: one clear line instead of a library's traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from align.errors import ModelError
+
+ADAPTER_CONFIG = "adapter_config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def local_folder(path: str) -> Path | None:
+    """Return the folder a path names, or None for a hub id. Raises ModelError for a path that is neither."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(f"backbone path {path}: a file, expected a model folder or a hub id")
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or path.endswith("/")
+    if looks_local or (path.count("/") == 1 and folder.parent.is_dir()):
+        raise ModelError(f"backbone path {path}: no such folder")
+    return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object. Raises ModelError naming the file."""
+    check_not_placeholder(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def check_not_placeholder(path: Path) -> None:
+    """Raise ModelError for a file that is empty, a Git LFS pointer or a saved web page."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if not head:
+        raise ModelError(f"{path}: the file is empty: fetch it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{path}: a Git LFS pointer, not the file itself: run `git lfs pull`")
+    if head.startswith((b"<!doctype", b"<html")):
+        raise ModelError(f"{path}: a web page, not the file itself: fetch it again")
+
+
+def check_weights(folder: Path) -> None:
+    """Raise ModelError unless the folder holds whole safetensors files."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        if pickled:
+            raise ModelError(f"{folder}: only pickled weights ({pickled[0].name}): convert them to safetensors")
+        raise ModelError(
+            f"{folder}: no weights (expected {WEIGHTS[0]}); to start from random ones set backbone.random_init"
+        )
+    for file in files:
+        check_safetensors(file)
+
+
+def check_safetensors(path: Path) -> None:
+    """Raise ModelError for a file that is truncated or no safetensors file."""
+    check_not_placeholder(path)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except SafetensorError as error:
+        size = path.stat().st_size
+        raise ModelError(f"{path}: damaged safetensors file ({size} bytes, {error}): fetch it again") from error

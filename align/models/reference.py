@@ -1,0 +1,115 @@
+"""Reference policies: where the log-probabilities come from that a policy is compared with (design decision 6)."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from align.errors import ConfigError
+from align.models.adapters import adapter_active, adapters_off, evaluating, has_adapters
+from align.models.backbone import Backbone
+from align.models.loading import REFERENCE_ADAPTER, load_policy
+from align.records import CandidateBatch, ResponseScores
+
+Scorer = Callable[[nn.Module, CandidateBatch], ResponseScores]
+
+
+class Reference(ABC):
+    """Scores a batch under the reference policy, without gradients and without dropout."""
+
+    def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module | None:
+        """Return a model to keep beside the policy, if this kind needs one. Called before anything is trained."""
+        return None
+
+    def prepare(
+        self,
+        policy: nn.Module,
+        own: nn.Module | None,
+        batches: Iterable[CandidateBatch],
+        scorer: Scorer,
+        *,
+        moved: bool,
+    ) -> None:
+        """See all training and validation batches before the first step. `moved` says the policy was trained already."""
+        return None
+
+    @abstractmethod
+    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
+        """Return the reference's scores; `own` is what `build` returned."""
+
+
+@dataclass(frozen=True)
+class AdapterOff(Reference):
+    """The policy's frozen base, its adapters switched off: no memory, one more forward pass per step."""
+
+    def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module | None:
+        """Check that there are adapters and that switching them off gives the start of the run."""
+        if not has_adapters(policy):
+            raise ConfigError("reference AdapterOff needs backbone.lora: without adapters use FrozenCopy or Cached")
+        if REFERENCE_ADAPTER in policy.peft_config:  # type: ignore[operator]
+            raise ConfigError(
+                "the run goes on from a trained adapter, so its base is not the reference: use NamedAdapter"
+            )
+        return None
+
+    @torch.no_grad()
+    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
+        """Score with every adapter disabled."""
+        with evaluating(policy), adapters_off(policy):
+            return scorer(policy, batch)
+
+
+@dataclass(frozen=True)
+class NamedAdapter(Reference):
+    """A frozen adapter on the policy's own base, by default the copy of the one the run started from."""
+
+    name: str = REFERENCE_ADAPTER
+    """Name of the adapter."""
+
+    def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module | None:
+        """Check that the adapter exists."""
+        known = list(getattr(policy, "peft_config", {}))
+        if self.name not in known:
+            raise ConfigError(f"reference adapter {self.name!r} does not exist, the model has {known or 'no adapters'}")
+        return None
+
+    @torch.no_grad()
+    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
+        """Score with only this adapter active."""
+        with evaluating(policy), adapter_active(policy, self.name):
+            return scorer(policy, batch)
+
+
+@dataclass(frozen=True)
+class FrozenCopy(Reference):
+    """A second model: a copy of the policy as it starts, or another model folder."""
+
+    path: str | None = None
+    """Folder or hub id of another model with the same tokenizer; null copies the policy."""
+
+    def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module:
+        """Copy or load the model, frozen and in evaluation mode."""
+        if self.path is None:
+            own = copy.deepcopy(policy)
+        else:
+            own = load_policy(replace(backbone, path=self.path, lora=None, random_init=False), tokenizer)
+        return own.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
+        """Score with the second model."""
+        assert own is not None
+        return scorer(own, batch)
+
+
+def default_reference(policy: nn.Module) -> Reference:
+    """Return the kind that gives the policy's own start: its base, the adapter it came with, or a copy."""
+    if not has_adapters(policy):
+        return FrozenCopy()
+    return NamedAdapter() if REFERENCE_ADAPTER in policy.peft_config else AdapterOff()  # type: ignore[operator]

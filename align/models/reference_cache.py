@@ -1,0 +1,176 @@
+"""Reference log-probabilities computed once, before training, and kept on disk for other epochs and runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from safetensors import safe_open
+from safetensors.numpy import save
+from torch import nn
+from tqdm import tqdm
+
+from align.errors import ResumeError
+from align.models.adapters import has_adapters
+from align.models.backbone import Backbone
+from align.models.loading import REFERENCE_ADAPTER
+from align.models.reference import Reference, Scorer, default_reference
+from align.records import CandidateBatch, ResponseScores
+
+Key = bytes
+
+
+class ReferenceTable(nn.Module):
+    """Log-probability and length of every candidate, under a hash of its token ids; a part of no checkpoint."""
+
+    def __init__(self, header: dict[str, str]) -> None:
+        super().__init__()
+        self.header = header
+        self.values: dict[Key, tuple[float, int]] = {}
+
+    def lookup(self, batch: CandidateBatch) -> ResponseScores:
+        """Return the stored scores. Raises ResumeError for a candidate that was never scored."""
+        rows = [self.values.get(key) for key in candidate_keys(batch)]
+        if any(row is None for row in rows):
+            raise ResumeError(
+                f"the reference cache holds no value for a response of {batch.ids[0]!r} or a neighbour: data, tokenizer, template "
+                "or limits changed after it was filled; use reference FrozenCopy for data that changes during a run"
+            )
+        device = batch.response_ids.device
+        logprobs, lengths = zip(*(row for row in rows if row is not None), strict=True)
+        return ResponseScores(torch.tensor(logprobs, device=device), torch.tensor(lengths, device=device))
+
+    def load(self, path: Path) -> None:
+        """Read a file. Raises ResumeError where it was made by other weights or another configuration."""
+        with safe_open(path, framework="numpy") as file:
+            stored = json.loads(file.metadata()["header"])
+            for name, now in self.header.items():
+                if stored.get(name) != now:
+                    raise ResumeError(
+                        f"reference cache {path}: {name} is {stored.get(name)!r} there and {now!r} in this run: remove the file "
+                        "or name another"
+                    )
+            keys, logprobs, lengths = (file.get_tensor(name) for name in ("keys", "logprobs", "lengths"))
+        rows = zip(map(bytes, keys), logprobs.tolist(), lengths.tolist(), strict=True)
+        self.values = {key: (logprob, length) for key, logprob, length in rows}
+
+    def save(self, path: Path) -> None:
+        """Write the table under a temporary name and rename it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        logprobs, lengths = zip(*self.values.values(), strict=True)
+        tensors = {
+            "keys": np.frombuffer(b"".join(self.values), dtype=np.uint8).reshape(len(self.values), -1),
+            "logprobs": np.array(logprobs, dtype=np.float32),
+            "lengths": np.array(lengths, dtype=np.int32),
+        }
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_bytes(save(tensors, metadata={"header": json.dumps(self.header)}))
+        os.replace(part, path)
+
+
+@dataclass(frozen=True)
+class Cached(Reference):
+    """Log-probabilities of the policy's start, computed before the first step: no second model, no second forward pass.
+
+    Pays off from the second epoch or run on, and in memory from the first step.
+    """
+
+    path: str | None = None
+    """File to keep them in; null puts them under runs/cache/reference, named by a hash of what decides them."""
+
+    def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module:
+        """Return an empty table with the identity of the weights that will fill it."""
+        return ReferenceTable({"weights": weights_hash(policy), "config": config_hash(policy)})
+
+    def file(self, header: dict[str, str]) -> Path:
+        """Return where the values are kept."""
+        name = hashlib.sha256(json.dumps(header).encode()).hexdigest()[:16]
+        return Path(self.path or f"runs/cache/reference/{name}.safetensors")
+
+    def prepare(
+        self,
+        policy: nn.Module,
+        own: nn.Module | None,
+        batches: Iterable[CandidateBatch],
+        scorer: Scorer,
+        *,
+        moved: bool,
+    ) -> None:
+        """Fill the table for all batches. `moved` says that the policy was trained already."""
+        assert isinstance(own, ReferenceTable)
+        path = self.file(own.header)
+        if path.exists():
+            own.load(path)
+        kind = default_reference(policy) if has_adapters(policy) else None
+        fresh: dict[Key, tuple[float, int]] = {}
+        for batch in tqdm(batches, desc="reference log-probabilities", leave=False, disable=None):
+            keys = candidate_keys(batch)
+            if all(key in own.values for key in keys):
+                continue
+            if kind is None and moved:
+                raise ResumeError(
+                    f"reference cache {path} is missing or incomplete and the policy has moved: start the run anew"
+                )
+            scores = kind.score(policy, None, batch, scorer) if kind else _score(policy, batch, scorer)
+            fresh |= dict(zip(keys, zip(scores.logprobs.tolist(), scores.lengths.tolist(), strict=True), strict=True))
+        fresh = _gathered(fresh)
+        if fresh:
+            own.values |= fresh
+            if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+                own.save(path)
+            rank_zero_info(f"reference: {len(fresh)} responses scored, kept in {path}")
+
+    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
+        """Look the batch up."""
+        assert isinstance(own, ReferenceTable)
+        return own.lookup(batch)
+
+
+def candidate_keys(batch: CandidateBatch) -> list[Key]:
+    """Return a hash of prompt and response ids for every candidate; it holds tokenizer, template and truncation."""
+    prompts = [p.tobytes() for p in _split(batch.prompt_ids, batch.prompt_lengths)]
+    responses = [r.tobytes() for r in _split(batch.response_ids, batch.response_lengths)]
+    pairs = zip(batch.prompt_of, responses, strict=True)
+    return [hashlib.blake2b(prompts[p] + b"|" + r, digest_size=16).digest() for p, r in pairs]
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Return a hash of all weights but those of adapters in training."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        if "lora_" not in name or REFERENCE_ADAPTER in name:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def config_hash(model: Any) -> str:
+    """Return a hash of the architecture's settings."""
+    settings = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_")}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _split(ids: torch.Tensor, lengths: tuple[int, ...]) -> list[np.ndarray]:
+    return np.split(ids.cpu().numpy(), np.cumsum(lengths)[:-1])
+
+
+@torch.no_grad()
+def _score(policy: nn.Module, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
+    return scorer(policy, batch)
+
+
+def _gathered(fresh: dict[Key, tuple[float, int]]) -> dict[Key, tuple[float, int]]:
+    """Return the values scored by all ranks."""
+    if not torch.distributed.is_initialized():
+        return fresh
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, fresh)
+    return {key: value for part in parts for key, value in part.items()}

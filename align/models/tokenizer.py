@@ -1,0 +1,52 @@
+"""Loading a tokenizer, and the padding token a reward model is exported with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from align.errors import ModelError, shorten
+from align.models.backbone import Backbone
+from align.models.files import ADAPTER_CONFIG, local_folder, read_json
+
+
+def load_tokenizer(backbone: Backbone) -> Any:
+    """Return the backbone's tokenizer with its chat template replaced where the backbone names one."""
+    path = backbone.tokenizer or backbone.path
+    folder = local_folder(path)
+    if folder is not None and not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
+        base = folder / ADAPTER_CONFIG
+        if not base.exists():
+            raise ModelError(f"{folder}: no tokenizer files: set model.backbone.tokenizer to a folder that has them")
+        path = read_json(base)["base_model_name_or_path"]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=backbone.revision if folder is None else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"tokenizer {path}: cannot be loaded ({shorten(error, 160)})") from error
+    if backbone.chat_template is not None:
+        tokenizer.chat_template = _read_template(backbone.chat_template)
+    return tokenizer
+
+
+def choose_pad_token(tokenizer: Any) -> str | None:
+    """Return a padding token that can never end a response, or None when the vocabulary has none to spare.
+
+    A sequence classifier finds the last token of a row as the right-most one that is not padding, so padding with EOS
+    would make it read the token before EOS (methods-preference 2). A reserved or the unknown token serves as well.
+    """
+    ends = {tokenizer.eos_token, tokenizer.bos_token}
+    special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+    spare = [t for t in special if re.search("pad|reserved|unused", t, re.IGNORECASE)]
+    candidates = [tokenizer.pad_token, *spare, tokenizer.unk_token]
+    template = tokenizer.chat_template or ""
+    return next((t for t in candidates if t is not None and t not in ends and t not in template), None)
+
+
+def _read_template(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"model.backbone.chat_template {path}: cannot be read ({error})") from error

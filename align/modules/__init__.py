@@ -1,0 +1,1 @@
+"""Methods: thin LightningModules that score a batch, call an objective and log."""

@@ -1,0 +1,196 @@
+"""What every method shares: the backbone, the optimiser, exact accumulation, logging, small checkpoints."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from align.models.adapters import evaluating, has_adapters
+from align.models.backbone import Backbone
+from align.models.card import model_card, settings
+from align.models.export import export_model
+from align.models.loading import describe, load_policy, max_positions
+from align.models.sharding import shard
+from align.models.tokenizer import load_tokenizer
+from align.modules.checkpoint import check_fits, facts_of, trained_shapes
+from align.modules.metrics import Means
+from align.modules.optimizer import Optimizer
+from align.records import CandidateBatch, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
+from align.scoring import score_responses
+
+Phase = Literal["train", "val", "test"]
+PROGRESS_BAR = {"loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins"}
+
+
+class AlignModule(L.LightningModule):
+    """A method: subclasses compute the loss of a batch and record what they log."""
+
+    view: ClassVar[ViewName]
+    """The data view the method trains on."""
+    truncation: ClassVar[Preset]
+    """The limits on lengths the method usually takes."""
+    learning_rates: ClassVar[tuple[float, float]]
+    """Usual learning rate for full fine-tuning and for LoRA."""
+    generates: ClassVar[bool] = True
+    """Whether the model writes text."""
+    model: nn.Module
+
+    def __init__(self, backbone: Backbone, optimizer: Optimizer) -> None:
+        super().__init__()
+        self.backbone, self.optimizer = backbone, optimizer
+        self.strict_loading = False  # names and shapes are compared in on_load_checkpoint
+        self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
+        self._phase: Phase = "train"
+        self._facts: dict[str, Any] = {}
+
+    @abstractmethod
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return this batch's part of the loss of a step whose denominators are `totals`, and record metrics."""
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Return the backbone's tokenizer."""
+        return load_tokenizer(self.backbone)
+
+    @cached_property
+    def max_positions(self) -> int:
+        """Return the longest sequence the model takes."""
+        return max_positions(self.backbone)
+
+    def build(self) -> nn.Module:
+        """Load the model to train."""
+        return load_policy(self.backbone, self.tokenizer)
+
+    def configure_model(self) -> None:
+        """Load the model once, inside the strategy's context, and shard it where the strategy has a device mesh."""
+        if self.build_model():
+            rank_zero_info(f"model {self.backbone.path}: {describe(self.model)}")
+            if self.device_mesh is not None:
+                shard(self.model, self.device_mesh)
+
+    def build_model(self) -> bool:
+        """Load the model unless it is there already, and tell whether it was not."""
+        if hasattr(self, "model"):
+            return False
+        self.model = self.build()
+        return True
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and its schedule over the run's optimiser steps."""
+        full, lora = self.learning_rates
+        steps = int(self.trainer.estimated_stepping_batches)
+        fused = self.trainer.precision != "16-mixed"  # its gradient scaler cannot clip for a fused optimiser
+        usual = lora if has_adapters(self.model) else full
+        return self.optimizer.build(self.parameters(), usual, steps, fused=fused)
+
+    def score(self, batch: CandidateBatch) -> ResponseScores:
+        """Return the response log-probabilities of the model as it is."""
+        return self.scored(self.model, batch)
+
+    def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
+        """Return the response log-probabilities of any model, in this backbone's layout and tiles."""
+        return score_responses(model, batch, layout=self.backbone.layout, logit_bytes=self.backbone.logit_bytes)
+
+    def record(self, name: str, values: Tensor, weights: Tensor | float = 1.0) -> None:
+        """Add values to the mean that is logged under this name after the step or the validation run."""
+        self._means[self._phase].add(name, values, weights)
+
+    def training_step(self, batch: CandidateBatch, batch_idx: int) -> Tensor:
+        """Return the loss, scaled so that accumulation and averaging over ranks give exactly the step's loss."""
+        loss = self._recorded_loss("train", batch)
+        return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Record loss and metrics of a validation batch."""
+        self._recorded_loss("val", batch)
+
+    def test_step(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Record loss and metrics of a test batch."""
+        self._recorded_loss("test", batch)
+
+    def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """Return one row per candidate: group id, place in the group, and its scores."""
+        columns = {name: values.tolist() for name, values in self.predictions(batch).items()}
+        places = [
+            (group, place) for group, size in zip(batch.ids, batch.group_sizes, strict=True) for place in range(size)
+        ]
+        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        return [{"id": group, "candidate": place, **row} for (group, place), row in zip(places, rows, strict=True)]
+
+    def predictions(self, batch: CandidateBatch) -> dict[str, Tensor]:
+        """Return the scores of every candidate by name."""
+        scores = self.score(batch)
+        return {"logprob": scores.logprobs, "tokens": scores.lengths}
+
+    def _recorded_loss(self, phase: Phase, batch: CandidateBatch) -> Tensor:
+        self._phase = phase
+        loss = self.loss(batch, batch.totals)
+        share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1
+        self.record("loss", loss / share, share)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the means of the step, its gradient norm before clipping, and the learning rate."""
+        self.log_means("train")
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.trainer.global_step % every == 0 and self.device_mesh is None:
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means of the validation run."""
+        self.log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means of the test run."""
+        self.log_means("test")
+
+    def log_means(self, phase: Phase) -> None:
+        """Log and clear what was recorded, summed over all ranks."""
+        for name, mean in self._means[phase].read(self._sum_over_ranks).items():
+            self.log(f"{phase}/{name}", mean, prog_bar=phase == "train" and name in PROGRESS_BAR)
+
+    def _sum_over_ranks(self, sums: Tensor) -> Tensor:
+        reduced = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        return reduced if isinstance(reduced, Tensor) else sums
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the trained parameters only, and note what they belong to."""
+        trained = trained_shapes(self)
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        checkpoint["align"] = {"method": type(self).__name__, "backbone": self.backbone.path, **self.facts()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compare names and shapes. Raises ResumeError for a checkpoint of another model or method."""
+        check_fits(self, checkpoint)
+        self._facts = checkpoint["align"]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""
+        return self._facts if self._trainer is None else facts_of(self.trainer)
+
+    def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
+        """Write the model as a folder that transformers and PEFT open, with tokenizer and card.
+
+        Args:
+            folder: Where to write.
+            merge: Add LoRA adapters to the weights.
+            config: The run's configuration for the card; null writes the module's own settings.
+        """
+        facts = self.facts()
+        card = model_card(type(self).__name__, self.backbone.path, config or settings(self), facts)
+        written = PromptFormat(*facts["prompt_format"]) if facts.get("prompt_format") else None
+        export_model(self.model, self.tokenizer, Path(folder), merge=merge, prompt_format=written, card=card)
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Return a context in which the model is in evaluation mode."""
+        return evaluating(self.model)

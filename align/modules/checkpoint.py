@@ -1,0 +1,45 @@
+"""What a checkpoint of a module holds: trained parameters, and the facts an artefact needs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import nn
+
+from align.errors import ResumeError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def trained_shapes(module: nn.Module) -> Shapes:
+    """Return names and shapes of the parameters that are trained."""
+    return {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+
+
+def check_fits(module: nn.Module, checkpoint: dict[str, Any]) -> None:
+    """Compare method, names and shapes. Raises ResumeError naming the first difference."""
+    method = checkpoint.get("align", {}).get("method")
+    if method != type(module).__name__:
+        found = method or "another program"
+        raise ResumeError(f"the checkpoint belongs to {found}, this run is {type(module).__name__}")
+    saved: Shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+    own = trained_shapes(module)
+    wrong = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
+    if wrong:
+        raise ResumeError(
+            f"the checkpoint does not fit the model: {len(wrong)} parameters differ, first {wrong[0]}: "
+            f"{saved.get(wrong[0], 'missing')} saved, {own.get(wrong[0], 'missing')} here; check backbone.path and "
+            "backbone.lora"
+        )
+
+
+def facts_of(trainer: Any) -> dict[str, Any]:
+    """Return plain values only, so that a checkpoint loads with `weights_only=True`."""
+    data: Any = getattr(trainer, "datamodule", None)
+    return {
+        "fingerprint": getattr(data, "fingerprint", ""),
+        "prompt_format": None if data is None else list(data.prompt_format),
+        "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+        "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+    }

@@ -1,0 +1,33 @@
+"""Means over the micro-batches and ranks of an optimiser step, or over a validation run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Means:
+    """Weighted sums by name; one reduction over ranks when they are read."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, values: Tensor, weights: Tensor | float = 1.0) -> None:
+        """Add values with weights to a mean; NaN values are left out."""
+        values = values.detach().double().flatten()
+        weights = torch.as_tensor(weights, dtype=torch.float64, device=values.device).expand_as(values)
+        known = ~values.isnan()
+        entry = torch.stack([(values.where(known, 0) * weights).sum(), (weights * known).sum()])
+        self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+
+    def read(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Return all means, summed over ranks by `reduce`, and start again."""
+        names = sorted(self._sums)
+        if not names:
+            return {}
+        sums = reduce(torch.stack([self._sums[name] for name in names]))
+        self._sums = {}
+        means = (sums[:, 0] / sums[:, 1]).float()
+        return {name: mean for name, mean in zip(names, means, strict=True) if not mean.isnan()}

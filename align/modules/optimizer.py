@@ -1,0 +1,61 @@
+"""AdamW and a learning-rate schedule, named as in TRL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.nn import Parameter
+from transformers import get_scheduler
+
+from align.errors import ConfigError
+
+Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov and Hutter 2019) with warm-up."""
+
+    learning_rate: float | None = None
+    """Peak learning rate; null takes the method's usual one for full fine-tuning or for LoRA."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    adam_beta1: float = 0.9
+    """Decay of the first moment."""
+    adam_beta2: float = 0.999
+    """Decay of the second moment."""
+    adam_epsilon: float = 1e-8
+    """Added to the denominator."""
+    warmup_ratio: float = 0.1
+    """Share of all optimiser steps over which the learning rate rises from 0."""
+    lr_scheduler_type: Schedule = "cosine"
+    """What the learning rate does after warm-up."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ConfigError(f"optimizer.learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise ConfigError(f"optimizer.warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
+
+    def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
+        """Return optimiser and per-step schedule as Lightning takes them; `usual` stands in for a null learning rate."""
+        optimizer = torch.optim.AdamW(
+            [p for p in parameters if p.requires_grad],
+            lr=self.learning_rate or usual,
+            betas=(self.adam_beta1, self.adam_beta2),
+            eps=self.adam_epsilon,
+            weight_decay=self.weight_decay,
+            fused=fused,
+        )
+        options = {"min_lr_rate": 0.1} if self.lr_scheduler_type == "cosine_with_min_lr" else None
+        schedule = get_scheduler(
+            self.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=round(self.warmup_ratio * steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=options,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

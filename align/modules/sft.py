@@ -1,0 +1,57 @@
+"""Supervised fine-tuning: maximum likelihood of one response per prompt."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from align.models.backbone import Backbone
+from align.modules.base import AlignModule
+from align.modules.optimizer import Optimizer
+from align.records import CandidateBatch, Preset, StepTotals, ViewName
+from align.scoring import score_responses
+
+
+class SFTModule(AlignModule):
+    """Fine-tunes on the best response of each prompt; several examples share a row without seeing each other."""
+
+    view: ClassVar[ViewName] = "singles"
+    truncation: ClassVar[Preset] = "dpa"
+    learning_rates = (2e-5, 2e-4)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        reduction: Literal["token_mean", "sequence_sum"] = "token_mean",
+        *,
+        loss_on: Literal["response", "all"] = "response",
+        optimizer: Optimizer = Optimizer(),
+    ) -> None:
+        """Configure supervised fine-tuning.
+
+        Args:
+            backbone: The model to train.
+            reduction: `token_mean` divides by all scored tokens of the optimiser step; `sequence_sum` sums over each
+                response and averages over responses (PRO, arXiv:2306.17492, Eq. 1).
+            loss_on: Score response tokens only, or the prompt's too (the literal reading of DPA, arXiv:2402.18571).
+            optimizer: AdamW and its schedule.
+        """
+        super().__init__(backbone, optimizer)
+        self.reduction, self.loss_on = reduction, loss_on
+
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return the negative log-likelihood of the batch over the step's tokens or responses."""
+        everything = self.loss_on == "all"
+        scores = score_responses(
+            self.model,
+            batch,
+            layout=self.backbone.layout,
+            logit_bytes=self.backbone.logit_bytes,
+            score_prompts=everything,
+        )
+        weights = batch.candidate_weights()
+        self.record("nll", -scores.means, scores.lengths * weights)
+        self.record("length", scores.lengths, weights)
+        total = totals.response_tokens + (totals.prompt_tokens if everything else 0)
+        return -(scores.logprobs * weights).sum() / (total if self.reduction == "token_mean" else totals.weight)

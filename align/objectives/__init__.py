@@ -1,0 +1,1 @@
+"""Objectives: frozen dataclasses whose fields are the hyper-parameters and whose call is the loss."""

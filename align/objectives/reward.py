@@ -1,0 +1,77 @@
+"""Losses of reward models, on matrices of rewards."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class RankedRewards(NamedTuple):
+    """Rewards of candidate groups and what is known about their order."""
+
+    rewards: Float[Tensor, "group candidate"]
+    ranks: Int[Tensor, "group candidate"]
+    """0 is best; equal ranks are ties."""
+    mask: Bool[Tensor, "group candidate"]
+    """True where there is a candidate."""
+    scores: Float[Tensor, "group candidate"]
+    """A graded label per candidate, NaN where there is none."""
+
+    def ordered(self) -> Bool[Tensor, "group candidate candidate"]:
+        """Return which pairs (i, j) are strictly ordered, i better than j."""
+        better = self.ranks[:, :, None] < self.ranks[:, None, :]
+        return better & self.mask[:, :, None] & self.mask[:, None, :]
+
+
+class RewardObjective(ABC):
+    """A loss on the rewards of ranked candidates."""
+
+    @abstractmethod
+    def __call__(self, batch: RankedRewards) -> Float[Tensor, " group"]:
+        """Return the loss of each group."""
+
+
+@dataclass(frozen=True)
+class BradleyTerry(RewardObjective):
+    """Bradley-Terry reward loss, averaged over the strictly ordered pairs of a list.
+
+    Pairs: Stiennon et al. 2020 (arXiv:2009.01325, Eq. 1); lists: Ouyang et al. 2022 (arXiv:2203.02155, Eq. 1), with the
+    mean over ordered pairs, tied ones left out. Margin: Touvron et al. 2023 (arXiv:2307.09288, Eq. 2). Centring:
+    Eisenstein et al. 2023 (arXiv:2312.09244).
+    """
+
+    centering: float = 0.0
+    """Weight of the squared sum of the two rewards, which pulls their mean to zero; 0.01 is usual."""
+    margin_scale: float = 0.0
+    """Required margin per unit of difference between the two scores of a pair; needs scores in the data."""
+
+    def __post_init__(self) -> None:
+        if self.centering < 0 or self.margin_scale < 0:
+            raise ValueError(
+                f"centering and margin_scale must not be negative, got {self.centering} and {self.margin_scale}"
+            )
+
+    def __call__(self, batch: RankedRewards) -> Float[Tensor, " group"]:
+        """Return the mean loss of each group's ordered pairs, in nats; 0 for a group without any.
+
+        Raises ValueError when a margin is asked for and an ordered pair has no scores.
+        """
+        ordered = batch.ordered()
+        r = batch.rewards
+        difference = r[:, :, None] - r[:, None, :]
+        if self.margin_scale:
+            difference = difference - self.margin_scale * self._gaps(batch, ordered)
+        losses = -F.logsigmoid(difference) + self.centering * (r[:, :, None] + r[:, None, :]) ** 2
+        return losses.where(ordered, 0).sum((1, 2)) / ordered.sum((1, 2)).clamp(min=1)
+
+    def _gaps(self, batch: RankedRewards, ordered: Bool[Tensor, "group candidate candidate"]) -> Tensor:
+        gaps = batch.scores[:, :, None] - batch.scores[:, None, :]
+        if torch.isnan(gaps[ordered]).any():
+            raise ValueError("margin_scale needs a score for every response of the data, some have none")
+        return gaps.where(ordered, 0)

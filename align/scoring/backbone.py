@@ -1,0 +1,88 @@
+"""A Hugging Face decoder seen as two calls: ids to hidden states, and hidden states to logits."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from align.records import CandidateBatch
+from align.scoring.head import Head
+from align.scoring.layouts import Plan
+
+SEGMENT_ATTENTION = "align_segments"
+"""Name under which `segment_attention` is known to transformers once a model has been prepared for it."""
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """Return the Hugging Face model inside a PEFT model (its adapters stay in place), or the model itself."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+
+
+def decoder(model: nn.Module) -> Any:
+    """Return the part that ends in hidden states: blocks and final norm, without the head."""
+    inner = unwrapped(model)
+    return getattr(inner, inner.base_model_prefix)
+
+
+def head(model: nn.Module) -> Head:
+    """Return the vocabulary head with the model's own logit scaling and soft-capping."""
+    inner = unwrapped(model)
+    config = inner.config
+    scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+    projection = inner.get_output_embeddings()
+    return Head(projection, projection.weight.shape[0], scale, getattr(config, "final_logit_softcapping", None))
+
+
+def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidden"]:
+    """Run the decoder over a plan and return its last hidden states, rows flattened one after another."""
+    inner = decoder(model)
+    inputs: dict[str, Any] = {"attention_mask": plan.attention_mask}
+    if plan.segments is not None:
+        inputs["segments"] = plan.segments
+    elif plan.attention_mask is not None and inner.config._attn_implementation == "eager":
+        closed = torch.finfo(inner.dtype).min  # eager attention adds its mask to the scores
+        inputs["attention_mask"] = (~plan.attention_mask).to(inner.dtype) * closed
+    if plan.attention_mask is not None:  # padded rows count their positions from 0, as every model does by itself
+        inputs["position_ids"] = plan.position_ids
+    states: Tensor = inner(input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state
+    return states.flatten(0, 1)
+
+
+def auto_layout(model: nn.Module, batch: CandidateBatch) -> str:
+    """Name the fastest layout that is exact for this model and batch (performance 3.1, 8).
+
+    Packed segments on a CPU; on a GPU, where many small attention calls cost more than padding, shared rows. Padded rows
+    where a prompt cannot be shared: attention windows shorter than a candidate, recurrent layers, ALiBi, or a model
+    that takes no position ids.
+    """
+    inner = decoder(model)
+    lengths = [batch.prompt_lengths[p] + r for p, r in zip(batch.prompt_of, batch.response_lengths, strict=True)]
+    if not can_share(inner) or max(lengths) > attention_window(inner.config):
+        return "padded"
+    if batch.response_ids.device.type == "cpu" and inner.config._attn_implementation == SEGMENT_ATTENTION:
+        return "packed"
+    return "shared" if batch.num_candidates > len(batch.prompt_lengths) else "padded"
+
+
+def can_share(inner: Any) -> bool:
+    """Tell whether a decoder takes 4-D masks and position ids and has attention layers only."""
+    config = inner.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
+    plain = kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "alibi", False)
+    backend = getattr(inner, "_supports_attention_backend", False)
+    flash = "flash" in (config._attn_implementation or "")
+    return bool(takes_positions and plain and backend and not flash)
+
+
+def attention_window(config: Any) -> float:
+    """Return how many tokens a layer can look back, infinity for full attention."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and "sliding_attention" not in kinds:
+        return float("inf")
+    window = getattr(config, "sliding_window", None)
+    return float("inf") if window is None else float(window)

@@ -1,0 +1,1 @@
+"""Lightning callbacks: they pick the moment and call `align`."""

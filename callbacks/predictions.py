@@ -1,0 +1,40 @@
+"""Writes what `align predict` computes as JSONL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+
+class PredictionFile(Callback):
+    """Writes one line per candidate to `predictions.jsonl` in the run folder, one file per process."""
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin an empty file."""
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        suffix = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+        self._path = folder / f"predictions{suffix}.jsonl"
+        self._path.write_text("")
+
+    def on_predict_batch_end(  # noqa: PLR0913
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Append the candidates of a batch."""
+        with self._path.open("a", encoding="utf-8") as file:
+            for row in outputs:
+                print(json.dumps(row), file=file)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where they are."""
+        rank_zero_info(f"predictions written to {self._path}")

@@ -1,0 +1,66 @@
+"""Logs tokens per second, the share of padding, and peak memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import psutil
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class Throughput(Callback):
+    """Logs `train/tokens_per_second`, `train/num_tokens` and `train/memory_gb` once per optimiser step.
+
+    Tokens are prompt and response tokens of all ranks, each prompt counted once. The first batch of a run is left out
+    of the rate: it pays for warming up.
+    """
+
+    def __init__(self) -> None:
+        self._started: float | None = None
+        self._tokens = 0
+        self._timed = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock at the second batch."""
+        if self._started is None and self._tokens:
+            self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch and log."""
+        tokens = (sum(batch.prompt_lengths) + sum(batch.response_lengths)) * trainer.world_size
+        self._tokens += tokens
+        pl_module.log("train/num_tokens", float(self._tokens))
+        pl_module.log("train/memory_gb", peak_memory() / 2**30)
+        if self._started is not None:
+            self._timed += tokens
+            rate = self._timed / (time.perf_counter() - self._started)
+            pl_module.log("train/tokens_per_second", rate, prog_bar=True)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave validation out of the rate: start anew after it."""
+        self._started, self._timed = None, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the token count, which goes on after a resume."""
+        return {"tokens": self._tokens}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the token count up again."""
+        self._tokens = state_dict["tokens"]
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has used, in bytes: on the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
