@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class AlignError(ValueError):
-    """A user's mistake or a fault of the surroundings, told in one line: what, where, expected and found, what to do."""
+    """A user's mistake or a fault of the surroundings, told in one line: what, where, expected, found, what to do."""
 
     exit_code = 2
 

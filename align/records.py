@@ -160,7 +160,7 @@ class PairScores(NamedTuple):
 
 
 def totals_of(groups: Iterable[tuple[float, int, int]]) -> StepTotals:
-    """Sum (weight, response tokens, prompt tokens) of the groups of a step; the first token of a prompt is not counted."""
+    """Sum (weight, response tokens, prompt tokens) of the groups of a step; a prompt's first token is not counted."""
     weight = response = prompt = 0.0
     for w, r, p in groups:
         weight, response, prompt = weight + w, response + w * r, prompt + w * max(p - 1, 0)

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 
 class HFExport(Callback):
-    """Exports the model at the end of training: a full folder, or an adapter folder for LoRA, with tokenizer and card."""
+    """Exports the model at the end of training: a full folder or an adapter folder, with tokenizer and card."""
 
     def __init__(self, folder: str | None = None, merge: bool = False) -> None:
         """Configure the export.

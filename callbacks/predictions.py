@@ -21,7 +21,7 @@ class PredictionFile(Callback):
         self._path = folder / f"predictions{suffix}.jsonl"
         self._path.write_text("")
 
-    def on_predict_batch_end(  # noqa: PLR0913
+    def on_predict_batch_end(  # noqa: PLR0917
         self,
         trainer: Trainer,
         pl_module: LightningModule,

@@ -21,7 +21,7 @@ class SampleTable(Callback):
         """Configure the table.
 
         Args:
-            num_prompts: Prompts to sample from; the first of the validation split, or of the training split without one.
+            num_prompts: How many prompts: the first of the validation split, else of the training split.
             generation: How to draw.
         """
         self.num_prompts, self.generation = num_prompts, generation

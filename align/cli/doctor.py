@@ -6,7 +6,6 @@ import math
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from align.models.loading import describe
 from align.modules.base import AlignModule
 from align.records import CandidateBatch
 from align.scoring import score_responses
-from align.scoring.backbone import auto_layout, head, unwrapped
+from align.scoring.backbone import choose_layout, head, unwrapped
 
 HELP = """usage: align doctor [the options of align fit]
 
@@ -154,7 +153,7 @@ def _check_eos(data: PreferenceDataModule) -> str:
 def _check_scores(module: AlignModule, batch: CandidateBatch) -> str:
     """Compare the layout in use with a plain forward pass over one candidate, head included."""
     ours = score_responses(module.model, batch, layout=module.backbone.layout).logprobs
-    layout = auto_layout(module.model, batch) if module.backbone.layout == "auto" else module.backbone.layout
+    layout = choose_layout(module.model, batch, module.backbone.layout)
     ids = torch.cat([batch.prompt_ids[: batch.prompt_lengths[0]], batch.response_ids[: batch.response_lengths[0]]])
     logits = module.model(input_ids=ids[None]).logits[0, -batch.response_lengths[0] - 1 : -1].double()
     plain = logits.log_softmax(-1).gather(1, ids[-batch.response_lengths[0] :, None]).sum()
@@ -162,7 +161,7 @@ def _check_scores(module: AlignModule, batch: CandidateBatch) -> str:
     tolerance = 1e-4 if module.backbone.dtype in ("float32", "float64") else 2e-2
     if not error < tolerance:
         raise ModelError(
-            f"layout {layout!r} gives {float(ours[0]):.4f} where the model's own forward pass gives {float(plain):.4f}: set "
+            f"layout {layout!r} gives {float(ours[0]):.4f}, the model's own forward pass {float(plain):.4f}: set "
             f"backbone.layout to padded; vocabulary {head(module.model).vocab_size}"
         )
     return f"layout {layout} agrees with the model's own forward pass (relative difference {error:.1e})"

@@ -1,4 +1,4 @@
-"""`align fit|validate|test|predict`: LightningCLI in subclass mode, with our defaults, run folders and import policy."""
+"""`align fit|validate|test|predict`: LightningCLI in subclass mode, with defaults, run folders and an import policy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_callbacks_package() -> None:
     place = Path(found.origin).parent if found and found.origin else None
     if place != expected:
         raise ConfigError(
-            f"package `callbacks` is {place or 'missing'}, expected {expected}: install align again, or rename the other"
+            f"package `callbacks` is {place or 'missing'}, expected {expected}: install align anew or rename it"
         )
 
 
@@ -98,8 +98,8 @@ class AlignCLI(LightningCLI):
         """Raise ConfigError for a folder that holds a run which is not being continued."""
         if (Path(root) / "config.yaml").exists() and not ckpt_path:
             raise ConfigError(
-                f"run folder {root} already holds a run: choose another --trainer.default_root_dir, or continue it with "
-                f"--ckpt_path {root}/checkpoints/last.ckpt"
+                f"run folder {root} already holds a run: choose another --trainer.default_root_dir, or continue it "
+                f"with --ckpt_path {root}/checkpoints/last.ckpt"
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

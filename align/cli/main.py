@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verb(word: str) -> Callable[[list[str]], int]:
     if word in LIGHTNING_VERBS:
-        module = importlib.import_module("align.cli.lightning")
-        return lambda words: module.run(words)
+        run: Callable[[list[str]], int] = importlib.import_module("align.cli.lightning").run
+        return run
     if word in OTHER_VERBS:
         module = importlib.import_module(f"align.cli.{word.replace('-', '_')}")
         return lambda words: module.run(words[1:])

@@ -61,14 +61,11 @@ def _check_node(name: str, node: yaml.Node, seen: set[int]) -> None:
     if isinstance(node, yaml.MappingNode):
         keys: dict[str, int] = {}
         for key, value in node.value:
+            place = f"config {name}, line {key.start_mark.line + 1}"
             if key.value in keys and key.value != "<<":
-                raise ConfigError(
-                    f"config {name}, line {key.start_mark.line + 1}: key {key.value!r} stands twice, first in line {keys[key.value]}"
-                )
+                raise ConfigError(f"{place}: key {key.value!r} stands twice, first in line {keys[key.value]}")
             if key.tag == "tag:yaml.org,2002:bool":
-                raise ConfigError(
-                    f"config {name}, line {key.start_mark.line + 1}: YAML reads {key.value!r} as true or false: quote it"
-                )
+                raise ConfigError(f"{place}: YAML reads {key.value!r} as true or false: quote it")
             keys[str(key.value)] = key.start_mark.line + 1
             _check_node(name, value, seen)
 

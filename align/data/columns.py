@@ -8,7 +8,6 @@ messages.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +38,8 @@ def example_of(located: Located, source: str, example_id: str) -> Example:
     if "prompt" in row:
         return Example(messages=tuple(_prompt(located)), **common)
     raise DataError(
-        f"{located.where}: columns {', '.join(map(str, row)) or 'none'} fit no convention (prompt/chosen/rejected, chosen/rejected, "
-        "prompt/completions/scores, prompt/completion/label, messages, prompt): rename them with data.columns"
+        f"{located.where}: columns {', '.join(map(str, row)) or 'none'} fit no convention (prompt/chosen/rejected, "
+        "chosen/rejected, prompt/completions/scores, prompt/completion/label, messages, prompt): set data.columns"
     )
 
 
@@ -90,8 +89,8 @@ def _implicit(where: str, values: Sequence[Any]) -> tuple[list[Message], list[st
     elif all(MARKER.match(value) for value in values):
         dialogues = [read_dialogue(value) for value in values]
     else:
-        common = os.path.commonprefix(list(values))
-        prompt = common[: max(common.rfind(mark) for mark in (" ", "\n")) + 1]
+        shared = next((i for i, (a, b) in enumerate(zip(*values, strict=False)) if a != b), min(map(len, values)))
+        prompt = values[0][: max(values[0].rfind(mark, 0, shared) for mark in (" ", "\n")) + 1]
         if not prompt.strip():
             raise DroppedRow("chosen and rejected share no prompt")
         return [Message("user", prompt.strip())], [value[len(prompt) :] for value in values]

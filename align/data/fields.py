@@ -36,7 +36,7 @@ def field(located: Located, key: str, kind: type | tuple[type, ...] = str) -> An
 
 
 def messages_of(where: str, turns: Iterable[Any]) -> list[Message]:
-    """Read `{role, content}` (or `{from, value}`) turns; turns of one role in a row become one, with a blank line between."""
+    """Read `{role, content}` (or `{from, value}`) turns; consecutive turns of one role are joined."""
     messages: list[Message] = []
     for turn in turns:
         if not isinstance(turn, dict):

@@ -11,8 +11,8 @@ from align.data.hub import HubDataset, load_hub
 from align.data.module import PreferenceDataModule
 from align.data.readers import Located
 from align.data.source import DroppedRow, Report, Source, folder_splits
-from align.errors import ConfigError
 from align.data.transcripts import read_context, read_dialogue
+from align.errors import ConfigError
 from align.records import Example
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")

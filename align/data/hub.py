@@ -38,6 +38,6 @@ def load_hub(path: str, **options: Any) -> HubDataset:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = shorten(error.__cause__ or error, 160)
         raise DataError(
-            f"data.path {path!r}: no such file or folder, and it could not be loaded as a dataset id or folder ({reason}): "
+            f"data.path {path!r}: no such file, and it could not be loaded as a dataset id or folder ({reason}): "
             "check the spelling, or download it first and give the local path"
         ) from error

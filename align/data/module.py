@@ -31,7 +31,7 @@ class Encoding:
     """How text becomes tokens, and where the result is kept."""
 
     template: TemplateName = "auto"
-    """`chat` for the tokenizer's template, `plain` for a Human/Assistant transcript, `auto` for chat where there is one."""
+    """`chat`: the tokenizer's template, `plain`: a Human/Assistant transcript, `auto`: chat where there is one."""
     truncation: Preset | Truncation | None = None
     """A preset, own limits, or null for the method's usual preset (lowered to the model's context)."""
     cache_dir: str = "runs/cache/tokenised"
@@ -121,8 +121,8 @@ class PreferenceDataModule(L.LightningDataModule):
             return limits
         if chosen is not None:
             raise ConfigError(
-                f"data.encoding.truncation allows {limits.max_total} tokens, the model's context is {needs.max_positions}: "
-                "lower truncation.max_total"
+                f"data.encoding.truncation allows {limits.max_total} tokens, the model's context is "
+                f"{needs.max_positions}: lower truncation.max_total"
             )
         rank_zero_info(f"data: sequences are limited to the model's context of {needs.max_positions} tokens")
         prompt = None if limits.max_prompt is None else min(limits.max_prompt, needs.max_positions // 2)

@@ -19,7 +19,7 @@ class PreferenceFile(Source):
         """Describe the data.
 
         Args:
-            path: A file, a folder (`train.jsonl`, `test.jsonl`, ... or any layout the datasets library reads), or a hub id.
+            path: A file, a folder (`train.jsonl`, `test.jsonl`, ... or another layout of the hub), or a hub id.
             columns: Names of the data's columns by the name they should have, such as `{prompt: question}`.
             options: See Source.
         """

@@ -77,9 +77,7 @@ class Source(ABC):
         if not found["train"]:  # a lone file, or splits by other names: all the rest is training data
             found["train"] = [n for n in names if n not in found["val"] + found["test"]]
         if not found["train"]:
-            raise DataError(
-                f"data.path {self.path}: no training split, only {', '.join(names)}: to train on it give the file itself"
-            )
+            raise DataError(f"data.path {self.path}: no training split, only {', '.join(names)}: give the file itself")
         return found
 
     def read(self, split: str, report: Report) -> list[Example]:
@@ -106,7 +104,7 @@ class Source(ABC):
         """Turn rows into examples; unusable rows go to the report, damaged ones raise DataError."""
 
     def files(self) -> dict[str, list[Path]]:
-        """Return the data files of each named split, or nothing where the path is a hub id or a folder in hub layout."""
+        """Return the data files of each named split, or nothing for a hub id or a folder in hub layout."""
         path = Path(self.path).expanduser()
         if path.exists() and not path.is_dir():
             return {"all": [path]}

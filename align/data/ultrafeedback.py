@@ -26,8 +26,8 @@ class UltraFeedback(Source):
 
         Args:
             path: A file, a folder, or a hub id.
-            ranking_score: What raw completions are ranked by: the mean of the rated aspects, or the overall score, which an
-                early release got wrong for 2628 completions.
+            ranking_score: What raw completions are ranked by: the mean of the rated aspects, or the overall score,
+                which an early release got wrong for 2628 completions.
             options: See Source.
         """
         super().__init__(path, **options)

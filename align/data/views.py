@@ -152,7 +152,7 @@ class RegressionRows(View):
 
 @dataclass(frozen=True)
 class Unpaired(View):
-    """One response per row with the score `desirable`, 1 or 0: the best and the worst of a ranking, or labelled rows."""
+    """One response per row with the score `desirable`, 1 or 0: the ends of a ranking, or labelled rows."""
 
     def groups(self, example: Example) -> Iterable[Example]:
         """Return groups of one whose only score is the label."""
@@ -160,7 +160,7 @@ class Unpaired(View):
             column = example.attributes.index("desirable")
             labels = {i: row[column] for i, row in enumerate(example.scores)}
         elif len(example.ranking) > 1:
-            labels = {i: 1.0 for i in example.ranking[0]} | {i: 0.0 for i in example.ranking[-1]}
+            labels = dict.fromkeys(example.ranking[0], 1.0) | dict.fromkeys(example.ranking[-1], 0.0)
         else:
             raise DroppedRow("no label")
         rows = [i for i in labels if text_fault(example.responses[i]) is None]

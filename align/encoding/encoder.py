@@ -1,4 +1,4 @@
-"""From examples to token ids: one prompt shared by all candidates, one scored EOS per response (methods-preference 14.5)."""
+"""From examples to token ids: one prompt shared by all candidates, one scored EOS per response."""
 
 from __future__ import annotations
 

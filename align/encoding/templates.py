@@ -56,7 +56,7 @@ class Template(ABC):
 
 
 class PlainTranscript(Template):
-    """The `Human:` / `Assistant:` transcript of HH-RLHF; the prompt ends without a space, the response begins with one."""
+    """The `Human:` / `Assistant:` transcript of HH-RLHF; prompts end without a space, responses begin with one."""
 
     parses_special = False
 
@@ -77,7 +77,7 @@ class PlainTranscript(Template):
 
 
 class ChatTemplate(Template):
-    """The tokenizer's own chat template. What it writes after a response is replaced by the one token that ends a turn."""
+    """The tokenizer's own chat template. What it writes after a response becomes the one token that ends a turn."""
 
     parses_special = True
     adds_bos = False
@@ -97,7 +97,7 @@ class ChatTemplate(Template):
             raise ModelError(f"chat template cannot render a user and an assistant turn: {refusal}") from refusal
         if not full.startswith(prompt) or PROBE not in full[len(prompt) :]:
             raise ModelError(
-                "chat template rewrites the dialogue: the prompt it renders is not the beginning of prompt and response; "
+                "chat template rewrites the dialogue: the prompt it renders does not begin prompt and response; "
                 "use a template without that, or encoding.template 'plain'"
             )
         self._suffix = full[full.rindex(PROBE) + len(PROBE) :]

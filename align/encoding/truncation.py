@@ -1,4 +1,4 @@
-"""What gives way when a prompt and its responses are too long (methods-preference 14.4)."""
+"""What gives way when a prompt and its responses are too long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Truncation:
     max_total: int = 1024
     """Longest prompt plus response."""
     long_prompt: Literal["cut", "cut_if_needed", "drop"] = "cut_if_needed"
-    """`cut` to max_prompt always, `cut_if_needed` only when prompt and longest response exceed max_total, or `drop` the row."""
+    """`cut` to max_prompt, `cut_if_needed` only when prompt and response exceed max_total, or `drop` the row."""
     long_response: Literal["cut", "drop"] = "cut"
     """`cut` a response that does not fit beside its prompt, or `drop` the row."""
     at_turn: bool = True

@@ -39,7 +39,7 @@ class Backbone:
     path: str
     """Model folder, adapter folder (training goes on from it), or hub id."""
     dtype: DTypeName = "float32"
-    """Dtype of the weights; `auto` keeps the checkpoint's. For mixed precision leave float32 and set trainer.precision."""
+    """Dtype of the weights; `auto` keeps the checkpoint's. For mixed precision keep float32, set trainer.precision."""
     lora: LoRA | None = None
     """Train adapters and freeze the model; null trains all weights."""
     attn_implementation: str = "auto"

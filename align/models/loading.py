@@ -78,8 +78,8 @@ def _resolve(backbone: Backbone) -> tuple[str, str | None]:
         return str(folder or backbone.path), None
     if backbone.lora is not None:
         raise ConfigError(
-            f"backbone.path {folder} is an adapter, which brings its own rank and targets: leave backbone.lora out to train it "
-            "on, or merge it first with `align export --merge`"
+            f"backbone.path {folder} is an adapter, which brings its own rank and targets: leave backbone.lora out to "
+            "train it on, or merge it first with `align export --merge`"
         )
     check_safetensors(folder / "adapter_model.safetensors")
     base = read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"]
@@ -131,7 +131,7 @@ def _prepare(model: Any, backbone: Backbone, adapter: str | None, task: str) -> 
     elif backbone.lora is not None:
         model = _with_lora(model, backbone.lora, task)
     if backbone.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     return model  # type: ignore[no-any-return]
 
@@ -167,7 +167,7 @@ def _one_line(base: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, torch.OutOfMemoryError) as error:
         raise ModelError(
-            f"backbone path {base}: cannot be loaded ({shorten(error, 200)}): check the spelling, or give a local folder"
+            f"backbone path {base}: cannot be loaded ({shorten(error, 200)}): check the spelling, or give a folder"
         ) from error
 
 

@@ -36,8 +36,7 @@ class Reference(ABC):
         *,
         moved: bool,
     ) -> None:
-        """See all training and validation batches before the first step. `moved` says the policy was trained already."""
-        return None
+        """See all training and validation batches before the first step; `moved` says the policy was trained."""
 
     @abstractmethod
     def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:

@@ -41,8 +41,8 @@ class ReferenceTable(nn.Module):
         rows = [self.values.get(key) for key in candidate_keys(batch)]
         if any(row is None for row in rows):
             raise ResumeError(
-                f"the reference cache holds no value for a response of {batch.ids[0]!r} or a neighbour: data, tokenizer, template "
-                "or limits changed after it was filled; use reference FrozenCopy for data that changes during a run"
+                f"the reference cache holds no value for a response of {batch.ids[0]!r} or a neighbour: data, "
+                "tokenizer, template or limits changed after it was filled; use reference FrozenCopy for changing data"
             )
         device = batch.response_ids.device
         logprobs, lengths = zip(*(row for row in rows if row is not None), strict=True)
@@ -55,8 +55,8 @@ class ReferenceTable(nn.Module):
             for name, now in self.header.items():
                 if stored.get(name) != now:
                     raise ResumeError(
-                        f"reference cache {path}: {name} is {stored.get(name)!r} there and {now!r} in this run: remove the file "
-                        "or name another"
+                        f"reference cache {path}: {name} is {stored.get(name)!r} there and {now!r} in this run: "
+                        "remove the file or name another"
                     )
             keys, logprobs, lengths = (file.get_tensor(name) for name in ("keys", "logprobs", "lengths"))
         rows = zip(map(bytes, keys), logprobs.tolist(), lengths.tolist(), strict=True)

@@ -35,7 +35,7 @@ def choose_pad_token(tokenizer: Any) -> str | None:
     """Return a padding token that can never end a response, or None when the vocabulary has none to spare.
 
     A sequence classifier finds the last token of a row as the right-most one that is not padding, so padding with EOS
-    would make it read the token before EOS (methods-preference 2). A reserved or the unknown token serves as well.
+    would make it read the token before EOS. A reserved or the unknown token serves as well.
     """
     ends = {tokenizer.eos_token, tokenizer.bos_token}
     special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]

@@ -41,7 +41,7 @@ class Optimizer:
             raise ConfigError(f"optimizer.warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
 
     def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
-        """Return optimiser and per-step schedule as Lightning takes them; `usual` stands in for a null learning rate."""
+        """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""
         optimizer = torch.optim.AdamW(
             [p for p in parameters if p.requires_grad],
             lr=self.learning_rate or usual,

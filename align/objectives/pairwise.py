@@ -90,8 +90,10 @@ class IPO(_LogRatioObjective):
 
 @dataclass(frozen=True)
 class Hinge(_LogRatioObjective):
-    """Hinge on the log-ratio margin: SLiC's rank calibration (Zhao et al. 2023, arXiv:2305.10425, Eq. 1) as used by
-    RSO (Liu et al. 2023, arXiv:2309.06657, Eq. 8) with the reference's log-probabilities subtracted.
+    """Hinge on the log-ratio margin (RSO, Liu et al. 2023, arXiv:2309.06657, `hinge-norm`).
+
+    It is the rank calibration of SLiC (Zhao et al. 2023, arXiv:2305.10425) with the reference's log-probabilities
+    subtracted, and TRL's `hinge`.
     """
 
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:

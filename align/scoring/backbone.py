@@ -52,20 +52,35 @@ def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidde
     return states.flatten(0, 1)
 
 
-def auto_layout(model: nn.Module, batch: CandidateBatch) -> str:
-    """Name the fastest layout that is exact for this model and batch (performance 3.1, 8).
+def exact_layouts(model: nn.Module, batch: CandidateBatch) -> list[str]:
+    """Return the layouts that are exact for this model and batch, padded rows first.
 
-    Packed segments on a CPU; on a GPU, where many small attention calls cost more than padding, shared rows. Padded rows
-    where a prompt cannot be shared: attention windows shorter than a candidate, recurrent layers, ALiBi, or a model
-    that takes no position ids.
+    A prompt cannot be shared under attention windows shorter than a candidate, by recurrent layers, under ALiBi, or by
+    a model that takes no position ids; packed segments need our attention function.
     """
     inner = decoder(model)
     lengths = [batch.prompt_lengths[p] + r for p, r in zip(batch.prompt_of, batch.response_lengths, strict=True)]
     if not can_share(inner) or max(lengths) > attention_window(inner.config):
-        return "padded"
-    if batch.response_ids.device.type == "cpu" and inner.config._attn_implementation == SEGMENT_ATTENTION:
+        return ["padded"]
+    packs = inner.config._attn_implementation == SEGMENT_ATTENTION
+    return ["padded", "shared", "packed"] if packs else ["padded", "shared"]
+
+
+def choose_layout(model: nn.Module, batch: CandidateBatch, layout: str = "auto") -> str:
+    """Return the given layout, or for `auto` the fastest exact one.
+
+    That is packed segments on a CPU; on a GPU, where many small attention calls cost more than padding, shared rows, or
+    padded ones where no prompt is shared. Raises ValueError for a layout that is not exact here.
+    """
+    exact = exact_layouts(model, batch)
+    if layout != "auto":
+        if layout not in exact:
+            raise ValueError(f"layout {layout!r} is not exact for this model and batch, {exact} are: use 'auto'")
+        return layout
+    if "packed" in exact and batch.response_ids.device.type == "cpu":
         return "packed"
-    return "shared" if batch.num_candidates > len(batch.prompt_lengths) else "padded"
+    shares = batch.num_candidates > len(batch.prompt_lengths)
+    return "shared" if shares and "shared" in exact else "padded"
 
 
 def can_share(inner: Any) -> bool:

@@ -1,7 +1,7 @@
 """Three ways to put candidate groups into a model's inputs; all give the same log-probabilities and gradients.
 
-A prompt with n responses costs n(P + R) tokens in padded rows, and P + nR in shared rows and packed segments, where each
-response attends to its prompt and to itself only and positions restart after the prompt (methods-preference 0.3).
+A prompt with n responses costs n(P + R) tokens in padded rows, and P + nR in shared rows and packed segments, where
+each response attends to its prompt and to itself only and positions restart after the prompt.
 """
 
 from __future__ import annotations

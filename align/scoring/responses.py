@@ -1,4 +1,4 @@
-"""Log-probabilities of responses: the one function behind every loss (methods-preference 0.2)."""
+"""Log-probabilities of responses: the one function behind every loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from align.records import CandidateBatch, ResponseScores
-from align.scoring.backbone import auto_layout, head, hidden_states
+from align.scoring.backbone import choose_layout, head, hidden_states
 from align.scoring.head import tiled_logprobs
 from align.scoring.layouts import LAYOUTS, Plan
 
@@ -23,8 +23,7 @@ class TokenScores(NamedTuple):
 
 def plan(model: nn.Module, batch: CandidateBatch, layout: str = "auto", *, score_prompts: bool = False) -> Plan:
     """Lay a batch out for a model: `packed`, `shared`, `padded`, or `auto` for the fastest exact one."""
-    name = auto_layout(model, batch) if layout == "auto" else layout
-    return LAYOUTS[name](batch, score_prompts)
+    return LAYOUTS[choose_layout(model, batch, layout)](batch, score_prompts)
 
 
 def score_tokens(
@@ -37,8 +36,8 @@ def score_tokens(
 ) -> TokenScores:
     """Return the log-probability of every response token, EOS included, in nats.
 
-    The head runs on scored positions only, in tiles when their logits would take more than `logit_bytes`; the softmax is
-    taken in float32 whatever the model's dtype. With `score_prompts` prompt tokens after the first are scored too.
+    The head runs on scored positions only, in tiles when their logits would take more than `logit_bytes`; the softmax
+    is taken in float32 whatever the model's dtype. With `score_prompts` prompt tokens after the first are scored too.
     """
     laid_out = plan(model, batch, layout, score_prompts=score_prompts)
     hidden = hidden_states(model, laid_out)[laid_out.predictors]

@@ -1,0 +1,45 @@
+"""Fixtures: tiny models of many families, tiny tokenizers, and the shared real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+SHARED = Path(os.environ.get("ALIGN_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data and small pretrained models; tests that need it skip without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no shared data: set ALIGN_SHARED to its folder")
+    return SHARED / "data"
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in a folder of its own: caches and runs are written relative to it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    monkeypatch.delenv("ALIGN_RUN_DIR", raising=False)
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A tiny Llama with a byte-level tokenizer, as a model folder."""
+    from tests.tiny import save_tiny
+
+    return save_tiny(tmp_path / "tiny")
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    """Forty preference pairs with prompts and responses of different lengths."""
+    from tests.tiny import write_pairs
+
+    return write_pairs(tmp_path / "pairs.jsonl", 40)
