@@ -34,7 +34,8 @@ def example_of(located: Located, source: str, example_id: str) -> Example:
         return _single(located, single[0], common)
     if "messages" in row:
         messages = messages_of(located.where, field(located, "messages", list))
-        return Example(messages=_context(messages[:-1]), responses=(_answer(messages),), **common)
+        answer = _answer(messages)
+        return Example(messages=_context(messages[:-1]), responses=(answer,), **common)
     if "prompt" in row:
         return Example(messages=tuple(_prompt(located)), **common)
     raise DataError(
