@@ -90,6 +90,10 @@ class _Collated(Dataset[CandidateBatch]):
         return collate(self.groups[plan.indices], plan.totals)
 
 
+def _as_it_is(batch: CandidateBatch) -> CandidateBatch:
+    return batch
+
+
 class BatchLoader:
     """Iterates over one epoch of CandidateBatches; knows how many it has handed over and resumes there."""
 
@@ -102,6 +106,7 @@ class BatchLoader:
             _Collated(order.groups),
             sampler=order,
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=own,

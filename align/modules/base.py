@@ -22,7 +22,7 @@ from align.models.sharding import shard
 from align.models.tokenizer import load_tokenizer
 from align.modules.checkpoint import check_fits, facts_of, trained_shapes
 from align.modules.metrics import Means
-from align.modules.optimizer import Optimizer
+from align.modules.optimizer import Optimizer, optimiser_steps
 from align.records import CandidateBatch, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
 from align.scoring import score_responses
 
@@ -86,7 +86,7 @@ class AlignModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW and its schedule over the run's optimiser steps."""
         full, lora = self.learning_rates
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = optimiser_steps(self.trainer)
         fused = self.trainer.precision != "16-mixed"  # its gradient scaler cannot clip for a fused optimiser
         usual = lora if has_adapters(self.model) else full
         return self.optimizer.build(self.parameters(), usual, steps, fused=fused)

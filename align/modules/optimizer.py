@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +12,23 @@ from torch.nn import Parameter
 from transformers import get_scheduler
 
 from align.errors import ConfigError
+
+
+def optimiser_steps(trainer: Any) -> int:
+    """Return how many optimiser steps a run takes in all.
+
+    `trainer.estimated_stepping_batches` would build the training loader before a checkpoint's position is known, and
+    Lightning would then leave that position out.
+    """
+    if trainer.max_epochs in (None, -1):
+        return int(trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches)
+    if trainer.datamodule is None:
+        return int(trainer.estimated_stepping_batches)
+    batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
+    return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
+
 
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"]
 

@@ -20,20 +20,28 @@ def groups(count: int, repeats: tuple[float, ...] = (1.0,), seed: int = 0) -> En
     rows = []
     for i in range(count):
         lengths = draw.integers(1, 40, size=3)
-        rows.append(EncodedGroup(f"g{i}", [3] * int(lengths[0]), [[4] * int(n) for n in lengths[1:]], [0, 1], [[], []], 1.0, [False] * 2))
+        rows.append(
+            EncodedGroup(
+                f"g{i}", [3] * int(lengths[0]), [[4] * int(n) for n in lengths[1:]], [0, 1], [[], []], 1.0, [False] * 2
+            )
+        )
     table = datasets.Dataset.from_list([g._asdict() for g in rows])
     size = count // len(repeats)
     parts = [table.select(range(i * size, (i + 1) * size)) for i in range(len(repeats))]
     return EncodedGroups(parts, repeats)
 
 
-def order(data: EncodedGroups, batching: Batching, epoch: int = 0, share: Share = Share(), seed: int = 0, shuffle: bool = True) -> BatchOrder:
+def order(
+    data: EncodedGroups, batching: Batching, epoch: int = 0, share: Share = Share(), seed: int = 0, shuffle: bool = True
+) -> BatchOrder:
     made = BatchOrder(data, batching, seed, shuffle=shuffle, share=share)
     made.set_epoch(epoch)
     return made
 
 
-@pytest.mark.parametrize("batching", [TokenBudget(tokens=200), FixedSize(groups=7), TokenBudget(tokens=200, group_by_length=False)])
+@pytest.mark.parametrize(
+    "batching", [TokenBudget(tokens=200), FixedSize(groups=7), TokenBudget(tokens=200, group_by_length=False)]
+)
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_group_once_in_every_epoch_over_all_ranks(batching: Batching, world: int) -> None:
     data = groups(101)

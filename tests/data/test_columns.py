@@ -14,7 +14,9 @@ from align.data.source import Report
 from align.errors import DataError
 from align.records import Example, Message
 
-USER, CHOSEN, REJECTED = ({"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "Good."), ("assistant", "Bad.")))
+USER, CHOSEN, REJECTED = (
+    {"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "Good."), ("assistant", "Bad."))
+)
 
 
 def read(tmp_path: Path, *rows: dict, report: Report | None = None, **options) -> list[Example]:

@@ -23,7 +23,12 @@ def write(tmp_path: Path, *rows: dict) -> str:
 
 
 def completion(text: str, *ratings: str, **more) -> dict:
-    return {"model": "m", "response": text, "annotations": {a: {"Rating": r} for a, r in zip(ASPECTS, ratings, strict=False)}, **more}
+    return {
+        "model": "m",
+        "response": text,
+        "annotations": {a: {"Rating": r} for a, r in zip(ASPECTS, ratings, strict=False)},
+        **more,
+    }
 
 
 class TestUltraFeedbackRaw:

@@ -31,14 +31,19 @@ def row(chosen: str = "Good.", rejected: str = "Bad.", context: str = "\n\nHuman
 class TestTranscripts:
     def test_paragraphs_stay_in_their_turn(self) -> None:
         text = "\n\nHuman: List two\n\nplease\n\nAssistant: Sure:\n\n1. one\n\n2. two"
-        assert parse_transcript(text) == [Message("user", "List two\n\nplease"), Message("assistant", "Sure:\n\n1. one\n\n2. two")]
+        assert parse_transcript(text) == [
+            Message("user", "List two\n\nplease"),
+            Message("assistant", "Sure:\n\n1. one\n\n2. two"),
+        ]
 
     def test_turns_of_one_role_are_merged(self) -> None:
         text = "\n\nHuman: a\n\nHuman: b\n\nAssistant: c\n\nAssistant: d"
         assert parse_transcript(text) == [Message("user", "a\n\nb"), Message("assistant", "c\n\nd")]
 
     def test_a_marker_inside_a_line_is_text(self) -> None:
-        assert parse_transcript("\n\nHuman: say Human: x\nAssistant: y") == [Message("user", "say Human: x\nAssistant: y")]
+        assert parse_transcript("\n\nHuman: say Human: x\nAssistant: y") == [
+            Message("user", "say Human: x\nAssistant: y")
+        ]
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -93,7 +98,9 @@ class TestRows:
         assert report.read == 9
 
     def test_columns_of_the_other_variant(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "a.jsonl", [{"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": " Good.", "rejected": " Bad."}])
+        path = write(
+            tmp_path / "a.jsonl", [{"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": " Good.", "rejected": " Bad."}]
+        )
         example = HHRLHF(str(path)).read("train", Report())[0]
         assert (example.messages, example.responses) == ((Message("user", "Hi"),), ("Good.", "Bad."))
 
@@ -116,7 +123,9 @@ class TestRows:
 class TestFolders:
     def official(self, root: Path, subsets: tuple[str, ...] = SUBSETS) -> Path:
         for number, subset in enumerate(subsets):
-            write(root / subset / "train.jsonl.gz", [row(context=f"\n\nHuman: {subset} {i}") for i in range(number + 1)])
+            write(
+                root / subset / "train.jsonl.gz", [row(context=f"\n\nHuman: {subset} {i}") for i in range(number + 1)]
+            )
             write(root / subset / "test.jsonl.gz", [row(context=f"\n\nHuman: test {subset}")])
         return root
 

@@ -20,7 +20,9 @@ from align.errors import ConfigError, DataError
 from tests.tiny import CHATML, tiny_tokenizer, write_pairs
 
 
-def needs(view: str = "pairs", truncation: str = "dpo", limit: int = 512, template: str | None = None) -> SimpleNamespace:
+def needs(
+    view: str = "pairs", truncation: str = "dpo", limit: int = 512, template: str | None = None
+) -> SimpleNamespace:
     return SimpleNamespace(view=view, truncation=truncation, max_positions=limit, tokenizer=tiny_tokenizer(template))
 
 
@@ -51,7 +53,9 @@ def test_splits_share_no_prompt_and_the_report_adds_up(tmp_path: Path) -> None:
 def test_splits_are_deterministic_and_do_not_move_with_more_data(tmp_path: Path) -> None:
     few = connected(write_pairs(tmp_path / "few.jsonl", 50), splits=Splits(0.3))
     more_path = tmp_path / "more.jsonl"
-    more_path.write_text((tmp_path / "few.jsonl").read_text() + write_pairs(tmp_path / "x.jsonl", 50, seed=1).read_text())
+    more_path.write_text(
+        (tmp_path / "few.jsonl").read_text() + write_pairs(tmp_path / "x.jsonl", 50, seed=1).read_text()
+    )
     more = connected(more_path, splits=Splits(0.3))
     assert texts(few, "val") <= texts(more, "val")
 
@@ -81,7 +85,9 @@ def test_max_samples_is_a_fixed_subset_and_the_rest_is_counted(tmp_path: Path) -
 
 
 class TestCache:
-    def test_second_start_opens_the_cache_and_reads_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_second_start_opens_the_cache_and_reads_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         path = write_pairs(tmp_path / "pairs.jsonl", 50)
         first = connected(path)
         monkeypatch.setattr(PreferenceFile, "parse", lambda *_: pytest.fail("the file was parsed again"))
@@ -149,7 +155,9 @@ def test_mixture_joins_sources_with_weights(tmp_path: Path) -> None:
 def test_data_without_the_view_says_what_was_dropped(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": f"p {i}"}) for i in range(9)))
-    with pytest.raises(DataError, match=r"no Pairs in the train split: 9 rows, 0 groups kept, dropped: 9 fewer than two"):
+    with pytest.raises(
+        DataError, match=r"no Pairs in the train split: 9 rows, 0 groups kept, dropped: 9 fewer than two"
+    ):
         connected(path, splits=Splits(0))
 
 

@@ -14,7 +14,7 @@ import pytest
 from align.data.readers import read_rows
 from align.errors import DataError
 
-ROWS = [{"prompt": "a ½ \u2028 b", "n": 1}, {"prompt": "x,\n\"y\"", "n": 2}]
+ROWS = [{"prompt": "a ½ \u2028 b", "n": 1}, {"prompt": 'x,\n"y"', "n": 2}]
 JSONL = "\n".join(map(json.dumps, ROWS))
 
 

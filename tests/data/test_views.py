@@ -34,7 +34,13 @@ def reason(view: View, example: Example) -> str:
 
 class TestPairs:
     def test_selections(self) -> None:
-        assert responses(Pairs("all"), FOUR) == [("c", "a"), ("c", "d"), ("c", "b"), ("a", "b"), ("d", "b")]  # not (a, d)
+        assert responses(Pairs("all"), FOUR) == [
+            ("c", "a"),
+            ("c", "d"),
+            ("c", "b"),
+            ("a", "b"),
+            ("d", "b"),
+        ]  # not (a, d)
         assert responses(Pairs("best_worst"), FOUR) == [("c", "b")]
         assert responses(Pairs(), FOUR)[0][0] == "c"
         assert responses(Pairs(), FOUR) == responses(Pairs(), FOUR)

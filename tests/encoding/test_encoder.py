@@ -147,7 +147,9 @@ class TestBoundary:
     def test_real_tokenizers_lose_nothing(self, shared, name: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(shared / name)
         coder = Encoder(tokenizer, make_template(tokenizer), WIDE)
-        row = example("Say it: “café” — 日本 👩‍👩‍👧", "ok\n\n- one\n- two", "More?", responses=("Yes.", "No…", "\n\n1. a\n2. b"))
+        row = example(
+            "Say it: “café” — 日本 👩‍👩‍👧", "ok\n\n- one\n- two", "More?", responses=("Yes.", "No…", "\n\n1. a\n2. b")
+        )
         group = encode(coder, row)
         for text, ids in zip(row.responses, group.response_ids, strict=True):
             rendered = coder.template.render(row.messages, text)

@@ -1,0 +1,94 @@
+"""Who may import whom: walks the import statements of every file."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"align", "callbacks"}
+EVERYWHERE = {"records", "errors"}
+ALLOWED = {
+    "records": set(),
+    "errors": set(),
+    "scoring": set(),
+    "objectives": set(),
+    "encoding": set(),
+    "data": {"encoding"},
+    "models": {"scoring"},
+    "modules": {"objectives", "scoring", "models"},
+    "sampling": {"models"},
+    "evaluation": {"sampling", "models"},
+    "callbacks": {"sampling", "evaluation"},
+    "cli": {"data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring"},
+}
+TORCH_ONLY = {"scoring", "objectives", "records"}
+LIGHT = {"torch", "jaxtyping", "align", "__future__"}
+FILES = sorted([*ROOT.glob("align/**/*.py"), *ROOT.glob("callbacks/**/*.py")])
+
+
+def part(module: str) -> str:
+    names = module.split(".")
+    return names[0] if names[0] == "callbacks" or len(names) == 1 else names[1]
+
+
+def own_part(path: Path) -> str:
+    names = path.relative_to(ROOT).with_suffix("").parts
+    return names[0] if names[0] == "callbacks" else names[1]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_allowed_parts_are_imported(path: Path) -> None:
+    own = own_part(path)
+    if own in ("__init__", "__main__"):
+        return
+    for module in imports(path):
+        if module.split(".")[0] in OURS and module != "align":
+            assert part(module) in ALLOWED[own] | EVERYWHERE | {own}, f"{own} must not import {module}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if own_part(p) in TORCH_ONLY], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_core_needs_torch_only(path: Path) -> None:
+    import sys
+
+    for module in imports(path):
+        top = module.split(".")[0]
+        assert top in LIGHT or top in sys.stdlib_module_names, f"{path} imports {module}"
+
+
+def test_the_rule_would_catch_an_intruder(tmp_path: Path) -> None:
+    intruder = tmp_path / "x.py"
+    intruder.write_text("from align.modules.dpo import DPOModule\nimport callbacks.export\n")
+    assert [part(m) for m in imports(intruder)] == ["modules", "callbacks"]
+    assert "modules" not in ALLOWED["data"]
+    assert all("callbacks" not in allowed for allowed in ALLOWED.values())
+
+
+def test_importing_has_no_effects() -> None:
+    """No seed, thread count, environment variable or logger is touched by importing the packages."""
+    import subprocess
+    import sys
+
+    code = (
+        "import os, torch, transformers, lightning, peft, datasets\n"
+        "before = (dict(os.environ), torch.initial_seed(), torch.get_num_threads(), torch.random.get_rng_state().sum())\n"
+        "import align.modules.dpo, align.modules.sft, align.modules.reward_model, align.data.mixture, callbacks.export\n"
+        "import align.data.hh_rlhf, align.data.helpsteer, align.data.ultrafeedback, callbacks.samples\n"
+        "after = (dict(os.environ), torch.initial_seed(), torch.get_num_threads(), torch.random.get_rng_state().sum())\n"
+        "assert before == after\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
