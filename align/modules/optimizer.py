@@ -27,7 +27,7 @@ def optimiser_steps(trainer: Any) -> int:
     batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     steps = math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
-    return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
+    return int(min(steps, trainer.max_steps)) if trainer.max_steps > 0 else int(steps)
 
 
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"]

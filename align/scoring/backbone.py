@@ -48,7 +48,8 @@ def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidde
         inputs["attention_mask"] = (~plan.attention_mask).to(inner.dtype) * closed
     if plan.attention_mask is not None:  # padded rows count their positions from 0, as every model does by itself
         inputs["position_ids"] = plan.position_ids
-    states: Tensor = inner(input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state
+    run = getattr(unwrapped(model), "run_decoder", inner)  # a sharded model gathers its weights around this call
+    states: Tensor = run(input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state
     return states.flatten(0, 1)
 
 

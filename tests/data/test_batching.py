@@ -69,7 +69,8 @@ def test_grouping_by_length_pads_less() -> None:
     def padded(batching: Batching) -> float:
         return sum(len(b) * tokens[b].max() for b in order(data, batching).batches()) / tokens.sum()
 
-    assert padded(FixedSize(groups=8)) < 1.1 < 1.3 < padded(FixedSize(groups=8, group_by_length=False))
+    assert padded(FixedSize(groups=8)) < 1.1
+    assert padded(FixedSize(groups=8, group_by_length=False)) > 1.3
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
@@ -110,9 +111,9 @@ def test_more_processes_than_groups_is_refused() -> None:
 
 @pytest.mark.parametrize("settings", [{"tokens": 0}, {"tokens": -5}])
 def test_budgets_must_be_positive(settings: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="batching.tokens"):
+    with pytest.raises(ConfigError, match=r"batching\.tokens"):
         TokenBudget(**settings)
-    with pytest.raises(ConfigError, match="batching.groups"):
+    with pytest.raises(ConfigError, match=r"batching\.groups"):
         FixedSize(groups=0)
 
 

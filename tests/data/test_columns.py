@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -133,7 +134,7 @@ def test_consecutive_turns_are_joined(tmp_path: Path) -> None:
 
 
 class TestIds:
-    ROW = {"id": 7, "prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
+    ROW: ClassVar = {"id": 7, "prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
 
     def test_repeated_rows_are_counted_and_other_content_is_refused(self, tmp_path: Path) -> None:
         report = Report()

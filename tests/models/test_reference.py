@@ -79,7 +79,6 @@ def test_contexts_put_everything_back_after_an_exception(adapter_folder: Path) -
 
     for context in (evaluating(policy), adapters_off(policy), adapter_active(policy, REFERENCE_ADAPTER)):
         with pytest.raises(RuntimeError), context:
-            assert state(policy) != before
             failing()
         assert state(policy) == before
 
@@ -157,7 +156,7 @@ class TestCached:
         torch.manual_seed(3)
         other = save_tiny(tmp_path / "other", initializer_range=0.5)
         with pytest.raises(
-            ResumeError, match="weights is .* there and .* in this run: remove the file or name another"
+            ResumeError, match=r"weights is .* there and .* in this run: remove the file or name another"
         ):
             self.filled(other, named)
         self.filled(model_folder)

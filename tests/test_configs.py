@@ -1,0 +1,148 @@
+"""Every shipped YAML parses, and every one that runs on a CPU trains for two batches."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from align.cli.lightning import AlignCLI, prepare
+from align.cli.main import main
+from align.cli.yaml_check import check_config
+from align.data.helpsteer import ATTRIBUTES
+from align.data.hh_rlhf import SUBSETS
+from tests.tiny import WORDS
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+METHOD = str(ROOT / "configs" / "method" / "dpo.yaml")
+CPU = str(ROOT / "configs" / "trainer" / "cpu.yaml")
+
+
+class ParseOnly(AlignCLI):
+    """Parses and builds nothing."""
+
+    def before_instantiate_classes(self) -> None: ...
+    def instantiate_classes(self) -> None: ...
+    def _run_subcommand(self, subcommand: str) -> None: ...
+    def _add_instantiators(self) -> None: ...
+    def after_instantiate_classes(self) -> None: ...
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
+    """The command line a fragment is meant for: what it leaves open is filled in around it."""
+    kind = path.relative_to(ROOT / "configs").parts[0]
+    method = [] if kind in ("method", "quick_start.yaml") else ["-c", METHOD]
+    source = [] if kind in ("data", "quick_start.yaml") and path.stem != "fixed_batches" else ["--data", "PreferenceFileDataModule", "--data.path", data]
+    return ["fit", *method, *source, "-c", str(path), "--model.backbone.path", model]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=relative)
+def test_every_config_parses(path: Path) -> None:
+    prepare(words(path))
+    cli = ParseOnly(words(path))
+    assert cli.config.fit.model.init_args.backbone.path == "y"
+    check_config(str(path))
+    assert path.read_text().startswith(("#", "trainer:"))  # says what it is for
+
+
+def test_every_method_has_a_config() -> None:
+    text = "\n".join(p.read_text() for p in (ROOT / "configs" / "method").glob("*.yaml"))
+    for name in ("SFTModule", "RewardModel", "DPOModule", "DPO", "IPO", "Hinge", "BradleyTerry", "Cached"):
+        assert re.search(rf"class_path: align\.\S+\.{name}\b", text), name
+
+
+def two_batches(arguments: list[str], run: Path) -> None:
+    limits = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+    code = main([*arguments, "-c", CPU, *limits, "--trainer.default_root_dir", str(run)])
+    assert code == 0
+    assert any((run / "model").glob("*.safetensors"))
+    assert (run / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative)
+def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
+    two_batches(words(path, str(pairs_file), str(model_folder)), tmp_path / "run")
+
+
+def sample_data(kind: str, folder: Path) -> str:
+    """A small folder or file in the dataset's own layout."""
+    folder.mkdir()
+    if kind.startswith("hh"):
+        for subset in SUBSETS:
+            rows = [{k: f"\n\nHuman: {w} {n}\n\nAssistant: {k} {w}" for k in ("chosen", "rejected")} for n, w in enumerate(WORDS)]
+            (folder / subset).mkdir()
+            (folder / subset / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return str(folder)
+    rows: list[dict[str, Any]]
+    if kind == "ultrafeedback":
+        rated = [{"response": f"r{i}", "annotations": {"helpfulness": {"Rating": str(i)}}} for i in range(1, 5)]
+        rows = [{"instruction": w, "completions": rated} for w in WORDS]
+    elif kind == "ultrafeedback_binarized":
+        rows = [{"prompt": w, "chosen": f"good {w}", "rejected": "bad", "score_chosen": 9, "score_rejected": 2} for w in WORDS]
+    else:
+        rows = [{"prompt": w, "response": f"r{i}", **dict.fromkeys(ATTRIBUTES, i)} for w in WORDS for i in (1, 3)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(folder)
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.parent.name == "data"], ids=relative)
+def test_data_configs_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
+    arguments = words(path, str(pairs_file), str(model_folder))
+    if path.stem == "mixture":
+        text = path.read_text().replace("nvidia/HelpSteer2", sample_data("helpsteer2", tmp_path / "a"))
+        own = tmp_path / "mixture.yaml"
+        own.write_text(text.replace("Anthropic/hh-rlhf", sample_data("hh", tmp_path / "b")))
+        arguments = [str(own) if word == str(path) else word for word in arguments]
+    elif path.stem != "fixed_batches":
+        arguments += ["--data.path", sample_data(path.stem, tmp_path / "data")]
+    two_batches(arguments, tmp_path / "run")
+
+
+def test_quick_start_runs(tmp_path: Path, model_folder: Path) -> None:
+    path = ROOT / "configs" / "quick_start.yaml"
+    two_batches([*words(path, model=str(model_folder)), "--data.path", sample_data("hh", tmp_path / "data")], tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["ddp_cpu", "fsdp2"])
+def test_two_processes(name: str, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
+    """The losses of two processes are those of one."""
+    common = [
+        *("fit", "-c", METHOD, "--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)),
+        *("--data.batching", "FixedSize", "--data.batching.groups", "4", "--model.backbone.path", str(model_folder)),
+        *("--model.optimizer.learning_rate", "1e-3", "--trainer.limit_train_batches", "3"),
+    ]
+    alone = [*common, "-c", CPU, "--trainer.accumulate_grad_batches", "2", "--trainer.limit_train_batches", "6"]
+    pair = [*common, "-c", str(ROOT / "configs" / "trainer" / f"{name}.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    losses = []
+    for arguments, run in ((alone, tmp_path / "one"), (pair, tmp_path / "two")):
+        command = [sys.executable, "-m", "align", *arguments, "--trainer.default_root_dir", str(run)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        losses.append(scalars(run, "train/loss"))
+    assert len(losses[1]) == 3
+    assert losses[1] == pytest.approx(losses[0][:3], rel=1e-4)
+    from transformers import AutoModelForCausalLM
+
+    weights = [AutoModelForCausalLM.from_pretrained(tmp_path / n / "model").state_dict() for n in ("one", "two")]
+    for name_, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name_], value, rtol=1e-3, atol=1e-4)
+
+
+def scalars(run: Path, tag: str) -> list[float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run))
+    events.Reload()
+    return [event.value for event in events.Scalars(tag)]
