@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
@@ -17,6 +19,14 @@ SHORT = {
 
 class Progress(TQDMProgressBar):
     """Shows loss, accuracy, margin and tokens per second."""
+
+    def __init__(self, refresh_rate: int | None = None) -> None:
+        """Configure the bar.
+
+        Args:
+            refresh_rate: Batches between updates; null updates at each on a terminal and every fiftieth in a log.
+        """
+        super().__init__(refresh_rate=refresh_rate or (1 if sys.stderr.isatty() else 50))
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

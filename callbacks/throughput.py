@@ -1,4 +1,4 @@
-"""Logs tokens per second, the share of padding, and peak memory."""
+"""Logs tokens per second and peak memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class Throughput(Callback):
     """Logs `train/tokens_per_second`, `train/num_tokens` and `train/memory_gb` once per optimiser step.
 
-    Tokens are prompt and response tokens of all ranks, each prompt counted once. The first batch of a run is left out
-    of the rate: it pays for warming up.
+    Tokens are prompt and response tokens, each prompt counted once; with several processes those of this one times
+    their number. The first batch of a run is left out of the rate: it pays for warming up.
     """
 
     def __init__(self) -> None:

@@ -44,7 +44,11 @@ def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
     """The command line a fragment is meant for: what it leaves open is filled in around it."""
     kind = path.relative_to(ROOT / "configs").parts[0]
     method = [] if kind in ("method", "quick_start.yaml") else ["-c", METHOD]
-    source = [] if kind in ("data", "quick_start.yaml") and path.stem != "fixed_batches" else ["--data", "PreferenceFileDataModule", "--data.path", data]
+    source = (
+        []
+        if kind in ("data", "quick_start.yaml") and path.stem != "fixed_batches"
+        else ["--data", "PreferenceFileDataModule", "--data.path", data]
+    )
     return ["fit", *method, *source, "-c", str(path), "--model.backbone.path", model]
 
 
@@ -71,7 +75,9 @@ def two_batches(arguments: list[str], run: Path) -> None:
     assert (run / "config.yaml").exists()
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative)
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative
+)
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     two_batches(words(path, str(pairs_file), str(model_folder)), tmp_path / "run")
 
@@ -81,7 +87,10 @@ def sample_data(kind: str, folder: Path) -> str:
     folder.mkdir()
     if kind.startswith("hh"):
         for subset in SUBSETS:
-            rows = [{k: f"\n\nHuman: {w} {n}\n\nAssistant: {k} {w}" for k in ("chosen", "rejected")} for n, w in enumerate(WORDS)]
+            rows = [
+                {k: f"\n\nHuman: {w} {n}\n\nAssistant: {k} {w}" for k in ("chosen", "rejected")}
+                for n, w in enumerate(WORDS)
+            ]
             (folder / subset).mkdir()
             (folder / subset / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
         return str(folder)
@@ -90,7 +99,10 @@ def sample_data(kind: str, folder: Path) -> str:
         rated = [{"response": f"r{i}", "annotations": {"helpfulness": {"Rating": str(i)}}} for i in range(1, 5)]
         rows = [{"instruction": w, "completions": rated} for w in WORDS]
     elif kind == "ultrafeedback_binarized":
-        rows = [{"prompt": w, "chosen": f"good {w}", "rejected": "bad", "score_chosen": 9, "score_rejected": 2} for w in WORDS]
+        rows = [
+            {"prompt": w, "chosen": f"good {w}", "rejected": "bad", "score_chosen": 9, "score_rejected": 2}
+            for w in WORDS
+        ]
     else:
         rows = [{"prompt": w, "response": f"r{i}", **dict.fromkeys(ATTRIBUTES, i)} for w in WORDS for i in (1, 3)]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -112,7 +124,9 @@ def test_data_configs_run(path: Path, tmp_path: Path, model_folder: Path, pairs_
 
 def test_quick_start_runs(tmp_path: Path, model_folder: Path) -> None:
     path = ROOT / "configs" / "quick_start.yaml"
-    two_batches([*words(path, model=str(model_folder)), "--data.path", sample_data("hh", tmp_path / "data")], tmp_path / "run")
+    two_batches(
+        [*words(path, model=str(model_folder)), "--data.path", sample_data("hh", tmp_path / "data")], tmp_path / "run"
+    )
 
 
 @pytest.mark.parametrize("name", ["ddp_cpu", "fsdp2"])
@@ -124,7 +138,15 @@ def test_two_processes(name: str, tmp_path: Path, model_folder: Path, pairs_file
         *("--model.optimizer.learning_rate", "1e-3", "--trainer.limit_train_batches", "3"),
     ]
     alone = [*common, "-c", CPU, "--trainer.accumulate_grad_batches", "2", "--trainer.limit_train_batches", "6"]
-    pair = [*common, "-c", str(ROOT / "configs" / "trainer" / f"{name}.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    pair = [
+        *common,
+        "-c",
+        str(ROOT / "configs" / "trainer" / f"{name}.yaml"),
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+        "2",
+    ]
     losses = []
     for arguments, run in ((alone, tmp_path / "one"), (pair, tmp_path / "two")):
         command = [sys.executable, "-m", "align", *arguments, "--trainer.default_root_dir", str(run)]

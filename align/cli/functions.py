@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from align.cli.messages import explain
+from align.errors import ConfigError
+
 
 def call(function: Callable[..., Any], words: list[str], verb: str, *, positional: bool = False) -> int:
     """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0)."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"align {verb}", exit_on_error=False, description=_summary(function))
+    parser = ArgumentParser(
+        prog=f"align {verb}", exit_on_error=False, allow_abbrev=False, description=_summary(function)
+    )
     parser.add_function_arguments(function, as_positional=positional, as_group=False)
-    values = parser.instantiate_classes(parser.parse_args(words))
+    try:
+        values = parser.instantiate_classes(parser.parse_args(words))
+    except ArgumentError as error:
+        line = explain(error, [action.dest for action in parser._actions])
+        raise ConfigError(line or str(error)) from error
     return function(**values.as_dict()) or 0
 
 

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from align.cli.functions import call
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.tokenizer import load_tokenizer
+from align.models.tokenizer import byte_tokenizer, load_tokenizer
 
 
 def run(words: list[str]) -> int:
@@ -31,7 +31,7 @@ def init_model(
     """Write a Llama with random weights and the given tokenizer as an ordinary model folder.
 
     Args:
-        tokenizer: Folder or hub id of the tokenizer.
+        tokenizer: Folder or hub id of the tokenizer, or `bytes` for one whose tokens are bytes.
         out: Folder to write.
         hidden_size: Width of the hidden states.
         num_hidden_layers: Number of blocks.
@@ -43,7 +43,7 @@ def init_model(
         raise ConfigError(f"num_attention_heads {num_attention_heads} does not divide hidden_size {hidden_size}")
     if (Path(out) / "config.json").exists():
         raise ConfigError(f"{out} already holds a model: name another folder")
-    loaded = load_tokenizer(Backbone(tokenizer))
+    loaded = byte_tokenizer() if tokenizer == "bytes" else load_tokenizer(Backbone(tokenizer))
     config = LlamaConfig(
         vocab_size=len(loaded),
         hidden_size=hidden_size,

@@ -15,6 +15,7 @@ import lightning as L
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from transformers.utils import logging as transformers_logging
 
 import align
 import align.data.helpsteer
@@ -22,6 +23,7 @@ import align.data.hh_rlhf
 import align.data.mixture
 import align.data.preference_file
 import align.data.ultrafeedback
+import align.models.reference_cache
 import align.modules.dpo
 import align.modules.reward_model
 import align.modules.sft
@@ -45,16 +47,28 @@ def prepare(words: list[str]) -> None:
     """Check config files, set the import policy, and make sure `callbacks` is ours."""
     check_configs(words)
     check_callbacks_package()
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*|.*isinstance.treespec.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    quiet()
     own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
     set_parsing_settings(
         import_path_denylist=["*"],
         import_path_allowlist=ALLOWED + own,
         docstring_parse_attribute_docstrings=True,
     )
+
+
+def quiet() -> None:
+    """Leave out what libraries say that a user of ours can do nothing about."""
+    for message in (
+        ".*is_gradient_checkpointing.*",  # PEFT calls transformers by an old name
+        ".*isinstance.treespec.*",  # Lightning calls torch by an old name
+        r".*module\(s\) in eval mode.*",  # a frozen reference model is meant to be
+        "Total length of `list` across ranks is zero.*",  # data without a validation split
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+    transformers_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
 
 
 def check_callbacks_package() -> None:
@@ -73,7 +87,8 @@ class AlignCLI(LightningCLI):
 
     def __init__(self, words: list[str]) -> None:
         sys.argv = [sys.argv[0], *words]  # processes that Lightning starts run the same command
-        subparser: dict[str, Any] = {"default_config_files": [DEFAULTS], "exit_on_error": False}
+        strict = {"exit_on_error": False, "allow_abbrev": False}
+        subparser: dict[str, Any] = {"default_config_files": [DEFAULTS], **strict}
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -82,7 +97,7 @@ class AlignCLI(LightningCLI):
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"exit_on_error": False, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
+            parser_kwargs={"prog": "align", **strict, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
         )
 
     def before_instantiate_classes(self) -> None:
@@ -91,6 +106,9 @@ class AlignCLI(LightningCLI):
         config = self.config[self.subcommand]
         root = config.trainer.default_root_dir or _new_root(self.subcommand, config.model.class_path)
         config.trainer.default_root_dir = str(root)
+        given = config.get("ckpt_path")
+        if given not in (None, "last", "best", "hpc") and not Path(given).exists():
+            raise ConfigError(f"--ckpt_path {given}: no such file; runs keep theirs in RUN/checkpoints")
         if self.subcommand == "fit":
             self.refuse_used_folder(str(root), config.get("ckpt_path"))
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from align.errors import did_you_mean, shorten
 
 _KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)', re.DOTALL)
-_UNKNOWN = re.compile(
-    r"Option '([^']+)' is not accepted|unrecognized arguments: --([\w.]+)|Unrecognized arguments: --([\w.]+)"
-)
+_UNKNOWN = re.compile(r"ption '([^']+)' is not accepted|nrecognized arguments: --([\w.-]+)|not accept option '([^']+)'")
 _MISSING = re.compile(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", re.IGNORECASE)
+_VERB = re.compile(r"^(fit|validate|test|predict)\.")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NOT_A_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
@@ -27,15 +26,18 @@ _NOISE = (
 )
 
 
-def explain(error: Exception) -> str | None:
-    """Return one line for an error of the parser or of a setting's own check, None for any other exception."""
+def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
+    """Return one line for an error of the parser or of a setting's own check, None for any other exception.
+
+    `options` are the settings of a verb that is a function.
+    """
     text = str(error)
     from_parser = isinstance(error, argparse.ArgumentError) or "Does not validate against" in text
     if not from_parser:
         return None
     found = _KEY.search(text)
     key, body = (found.group(1), found.group(2)) if found else ("", text.removeprefix("argument "))
-    for line in (_denied(body), _class_name(key, body), _unknown(key, body), _missing(key, body)):
+    for line in (_denied(body), _class_name(key, body), _unknown(key, body, options), _missing(key, body)):
         if line is not None:
             return line
     reasons = _reasons(body)
@@ -71,14 +73,14 @@ def _class_name(key: str, body: str) -> str | None:
     return f"--{key}: no class named {word!r}{did_you_mean(word, names)} (known: {', '.join(sorted(names))})"
 
 
-def _unknown(key: str, body: str) -> str | None:
+def _unknown(key: str, body: str, options: Sequence[str]) -> str | None:
     found = _UNKNOWN.search(body)
     if not found:
         return None
     word = next(group for group in found.groups() if group)
     place = f"{key}.{word}" if key and not word.startswith(key) else word
     owner = _CLASS.search(body)
-    names = known_options(key, owner.group(1) if owner else "")
+    names = options or known_options(key, owner.group(1) if owner else "")
     guess = did_you_mean(word, names) or did_you_mean(place, names)
     inside = f" of {owner.group(1).rsplit('.', 1)[-1]}" if owner else ""
     return f"unknown setting --{place}{inside}{guess}: see align VERB --help"
@@ -88,10 +90,10 @@ def _missing(key: str, body: str) -> str | None:
     found = _MISSING.search(body)
     if not found:
         return None
-    names = [name.strip() for name in (found.group(1) or found.group(2)).split(",")]
-    flags = ", ".join(f"--{key}.{name}" if key and not name.startswith(key) else f"--{name}" for name in names)
-    hint = f" (one of {', '.join(sorted(known_classes(names[0])))})" if names[0] in ("data", "model") else ""
-    return f"required: {flags}{hint}"
+    names = [_VERB.sub("", name.strip()) for name in (found.group(1) or found.group(2)).split(",")]
+    flags = [f"--{key}.{name}" if key and not name.startswith(key) else f"--{name}" for name in names]
+    hints = [f" (one of {', '.join(sorted(known_classes(n)))})" if n in ("data", "model") else "" for n in names]
+    return "required: " + ", ".join(flag + hint for flag, hint in zip(flags, hints, strict=True))
 
 
 def known_classes(key: str) -> dict[str, type]:

@@ -46,7 +46,8 @@ def read_rows(path: Path) -> Iterator[Located]:
 
 
 def file_hash(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
+    """Return the sha256 of a file's bytes. Raises DataError for what is not a regular file."""
+    _stamp(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,0 +1,341 @@
+"""Bad input gets one line that names the setting and the fix, exit code 2, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from align.cli.main import main
+from tests.test_configs import CPU, METHOD
+from tests.tiny import save_tiny
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]):
+    """Run the program; return its one line of complaint."""
+
+    def run(*words: str) -> str:
+        capsys.readouterr()
+        code = main(list(words))
+        error = capsys.readouterr().err
+        lines = [line for line in error.splitlines() if line.startswith("align ")]
+        assert code == 2, error[-2000:]
+        assert len(lines) == 1, error[-2000:]
+        assert "Traceback" not in error
+        assert len(lines[0]) < 500
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def fit_words(model_folder: Path, pairs_file: Path) -> list[str]:
+    return [
+        *("fit", "-c", METHOD, "-c", CPU, "--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)),
+        *("--model.backbone.path", str(model_folder)),
+    ]
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (["fitt"], "unknown verb 'fitt', did you mean 'fit'?"),
+            (["fit"], "required: --data (one of HHRLHFDataModule, HelpSteerDataModule"),
+            (
+                ["fit", "-c", METHOD, "--data", "HHRLHDataModule"],
+                "no class named 'HHRLHDataModule', did you mean 'HHRLHFDataModule'?",
+            ),
+            (
+                ["fit", "-c", METHOD, "--data", "HHRLHFDataModule", "--model.backbone.path", "m"],
+                "required: --data.path",
+            ),
+            (
+                ["fit", "--model", "DPOModul", "--data", "HHRLHFDataModule"],
+                "no class named 'DPOModul', did you mean 'DPOModule'?",
+            ),
+            (["fit", "-c", "nowhere.yaml"], "config nowhere.yaml: cannot be read (No such file or directory)"),
+            (["generate"], "required: --model.path"),
+            (["export", "--run", "x"], "required: --out"),
+            (["generate", "--model.path", "x", "--promt", "y"], "unknown setting --promt, did you mean 'prompt'?"),
+        ],
+    )
+    def test_words(self, told, words: list[str], line: str) -> None:
+        assert line in told(*words)
+
+    @pytest.mark.parametrize(
+        ("extra", "line"),
+        [
+            (["--data.pth", "x"], "unknown setting --data.pth of PreferenceFileDataModule, did you mean 'path'?"),
+            (
+                ["--model.backbone.pth", "x"],
+                "unknown setting --model.backbone.pth of DPOModule, did you mean 'backbone.path'?",
+            ),
+            (["--model.lr", "1"], "unknown setting --model.lr of DPOModule"),
+            (["--trainer.max_epoch", "3"], "unknown setting --trainer.max_epoch, did you mean 'trainer.max_epochs'?"),
+            (["--trainer.max_epochs", "x"], "--trainer.max_epochs: expected int, got 'x'"),
+            (["--model.objective.beta", "-1"], "beta must be positive, got -1.0"),
+            (["--model.objective.beta", "0"], "beta must be positive, got 0.0"),
+            (["--model.objective.beta", "many"], "expected float"),
+            (["--model.backbone.dtype", "float31"], "float31"),
+            (["--model.backbone.lora.r", "0"], "backbone.lora.r must be at least 1, got 0"),
+            (["--data.batching.tokens", "0"], "batching.tokens must be at least 1, got 0"),
+            (
+                ["--data.batching", "FixedSize", "--data.batching.groups", "-2"],
+                "batching.groups must be at least 1, got -2",
+            ),
+            (["--data.max_samples", "0"], "max_samples must be at least 1, got 0"),
+            (["--data.splits.val_fraction", "2"], "fractions must not be negative and must add up to less than 1"),
+            (["--data.encoding.truncation.max_total", "0"], "truncation.max_total must be at least 2 tokens, got 0"),
+            (["--data.encoding.truncation", "short"], "'short'"),
+            (["--model.optimizer.learning_rate", "0"], "optimizer.learning_rate must be positive"),
+            (["--data.path", "nowhere.jsonl"], "data.path 'nowhere.jsonl': no such file"),
+            (["--model.backbone.path", "./nowhere"], "backbone path ./nowhere: no such folder"),
+            (["--model.reference", "AdapterOff"], "reference AdapterOff needs backbone.lora"),
+            (["--ckpt_path", "nowhere.ckpt"], "--ckpt_path nowhere.ckpt: no such file"),
+        ],
+    )
+    def test_settings(self, told, fit_words: list[str], extra: list[str], line: str) -> None:
+        assert line in told(*fit_words, *extra)
+
+    def test_debug_shows_the_traceback(self, fit_words: list[str]) -> None:
+        with pytest.raises(Exception, match="max_samples must be at least 1"):
+            main([*fit_words, "--data.max_samples", "0", "--debug"])
+
+
+class TestConfigFiles:
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            ("", "the file is empty"),
+            ("# only a comment\n", "the file is empty"),
+            (
+                "model:\n\tclass_path: x\n",
+                "line 2: not valid YAML, found character '\\t' that cannot start any token: indent with spaces",
+            ),
+            ("- a\n- b\n", "expected settings as `key: value`"),
+            (
+                "trainer: {max_epochs: 1}\nmodel: {}\ntrainer: {max_epochs: 2}\n",
+                "line 3: key 'trainer' stands twice, first in line 1",
+            ),
+            ("trainer:\n  max_epochs: 1\n  max_epochs: 2\n", "line 3: key 'max_epochs' stands twice, first in line 2"),
+            ("modle:\n  x: 1\n", "unknown setting --modle.x, did you mean 'model'?"),
+            ("trainer:\n  max_epoch: 1\n", "unknown setting --trainer.max_epoch, did you mean 'trainer.max_epochs'?"),
+            ("no: 1\n", "YAML reads 'no' as true or false: quote it"),
+            ("model: !!python/object/apply:os.system ['echo']\n", "is not allowed: write plain values"),
+            ("model: !custom x\n", "tag '!custom' is not allowed"),
+            ("model:\n  class_path: os.path.join\n", "outside the packages a config may name"),
+            ("model:\n  class_path: subprocess.Popen\n", "outside the packages a config may name"),
+            ("a: &a [x]\nb: [" + "*a, " * 150 + "*a]\n", "151 aliases, at most 100 are allowed"),
+            ("model: {class_path: x\n", "not valid YAML"),
+            ("\ufeffmodel: [\n", "not valid YAML"),
+        ],
+    )
+    def test_faults_are_named_by_file_and_line(self, told, tmp_path: Path, text: str, line: str) -> None:
+        path = tmp_path / "own.yaml"
+        path.write_text(text, encoding="utf-8")
+        message = told(
+            "fit",
+            "-c",
+            METHOD,
+            "-c",
+            str(path),
+            "--data",
+            "HHRLHFDataModule",
+            "--data.path",
+            "x",
+            "--model.backbone.path",
+            "y",
+        )
+        assert line in message
+
+    def test_a_foreign_class_is_refused_before_its_import(
+        self, told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "intruder.py").write_text("import pathlib\npathlib.Path('was-here').touch()\nclass X: ...\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        config = tmp_path / "own.yaml"
+        config.write_text("trainer:\n  callbacks:\n    - class_path: intruder.X\n")
+        line = told(
+            "fit",
+            "-c",
+            METHOD,
+            "-c",
+            str(config),
+            "--data",
+            "HHRLHFDataModule",
+            "--data.path",
+            "x",
+            "--model.backbone.path",
+            "y",
+        )
+        assert "'intruder.X' is outside the packages a config may name" in line
+        assert not (tmp_path / "was-here").exists()
+
+    def test_numbers_and_words_are_read_as_they_look(self, tmp_path: Path, fit_words: list[str], told) -> None:
+        config = tmp_path / "own.yaml"
+        config.write_text("model:\n  init_args:\n    optimizer: {learning_rate: 1e-4, lr_scheduler_type: no}\n")
+        assert "lr_scheduler_type" in told(*fit_words, "-c", str(config))  # `no` is no schedule and no false
+        config.write_text(
+            "model:\n  init_args:\n    optimizer: {learning_rate: 1e-4}\ntrainer: {limit_train_batches: 1, limit_val_batches: 1}\n"
+        )
+        run = tmp_path / "run"
+        assert main([*fit_words, "-c", str(config), "--trainer.default_root_dir", str(run)]) == 0
+        assert "learning_rate: 0.0001" in (run / "config.yaml").read_text()
+
+
+class TestData:
+    """Every fault of a data file, through the command line."""
+
+    @pytest.mark.parametrize(
+        ("content", "line"),
+        [
+            (b"", "the file is empty"),
+            (b"\n\n", "the file is empty"),
+            (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "a', "line 2: not valid JSON"),
+            ('{"prompt": "a"}'.encode("utf-16"), "UTF-16 text, expected UTF-8"),
+            (b'{"prompt": "\xff"}', "line 1: byte 0xff is not UTF-8"),
+            (b'{"prompt": "a", "chosen": "b"}', "line 1: no key 'rejected'"),
+            (b'{"prompt": "a", "chosen": null, "rejected": "c"}', "line 1: 'chosen' is null"),
+            (b'{"prompt": "a", "chosen": 5, "rejected": "c"}', "line 1: 'chosen' is int '5', expected text"),
+            (
+                b'{"prompt": "a", "chosen": "x", "rejected": "x"}',
+                "no Pairs in the train split: 1 rows, 0 groups kept, dropped: 1 identical",
+            ),
+            (b'{"prompt": "a", "chosen": "", "rejected": "x"}', "dropped: 1 empty response"),
+            (b'{"prompt": "a", "chosen": " \\n", "rejected": "x"}', "dropped: 1 empty response"),
+            (b'{"prompt": "a", "chosen": "\\u0000", "rejected": "x"}', "dropped: 1 NUL character in the text"),
+            (b'{"prompt": "a", "chosen": "\\ud800", "rejected": "x"}', "dropped: 1 lone surrogate in the text"),
+            (b'{"chosen": "abc", "rejected": "xyz"}', "share no prompt"),
+        ],
+    )
+    def test_faults(self, told, model_folder: Path, tmp_path: Path, content: bytes, line: str) -> None:
+        path = tmp_path / "data.jsonl"
+        path.write_bytes(content)
+        words = (
+            "fit",
+            "-c",
+            METHOD,
+            "-c",
+            CPU,
+            "--data",
+            "PreferenceFileDataModule",
+            "--data.path",
+            str(path),
+            "--data.splits.val_fraction",
+            "0",
+        )
+        assert line in told(*words, "--model.backbone.path", str(model_folder))
+
+    def test_special_characters_are_trained_on(self, model_folder: Path, tmp_path: Path) -> None:
+        """BOM, gzip under another name, right-to-left and zero-width marks, typed special tokens."""
+        rows = [
+            {"prompt": f"\u202eשלום {i}", "chosen": "zero\u200bwidth </s> <|im_end|>", "rejected": "\u0627\u0644"}
+            for i in range(4)
+        ]
+        path = tmp_path / "data.json"
+        path.write_bytes(b"\xef\xbb\xbf" + "\n".join(map(json.dumps, rows)).encode())
+        words = [
+            "fit",
+            "-c",
+            METHOD,
+            "-c",
+            CPU,
+            "--data",
+            "PreferenceFileDataModule",
+            "--data.path",
+            str(path),
+            "--data.splits.val_fraction",
+            "0",
+        ]
+        assert (
+            main(
+                [
+                    *words,
+                    "--model.backbone.path",
+                    str(model_folder),
+                    "--trainer.default_root_dir",
+                    str(tmp_path / "run"),
+                ]
+            )
+            == 0
+        )
+
+    def test_pipes_are_refused(self, told, model_folder: Path, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        words = (
+            "fit",
+            "-c",
+            METHOD,
+            "--data",
+            "HHRLHFDataModule",
+            "--data.path",
+            str(tmp_path / "pipe"),
+            "--model.backbone.path",
+            str(model_folder),
+        )
+        assert "not a regular file" in told(*words)
+
+
+class TestModels:
+    @pytest.mark.parametrize(
+        ("name", "change", "line"),
+        [
+            ("model.safetensors", lambda data: data[:2000], "damaged safetensors file (2000 bytes"),
+            ("model.safetensors", lambda data: b"", "the file is empty"),
+            ("model.safetensors", lambda data: b"<!DOCTYPE html>", "a web page, not the file itself"),
+            ("model.safetensors", lambda data: b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+            ("config.json", lambda data: b"{", "not a valid JSON file"),
+        ],
+    )
+    def test_damaged_folders(
+        self, told, fit_words: list[str], model_folder: Path, name: str, change, line: str
+    ) -> None:
+        path = model_folder / name
+        path.write_bytes(change(path.read_bytes()))
+        assert line in told(*fit_words)
+
+    def test_tokenizer_without_eos(self, told, fit_words: list[str], model_folder: Path) -> None:
+        path = model_folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text())
+        del settings["eos_token"]
+        path.write_text(json.dumps(settings))
+        assert "the tokenizer has no end-of-sequence token" in told(*fit_words)
+
+    def test_template_that_is_asked_for_and_missing(self, told, fit_words: list[str]) -> None:
+        assert "the tokenizer has no chat template" in told(*fit_words, "--data.encoding.template", "chat")
+
+    def test_vocabulary_larger_than_the_embedding(self, told, fit_words: list[str], tmp_path: Path) -> None:
+        small = save_tiny(tmp_path / "small", vocab_size=100)
+        assert "the model's embedding 100 rows" in told(*fit_words, "--model.backbone.path", str(small))
+
+    @pytest.mark.parametrize("limit", [0, 10**30])
+    def test_odd_model_max_length_does_not_matter(
+        self, fit_words: list[str], model_folder: Path, tmp_path: Path, limit: int
+    ) -> None:
+        path = model_folder / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": limit}))
+        assert (
+            main(
+                [*fit_words, "--trainer.limit_train_batches", "1", "--trainer.default_root_dir", str(tmp_path / "run")]
+            )
+            == 0
+        )
+
+    def test_tokenizer_without_pad_bos_and_template_trains(
+        self, fit_words: list[str], model_folder: Path, tmp_path: Path
+    ) -> None:
+        path = model_folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text())
+        for key in ("pad_token", "bos_token"):
+            settings.pop(key, None)
+        path.write_text(json.dumps(settings))
+        assert (
+            main(
+                [*fit_words, "--trainer.limit_train_batches", "1", "--trainer.default_root_dir", str(tmp_path / "run")]
+            )
+            == 0
+        )
