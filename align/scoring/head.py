@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -34,7 +34,25 @@ class Head:
         self, hidden: Float[Tensor, "token hidden"], targets: Int[Tensor, " token"]
     ) -> Float[Tensor, " token"]:
         """Return the log-probability of each target, in nats."""
-        return -F.cross_entropy(self.logits(hidden), targets, reduction="none")
+        logprobs: Tensor = _TargetLogprobs.apply(self.logits(hidden), targets)  # type: ignore[no-untyped-call]
+        return logprobs
+
+
+class _TargetLogprobs(torch.autograd.Function):
+    """`log_softmax` at the targets, keeping the logits and one number per token where torch keeps a second matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        normalizers = logits.logsumexp(-1)
+        ctx.save_for_backward(logits, targets, normalizers)
+        return logits.gather(1, targets[:, None])[:, 0] - normalizers
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        logits, targets, normalizers = ctx.saved_tensors
+        probabilities = (logits - normalizers[:, None]).exp_()
+        own = probabilities.mul_(-gradient[:, None]).scatter_add_(1, targets[:, None], gradient[:, None])
+        return own, None
 
 
 def tiled_logprobs(

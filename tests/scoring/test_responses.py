@@ -11,6 +11,7 @@ from align.models.attention import use_segment_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.scoring import score_responses, score_tokens
 from align.scoring.backbone import choose_layout
+from align.scoring.head import Head
 from tests.oracles.logprobs import plain_logprobs
 from tests.tiny import FAMILIES, random_batch, tiny_model
 
@@ -138,6 +139,18 @@ def test_tiles_change_nothing() -> None:
     tiled, own = scored(model, batch, "shared", logit_bytes=8 * 64 * 3)  # three positions at a time
     torch.testing.assert_close(tiled, whole, rtol=1e-12, atol=0)
     torch.testing.assert_close(own, gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_gradient_of_the_softmax() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    projection = torch.nn.Linear(3, 7).double()
+    targets = torch.tensor([0, 6, 3, 3])
+    for options in ({}, {"scale": 0.5}, {"softcap": 2.0}):
+        own = Head(projection, 7, **options)
+        assert torch.autograd.gradcheck(lambda h, own=own: own.logprobs(h, targets), hidden)
+        expected = own.logits(hidden).log_softmax(-1)[torch.arange(4), targets]
+        torch.testing.assert_close(own.logprobs(hidden, targets), expected, rtol=1e-12, atol=0)
 
 
 def test_token_scores_sum_to_response_scores() -> None:
