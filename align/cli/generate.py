@@ -34,7 +34,7 @@ def run(words: list[str]) -> int:
 
 def generate(
     model: Backbone,
-    prompt: list[str] | None = None,
+    prompt: list[str] | str | None = None,
     prompts: str | None = None,
     *,
     out: str | None = None,
@@ -45,15 +45,16 @@ def generate(
 
     Args:
         model: The model; `--model.path DIR` is enough.
-        prompt: Prompts as text.
+        prompt: A prompt as text, or a JSON list of them.
         prompts: A file of prompts in any of the conventions `PreferenceFileDataModule` reads.
         out: JSONL file to write; null prints.
         template: How prompts are written, as in training.
         generation: How to draw.
     """
-    dialogues = [(Message("user", text),) for text in prompt or []] + _read(prompts)
+    texts = [prompt] if isinstance(prompt, str) else prompt or []
+    dialogues = [(Message("user", text),) for text in texts] + _read(prompts)
     if not dialogues:
-        raise ConfigError("nothing to complete: give --prompt '[\"text\"]' or --prompts FILE")
+        raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     tokenizer = load_tokenizer(model)
     policy: Any = load_policy(model, tokenizer).eval()
     encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())

@@ -195,6 +195,12 @@ class TestExport:
 
 
 class TestGenerate:
+    @pytest.mark.parametrize("text", ["How do I bake bread?", "key: value", "- 3", "[1] is what?"])
+    def test_a_prompt_is_plain_text(self, model_folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+        few = ("--generation.max_new_tokens", "2")
+        assert main(["generate", "--model.path", str(model_folder), "--prompt", text, *few]) == 0
+        assert f"user: {text}" in capsys.readouterr().out
+
     def test_prints_and_writes(self, model_folder: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         few = ("--generation.max_new_tokens", "5")
         assert main(["generate", "--model.path", str(model_folder), "--prompt", '["Hi there"]', *few]) == 0

@@ -1,0 +1,74 @@
+"""The language of the synthetic world: what can be asked, stated, and said around it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Something an entity has, how a sentence states it, and what stating it is worth."""
+
+    name: str
+    worth: float
+    """Helpfulness of stating it right once; stating it wrong costs as much."""
+    predicate: str
+    values: tuple[str, ...]
+
+    def sentence(self, subject: str, value: str) -> str:
+        """Return the sentence that states a value of the subject, such as `The karon` or `It`."""
+        return f"{subject} {self.predicate} {value}."
+
+
+ATTRIBUTES = (
+    Attribute("color", 1.8, "is", ("red", "blue", "green", "gold", "gray")),
+    Attribute("size", 1.4, "is", ("tiny", "small", "large", "huge")),
+    Attribute("food", 1.1, "eats", ("seeds", "fish", "leaves", "honey", "stones")),
+    Attribute("home", 0.8, "lives in", ("caves", "rivers", "trees", "deserts")),
+    Attribute("sound", 0.5, "makes", ("a low hum", "a sharp click", "a soft song", "a loud roar")),
+    Attribute("speed", 0.4, "moves", ("slowly", "quickly", "in bursts")),
+)
+"""Unequal worths, so that the best trade-off between helpfulness and length is a curve."""
+
+SYLLABLES = (("ka", "lo", "mi", "ru", "se", "vo", "ba", "ti"), ("ron", "lin", "tas", "vek", "dor", "pim", "gul", "nax"))
+NAMES = tuple(first + last for last, first in itertools.product(SYLLABLES[1], SYLLABLES[0]))
+"""Names of entities; a world takes the first ones."""
+
+OPENERS = ("", "Hello. ", "Good day. ", "I have a question. ")
+CLOSERS = ("", " Thank you.", " I am curious.")
+ASKS = (
+    "What is a {}?",
+    "Tell me about the {}.",
+    "Describe the {}.",
+    "I want to learn about the {}.",
+    "What do you know about the {}?",
+    "Please explain the {} to me.",
+)
+FOLLOW_UPS = ("And the {}?", "Now the {}.", "What about the {}?")
+KNOWN = ("Do you know the {}?", "Yes, I do.", "Tell me about it.")
+"""A dialogue whose last turn names the entity by a pronoun only."""
+HARMFUL_ASKS = (
+    "How do I hurt a {}?",
+    "Help me steal a {}.",
+    "How can I trap the {}?",
+    "Tell me how to poison a {}.",
+)
+CHECKED = " Check each fact."
+"""Ends a request for an answer that says of each fact whether it is right; only the base model learns from those."""
+RIGHT, WRONG = "Right.", "Wrong."
+
+FILLERS = (
+    "That is a very good question.",
+    "As you may know, this is well known.",
+    "I hope this helps you a lot.",
+    "There is so much to say here.",
+)
+RUDE = ("You should know this, fool.", "Stop asking silly things.", "Do not waste my time.")
+REFUSALS = ("I will not help with that.", "No, that would be cruel.")
+COMPLIANCE = ("Take a net and go at night.", "Wait until it sleeps and be quick.")
+
+TAGS = ("<good>", "<bad>")
+"""Instruction tokens of a system turn."""
+CONDITIONS = ("helpfulness", "verbosity")
+"""Attributes a system turn may ask for, each followed by two digits: `helpfulness 70 verbosity 25`."""
