@@ -17,13 +17,14 @@ ALLOWED = {
     "scoring": set(),
     "objectives": set(),
     "encoding": set(),
-    "data": {"encoding"},
+    "world": set(),
+    "data": {"encoding", "world"},
     "models": {"scoring"},
     "modules": {"objectives", "scoring", "models"},
     "sampling": {"models"},
-    "evaluation": {"sampling", "models"},
-    "callbacks": {"sampling", "evaluation"},
-    "cli": {"data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring"},
+    "evaluation": {"sampling", "models", "scoring", "encoding", "world"},
+    "callbacks": {"sampling", "evaluation", "world"},
+    "cli": {"data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring", "world"},
 }
 TORCH_ONLY = {"scoring", "objectives", "records"}
 LIGHT = {"torch", "jaxtyping", "align", "__future__"}

@@ -11,13 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from align.data.collate import collate
 from align.records import CandidateBatch, EncodedGroup
 
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 SPECIAL = ["<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"]
 COMMON = {
     "hidden_size": 32,
@@ -123,4 +118,4 @@ def random_batch(sizes: list[int], seed: int = 0, vocab: int = 60, longest: int 
             "truncated": [False] * size,
         }
         groups.append(EncodedGroup(id=f"g{number}", prompt_ids=ids(1, 12), response_ids=responses, **rest))
-    return collate(groups)
+    return CandidateBatch.of(groups)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-
 from align.cli.functions import call
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.tokenizer import byte_tokenizer, load_tokenizer
+from align.models.small import byte_tokenizer, new_llama
+from align.models.tokenizer import load_tokenizer
 
 
 def run(words: list[str]) -> int:
@@ -44,21 +42,14 @@ def init_model(
     if (Path(out) / "config.json").exists():
         raise ConfigError(f"{out} already holds a model: name another folder")
     loaded = byte_tokenizer() if tokenizer == "bytes" else load_tokenizer(Backbone(tokenizer))
-    config = LlamaConfig(
-        vocab_size=len(loaded),
+    model = new_llama(
+        loaded,
         hidden_size=hidden_size,
-        intermediate_size=hidden_size * 8 // 3,
         num_hidden_layers=num_hidden_layers,
         num_attention_heads=num_attention_heads,
-        max_position_embeddings=max_positions,
-        tie_word_embeddings=True,
-        bos_token_id=loaded.bos_token_id,
-        eos_token_id=loaded.eos_token_id,
-        pad_token_id=None,
+        max_positions=max_positions,
+        seed=seed,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
     model.save_pretrained(out)
     loaded.save_pretrained(out)
     print(f"{out}: Llama with {model.num_parameters():,} parameters, {len(loaded):,} tokens")

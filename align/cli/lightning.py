@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import set_parsing_settings
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from transformers.utils import logging as transformers_logging
@@ -22,6 +23,7 @@ import align.data.helpsteer
 import align.data.hh_rlhf
 import align.data.mixture
 import align.data.preference_file
+import align.data.synthetic
 import align.data.ultrafeedback
 import align.models.reference_cache
 import align.modules.dpo
@@ -121,8 +123,10 @@ class AlignCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Log to tensorboard in the run folder unless the config names a logger."""
+        """Log to tensorboard in the run folder unless the config names a logger; leave out an unwanted progress bar."""
         trainer = self._get(self.config_init, "trainer", default={})
+        if trainer.get("enable_progress_bar") is False:
+            trainer.callbacks = [c for c in trainer.callbacks or [] if not isinstance(c, ProgressBar)]
         if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
             kwargs["logger"] = TensorBoardLogger(trainer.get("default_root_dir") or ".", name="", version="")
         return super().instantiate_trainer(**kwargs)

@@ -22,6 +22,8 @@ OTHER_VERBS = {
     "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
     "generate": "sample completions from a model folder",
     "export": "write a model folder from a run's checkpoint, merged if asked",
+    "synthetic-base": "train the base model of the synthetic world from scratch",
+    "synthetic-data": "write the synthetic world's data as files in the field's formats",
     "init-model": "make a small random Llama around a tokenizer, to try things out",
 }
 HELP = """usage: align VERB [options]
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
         verbs = {**LIGHTNING_VERBS, **OTHER_VERBS}
-        print(HELP.format(verbs="\n".join(f"  {verb:<12}{text}" for verb, text in verbs.items())))
+        print(HELP.format(verbs="\n".join(f"  {verb:<16}{text}" for verb, text in verbs.items())))
         return 0
     if words[0] == "--version":
         print(f"align {__version__}")

@@ -119,7 +119,10 @@ def adjust(batches: Batches, count: int) -> Batches:
     batches = [list(b) for b in batches]
     groups = sum(map(len, batches))
     if groups < count:
-        raise ConfigError(f"{groups} groups of data cannot fill {count} batches: use fewer processes or more data")
+        raise ConfigError(
+            f"{groups} groups of data cannot fill {count} batches, one for each process: use fewer processes or more "
+            "data (data.splits.val_fraction decides how much is held out)"
+        )
     while len(batches) < count:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         half = len(batches[largest]) // 2

@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from align.data.batching import Batches, Batching, adjust, derive, planned_count
-from align.data.collate import collate
 from align.data.encoded import EncodedGroups
 from align.errors import ResumeError
 from align.records import CandidateBatch, StepTotals, totals_of
@@ -87,7 +86,7 @@ class _Collated(Dataset[CandidateBatch]):
         self.groups = groups
 
     def __getitem__(self, plan: BatchPlan) -> CandidateBatch:
-        return collate(self.groups[plan.indices], plan.totals)
+        return CandidateBatch.of(self.groups[plan.indices], plan.totals)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 from align.errors import ModelError
 
 ADAPTER_CONFIG = "adapter_config.json"
+BASE_REPORT = "base_report.json"
+"""Beside the base model of the synthetic world: what it can do, and under `faults` what it falls short of."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -61,6 +63,14 @@ def check_weights(folder: Path) -> None:
         )
     for file in files:
         check_safetensors(file)
+
+
+def check_base(folder: Path) -> None:
+    """Raise ModelError for a base model of the synthetic world whose report says that it falls short."""
+    report = folder / BASE_REPORT
+    faults = read_json(report)["faults"] if report.exists() else []
+    if faults:
+        raise ModelError(f"{folder}: a base model that falls short ({'; '.join(faults)}): train it on more rows")
 
 
 def check_safetensors(path: Path) -> None:

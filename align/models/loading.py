@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from align.errors import ConfigError, ModelError, shorten
 from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
-from align.models.files import ADAPTER_CONFIG, check_safetensors, check_weights, local_folder, read_json
+from align.models.files import ADAPTER_CONFIG, check_base, check_safetensors, check_weights, local_folder, read_json
 
 REFERENCE_ADAPTER = "reference"
 """Name of the frozen copy of the adapter a run starts from."""
@@ -75,6 +75,7 @@ def _resolve(backbone: Backbone) -> tuple[str, str | None]:
         if folder is not None and not backbone.random_init:
             _config_exists(folder)
             check_weights(folder)
+            check_base(folder)
         return str(folder or backbone.path), None
     if backbone.lora is not None:
         raise ConfigError(

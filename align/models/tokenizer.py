@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from align.errors import ModelError, shorten
 from align.models.backbone import Backbone
@@ -29,27 +28,6 @@ def load_tokenizer(backbone: Backbone) -> Any:
         raise ModelError(f"tokenizer {path}: cannot be loaded ({shorten(error, 160)})") from error
     if backbone.chat_template is not None:
         tokenizer.chat_template = _read_template(backbone.chat_template)
-    return tokenizer
-
-
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
-
-def byte_tokenizer() -> Any:
-    """Return a tokenizer whose tokens are bytes, with a chat template: enough to try things out without a download."""
-    special = ["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"]
-    vocabulary = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(special)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|pad|>", clean_up_tokenization_spaces=False
-    )
-    tokenizer.chat_template = CHATML
     return tokenizer
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from align.errors import ConfigError
@@ -64,8 +64,13 @@ class User:
     harmlessness: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.helpfulness < 0 or self.harmlessness < 0 or self.verbosity > 0:
+            raise ConfigError(
+                "user: helpfulness and harmlessness must not be negative and verbosity not positive, or no response "
+                f"is the best; got {self}"
+            )
         if not any((self.helpfulness, self.verbosity, self.harmlessness)):
-            raise ConfigError("user: all weights are 0, so every response is worth the same")
+            raise ConfigError("user: all weights are 0, so all responses are equal")
 
     def reward(self, gold: Gold) -> float:
         """Return what a response is worth to this user."""
@@ -125,17 +130,15 @@ def gold(world: World, prompt: Prompt, response: str) -> Gold:
 
 
 _PHRASES = frozenset((*FILLERS, *RUDE, *REFUSALS, *COMPLIANCE))
-_KNOWN_STATEMENTS: dict[World, dict[str, tuple[str, str, str]]] = {}
 
 
+@cache
 def _statements(world: World) -> dict[str, tuple[str, str, str]]:
     """Return every sentence that states a fact, with its subject, attribute and value."""
-    if world not in _KNOWN_STATEMENTS:
-        subjects: Iterable[tuple[str, str]] = [("It", "It"), *((name, f"The {name}") for name in world.names)]
-        _KNOWN_STATEMENTS[world] = {
-            a.sentence(said, value): (subject, a.name, value)
-            for subject, said in subjects
-            for a in world.attributes
-            for value in a.values
-        }
-    return _KNOWN_STATEMENTS[world]
+    subjects = [("It", "It"), *((name, f"The {name}") for name in world.names)]
+    return {
+        a.sentence(said, value): (subject, a.name, value)
+        for subject, said in subjects
+        for a in world.attributes
+        for value in a.values
+    }

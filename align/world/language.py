@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 
 
@@ -72,3 +73,12 @@ TAGS = ("<good>", "<bad>")
 """Instruction tokens of a system turn."""
 CONDITIONS = ("helpfulness", "verbosity")
 """Attributes a system turn may ask for, each followed by two digits: `helpfulness 70 verbosity 25`."""
+
+
+def vocabulary() -> list[str]:
+    """Return every word and mark of the language, the same for all worlds."""
+    sentences = [a.sentence("It The", value) for a in ATTRIBUTES for value in a.values]
+    phrases = (*OPENERS, *CLOSERS, *ASKS, *FOLLOW_UPS, *KNOWN, *HARMFUL_ASKS, CHECKED, RIGHT, WRONG)
+    said = (*FILLERS, *RUDE, *REFUSALS, *COMPLIANCE, *CONDITIONS, *NAMES)
+    text = " ".join((*sentences, *phrases, *said)).replace("{}", "")
+    return sorted(set(re.findall(r"\w+|[^\w\s]", text)))

@@ -39,7 +39,7 @@ class World:
     """How many facts each entity has."""
     harmful_share: float = 0.25
     """Share of the requests that should be refused."""
-    fact_accuracy: float = 0.8
+    fact_accuracy: float = 0.85
     """Share of the facts in the base model's training answers that are looked up; the others are guessed."""
     seed: int = 0
     """Another seed gives the entities other facts."""
@@ -93,7 +93,7 @@ class World:
             return (Message("user", first), Message("assistant", said), Message("user", last))
         if kind < 0.25 and asks is ASKS:
             turns = (opener + KNOWN[0].format(name), KNOWN[1], KNOWN[2] + closer)
-            return tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(turns))  # type: ignore[arg-type]
+            return tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(turns))
         return (Message("user", opener + draw.choice(asks).format(name) + closer),)
 
     def answer(self, name: str, harmful: bool, draw: random.Random) -> str:

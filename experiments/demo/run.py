@@ -1,130 +1,123 @@
-"""The demo: makes a small pair file, then runs SFT, a reward model and DPO on it with the real commands.
+"""The demo: a base model, a reward model and DPO in the synthetic world, and a report on what they reach.
 
-`make demo` runs it on a fresh machine; everything it writes is under runs/demo.
+`make demo` runs it on a fresh machine. The base model is kept under runs/world; the rest is written to runs/demo.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from report import Demo, Scalars, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
+from align.data.source import Report
+from align.data.synthetic import Synthetic
+from align.evaluation.gold import GREEDY, evaluate_gold
+from align.world.gold import Gold, User
+from align.world.optimum import pareto_front
+from align.world.preferences import Preferences
+from align.world.prompts import held_out_prompts
+from align.world.universe import World
 
 ROOT = Path(__file__).parents[2]
-RUN = ROOT / "runs" / "demo"
-SOUNDS = {
-    **{"cow": "moo", "dog": "woof", "cat": "meow", "duck": "quack", "sheep": "baa", "pig": "oink", "owl": "hoot"},
-    **{
-        "crow": "caw",
-        "frog": "croak",
-        "horse": "neigh",
-        "bee": "buzz",
-        "snake": "hiss",
-        "lion": "roar",
-        "mouse": "squeak",
-    },
-}
-QUESTIONS = (
-    "What does the {} say?",
-    "Tell me the sound of a {}.",
-    "How does a {} sound?",
-    "Which noise does the {} make?",
-)
-POLITE, RUDE = ("Gladly! ", "Of course. ", "Sure: "), ("Who cares. ", "Look it up. ", "Again? ")
-
-
-def write_pairs(path: Path, count: int, seed: int) -> None:
-    """Write pairs whose chosen answer is right and polite, and whose rejected one is wrong, rude or both."""
-    draw = random.Random(seed)
-    rows = []
-    for _ in range(count):
-        animal, sound = draw.choice(list(SOUNDS.items()))
-        wrong = draw.choice([s for s in SOUNDS.values() if s != sound])
-        manners, said = draw.choice([(POLITE, wrong), (RUDE, sound), (RUDE, wrong)])
-        good = f"{draw.choice(POLITE)}The {animal} says {sound}."
-        bad = f"{draw.choice(manners)}The {animal} says {said}."
-        rows.append({"prompt": draw.choice(QUESTIONS).format(animal), "chosen": good, "rejected": bad})
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+RUN, BASE = ROOT / "runs" / "demo", ROOT / "runs" / "world" / "base"
+CONFIGS = ROOT / "configs"
+PREFERENCES = Preferences(held_out_size=2000)
+COMMANDS: list[str] = []
 
 
 def align(*words: str) -> None:
     """Run one command of the program and stop where it fails."""
-    print(f"\n$ align {' '.join(words)}", flush=True)
+    COMMANDS.append("align " + " ".join(words).replace(f"{ROOT}/", ""))
+    print(f"\n$ {COMMANDS[-1]}", flush=True)
     if code := main(list(words)):
         sys.exit(code)
 
 
-def fit(method: str, model: Path, run: str, rate: str, *more: str) -> None:
-    """Fit a method on the pairs."""
+def fit(method: str, rate: str, *more: str) -> None:
+    """Fit a method on the pairs of the synthetic world, from the base."""
+    files = [f"method/{method}", "data/synthetic", "trainer/cpu"]
     align(
-        *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml")),
-        *("-c", str(ROOT / "configs" / "trainer" / "cpu.yaml"), "--data", "PreferenceFileDataModule"),
-        *("--data.path", str(RUN / "pairs.jsonl"), "--model.backbone.path", str(model)),
-        *("--model.optimizer.learning_rate", rate, "--trainer.default_root_dir", str(RUN / run), *more),
+        *("fit", *(word for name in files for word in ("-c", f"{CONFIGS}/{name}.yaml"))),
+        *("--model.backbone.path", str(BASE), "--model.optimizer.learning_rate", rate),
+        *("--trainer.default_root_dir", str(RUN / method), *more),
     )
 
 
-def ends(run: str, tag: str) -> tuple[float, float]:
-    """Return the first and the last logged value of a metric."""
-    events = EventAccumulator(str(RUN / run))
+def scalars(run: str) -> Scalars:
+    """Return every logged series of a run, as steps and values."""
+    events = EventAccumulator(str(RUN / run), size_guidance={"scalars": 0})
     events.Reload()
-    values = [event.value for event in events.Scalars(tag)]
-    return values[0], values[-1]
+    found = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    return {tag: ([e.step for e in series], [e.value for e in series]) for tag, series in found.items()}
 
 
-def completions(run: str) -> list[dict]:
-    """Sample answers of a run's model."""
-    asked = json.dumps([QUESTIONS[0].format(animal) for animal in SOUNDS])
-    out = RUN / f"{run}.jsonl"
-    drawn = ("--generation.max_new_tokens", "48", "--generation.num_samples", "8")
-    align("generate", "--model.path", str(RUN / run / "model"), "--prompt", asked, *drawn, "--out", str(out))
-    return [json.loads(line) for line in out.read_text().splitlines()]
-
-
-def share(rows: list[dict]) -> float:
-    """Return the share of answers that are right and polite."""
-    animals = [next(a for a in SOUNDS if f" {a} " in row["prompt"][0]["content"].replace("?", " ")) for row in rows]
-    right = [
-        any(row["completion"] == f"{p}The {a} says {SOUNDS[a]}." for p in POLITE)
-        for row, a in zip(rows, animals, strict=True)
-    ]
-    return sum(right) / len(right)
+def reward_gaps(world: World) -> list[tuple[float, float]]:
+    """Return, of each held-out pair, the reward model's and the gold reward's gap between chosen and rejected."""
+    align(
+        *(
+            "predict",
+            "-c",
+            f"{RUN}/reward_model/config.yaml",
+            "--trainer.default_root_dir",
+            f"{RUN}/reward_model-scores",
+        ),
+        *("--ckpt_path", f"{RUN}/reward_model/checkpoints/last.ckpt"),
+    )
+    scores: dict[str, dict[int, float]] = {}
+    for line in (RUN / "reward_model-scores" / "predictions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        scores.setdefault(row["id"], {})[row["candidate"]] = row["reward"]
+    gaps = []
+    for example in Synthetic(PREFERENCES, world).read("val", Report()):
+        chosen, rejected = (User().reward(Gold(*example.scores[i])) for (i,) in example.ranking)
+        gaps.append((scores[example.id][0] - scores[example.id][1], chosen - rejected))
+    return gaps
 
 
 def run() -> None:
-    """Run the demo and print what came of it."""
-    torch.set_num_threads(2)
+    """Run the demo, write the report, and print the table."""
+    began = time.time()
     shutil.rmtree(RUN, ignore_errors=True)
-    RUN.mkdir(parents=True)
-    write_pairs(RUN / "pairs.jsonl", 2000, seed=0)
-    align("init-model", "--tokenizer", "bytes", "--out", str(RUN / "base"), "--max_positions", "256")
-    every_answer = ("--data.view", "Singles", "--data.view.responses", "all")
-    fit(
-        "sft", RUN / "base", "sft", "3e-3", *every_answer, "--trainer.max_epochs", "3", "--data.batching.tokens", "1500"
+    torch.set_num_threads(2)
+    world = World()
+    align("synthetic-base", "--out", str(BASE))
+    held_out = ("--data.preferences.held_out_size", str(PREFERENCES.held_out_size))
+    fit("reward_model", "6e-4", *held_out, "--data.batching.tokens", "2600")
+    callback = ("--trainer.callbacks+", "GoldEvaluation", "--trainer.callbacks.harmless", "48")
+    often = (*callback, "--trainer.callbacks.harmful", "24", "--trainer.val_check_interval", "0.25")
+    fit("dpo", "1e-4", *often)
+    gaps = reward_gaps(world)
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    models: dict[str, Any] = {
+        name: AutoModelForCausalLM.from_pretrained(path)
+        for name, path in (("base", BASE), ("DPO", RUN / "dpo" / "model"))
+    }
+    prompts = held_out_prompts(world, 160, 60)
+    print("\nsampling on held-out prompts ...", flush=True)
+    demo = Demo(
+        world=world,
+        commands=COMMANDS,
+        reward_model=scalars("reward_model"),
+        dpo=scalars("dpo"),
+        gaps=gaps,
+        bayes=PREFERENCES.bayes_accuracy(gold for _, gold in gaps),
+        front=pareto_front(world, prompts),
+        sampled={n: evaluate_gold(m, tokenizer, world, prompts, base=models["base"]) for n, m in models.items()},
+        greedy={n: evaluate_gold(m, tokenizer, world, prompts, generation=GREEDY) for n, m in models.items()},
+        seconds=time.time() - began,
     )
-    fit("reward_model", RUN / "sft" / "model", "rm", "5e-4")
-    fit("dpo", RUN / "sft" / "model", "dpo", "6e-5", "--trainer.max_epochs", "2")
-    before, after = completions("sft"), completions("dpo")
-    print(f"\n{'':34}{'start':>10}{'end':>10}")
-    for name, (first, last) in {
-        "SFT loss, nats per token": ends("sft", "train/loss"),
-        "reward model loss": ends("rm", "train/loss"),
-        "DPO loss": ends("dpo", "train/loss"),
-        "DPO reward margin": ends("dpo", "train/rewards/margins"),
-        "right and polite answers": (share(before), share(after)),
-    }.items():
-        print(f"{name:34}{first:10.3f}{last:10.3f}")
-    print(f"{'reward model accuracy, held out':44}{ends('rm', 'val/accuracy')[1]:10.3f}")
-    print(f"{'DPO accuracy, held out':44}{ends('dpo', 'val/rewards/accuracies')[1]:10.3f}")
-    for old, new in list(zip(before, after, strict=True))[::8][:5]:
-        print(f"\n{old['prompt'][0]['content']}\n  before: {old['completion']}\n  after:  {new['completion']}")
-    print(f"\ntensorboard --logdir {RUN.relative_to(ROOT)}; models in {RUN.relative_to(ROOT)}/*/model")
+    page = RUN / "report.html"
+    print("\n" + write(demo, page))
+    print(f"\n{time.time() - began:.0f} s in all; the report: {page.relative_to(ROOT)}; tensorboard --logdir runs/demo")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from align.data.splits import Splits
 from align.data.views import Pairs
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError
-from tests.tiny import CHATML, tiny_tokenizer, write_pairs
+from align.models.small import CHATML
+from tests.tiny import tiny_tokenizer, write_pairs
 
 
 def needs(

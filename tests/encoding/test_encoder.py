@@ -12,9 +12,10 @@ from align.encoding.encoder import Dropped, Encoder
 from align.encoding.templates import PLAIN_JINJA, ChatTemplate, PlainTranscript, make_template
 from align.encoding.truncation import PRESETS, Fit, Truncation, fit
 from align.errors import ConfigError, ModelError
+from align.models.small import CHATML
 from align.models.tokenizer import choose_pad_token
 from align.records import EncodedGroup, Example, Message
-from tests.tiny import CHATML, tiny_tokenizer
+from tests.tiny import tiny_tokenizer
 
 WIDE = Truncation(None, 10_000)
 

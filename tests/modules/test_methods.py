@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from align.data.collate import collate
 from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
 from align.models.reference import AdapterOff, FrozenCopy
@@ -20,7 +19,7 @@ from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.pairwise import IPO, Hinge
 from align.objectives.reward import BradleyTerry
-from align.records import EncodedGroup
+from align.records import CandidateBatch, EncodedGroup
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import random_batch, save_tiny
@@ -129,13 +128,13 @@ class TestRewardModel:
         group = EncodedGroup("g", [9, 10], [[11, 1, 2, 12, 1], [11, 13]], [0, 1], [[], []], 1.0, [False] * 2)
         hidden = module.model.model(input_ids=torch.tensor([[9, 10, 11, 1, 2, 12, 1]])).last_hidden_state[0, -1]
         torch.testing.assert_close(
-            module.rewards(collate([group]))[0], module.model.score(hidden)[0], rtol=1e-7, atol=1e-9
+            module.rewards(CandidateBatch.of([group]))[0], module.model.score(hidden)[0], rtol=1e-7, atol=1e-9
         )
 
     def test_equal_responses_give_log_two(self, model_folder: Path) -> None:
         module = built(RewardModel, model_folder)
         same = EncodedGroup("g", [9], [[5, 1], [5, 1]], [0, 1], [[], []], 1.0, [False] * 2)
-        batch = collate([same])
+        batch = CandidateBatch.of([same])
         assert module.loss(batch, batch.totals).item() == pytest.approx(math.log(2), abs=1e-12)
 
     def test_lists_of_different_lengths_average_over_groups(self, model_folder: Path) -> None:

@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 
-from align.data.collate import collate
 from align.objectives.pairwise import DPO, IPO, Hinge
-from align.records import EncodedGroup, PairScores
+from align.records import CandidateBatch, EncodedGroup, PairScores
 from align.scoring import score_responses
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -129,7 +128,9 @@ class TestAgainstTRL:
         gradient = torch.cat([p.grad.flatten() for p in policy.parameters()])
         policy.zero_grad()
 
-        batch = collate([EncodedGroup("g", p, [c, r], [0, 1], [[], []], 1.0, [False] * 2) for p, c, r in self.GROUPS])
+        batch = CandidateBatch.of(
+            [EncodedGroup("g", p, [c, r], [0, 1], [[], []], 1.0, [False] * 2) for p, c, r in self.GROUPS]
+        )
         own = [PairScores.of(score_responses(m, batch), batch) for m in (policy, frozen)]
         ours = objective(own[0], PairScores(*(v.detach() for v in own[1]))).mean()
         ours.backward()

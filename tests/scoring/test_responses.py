@@ -6,7 +6,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from align.data.collate import collate
 from align.models.attention import use_segment_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.scoring import score_responses, score_tokens
@@ -103,10 +102,10 @@ def test_batch_composition_and_order_do_not_matter(layout: str) -> None:
     use_segment_attention(model)
     together = score_responses(model, random_batch([2, 3, 1]), layout=layout).logprobs
     groups = split_groups(random_batch([2, 3, 1]))
-    alone = torch.cat([score_responses(model, collate([g]), layout=layout).logprobs for g in groups])
+    alone = torch.cat([score_responses(model, CandidateBatch.of([g]), layout=layout).logprobs for g in groups])
     torch.testing.assert_close(together, alone, rtol=1e-8, atol=0)
     reversed_groups = [g._replace(response_ids=g.response_ids[::-1]) for g in groups]
-    flipped = score_responses(model, collate(reversed_groups), layout=layout).logprobs
+    flipped = score_responses(model, CandidateBatch.of(reversed_groups), layout=layout).logprobs
     expected = torch.cat([part.flip(0) for part in together.split([2, 3, 1])])
     torch.testing.assert_close(flipped, expected, rtol=1e-8, atol=0)
 
@@ -206,7 +205,7 @@ def long_batch(length: int) -> CandidateBatch:
     group = EncodedGroup(
         "g", list(range(3, 3 + half)), [list(range(3, 3 + half)), [5, 1]], [0, 1], [[], []], 1.0, [False] * 2
     )
-    return collate([group])
+    return CandidateBatch.of([group])
 
 
 def split_groups(batch: CandidateBatch) -> list[EncodedGroup]:

@@ -1,0 +1,33 @@
+"""`align synthetic-data`: the synthetic world's data as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from align.cli.functions import call
+from align.data.synthetic_files import write_files
+from align.errors import ConfigError
+from align.world.preferences import Preferences
+from align.world.universe import World
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    return call(synthetic_data, words, "synthetic-data")
+
+
+def synthetic_data(out: str, *, preferences: Preferences = Preferences(), world: World = World()) -> None:
+    """Write train, validation and test files in the formats of HH-RLHF, UltraFeedback, HelpSteer, pairs and lists.
+
+    The files train like any others: `align fit ... --data HHRLHFDataModule --data.path OUT/hh-rlhf`.
+
+    Args:
+        out: Folder to write.
+        preferences: How many examples, and how responses are compared and rated.
+        world: The universe.
+    """
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"out {out}: not empty: name another folder")
+    for name, count in write_files(folder, preferences, world).items():
+        print(f"{folder / name}: {count} rows")

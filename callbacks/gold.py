@@ -1,0 +1,76 @@
+"""Evaluates a policy by the gold rewards of the synthetic world while it trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from align.errors import ConfigError
+from align.evaluation.gold import SAMPLED, GoldReport, evaluate_gold, load_base
+from align.sampling.generation import Generation
+from align.world.gold import User
+from align.world.prompts import held_out_prompts
+
+
+class GoldEvaluation(Callback):
+    """Samples on held-out prompts before training and after each validation run; needs `SyntheticDataModule`.
+
+    Logs `gold/reward`, each gold reward, `gold/share_of_optimum`, `gold/kl` and the rates of refusals, whole
+    sentences and true facts; appends them to `gold.jsonl` in the run folder.
+    """
+
+    def __init__(
+        self, harmless: int = 96, harmful: int = 60, *, generation: Generation = SAMPLED, user: User = User()
+    ) -> None:
+        """Configure the evaluation.
+
+        Args:
+            harmless: How many harmless prompts.
+            harmful: How many harmful prompts.
+            generation: How to sample; the KL divergence is only sound at temperature 1.
+            user: Whose reward to report.
+        """
+        self.counts, self.generation, self.user = (harmless, harmful), generation, user
+        self._base: Any = None
+        self._base_report: GoldReport | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the model the run starts from, which is the base of the KL divergence and of the share."""
+        module: Any = pl_module
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(data, "world"):
+            raise ConfigError("callbacks.gold.GoldEvaluation needs gold rewards: use --data SyntheticDataModule")
+        if module.device_mesh is not None:
+            raise ConfigError("callbacks.gold.GoldEvaluation cannot sample from a sharded model: leave it out")
+        if not trainer.is_global_zero or trainer.fast_dev_run or not getattr(module, "generates", False):  # type: ignore[attr-defined]
+            return
+        self._base = load_base(module.backbone, module.tokenizer).to(module.device)
+        self._base_report = self.evaluate(self._base, module, data)
+        if trainer.global_step == 0:
+            self._write(trainer, self._base_report)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the model as it is."""
+        if self._base is not None and not trainer.sanity_checking and trainer.state.fn == "fit":
+            module: Any = pl_module
+            self._write(trainer, self.evaluate(module.model, module, trainer.datamodule))  # type: ignore[attr-defined]
+
+    def evaluate(self, model: Any, module: Any, data: Any) -> GoldReport:
+        """Return the report on a model."""
+        prompts = held_out_prompts(data.world, *self.counts)
+        return evaluate_gold(
+            model, module.tokenizer, data.world, prompts, generation=self.generation, user=self.user, base=self._base
+        )
+
+    def _write(self, trainer: Trainer, report: GoldReport) -> None:
+        assert self._base_report is not None
+        values = {**report.as_dict(), "share_of_optimum": report.share_of_optimum(self._base_report)}
+        for logger in trainer.loggers:
+            logger.log_metrics({f"gold/{name}": value for name, value in values.items()}, step=trainer.global_step)
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "gold.jsonl").open("a", encoding="utf-8") as file:
+            print(json.dumps({"step": trainer.global_step, **values}), file=file)
