@@ -50,10 +50,9 @@ class SampleTable(Callback):
         """Return prompts and completions."""
         prompts = data.prompts(self.num_prompts)
         template = data.encoder.template
-        stop = () if template.parses_special else ("\n\nHuman:", "\n\nAssistant:")
         with module.evaluating():
             samples = sample(
-                module.model, module.tokenizer, prompts, self.generation, eos_ids=[template.eos_id], stop=stop
+                module.model, module.tokenizer, prompts, self.generation, eos_ids=[template.eos_id], stop=template.stop
             )
         return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
 

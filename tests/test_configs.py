@@ -40,8 +40,16 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+SYNTHETIC = [
+    *("-c", str(ROOT / "configs" / "data" / "synthetic.yaml")),
+    *("--data.preferences.size", "12", "--data.preferences.held_out_size", "2"),
+]
+
+
 def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
     """The command line a fragment is meant for: what it leaves open is filled in around it."""
+    if path.stem == "gold":
+        return ["fit", "-c", METHOD, *SYNTHETIC, "-c", str(path), "--model.backbone.path", model]
     kind = path.relative_to(ROOT / "configs").parts[0]
     method = [] if kind in ("method", "quick_start.yaml") else ["-c", METHOD]
     source = (
@@ -117,6 +125,8 @@ def test_data_configs_run(path: Path, tmp_path: Path, model_folder: Path, pairs_
         own = tmp_path / "mixture.yaml"
         own.write_text(text.replace("Anthropic/hh-rlhf", sample_data("hh", tmp_path / "b")))
         arguments = [str(own) if word == str(path) else word for word in arguments]
+    elif path.stem == "synthetic":
+        arguments += SYNTHETIC[2:]
     elif path.stem != "fixed_batches":
         arguments += ["--data.path", sample_data(path.stem, tmp_path / "data")]
     two_batches(arguments, tmp_path / "run")

@@ -51,7 +51,7 @@ def build_module(spec: dict[str, Any]) -> AlignModule:
     prepare([])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=AlignModule)
-    module: AlignModule = parser.instantiate_classes(parser.parse_object({"model": spec})).model
+    module: AlignModule = parser.instantiate(parser.parse_object({"model": spec})).model
     return module
 
 

@@ -20,7 +20,7 @@ def call(function: Callable[..., Any], words: list[str], verb: str, *, positiona
     )
     parser.add_function_arguments(function, as_positional=positional, as_group=False)
     try:
-        values = parser.instantiate_classes(parser.parse_args(words))
+        values = parser.instantiate(parser.parse_args(words))
     except ArgumentError as error:
         line = explain(error, [action.dest for action in parser._actions])
         raise ConfigError(line or str(error)) from error

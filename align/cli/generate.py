@@ -59,10 +59,15 @@ def generate(
     policy: Any = load_policy(model, tokenizer).eval()
     encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
     ids = [encoder.prompt_ids(d) for d in dialogues]
-    stop = () if encoder.template.parses_special else ("\n\nHuman:", "\n\nAssistant:")
     with tqdm(total=len(ids) * generation.num_samples, unit="completion", disable=None) as bar:
         samples = sample(
-            policy, tokenizer, ids, generation, eos_ids=_ends(policy, encoder), stop=stop, progress=bar.update
+            policy,
+            tokenizer,
+            ids,
+            generation,
+            eos_ids=_ends(policy, encoder),
+            stop=encoder.template.stop,
+            progress=bar.update,
         )
     with _output(out) as file:
         for found in samples:

@@ -45,6 +45,8 @@ class Template(ABC):
     """Whether the encoder puts a BOS in front (a chat template writes its own)."""
     parses_special: bool
     """Whether special tokens are written into the text by the template."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a sampled response, beside `eos_id`."""
 
     @abstractmethod
     def prompt(self, messages: Sequence[Message]) -> str:
@@ -59,6 +61,7 @@ class PlainTranscript(Template):
     """The `Human:` / `Assistant:` transcript of HH-RLHF; prompts end without a space, responses begin with one."""
 
     parses_special = False
+    stop = ("\n\nHuman:", "\n\nAssistant:")
 
     def __init__(self, tokenizer: Any) -> None:
         self.eos_id = _require_eos(tokenizer)

@@ -14,7 +14,7 @@ from scipy.stats import bootstrap
 from torch import nn
 
 from align.encoding.encoder import Encoder
-from align.encoding.templates import ChatTemplate, make_template
+from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
@@ -102,7 +102,7 @@ def evaluate_gold(
     """Sample responses and report their gold rewards.
 
     Args:
-        policy: The model, with a chat template in its tokenizer.
+        policy: The model.
         tokenizer: Its tokenizer.
         world: The world the prompts belong to.
         prompts: Held-out prompts; `align.data.synthetic.held_out_prompts` draws them.
@@ -111,10 +111,11 @@ def evaluate_gold(
         base: The model to measure the KL divergence against; only sound at temperature 1 and top_p 1.
     """
     encoder = Encoder(tokenizer, make_template(tokenizer, "auto"), Truncation())
-    assert isinstance(encoder.template, ChatTemplate)
     ids = [encoder.prompt_ids(prompt) for prompt in prompts]
     with evaluating(policy):
-        samples = sample(policy, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id])
+        samples = sample(
+            policy, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id], stop=encoder.template.stop
+        )
         kl = None if base is None else _log_ratios(policy, base, ids, samples)
     owners = [s.prompt for s in samples]
     golds = [gold(world, prompts[s.prompt], s.text) for s in samples]

@@ -139,3 +139,50 @@ def test_predictions(model_folder: Path, pairs_file: Path) -> None:
     rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
     assert len(rows) == 80
     assert set(rows[0]) == {"id", "candidate", "reward"}
+
+
+class TestGoldEvaluation:
+    """Gold rewards while a policy trains in the synthetic world."""
+
+    FEW = Generation(max_new_tokens=6, num_samples=2, batch_size=64)
+
+    def run(self, folder: Path, **options) -> tuple[L.Trainer, SFTModule]:
+        from align.data.synthetic import SyntheticDataModule
+        from align.models.small import new_llama, word_tokenizer
+        from align.world.language import TAGS, vocabulary
+        from align.world.preferences import Preferences
+        from callbacks.gold import GoldEvaluation
+
+        tokenizer = word_tokenizer(vocabulary(), TAGS)
+        new_llama(tokenizer, hidden_size=32, num_hidden_layers=1, num_attention_heads=2).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        data = SyntheticDataModule(Preferences(size=12, held_out_size=4), seed=0)
+        callback = GoldEvaluation(4, 2, generation=self.FEW)
+        module = sft(folder, **options)
+        return fit(module, data, callbacks=[callback], max_epochs=2, default_root_dir="run"), module
+
+    @pytest.mark.parametrize("options", [{}, {"lora": LoRA(r=2)}])
+    def test_one_line_before_and_after_every_epoch(self, tmp_path: Path, options: dict) -> None:
+        self.run(tmp_path / "world", **options)
+        rows = [json.loads(line) for line in Path("run/gold.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+        assert len(rows) == 3
+        assert (rows[0]["kl"], rows[0]["share_of_optimum"]) == (0.0, 0.0)
+        assert rows[-1]["kl"] != 0.0
+        assert {"reward", "helpfulness", "verbosity", "harmlessness", "refusal_rate", "true_facts"} < set(rows[0])
+
+    def test_training_is_not_changed_by_looking(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from callbacks.gold import GoldEvaluation
+
+        _, watched = self.run(tmp_path / "a")
+        monkeypatch.setattr(GoldEvaluation, "on_fit_start", lambda *a: None)
+        _, alone = self.run(tmp_path / "a")
+        for left, right in zip(watched.parameters(), alone.parameters(), strict=True):
+            assert torch.equal(left, right)
+
+    def test_other_data_is_refused(self, model_folder: Path, pairs_file: Path) -> None:
+        from align.errors import ConfigError
+        from callbacks.gold import GoldEvaluation
+
+        with pytest.raises(ConfigError, match="use --data SyntheticDataModule"):
+            fit(sft(model_folder), pairs_data(pairs_file), callbacks=[GoldEvaluation()])

@@ -56,7 +56,9 @@ def test_splits_share_no_prompt_and_test_no_entity() -> None:
 def test_shares_are_as_asked() -> None:
     draw = random.Random(1)
     prompts = [World(harmful_share=0.4).prompt(draw) for _ in range(4000)]
-    assert sum(request_of(WORLD, p).harmful for p in prompts) / 4000 == pytest.approx(0.4, abs=0.03)  # 4 standard errors
+    assert sum(request_of(WORLD, p).harmful for p in prompts) / 4000 == pytest.approx(
+        0.4, abs=0.03
+    )  # 4 standard errors
     with pytest.raises(ConfigError, match="different harmful prompts, expected 60"):
         held_out_prompts(World(harmful_share=0.0), 5, 60)
 
