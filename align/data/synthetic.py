@@ -67,8 +67,8 @@ class Synthetic(Source):
         request = request_of(self.world, prompt)
         responses = self._responses(prompt, draw)
         golds = [gold(self.world, prompt, r) for r in responses]
-        user = draw.choice(sorted(self.preferences.users))
-        rewards = [self.preferences.users[user].reward(g) for g in golds]
+        user = draw.choice(sorted(self.preferences.annotators))
+        rewards = [self.preferences.annotators[user].reward(g) for g in golds]
         order = self.preferences.rank(rewards, draw)
         shape = self.preferences.ratings
         columns = list(range(len(RATED[shape])))

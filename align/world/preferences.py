@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
@@ -35,8 +35,8 @@ class Preferences:
     """Of the Bradley-Terry and Plackett-Luce draws, in units of reward; small is almost the gold order."""
     label_noise: float = 0.0
     """Share of the pairs whose label is flipped; of lists, half the share that is put in random order."""
-    users: dict[str, User] = field(default_factory=lambda: {"reader": User()})
-    """Who compares, by name; each example falls to one of them by chance."""
+    users: dict[str, User] | None = None
+    """Who compares, by name; each example falls to one of them by chance. Null is one `reader` with default weights."""
     ratings: Ratings = "gold"
     """Scores of each response: the gold rewards, or integers in the shape of HelpSteer or UltraFeedback."""
     missing: float = 0.0
@@ -54,8 +54,13 @@ class Preferences:
             raise ConfigError(f"preferences.label_noise must lie in 0..0.5, got {self.label_noise}")
         if not 0 <= self.missing <= 1:
             raise ConfigError(f"preferences.missing must lie in 0..1, got {self.missing}")
-        if not self.users:
+        if self.users is not None and not self.users:
             raise ConfigError("preferences.users is empty: name at least one")
+
+    @property
+    def annotators(self) -> dict[str, User]:
+        """Return who compares, by name."""
+        return self.users or {"reader": User()}
 
     def rank(self, rewards: Sequence[float], draw: random.Random) -> list[int]:
         """Draw an order of responses, best first, by Plackett-Luce; for two this is Bradley-Terry (Gumbel trick)."""

@@ -92,9 +92,9 @@ def run() -> None:
     align("synthetic-base", "--out", str(BASE))
     held_out = ("--data.preferences.held_out_size", str(PREFERENCES.held_out_size))
     fit("reward_model", "6e-4", *held_out, "--data.batching.tokens", "2600")
-    callback = ("--trainer.callbacks+", "GoldEvaluation", "--trainer.callbacks.harmless", "48")
+    callback = ("--trainer.callbacks+", "callbacks.gold.GoldEvaluation", "--trainer.callbacks.harmless", "48")
     often = (*callback, "--trainer.callbacks.harmful", "24", "--trainer.val_check_interval", "0.25")
-    fit("dpo", "1e-4", *often)
+    fit("dpo", "5e-5", *often)
     gaps = reward_gaps(world)
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     models: dict[str, Any] = {

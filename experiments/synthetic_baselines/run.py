@@ -31,8 +31,8 @@ PAIRS = (500, 2000, 8000, 16000)
 HELD_OUT = 2000
 POLICIES = {
     "SFT on chosen": ("sft", "3e-4", "0.0"),
-    "DPO, 30 % of labels flipped": ("dpo", "1e-4", "0.3"),
-    "DPO": ("dpo", "1e-4", "0.0"),
+    "DPO, 30 % of labels flipped": ("dpo", "5e-5", "0.3"),
+    "DPO": ("dpo", "5e-5", "0.0"),
 }
 
 
