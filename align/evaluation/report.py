@@ -14,13 +14,15 @@ from cycler import cycler
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GRAY = "C0", "C1", "C2", "C3"
+BLUE, ORANGE, GRAY = "C0", "C1", "C3"
 _SHARED = {
     "svg.hashsalt": "align",
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
+    "savefig.dpi": 150,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "figure.facecolor": "none",
@@ -73,7 +75,7 @@ class Section(NamedTuple):
     code: str = ""
 
 
-def figure(draw: Callable[[Figure], None], *, alt: str, size: tuple[float, float] = (7.2, 2.8)) -> Markup:
+def figure(draw: Callable[[Figure], None], *, alt: str, size: tuple[float, float] = (9.6, 3.2)) -> Markup:
     """Return a figure as HTML, drawn once for light and once for dark pages; colours are `C0` to `C3`.
 
     Args:

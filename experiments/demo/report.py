@@ -8,11 +8,12 @@ from math import exp
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from align.evaluation.gold import GoldReport
-from align.evaluation.report import BLUE, GRAY, GREEN, ORANGE, Comparison, Section, Table, figure, write_page
+from align.evaluation.report import BLUE, GRAY, ORANGE, Comparison, Section, Table, figure, write_page
 from align.world.optimum import FrontPoint
 from align.world.universe import World
 
@@ -51,7 +52,7 @@ def write(demo: Demo, path: Path) -> str:
         Section(
             "Gold rewards",
             "On 160 harmless and 60 harmful held-out prompts, four samples each at temperature 1, with 95 % bootstrap "
-            "intervals over prompts. The reward is helpfulness + harmlessness - 0.05 words.",
+            "intervals over prompts. The reward is helpfulness plus harmlessness, minus 0.05 for every word.",
             table=table,
             figures=[figure(lambda f: rewards(f, demo), alt="Gold rewards of base and DPO with intervals")],
         ),
@@ -69,17 +70,19 @@ def write(demo: Demo, path: Path) -> str:
         ),
         Section(
             "Training",
-            figures=[figure(lambda f: curves(f, demo), alt="Training curves", size=(7.2, 4.8))],
+            figures=[figure(lambda f: curves(f, demo), alt="Training curves", size=(9.6, 5.4))],
         ),
         Section("Ten prompts", "One sample each, with its gold reward.", comparisons=comparisons(demo)),
         Section("What was run", f"{versions}. {demo.seconds:.0f} s in all.", code="\n".join(demo.commands)),
     ]
     write_page(path, "Preference alignment in the synthetic world", lead, sections)
+    verdict = f"reward model: accuracy {accuracy:.3f} on held-out labels, Bayes accuracy {demo.bayes:.3f}"
     widths = [max(len(row[i]) for row in (table.header, *table.rows)) for i in range(len(table.header))]
-    return "\n".join(
+    lines = [
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in (table.header, *table.rows)
-    )
+    ]
+    return "\n".join([*lines, "", verdict])
 
 
 def gold_table(demo: Demo) -> Table:
@@ -99,8 +102,6 @@ def gold_table(demo: Demo) -> Table:
     rows = [[name, show(base), show(policy)] for name, show in lines.items()]
     rows.insert(1, ["reward, greedy", *(str(demo.greedy[name].reward) for name in ("base", "DPO"))])
     rows.insert(2, ["reward of the best policy", f"{base.best:.2f}", f"{policy.best:.2f}"])
-    accuracy = demo.reward_model["val/accuracy"][1][-1]
-    rows.append(["reward model accuracy | Bayes", f"{accuracy:.3f}", f"{demo.bayes:.3f}"])
     return Table(["", "base", "after DPO"], rows)
 
 
@@ -114,7 +115,15 @@ def rewards(canvas: Figure, demo: Demo) -> None:
             places = np.arange(len(names)) + 0.3 * (shift - 0.5)
             spread = np.array([[e.mean - e.low, e.high - e.mean] for e in found]).T
             ax.bar(places, [e.mean for e in found], 0.26, color=COLORS[model], label=model)
-            ax.errorbar(places, [e.mean for e in found], spread, fmt="none", ecolor=GREEN, elinewidth=1.6, capsize=3)
+            ax.errorbar(
+                places,
+                [e.mean for e in found],
+                spread,
+                fmt="none",
+                ecolor=mpl.rcParams["text.color"],
+                elinewidth=1.6,
+                capsize=3,
+            )
         ax.set_xticks(range(len(names)), ["words" if n == "verbosity" else n for n in names])
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.grid(axis="x", visible=False)
@@ -128,15 +137,11 @@ def trade_offs(canvas: Figure, demo: Demo) -> None:
     left.plot([p.words for p in demo.front], [p.helpfulness for p in demo.front], color=ORANGE, label="exact front")
     for name, report in demo.sampled.items():
         harmless = [a for a in report.answers if not a.harmful]
-        left.plot(
-            np.mean([len(a.text.split()) for a in harmless]),
-            np.mean([a.gold.helpfulness for a in harmless]),
-            "o",
-            color=COLORS[name],
-            label=name,
-        )
-    left.set(xlabel="words", ylabel="helpfulness")
-    left.legend()
+        words, helpfulness = (np.mean([getattr(a.gold, k) for a in harmless]) for k in ("verbosity", "helpfulness"))
+        left.plot(words, helpfulness, "o", color=COLORS[name])
+        left.annotate(name, (words, helpfulness), xytext=(6, 4), textcoords="offset points")
+    left.set(xlabel="words", ylabel="helpfulness", xlim=(0, 26))
+    left.legend(loc="upper left")
     kl, reward = (demo.dpo[f"gold/{name}"][1] for name in ("kl", "reward"))
     right.plot(kl, reward, "o-", color=BLUE)
     right.set(xlabel="KL to the base, nats per answer", ylabel="gold reward")
@@ -155,7 +160,7 @@ def calibration(canvas: Figure, demo: Demo) -> None:
     left.errorbar(x, y, 1.96 * np.sqrt(y * (1 - y) / n), fmt="o-", color=BLUE, capsize=2, label="reward model")
     left.set(xlabel="stated probability", ylabel="share right")
     left.legend()
-    right.plot(gold, model, ".", color=BLUE, alpha=0.25, markersize=3)
+    right.plot(gold, model, ".", color=BLUE, alpha=0.25, markersize=3, rasterized=True)
     right.set(xlabel="gold gap, chosen - rejected", ylabel="reward model's gap")
     right.set_title(f"correlation {np.corrcoef(model, gold)[0, 1]:.2f}", fontsize=10)
 
