@@ -28,6 +28,26 @@ class ResumeError(AlignError):
     """A checkpoint or cache that does not belong to this run."""
 
 
+class StoreError(AlignError):
+    """A file of the run that cannot be written, or a run folder in use."""
+
+    exit_code = 3
+
+
+class TrainingError(AlignError):
+    """A fault of the training itself, such as a loss that is not a number."""
+
+    exit_code = 3
+
+
+class Stopped(AlignError):
+    """A run that was asked to stop, and has saved where it was."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` for the closest known word, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -149,6 +149,10 @@ class CandidateBatch(NamedTuple):
         """Return which cells of a matrix hold a candidate."""
         return self.matrix(torch.ones(self.num_candidates, dtype=torch.bool, device=device))
 
+    def places(self) -> list[tuple[str, int]]:
+        """Return the group id of every candidate and its place in the group."""
+        return [(name, n) for name, size in zip(self.ids, self.group_sizes, strict=True) for n in range(size)]
+
     def candidate_weights(self) -> Float[Tensor, " candidate"]:
         """Return the weight of each candidate's group."""
         sizes = torch.tensor(self.group_sizes, device=self.weights.device)

@@ -28,6 +28,11 @@ class Progress(TQDMProgressBar):
         """
         super().__init__(refresh_rate=refresh_rate or (1 if sys.stderr.isatty() else 50))
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar, so that a message after it has a line of its own."""
+        if self._train_progress_bar is not None:
+            self._train_progress_bar.close()
+
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:

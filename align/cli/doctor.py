@@ -6,6 +6,7 @@ import math
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class _FitWithoutRunning(AlignCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         return None
 
-    def refuse_used_folder(self, root: str, ckpt_path: object) -> None:
+    def use_folder(self, root: Path) -> None:
         """Look at used run folders too."""
 
 

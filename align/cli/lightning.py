@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -30,6 +31,7 @@ import align.modules.dpo
 import align.modules.reward_model
 import align.modules.sft
 from align.cli.main import LIGHTNING_VERBS
+from align.cli.run_folder import checkpoint_to_go_on_from, claim, mark_finished
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
 
@@ -112,21 +114,41 @@ class AlignCLI(LightningCLI):
         if given not in (None, "last", "best", "hpc") and not Path(given).exists():
             raise ConfigError(f"--ckpt_path {given}: no such file; runs keep theirs in RUN/checkpoints")
         if self.subcommand == "fit":
-            self.refuse_used_folder(str(root), config.get("ckpt_path"))
+            self._count_steps_ourselves(config.trainer)
+            self.use_folder(Path(root))
 
-    def refuse_used_folder(self, root: str, ckpt_path: object) -> None:
-        """Raise ConfigError for a folder that holds a run which is not being continued."""
-        if (Path(root) / "config.yaml").exists() and not ckpt_path:
-            raise ConfigError(
-                f"run folder {root} already holds a run: choose another --trainer.default_root_dir, or continue it "
-                f"with --ckpt_path {root}/checkpoints/last.ckpt"
-            )
+    def use_folder(self, root: Path) -> None:
+        """Claim the run folder, and go on with the run it holds if this command is the one that started it."""
+        config = self.config["fit"]
+        if "LOCAL_RANK" not in os.environ:
+            self._lock = claim(root)
+        if config.get("ckpt_path") is None:
+            settings = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
+            config.ckpt_path = checkpoint_to_go_on_from(root, settings)
+
+    def after_fit(self) -> None:
+        """Note that the run is finished."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            mark_finished(Path(self.trainer.default_root_dir), self.trainer.global_step)
+
+    @staticmethod
+    def _count_steps_ourselves(trainer: Any) -> None:
+        """Turn `max_steps` into a callback: with it, Lightning ends a resumed run too early."""
+        if (trainer.max_steps or -1) > 0:
+            stop = {"class_path": "callbacks.stop_at.StopAt", "init_args": {"max_steps": trainer.max_steps}}
+            trainer.callbacks = [*(trainer.callbacks or []), Namespace(stop)]  # type: ignore[no-untyped-call]
+            trainer.max_steps = -1
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Log to tensorboard in the run folder unless the config names a logger; leave out an unwanted progress bar."""
+        """Log to tensorboard in the run folder unless the config names a logger.
+
+        Of our own callbacks the last of each class counts, so that one given anew replaces the default.
+        """
         trainer = self._get(self.config_init, "trainer", default={})
-        if trainer.get("enable_progress_bar") is False:
-            trainer.callbacks = [c for c in trainer.callbacks or [] if not isinstance(c, ProgressBar)]
+        bar = trainer.get("enable_progress_bar") is not False
+        given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
+        last = {type(c): c for c in given if type(c).__module__.startswith("callbacks.")}
+        trainer.callbacks = [c for c in given if last.get(type(c), c) is c]
         if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
             kwargs["logger"] = TensorBoardLogger(trainer.get("default_root_dir") or ".", name="", version="")
         return super().instantiate_trainer(**kwargs)

@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from align.errors import TrainingError, shorten
 from align.models.adapters import evaluating, has_adapters
 from align.models.backbone import Backbone
 from align.models.card import model_card, settings
@@ -20,9 +22,11 @@ from align.models.export import export_model
 from align.models.loading import describe, load_policy, max_positions
 from align.models.sharding import shard
 from align.models.tokenizer import load_tokenizer
-from align.modules.checkpoint import check_fits, facts_of, trained_shapes
-from align.modules.metrics import Means
+from align.modules.checkpoint import check_fits, facts_of, mend_epoch_counters, trained_shapes
+from align.modules.checkpoint_files import WholeCheckpoints, remove_leftovers
+from align.modules.metrics import Means, total_norm
 from align.modules.optimizer import Optimizer, optimiser_steps
+from align.modules.streams import seed_step
 from align.records import CandidateBatch, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
 from align.scoring import score_responses
 
@@ -50,6 +54,7 @@ class AlignModule(L.LightningModule):
         self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
         self._phase: Phase = "train"
         self._facts: dict[str, Any] = {}
+        self._step_ids: tuple[str, ...] = ()
 
     @abstractmethod
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -103,9 +108,21 @@ class AlignModule(L.LightningModule):
         """Add values to the mean that is logged under this name after the step or the validation run."""
         self._means[self._phase].add(name, values, weights)
 
+    def setup(self, stage: str) -> None:
+        """Write checkpoints whole or not at all, and remove what a killed run left behind."""
+        strategy = self.trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+            strategy.checkpoint_io = WholeCheckpoints()
+            remove_leftovers(Path(self.trainer.default_root_dir) / "checkpoints")
+
+    def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Give every batch a random stream of its own, the same after a resume."""
+        seed_step(self.global_rank, self.current_epoch, batch_idx)
+
     def training_step(self, batch: CandidateBatch, batch_idx: int) -> Tensor:
         """Return the loss, scaled so that accumulation and averaging over ranks give exactly the step's loss."""
         loss = self._recorded_loss("train", batch)
+        self._step_ids += batch.ids
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
@@ -119,11 +136,8 @@ class AlignModule(L.LightningModule):
     def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:
         """Return one row per candidate: group id, place in the group, and its scores."""
         columns = {name: values.tolist() for name, values in self.predictions(batch).items()}
-        places = [
-            (group, place) for group, size in zip(batch.ids, batch.group_sizes, strict=True) for place in range(size)
-        ]
         rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        return [{"id": group, "candidate": place, **row} for (group, place), row in zip(places, rows, strict=True)]
+        return [{"id": group, "candidate": n, **row} for (group, n), row in zip(batch.places(), rows, strict=True)]
 
     def predictions(self, batch: CandidateBatch) -> dict[str, Tensor]:
         """Return the scores of every candidate by name."""
@@ -138,12 +152,20 @@ class AlignModule(L.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the means of the step, its gradient norm before clipping, and the learning rate."""
+        """Log the means of the step, its gradient norm before clipping, and the learning rate.
+
+        Raises TrainingError for a gradient that is not finite, before the step is taken.
+        """
         self.log_means("train")
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self.trainer.global_step % every == 0 and self.device_mesh is None:
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        norm = total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        if not norm.isfinite() and self.trainer.precision != "16-mixed":  # its scaler leaves such steps out by itself
+            raise TrainingError(
+                f"gradient of optimiser step {self.trainer.global_step + 1} is {norm.item()}, loss "
+                f"{self.trainer.callback_metrics.get('train/loss', float('nan')):.4g}; the step was not taken; its "
+                f"groups: {shorten(', '.join(self._step_ids), 300)}: lower optimizer.learning_rate, or look at them"
+            )
+        self._step_ids = ()
+        self.log("train/grad_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def on_validation_epoch_end(self) -> None:
@@ -165,6 +187,8 @@ class AlignModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trained parameters only, and note what they belong to."""
+        if self.trainer.training:
+            mend_epoch_counters(checkpoint)
         trained = trained_shapes(self)
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["align"] = {"method": type(self).__name__, "backbone": self.backbone.path, **self.facts()}

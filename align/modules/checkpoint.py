@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from torch import nn
 
 from align.errors import ResumeError
+from align.modules.streams import run_seed
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -40,6 +40,17 @@ def facts_of(trainer: Any) -> dict[str, Any]:
     return {
         "fingerprint": getattr(data, "fingerprint", ""),
         "prompt_format": None if data is None else list(data.prompt_format),
-        "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+        "seed": run_seed(),
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
+
+
+def mend_epoch_counters(checkpoint: dict[str, Any]) -> None:
+    """Count the epoch a checkpoint is saved in as begun.
+
+    Lightning leaves that out in a process that went on from the last batch of an epoch, and a second resume would
+    then repeat an epoch.
+    """
+    for progress in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+        for name in ("ready", "started"):
+            progress[name] = max(progress[name], progress["completed"] + 1)

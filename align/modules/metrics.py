@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 class Means:
@@ -31,3 +32,9 @@ class Means:
         self._sums = {}
         means = (sums[:, 0] / sums[:, 1]).float()
         return {name: mean for name, mean in zip(names, means, strict=True) if not mean.isnan()}
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients together, sharded ones (DTensor) gathered."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

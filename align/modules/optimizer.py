@@ -20,14 +20,16 @@ def optimiser_steps(trainer: Any) -> int:
     `trainer.estimated_stepping_batches` would build the training loader before a checkpoint's position is known, and
     Lightning would then leave that position out.
     """
+    limits = [trainer.max_steps, *(getattr(callback, "max_steps", -1) for callback in trainer.callbacks)]
+    limit = min((limit for limit in limits if limit > 0), default=None)
     if trainer.max_epochs in (None, -1):
-        return int(trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches)
+        return limit or int(trainer.estimated_stepping_batches)
     if trainer.datamodule is None:
         return int(trainer.estimated_stepping_batches)
-    batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    batches, share = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+    batches = min(batches, share) if isinstance(share, int) else int(batches * share)
     steps = math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
-    return int(min(steps, trainer.max_steps)) if trainer.max_steps > 0 else int(steps)
+    return int(min(steps, limit or steps))
 
 
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"]

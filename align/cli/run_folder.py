@@ -1,0 +1,84 @@
+"""The run folder: one process at a time, one run, and going on with a run that was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from align.errors import ConfigError, ResumeError, StoreError
+from align.modules.checkpoint_files import fault_of, newest_whole
+
+LOCK, OWNER, FINISHED = ".lock", ".owner.json", "finished.json"
+
+
+def claim(root: Path) -> FileLock:
+    """Lock a run folder until this process ends. Raises StoreError when another process has it."""
+    root.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(root / LOCK), root / OWNER
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        holder = json.loads(owner.read_text()) if owner.exists() else {"pid": "?", "host": "?"}
+        raise StoreError(
+            f"run folder {root} is in use by process {holder['pid']} on {holder['host']}: wait for it, or choose "
+            "another --trainer.default_root_dir"
+        ) from error
+    owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    return lock
+
+
+def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None:
+    """Return the checkpoint of the run in this folder, None for a new run.
+
+    Raises ConfigError for a finished run, ResumeError for one with other settings or a damaged checkpoint.
+    """
+    config, last = root / "config.yaml", root / "checkpoints" / "last.ckpt"
+    if not config.exists():
+        return None
+    if (root / FINISHED).exists():
+        raise ConfigError(
+            f"run folder {root} holds a finished run: choose another --trainer.default_root_dir, or remove it"
+        )
+    saved, now = _flat(yaml.safe_load(config.read_text())), _flat(settings)
+    changed = sorted(k for k in saved.keys() | now.keys() if saved.get(k) != now.get(k) and k != "ckpt_path")
+    if changed:
+        key = changed[0]
+        raise ResumeError(
+            f"run folder {root} holds a run with other settings: --{key} was {saved.get(key)!r} and is "
+            f"{now.get(key)!r} now ({len(changed)} differ): choose another --trainer.default_root_dir, or go on "
+            f"regardless with --ckpt_path {last}"
+        )
+    if not last.exists():
+        return None
+    if fault := fault_of(last):
+        raise ResumeError(
+            f"checkpoint {last} is damaged ({fault}): go on from the newest whole one with --ckpt_path "
+            f"{newest_whole(last.parent) or '(none is left: remove the folder)'}"
+        )
+    print(f"going on with the run in {root}")
+    return str(last)
+
+
+def mark_finished(root: Path, step: int) -> None:
+    """Note that a run has come to its end."""
+    (root / FINISHED).write_text(json.dumps({"step": step}))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key; lists by index."""
+    if isinstance(value, dict):
+        entries: Any = value.items()
+    elif isinstance(value, list):
+        entries = enumerate(value)
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in entries:
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -1,0 +1,92 @@
+"""Saves checkpoints so that a run goes on after a kill at any time, and stops cleanly when asked to."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from align.errors import ConfigError, Stopped
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Checkpoint(ModelCheckpoint):
+    """A ModelCheckpoint that also writes `last.ckpt` every so many steps, at every epoch end, and when told to stop.
+
+    On SIGTERM, SIGINT or SIGHUP the current optimiser step is finished, `last.ckpt` written, and the program ends with
+    128 plus the signal's number; a second signal ends it at once.
+    """
+
+    def __init__(self, every_n_steps: int | None = None, **options: Any) -> None:
+        """Configure saving.
+
+        Args:
+            every_n_steps: Optimiser steps between writes of `last.ckpt`; null writes it at epoch ends only.
+            options: See `lightning.pytorch.callbacks.ModelCheckpoint`.
+        """
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ConfigError(f"callbacks.checkpoint.Checkpoint: every_n_steps must be at least 1, got {every_n_steps}")
+        super().__init__(save_last=True, enable_version_counter=False, **options)
+        self.every_n_steps = every_n_steps
+        self._seen_step = -1
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to signals; Lightning's own handlers, which lose a batch or save nothing, come back at the end."""
+        super().on_train_start(trainer, pl_module)
+        self._seen_step, self._signal = trainer.global_step, None
+        self._handlers = {number: signal.signal(number, self._stop) for number in SIGNALS}
+
+    def _stop(self, number: int, frame: Any) -> None:
+        if self._signal is not None:
+            raise Stopped("stopped at once by a second signal; the last checkpoint is whole", number)
+        self._signal = number
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After an optimiser step: save when it is time, and stop when asked to."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        asked = trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
+        if asked or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            self._write_last(trainer)
+        if asked:
+            number = self._signal or signal.SIGTERM
+            raise Stopped(
+                f"stopped at step {trainer.global_step} by {signal.Signals(number).name}: give the same command again, "
+                f"or add --ckpt_path {self.last_model_path}, to go on",
+                number,
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at every epoch end, also when the last step has just been saved."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self._write_last(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the signal handlers back."""
+        super().on_train_end(trainer, pl_module)
+        self._restore_handlers()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the signal handlers back."""
+        super().on_exception(trainer, pl_module, exception)
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _write_last(self, trainer: Trainer) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            saved = self._last_global_step_saved
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._last_global_step_saved = saved  # so that the epoch's own checkpoint is not left out

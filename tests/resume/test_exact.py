@@ -1,0 +1,148 @@
+"""The same command after a kill anywhere ends with bit-identical weights and has seen the same batches."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from align.data.loader import BatchLoader
+from tests.resume.runs import KILLED, Run, same
+from tests.test_configs import CPU, ROOT
+
+NINE = int(signal.SIGKILL)
+
+
+def command(pairs: Path, model: Path, *more: str, method: str = "dpo") -> list[str]:
+    """Three epochs of ten batches of four pairs, with dropout."""
+    return [
+        *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml"), "-c", CPU),
+        *("--data", "PreferenceFileDataModule", "--data.path", str(pairs), "--data.batching", "FixedSize"),
+        *("--data.batching.groups", "4", "--data.splits.val_fraction", "0.1", "--model.backbone.path", str(model)),
+        *("--model.backbone.dropout", "true", "--model.optimizer.learning_rate", "1e-3"),
+        *("--trainer.max_epochs", "3", "--trainer.callbacks+", "callbacks.checkpoint.Checkpoint"),
+        *("--trainer.callbacks.every_n_steps", "3", *more),
+    ]
+
+
+@pytest.fixture
+def dropout_model(tmp_path: Path) -> Path:
+    """A tiny GPT-2, which has dropout (a Llama has none outside attention)."""
+    from tests.tiny import save_tiny
+
+    return save_tiny(tmp_path / "gpt2", "gpt2")
+
+
+SETTINGS: dict[str, tuple[str, list[str]]] = {
+    "dpo": ("dpo", []),
+    "lora": ("dpo", ["--model.backbone.lora.r", "2", "--model.backbone.lora.lora_dropout", "0.1"]),
+    "cached": ("dpo_cached", ["--model.backbone.dropout", "false"]),
+    "reward_model": ("reward_model", []),
+    "sft": ("sft", []),
+    "accumulation": ("dpo", ["--trainer.accumulate_grad_batches", "3"]),
+    "token_budget": ("dpo", ["--data.batching", "TokenBudget", "--data.batching.tokens", "300"]),
+    "two_workers": ("dpo", ["--data.batching.num_workers", "2"]),
+    "max_steps": ("dpo", ["--trainer.max_steps", "25"]),
+}
+MOMENTS = [
+    ("batch_start", 8),
+    ("before_step", 5),
+    ("batch_end", 10),
+    ("save", 2),
+    ("epoch_end", 1),
+    ("validation_end", 2),
+]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_kills_change_nothing(name: str, tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
+    method, more = SETTINGS[name]
+    arguments = command(pairs_file, dropout_model, *more, method=method)
+    whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
+    assert whole() == 0, whole.log
+    draw = random.Random(name)
+    for moment, count in draw.sample(MOMENTS, 2):
+        assert cut((moment, count, NINE)) in (KILLED, 0), cut.log  # accumulation passes some moments less often
+    assert cut() in (0, 2), cut.log
+    same(whole, cut)
+
+
+def random_kills(tmp_path: Path, arguments: list[str], runs: int, kills: int) -> int:
+    """Kill runs at random moments and compare each with the whole one; return how many kills there were."""
+    whole, done = Run(tmp_path / "whole", arguments), 0
+    assert whole() == 0, whole.log
+    moments = ["batch_start", "before_step", "batch_end", "save", "epoch_end", "validation_end"]
+    for number in range(runs):
+        cut, draw = Run(tmp_path / f"cut{number}", arguments), random.Random(number)
+        for _ in range(kills):
+            moment = draw.choice(moments)
+            code = cut((moment, draw.randint(1, 2 if "end" in moment and moment != "batch_end" else 6), NINE))
+            assert code in (KILLED, 0, 2), cut.log
+            done += code == KILLED
+        assert cut() in (0, 2), cut.log
+        same(whole, cut)
+    print(f"\n{done} kills over {runs} runs: {runs} of {runs} bit-identical, in weights and in batches")
+    return done
+
+
+def test_random_kills(tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
+    assert random_kills(tmp_path, command(pairs_file, dropout_model), runs=3, kills=7) >= 20
+
+
+@pytest.mark.slow
+def test_many_random_kills(tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
+    assert random_kills(tmp_path, command(pairs_file, dropout_model), runs=30, kills=7) >= 200
+
+
+def drop_count() -> None:
+    original = BatchLoader.load_state_dict
+    BatchLoader.load_state_dict = lambda self, state: original(self, {**state, "batches": 0})  # type: ignore[method-assign]
+
+
+def drop_seed() -> None:
+    import align.modules.base
+
+    align.modules.base.seed_step = lambda *_: None
+
+
+def drop_epoch_comparison() -> None:
+    original = BatchLoader.__iter__
+
+    def begin(self: BatchLoader):  # type: ignore[no-untyped-def]
+        if self._resume is not None:
+            self._resume["epoch"] = self.sampler.epoch
+        return original(self)
+
+    BatchLoader.__iter__ = begin  # type: ignore[method-assign]
+
+
+def keep_epoch_counters() -> None:
+    import align.modules.base
+
+    align.modules.base.mend_epoch_counters = lambda checkpoint: None
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "kills"),
+    [
+        (drop_count, [("batch_end", 5)]),
+        (drop_seed, [("batch_end", 5)]),
+        (drop_epoch_comparison, [("epoch_end", 1)]),
+        (keep_epoch_counters, [("validation_end", 2), ("epoch_end", 1)]),
+    ],
+)
+def test_sabotage_is_found(
+    sabotage: Callable[[], None], kills: list[tuple[str, int]], tmp_path: Path, dropout_model: Path, pairs_file: Path
+) -> None:
+    """Each part of the mechanism is needed: without it the same kills change weights or batches."""
+    arguments = command(pairs_file, dropout_model, method="sft")
+    whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
+    assert whole(prepare=sabotage) == 0, whole.log
+    for moment, count in kills:
+        assert cut((moment, count, NINE), prepare=sabotage) == KILLED, cut.log
+    cut(prepare=sabotage)
+    with pytest.raises((AssertionError, KeyError)):
+        same(whole, cut)
