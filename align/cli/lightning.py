@@ -31,7 +31,7 @@ import align.modules.dpo
 import align.modules.reward_model
 import align.modules.sft
 from align.cli.main import LIGHTNING_VERBS
-from align.cli.run_folder import checkpoint_to_go_on_from, claim, mark_finished
+from align.cli.run_folder import checkpoint_to_go_on_from, claim, mark_finished, release
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
 
@@ -43,7 +43,10 @@ ALLOWED = ["align", "callbacks", "lightning", "pytorch_lightning", "torch.optim"
 def run(words: list[str]) -> int:
     """Parse and run a verb of the Trainer."""
     prepare(words)
-    AlignCLI(words)
+    try:
+        AlignCLI(words)
+    finally:
+        release()
     return 0
 
 
@@ -121,7 +124,7 @@ class AlignCLI(LightningCLI):
         """Claim the run folder, and go on with the run it holds if this command is the one that started it."""
         config = self.config["fit"]
         if "LOCAL_RANK" not in os.environ:
-            self._lock = claim(root)
+            claim(root)
         if config.get("ckpt_path") is None:
             settings = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
             config.ckpt_path = checkpoint_to_go_on_from(root, settings)

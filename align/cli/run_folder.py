@@ -17,8 +17,11 @@ from align.modules.checkpoint_files import fault_of, newest_whole
 LOCK, OWNER, FINISHED = ".lock", ".owner.json", "finished.json"
 
 
-def claim(root: Path) -> FileLock:
-    """Lock a run folder until this process ends. Raises StoreError when another process has it."""
+_held: list[FileLock] = []
+
+
+def claim(root: Path) -> None:
+    """Lock a run folder until `release`, or the end of this process. Raises StoreError when another one has it."""
     root.mkdir(parents=True, exist_ok=True)
     lock, owner = FileLock(root / LOCK), root / OWNER
     try:
@@ -30,7 +33,13 @@ def claim(root: Path) -> FileLock:
             "another --trainer.default_root_dir"
         ) from error
     owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-    return lock
+    _held.append(lock)
+
+
+def release() -> None:
+    """Unlock the run folders of this process."""
+    while _held:
+        _held.pop().release()
 
 
 def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None:

@@ -123,7 +123,7 @@ class TestFit:
         run = tmp_path / "run"
         assert fit(pairs_file, model_folder, run) == 0
         assert fit(pairs_file, model_folder, run) == 2
-        assert f"run folder {run} already holds a run" in capsys.readouterr().err
+        assert f"run folder {run} holds a finished run" in capsys.readouterr().err
         more = ("--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs", "2")
         assert fit(pairs_file, model_folder, run, *more) == 0
         assert len(scalars(run, "train/loss")) == 10
@@ -151,7 +151,8 @@ class TestFit:
         )
         assert fit(pairs_file, model_folder, tmp_path / "a", "-c", str(own)) == 0
         assert Path("extra/config.json").exists()
-        assert (tmp_path / "a" / "model" / "config.json").exists()
+        assert not (tmp_path / "a" / "model").exists()  # given anew, it replaces the default of its class
+        assert (tmp_path / "a" / "checkpoints" / "last.ckpt").exists()
         saved = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
         assert len(saved["trainer"]["callbacks"]) == 7
 

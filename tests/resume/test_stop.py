@@ -66,12 +66,14 @@ def test_a_finished_run_is_not_begun_again(run: Run) -> None:
 
 
 def test_a_folder_in_use_is_refused(run: Run, tmp_path: Path) -> None:
-    from align.cli.run_folder import claim
+    from align.cli.run_folder import claim, release
 
-    lock = claim(run.root)
-    assert run() == 3
-    assert "is in use by process" in last_line(run)
-    lock.release()
+    claim(run.root)
+    try:
+        assert run() == 3
+        assert "is in use by process" in last_line(run)
+    finally:
+        release()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
