@@ -145,16 +145,22 @@ class AlignCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Log to tensorboard in the run folder unless the config names a logger.
 
-        Of our own callbacks the last of each class counts, so that one given anew replaces the default.
+        Of our callbacks that keep a state the last of each class counts, so that one given anew replaces the default;
+        Lightning refuses two of them.
         """
         trainer = self._get(self.config_init, "trainer", default={})
         bar = trainer.get("enable_progress_bar") is not False
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
-        last = {type(c): c for c in given if type(c).__module__.startswith("callbacks.")}
+        last = {type(c): c for c in given if _keeps_state(c)}
         trainer.callbacks = [c for c in given if last.get(type(c), c) is c]
         if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
             kwargs["logger"] = TensorBoardLogger(trainer.get("default_root_dir") or ".", name="", version="")
         return super().instantiate_trainer(**kwargs)
+
+
+def _keeps_state(callback: L.Callback) -> bool:
+    own = type(callback).__module__.startswith("callbacks.")
+    return own and type(callback).state_dict is not L.Callback.state_dict
 
 
 def _new_root(verb: str, class_path: str) -> str:

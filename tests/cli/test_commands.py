@@ -151,8 +151,7 @@ class TestFit:
         )
         assert fit(pairs_file, model_folder, tmp_path / "a", "-c", str(own)) == 0
         assert Path("extra/config.json").exists()
-        assert not (tmp_path / "a" / "model").exists()  # given anew, it replaces the default of its class
-        assert (tmp_path / "a" / "checkpoints" / "last.ckpt").exists()
+        assert (tmp_path / "a" / "model" / "config.json").exists()
         saved = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
         assert len(saved["trainer"]["callbacks"]) == 7
 

@@ -64,9 +64,10 @@ def test_two_kills_change_nothing(name: str, tmp_path: Path, dropout_model: Path
     whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
     assert whole() == 0, whole.log
     draw = random.Random(name)
-    for moment, count in draw.sample(MOMENTS, 2):
-        assert cut((moment, count, NINE)) in (KILLED, 0), cut.log  # accumulation passes some moments less often
-    assert cut() in (0, 2), cut.log
+    codes = [cut((moment, count, NINE)) for moment, count in draw.sample(MOMENTS, 2)]
+    assert KILLED in codes, cut.log  # accumulation passes some moments too rarely for the other one
+    assert set(codes) <= {KILLED, 0, 2}, cut.log
+    assert cut() == (2 if 0 in codes else 0), cut.log  # a run that came to its end is not begun again
     same(whole, cut)
 
 
