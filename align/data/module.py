@@ -43,7 +43,7 @@ class Encoding:
 class Needs(Protocol):
     """What a module tells its data module: the tokenizer, and the view and limits its method works on."""
 
-    view: ClassVar[ViewName]
+    view: ViewName
     truncation: ClassVar[Preset]
 
     @property

@@ -37,7 +37,7 @@ PROGRESS_BAR = {"loss", "accuracy", "margin", "rewards/accuracies", "rewards/mar
 class AlignModule(L.LightningModule):
     """A method: subclasses compute the loss of a batch and record what they log."""
 
-    view: ClassVar[ViewName]
+    view: ViewName
     """The data view the method trains on."""
     truncation: ClassVar[Preset]
     """The limits on lengths the method usually takes."""

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.reference import Reference, default_reference
+from align.models.reference import Reference
+from align.modules.anchoring import build_reference, prepare_reference, reference_scores
 from align.modules.base import AlignModule
 from align.modules.optimizer import Optimizer
 from align.objectives.pairwise import DPO, PairObjective
-from align.records import CandidateBatch, PairScores, Preset, StepTotals, ViewName
+from align.records import CandidateBatch, PairScores, Preset, StepTotals
 
 
 class DPOModule(AlignModule):
     """Trains a policy on preference pairs with any pairwise objective."""
 
-    view: ClassVar[ViewName] = "pairs"
     truncation: ClassVar[Preset] = "dpo"
     learning_rates = (5e-7, 1e-5)
     reference_model: nn.Module | None
@@ -48,34 +47,22 @@ class DPOModule(AlignModule):
         if nll_weight < 0:
             raise ConfigError(f"nll_weight must not be negative, got {nll_weight}")
         self.objective, self.reference, self.nll_weight = objective, reference, nll_weight
+        self.view = objective.view
 
     def build(self) -> nn.Module:
         """Load the policy and what its reference needs."""
         policy = super().build()
-        self.reference = self.reference or default_reference(policy)
-        self.reference_model = self.reference.build(policy, self.backbone, self.tokenizer)
+        build_reference(self, policy, needed="reference" in self.objective.needs)
         return policy
 
     def on_fit_start(self) -> None:
         """Let the reference see all batches, before the first step."""
-        assert self.reference is not None
-        moved = self.trainer.global_step > 0
-        with self.trainer.precision_plugin.forward_context():
-            self.reference.prepare(self.model, self.reference_model, self._all_batches(), self.scored, moved=moved)
-
-    def _all_batches(self) -> Iterator[CandidateBatch]:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is None:
-            raise ConfigError("reference Cached needs the data as a data module, not as loaders")
-        return (self.trainer.strategy.batch_to_device(batch) for batch in data.all_batches())
+        prepare_reference(self)
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective, plus the likelihood of the chosen responses, over the step's pairs."""
-        assert self.reference is not None
-        scores = self.score(batch)
-        policy = PairScores.of(scores, batch)
-        frozen = self.reference.score(self.model, self.reference_model, batch, self.scored)
-        reference = PairScores.of(frozen, batch)
+        policy = PairScores.of(self.score(batch), batch)
+        reference = PairScores.of(reference_scores(self, batch), batch)
         losses = self.objective(policy, reference)
         if self.nll_weight:
             nll = -policy.chosen / policy.chosen_lengths

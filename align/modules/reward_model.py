@@ -22,7 +22,7 @@ from align.scoring.backbone import unwrapped
 class RewardModel(AlignModule):
     """Trains a scalar head on the last token of each response; pairs and ranked lists alike."""
 
-    view: ClassVar[ViewName] = "lists"
+    view: ViewName = "lists"
     truncation: ClassVar[Preset] = "rm"
     learning_rates = (1e-5, 1e-4)
     generates = False

@@ -16,7 +16,7 @@ from align.scoring import score_responses
 class SFTModule(AlignModule):
     """Fine-tunes on the best response of each prompt; several examples share a row without seeing each other."""
 
-    view: ClassVar[ViewName] = "singles"
+    view: ViewName = "singles"
     truncation: ClassVar[Preset] = "dpa"
     learning_rates = (2e-5, 2e-4)
 

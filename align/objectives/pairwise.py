@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from align.records import PairScores
+from align.objectives.base import Objective
+from align.records import PairScores, ViewName
 
 
-class PairObjective(ABC):
+class PairObjective(Objective):
     """A loss on chosen and rejected responses."""
+
+    view: ClassVar[ViewName] = "pairs"
 
     @abstractmethod
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:

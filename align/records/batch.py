@@ -1,61 +1,15 @@
-"""The nouns every method shares: one record of data, one batch of tensors, one table of scores."""
+"""One batch of tensors for every method: a flat list of candidates in groups."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-
-Role = Literal["system", "user", "assistant"]
-ViewName = Literal["pairs", "lists", "singles", "prompts", "regression", "unpaired"]
-"""What a method trains on; `align.data.views` makes it."""
-Preset = Literal["rahf", "pro", "dpo", "rm", "dpa"]
-"""Limits on lengths by the method that made them usual; `align.encoding.truncation` holds them."""
-
-
-class Message(NamedTuple):
-    """One turn of a dialogue."""
-
-    role: Role
-    content: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt and what is known about its responses; views turn it into what one method trains on.
-
-    `scores[response][attribute]` holds NaN where a label is missing. `ranking` lists groups of response indices, best
-    group first; the indices inside one group are tied. A prompts-only example has no responses.
-    """
-
-    id: str
-    messages: tuple[Message, ...]
-    responses: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
-    scores: tuple[tuple[float, ...], ...] = ()
-    ranking: tuple[tuple[int, ...], ...] = ()
-    origins: tuple[str, ...] = ()
-    weight: float = 1.0
-    user: str = ""
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.messages or self.messages[-1].role != "user":
-            raise ValueError(f"example {self.id}: the messages must end with a user turn")
-        if self.scores and len(self.scores) != len(self.responses):
-            raise ValueError(f"example {self.id}: {len(self.scores)} score rows for {len(self.responses)} responses")
-
-    @property
-    def ranks(self) -> tuple[int, ...]:
-        """Return the rank of each response, 0 the best; tied responses share one. Empty without a ranking."""
-        level = {index: rank for rank, group in enumerate(self.ranking) for index in group}
-        return tuple(level[i] for i in range(len(self.responses))) if self.ranking else ()
 
 
 class EncodedGroup(NamedTuple):
@@ -68,15 +22,6 @@ class EncodedGroup(NamedTuple):
     scores: list[list[float]]
     weight: float
     truncated: list[bool]
-
-
-class PromptFormat(NamedTuple):
-    """How prompts were written in training, so that an artefact is prompted and stopped the same way."""
-
-    eos_id: int
-    """The token that ends a response."""
-    chat_template: str
-    """A Jinja template that renders the same prompts."""
 
 
 class StepTotals(NamedTuple):
@@ -157,37 +102,6 @@ class CandidateBatch(NamedTuple):
         """Return the weight of each candidate's group."""
         sizes = torch.tensor(self.group_sizes, device=self.weights.device)
         return self.weights.repeat_interleave(sizes, output_size=self.num_candidates)
-
-
-class ResponseScores(NamedTuple):
-    """Log-probabilities of whole responses, in nats, one per candidate of a batch."""
-
-    logprobs: Float[Tensor, " candidate"]
-    """Sum over the scored tokens, EOS included."""
-    lengths: Int[Tensor, " candidate"]
-    """Number of scored tokens, at least 1."""
-
-    @property
-    def means(self) -> Float[Tensor, " candidate"]:
-        """Return the mean log-probability of a token."""
-        return self.logprobs / self.lengths
-
-
-class PairScores(NamedTuple):
-    """The first two candidates of every group, as the pairwise objectives see them."""
-
-    chosen: Float[Tensor, " group"]
-    rejected: Float[Tensor, " group"]
-    chosen_lengths: Int[Tensor, " group"]
-    rejected_lengths: Int[Tensor, " group"]
-
-    @classmethod
-    def of(cls, scores: ResponseScores, batch: CandidateBatch) -> PairScores:
-        """Pick columns 0 and 1 of the candidate matrix; every group must hold exactly two candidates."""
-        if any(size != 2 for size in batch.group_sizes):
-            raise ValueError(f"a pairwise objective needs groups of 2 candidates, got sizes {set(batch.group_sizes)}")
-        logprobs, lengths = scores.logprobs.view(-1, 2), scores.lengths.view(-1, 2)
-        return cls(logprobs[:, 0], logprobs[:, 1], lengths[:, 0], lengths[:, 1])
 
 
 def totals_of(groups: Iterable[tuple[float, int, int]]) -> StepTotals:

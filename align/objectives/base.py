@@ -1,0 +1,23 @@
+"""What every objective says of itself: the data it is for, and what it wants to know beside the policy's scores."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import ClassVar, Literal
+
+from align.records import ViewName
+
+Need = Literal["reference", "mismatched_kl", "reward_shift", "values", "forward_kl"]
+"""`reference`: log-probabilities of the reference policy.
+`mismatched_kl`: mean log-ratio of responses under other prompts (KTO). `reward_shift`: running mean of rewards (BCO).
+`values`: a value head's estimate for every prompt (DRO). `forward_kl`: KL from reference to policy per token (PMPO).
+"""
+
+
+class Objective(ABC):
+    """A loss: frozen, without state, its fields the hyper-parameters."""
+
+    view: ClassVar[ViewName]
+    """The data view it is for."""
+    needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
+    """What its module has to provide; without `reference` it is given log-probability 0 for every response."""

@@ -1,0 +1,22 @@
+"""The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
+
+from align.records.batch import CandidateBatch, EncodedGroup, StepTotals, totals_of
+from align.records.data import Example, Message, Preset, PromptFormat, Role, ViewName
+from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
+
+__all__ = [
+    "CandidateBatch",
+    "EncodedGroup",
+    "Example",
+    "ListScores",
+    "Message",
+    "PairScores",
+    "PointScores",
+    "Preset",
+    "PromptFormat",
+    "ResponseScores",
+    "Role",
+    "StepTotals",
+    "ViewName",
+    "totals_of",
+]
