@@ -1,4 +1,4 @@
-"""Logs tokens per second and peak memory."""
+"""Logs tokens per second, padding and peak memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Logs `train/tokens_per_second`, `train/num_tokens` and `train/memory_gb` once per optimiser step.
+    """Logs `train/tokens_per_second`, `train/num_tokens`, `train/padding` and `train/memory_gb`.
 
     Tokens are prompt and response tokens, each prompt counted once; with several processes those of this one times
-    their number. The first batch of a run is left out of the rate: it pays for warming up.
+    their number. The first batch of a run is left out of the rate: it pays for warming up. Padding is the share of the
+    positions computed so far in this process that hold no token.
     """
 
     def __init__(self) -> None:
         self._started: float | None = None
         self._tokens = 0
         self._timed = 0
+        self._positions = self._held = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock at the second batch."""
@@ -35,6 +37,9 @@ class Throughput(Callback):
         tokens = (sum(batch.prompt_lengths) + sum(batch.response_lengths)) * trainer.world_size
         self._tokens += tokens
         pl_module.log("train/num_tokens", float(self._tokens))
+        positions, held = pl_module.positions(batch)  # type: ignore[operator]
+        self._positions, self._held = self._positions + positions, self._held + held
+        pl_module.log("train/padding", 1 - self._held / self._positions)
         pl_module.log("train/memory_gb", peak_memory() / 2**30)
         if self._started is not None:
             self._timed += tokens

@@ -29,6 +29,8 @@ from align.modules.optimizer import Optimizer, optimiser_steps
 from align.modules.streams import seed_step
 from align.records import CandidateBatch, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
 from align.scoring import score_responses
+from align.scoring.backbone import choose_layout
+from align.scoring.layouts import count_positions
 
 Phase = Literal["train", "val", "test"]
 PROGRESS_BAR = {"loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins"}
@@ -103,6 +105,10 @@ class AlignModule(L.LightningModule):
     def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
         """Return the response log-probabilities of any model, in this backbone's layout and tiles."""
         return score_responses(model, batch, layout=self.backbone.layout, logit_bytes=self.backbone.logit_bytes)
+
+    def positions(self, batch: CandidateBatch) -> tuple[int, int]:
+        """Return how many positions the model computes for a batch, and how many of them hold a token."""
+        return count_positions(batch, choose_layout(self.model, batch, self.backbone.layout))
 
     def record(self, name: str, values: Tensor, weights: Tensor | float = 1.0) -> None:
         """Add values to the mean that is logged under this name after the step or the validation run."""

@@ -140,4 +140,16 @@ def _share(batch: CandidateBatch) -> tuple[list[Tensor], list[Tensor], list[int]
     return ids, positions, offsets
 
 
+def count_positions(batch: CandidateBatch, layout: str) -> tuple[int, int]:
+    """Return how many positions a layout computes for a batch, and how many of them hold a token."""
+    if layout == "padded":
+        pairs = zip(batch.prompt_of, batch.response_lengths, strict=True)
+        rows = [batch.prompt_lengths[p] + length for p, length in pairs]
+    else:
+        rows = list(batch.prompt_lengths)
+        for prompt, length in zip(batch.prompt_of, batch.response_lengths, strict=True):
+            rows[prompt] += length
+    return sum(rows) if layout == "packed" else len(rows) * max(rows), sum(rows)
+
+
 LAYOUTS: dict[str, Layout] = {"padded": padded_rows, "shared": shared_rows, "packed": packed_segments}

@@ -1,0 +1,44 @@
+"""The benchmark trains both sides on the same batches: their losses agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig
+
+from benchmarks.compare import compare
+from benchmarks.meter import Work
+from benchmarks.prepare import prepare
+
+
+def test_flops_of_a_group() -> None:
+    """Multiply-adds counted by hand: width 4, one block, one head, feed-forward 8, 10 words."""
+    config = LlamaConfig(
+        hidden_size=4, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, intermediate_size=8, vocab_size=10
+    )  # fmt: skip
+    blocks = 7 * (4 * 4 * 4 + 3 * 4 * 8)  # 2 + 3 + 2 tokens through q, k, v, o and three feed-forward matrices
+    head = 5 * 4 * 10
+    attention = 2 * 4 * (3 + (3 * 2 + 6) + (2 * 2 + 3))  # causal triangles; responses see their prompt too
+    assert Work([2], [[3, 2]]).flops(config, head=True) == 3 * 2 * (blocks + head + attention)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_both_sides_train_on_the_same(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    turns = "\n\nHuman: {}\n\nAssistant:{}"
+    rows = [
+        {side: turns.format(f"What is {i}?", f" {side} {'very ' * (i % 5)}{i}") for side in ("chosen", "rejected")}
+        for i in range(40)
+    ]
+    (tmp_path / "hh.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    folder = str(tmp_path / "work")
+    prepare(str(tmp_path / "hh.jsonl"), folder, pairs=32, vocab_size=300, hidden_size=64, num_hidden_layers=1)
+    compare(method, folder=folder, repeats=1)
+    results = json.loads((tmp_path / "work" / f"{method}.json").read_text())
+    ours, best = results["align fit"][0], results["TRL, best flags"][0]
+    assert ours["prompts"] == best["prompts"]
+    assert ours["first_loss"] == pytest.approx(best["first_loss"], rel=1e-5)
+    assert ours["last_loss"] == pytest.approx(best["last_loss"], rel=1e-4)
