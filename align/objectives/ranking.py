@@ -40,7 +40,7 @@ class RankingObjective(Objective):
 
 @dataclass(frozen=True)
 class PRO(RankingObjective):
-    """Preference Ranking Optimization (Song et al. 2023, arXiv:2306.17492, Eqs. 7, 9 to 12).
+    """Preference Ranking Optimization (Song et al. 2023, arXiv:2306.17492, Eqs. 6 and 9 to 11).
 
     With s the mean log-probability of a token and tau_k^i = r_k - r_i the inverse temperature of Eq. 10 (tau_k^k the
     largest of them, Eq. 11): L = sum_k [logsumexp_{i>=k} tau_k^i s_i - tau_k^k s_k] + sft_beta (n-1)^2 SFT.

@@ -44,13 +44,13 @@ def released_pro(token_logprobs: list[list[Tensor]], rewards: Tensor, sft_weight
 
 
 def rrhf(scores: Sequence[float], rewards: Sequence[float]) -> float:
-    """RRHF's ranking loss (arXiv:2304.05302, Eq. 3): the sum over r_i < r_j of max(0, p_i - p_j)."""
+    """RRHF's ranking loss (arXiv:2304.05302): the sum over r_i < r_j of max(0, p_i - p_j)."""
     pairs = [(i, j) for i in range(len(scores)) for j in range(len(scores)) if rewards[i] < rewards[j]]
     return sum(max(0.0, scores[i] - scores[j]) for i, j in pairs)
 
 
 def lipo(scores: Sequence[float], gains: Sequence[float]) -> float:
-    """LiPO-lambda (arXiv:2402.01878, Eqs. 10 and 11) of one list; ranks by score start at 1."""
+    """LiPO-lambda (arXiv:2402.01878) of one list; ranks by score start at 1."""
     place = {i: n + 1 for n, i in enumerate(sorted(range(len(scores)), key=lambda i: -scores[i]))}
     total = 0.0
     for i in range(len(scores)):
