@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from align.objectives.best_of_list import RRHF, BestOfN
-from align.objectives.list_sum import ListSum, WeightedTerm
+from align.objectives.list_sum import ListSum
 from align.objectives.lists import LiPO, ListMLE, ListSoftmax
 from align.objectives.pairwise import DPO
 from align.objectives.ranking import PRO, RankingObjective
@@ -25,7 +25,7 @@ LOG_RATIO = [
     ListMLE(BETA), ListSoftmax(BETA), LiPO(BETA), SetContrast(BETA), InfoNCA(BETA), NCA(BETA), InfoNCA(BETA, alpha=0.3),
 ]  # fmt: skip
 BY_RANK = [*LOG_RATIO, RRHF(sft_weight=0), RRHF(length_power=0.5, sft_weight=0)]
-EVERY = [*BY_RANK, RRHF(), PRO(), BestOfN(), ListSum([WeightedTerm(PRO()), WeightedTerm(ListMLE(BETA), 0.5)])]
+EVERY = [*BY_RANK, RRHF(), PRO(), BestOfN(), ListSum([PRO(), ListMLE(BETA)], [1.0, 0.5])]
 
 
 def pair_scores(lists: ListScores) -> PairScores:
@@ -183,8 +183,8 @@ def test_settings_out_of_range() -> None:
         lambda: SetContrast(alpha=-1.0): "alpha must not be negative",
         lambda: InfoNCA(alpha=0.0): "alpha must be positive",
         lambda: RRHF(rank_weight=-1.0): "rank_weight must not be negative",
-        lambda: ListSum([]): "terms is empty",
-        lambda: ListSum([WeightedTerm(PRO()), WeightedTerm(BestOfN())]): "same view",
+        lambda: ListSum([PRO()], []): "of one length, got 1 and 0",
+        lambda: ListSum([PRO(), BestOfN()], [1, 1]): "same view",
         lambda: Scaled(-1.0): "scale must be positive",
     }.items():
         with pytest.raises(ValueError, match=line):
@@ -193,10 +193,10 @@ def test_settings_out_of_range() -> None:
 
 def test_a_sum_adds_up_and_joins_needs() -> None:
     case = random_lists(SIZES), random_lists(SIZES, seed=1)
-    both = ListSum([WeightedTerm(RRHF(), 2.0), WeightedTerm(ListMLE(BETA), 0.5)])
+    both = ListSum([RRHF(), ListMLE(BETA)], [2.0, 0.5])
     torch.testing.assert_close(both(*case), 2 * RRHF()(*case) + 0.5 * ListMLE(BETA)(*case))
     assert both.needs == {"reference"}
-    assert ListSum([WeightedTerm(RRHF())]).needs == frozenset()
+    assert ListSum([RRHF()], [1.0]).needs == frozenset()
     assert list(both.parts(*case)) == ["1_rrhf", "2_listmle"]
 
 
