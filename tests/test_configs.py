@@ -22,6 +22,7 @@ from tests.tiny import WORDS
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+NEED_REWARDS = {"lipo", "set_contrast", "infonca", "nca"}
 METHOD = str(ROOT / "configs" / "method" / "dpo.yaml")
 CPU = str(ROOT / "configs" / "trainer" / "cpu.yaml")
 
@@ -71,7 +72,8 @@ def test_every_config_parses(path: Path) -> None:
 
 def test_every_method_has_a_config() -> None:
     text = "\n".join(p.read_text() for p in (ROOT / "configs" / "method").glob("*.yaml"))
-    for name in ("SFTModule", "RewardModel", "DPOModule", "DPO", "IPO", "Hinge", "BradleyTerry", "Cached"):
+    lists = ("PROModule", "PRO", "RRHF", "BestOfN", "ListMLE", "ListSoftmax", "LiPO", "SetContrast", "InfoNCA", "NCA")
+    for name in ("SFTModule", "RewardModel", "DPOModule", "DPO", "IPO", "Hinge", "BradleyTerry", "Cached", *lists):
         assert re.search(rf"class_path: align\.\S+\.{name}\b", text), name
 
 
@@ -87,6 +89,10 @@ def two_batches(arguments: list[str], run: Path) -> None:
     "path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
+    if path.stem in NEED_REWARDS:
+        rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+        scored = [{**row, "score_chosen": n % 5 + 1, "score_rejected": 0.5} for n, row in enumerate(rows)]
+        pairs_file.write_text("\n".join(map(json.dumps, scored)))
     two_batches(words(path, str(pairs_file), str(model_folder)), tmp_path / "run")
 
 

@@ -28,6 +28,7 @@ import align.data.synthetic
 import align.data.ultrafeedback
 import align.models.reference_cache
 import align.modules.dpo
+import align.modules.pro
 import align.modules.reward_model
 import align.modules.sft
 from align.cli.main import LIGHTNING_VERBS

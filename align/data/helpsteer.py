@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from align.data.columns import rank_by_score
 from align.data.fields import field, messages_of
+from align.data.list_rows import rank_by_score
 from align.data.module import PreferenceDataModule
 from align.data.readers import Located
 from align.data.source import DroppedRow, Report, Source

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from align.data.batching import Batching, TokenBudget
 from align.data.encoded import FORMAT, EncodedGroups, encode, load_cached, write_note
 from align.data.loader import BatchLoader, BatchOrder, Share
+from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
 from align.data.splits import Divided, Splits, divide_source
 from align.data.views import VIEWS, View
@@ -97,7 +98,7 @@ class PreferenceDataModule(L.LightningDataModule):
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
-        view = self.view or VIEWS[needs.view]
+        view = self.view or {**VIEWS, **SCORED_VIEWS}[needs.view]
         self.encoder = Encoder(
             needs.tokenizer, make_template(needs.tokenizer, self.encoding.template), self._limits(needs)
         )

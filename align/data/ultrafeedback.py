@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from align.data.columns import example_of, rank_by_score
+from align.data.columns import example_of
 from align.data.fields import field
+from align.data.list_rows import rank_by_score
 from align.data.module import PreferenceDataModule
 from align.data.readers import Located
 from align.data.source import DroppedRow, Report, Source

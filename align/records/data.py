@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
-ViewName = Literal["pairs", "lists", "singles", "prompts", "regression", "unpaired"]
-"""What a method trains on; `align.data.views` makes it."""
+ViewName = Literal[
+    "pairs",
+    "lists",
+    "lists_by_reward",
+    "lists_by_label",
+    "best_by_reward",
+    "singles",
+    "prompts",
+    "regression",
+    "unpaired",
+]
+"""What a method trains on; `align.data.views` and `align.data.scored_lists` make it."""
 Preset = Literal["rahf", "pro", "dpo", "rm", "dpa"]
 """Limits on lengths by the method that made them usual; `align.encoding.truncation` holds them."""
 

@@ -74,6 +74,16 @@ class ListScores(NamedTuple):
         """Return the mean log-probability of a token, 0 where there is no candidate."""
         return self.logprobs / self.lengths
 
+    @property
+    def graded(self) -> Bool[Tensor, " group"]:
+        """Return which groups have a score for every candidate."""
+        return (~self.scores.isnan() | ~self.mask).all(1)
+
+    def better(self) -> Bool[Tensor, "group candidate candidate"]:
+        """Return which pairs (i, j) are strictly ordered, i better than j by rank."""
+        strictly = self.ranks[:, :, None] < self.ranks[:, None, :]
+        return strictly & self.mask[:, :, None] & self.mask[:, None, :]
+
 
 class PointScores(NamedTuple):
     """Single responses with a label each, as the pointwise objectives see them."""
