@@ -36,8 +36,6 @@ def explain_fault(error: Exception) -> Line | None:
 
 def _file(error: OSError) -> str:
     reason = error.strerror or shorten(error, 200)
-    if isinstance(error, BrokenPipeError):
-        return f"standard output: {reason}, expected a reader that stays to the end"
     place = shorten(error.filename, 200) if error.filename else "a file of the run"
     advice = "make room" if error.errno in FULL else "check the path and its permissions"
     if error.errno == errno.EMFILE:

@@ -48,20 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if not words or words[0] in ("-h", "--help"):
-        verbs = {**LIGHTNING_VERBS, **OTHER_VERBS}
-        print(HELP.format(verbs="\n".join(f"  {verb:<16}{text}" for verb, text in verbs.items())))
-        return 0
-    if words[0] == "--version":
-        print(f"align {__version__}")
-        return 0
     try:
-        for place, word in enumerate(words):
-            _check_text(word, f"argument {place} of the command line")
-            check_secrets(word, f"argument {place} of the command line")
-        return _verb(words[0])(words)
+        return _run(words)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        print("align: the reader of the output has gone away, expected it to stay to the end", file=sys.stderr)
+        return 3
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except Exception as error:
@@ -70,6 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"align {words[0]}: {line}", file=sys.stderr)
         return code
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        verbs = {**LIGHTNING_VERBS, **OTHER_VERBS}
+        print(HELP.format(verbs="\n".join(f"  {verb:<16}{text}" for verb, text in verbs.items())))
+        return 0
+    if words[0] == "--version":
+        print(f"align {__version__}")
+        return 0
+    for place, word in enumerate(words):
+        _check_text(word, f"argument {place} of the command line")
+        check_secrets(word, f"argument {place} of the command line")
+    return _verb(words[0])(words)
 
 
 def _check_text(word: str, place: str) -> None:

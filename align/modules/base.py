@@ -21,7 +21,7 @@ from align.models.export import export_model
 from align.models.loading import describe, load_policy, max_positions
 from align.models.sharding import shard
 from align.models.tokenizer import load_tokenizer
-from align.modules.checkpoint import check_fits, facts_of, mend_epoch_counters, trained_shapes
+from align.modules.checkpoint import check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
 from align.modules.checkpoint_files import WholeCheckpoints, remove_leftovers
 from align.modules.finite import NOT_FINITE, FiniteSteps
 from align.modules.metrics import Means, total_norm
@@ -196,7 +196,8 @@ class AlignModule(L.LightningModule):
             mend_epoch_counters(checkpoint)
         trained = trained_shapes(self)
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
-        checkpoint["align"] = {"method": type(self).__name__, "backbone": self.backbone.path, **self.facts()}
+        names = {"method": type(self).__name__, "backbone": self.backbone.path, "versions": versions()}
+        checkpoint["align"] = {**names, **self.facts()}
         checkpoint["finite_steps"] = self._finite.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
