@@ -69,7 +69,7 @@ class TestCommandLine:
             (["--data.path", "nowhere.jsonl"], "data.path 'nowhere.jsonl': no such file"),
             (["--model.backbone.path", "./nowhere"], "backbone path ./nowhere: no such folder"),
             (["--model.reference", "AdapterOff"], "reference AdapterOff needs backbone.lora"),
-            (["--ckpt_path", "nowhere.ckpt"], "--ckpt_path nowhere.ckpt: no such file"),
+            (["--ckpt_path", "nowhere.ckpt"], "--ckpt_path 'nowhere.ckpt': no such file"),
         ],
     )
     def test_settings(self, told, fit_words: list[str], extra: list[str], line: str) -> None:
