@@ -33,6 +33,7 @@ import align.modules.reward_model
 import align.modules.sft
 from align.cli.main import LIGHTNING_VERBS
 from align.cli.run_folder import checkpoint_to_go_on_from, claim, mark_finished, release
+from align.cli.trainer_check import check_launcher, check_seed, check_trainer
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
 
@@ -54,6 +55,7 @@ def run(words: list[str]) -> int:
 def prepare(words: list[str]) -> None:
     """Check config files, set the import policy, and make sure `callbacks` is ours."""
     check_configs(words)
+    check_launcher()
     check_callbacks_package()
     quiet()
     own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
@@ -108,6 +110,13 @@ class AlignCLI(LightningCLI):
             parser_kwargs={"prog": "align", **strict, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
         )
 
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Parse, then check what Lightning does not."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        check_seed(config.get("seed_everything"))
+        check_trainer(config.trainer)
+
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and refuse to fit in one that holds another run."""
         assert self.subcommand is not None
@@ -115,8 +124,8 @@ class AlignCLI(LightningCLI):
         root = config.trainer.default_root_dir or _new_root(self.subcommand, config.model.class_path)
         config.trainer.default_root_dir = str(root)
         given = config.get("ckpt_path")
-        if given not in (None, "last", "best", "hpc") and not Path(given).exists():
-            raise ConfigError(f"--ckpt_path {given}: no such file; runs keep theirs in RUN/checkpoints")
+        if given not in (None, "last", "best", "hpc") and not (given and Path(given).exists()):
+            raise ConfigError(f"--ckpt_path {given!r}: no such file; runs keep theirs in RUN/checkpoints")
         if self.subcommand == "fit":
             self._count_steps_ourselves(config.trainer)
             self.use_folder(Path(root))

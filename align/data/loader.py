@@ -93,6 +93,15 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _as_arrays(batch: Any) -> Any:
+    """Send a worker's batch through its pipe: tensors would each take an open file and room in /dev/shm."""
+    return type(batch)(*(value.numpy() if isinstance(value, torch.Tensor) else value for value in batch))
+
+
+def _as_tensors(batch: Any) -> Any:
+    return type(batch)(*(torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in batch))
+
+
 class BatchLoader:
     """Iterates over one epoch of CandidateBatches; knows how many it has handed over and resumes there."""
 
@@ -105,7 +114,7 @@ class BatchLoader:
             _Collated(order.groups),
             sampler=order,
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_as_arrays if num_workers else _as_it_is,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=own,
@@ -125,7 +134,7 @@ class BatchLoader:
         self._given = done
         for batch in self._loader:
             self._given += 1
-            yield batch
+            yield _as_tensors(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return epoch, batches handed over, and what must not change."""

@@ -40,6 +40,10 @@ class Encoding:
     num_proc: int | None = None
     """Processes that tokenise; null uses every core for large data and one for small."""
 
+    def __post_init__(self) -> None:
+        if self.num_proc is not None and self.num_proc < 1:
+            raise ConfigError(f"encoding.num_proc must be at least 1, got {self.num_proc}")
+
 
 class Needs(Protocol):
     """What a module tells its data module: the tokenizer, and the view and limits its method works on."""

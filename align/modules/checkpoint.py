@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from align.errors import ResumeError
@@ -18,7 +20,7 @@ def trained_shapes(module: nn.Module) -> Shapes:
 
 
 def check_fits(module: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Compare method, names and shapes. Raises ResumeError naming the first difference."""
+    """Compare method, names and shapes. Raises ResumeError naming the first difference; warns of other versions."""
     method = checkpoint.get("align", {}).get("method")
     if method != type(module).__name__:
         found = method or "another program"
@@ -32,6 +34,7 @@ def check_fits(module: nn.Module, checkpoint: dict[str, Any]) -> None:
             f"{saved.get(wrong[0], 'missing')} saved, {own.get(wrong[0], 'missing')} here; check backbone.path and "
             "backbone.lora"
         )
+    compare_versions(checkpoint["align"]["versions"])
 
 
 def facts_of(trainer: Any) -> dict[str, Any]:
@@ -43,6 +46,21 @@ def facts_of(trainer: Any) -> dict[str, Any]:
         "seed": run_seed(),
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that can change a weight."""
+    return {name: version(name) for name in ("torch", "lightning", "transformers", "peft")}
+
+
+def compare_versions(saved: dict[str, str]) -> None:
+    """Warn when a library is another one than when the checkpoint was written."""
+    now = versions()
+    changed = [f"{name} was {saved[name]} and is {now[name]} now" for name in now if saved[name] != now[name]]
+    if changed:
+        rank_zero_warn(
+            f"{', '.join(changed)}: the run goes on, but it may not end with the weights it would have had, to the bit"
+        )
 
 
 def mend_epoch_counters(checkpoint: dict[str, Any]) -> None:
