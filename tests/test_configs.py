@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from align.cli.lightning import AlignCLI, prepare
 from align.cli.main import main
@@ -143,39 +140,6 @@ def test_quick_start_runs(tmp_path: Path, model_folder: Path) -> None:
     two_batches(
         [*words(path, model=str(model_folder)), "--data.path", sample_data("hh", tmp_path / "data")], tmp_path / "run"
     )
-
-
-@pytest.mark.parametrize("name", ["ddp_cpu", "fsdp2"])
-def test_two_processes(name: str, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    """The losses of two processes are those of one."""
-    common = [
-        *("fit", "-c", METHOD, "--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)),
-        *("--data.batching", "FixedSize", "--data.batching.groups", "4", "--model.backbone.path", str(model_folder)),
-        *("--model.optimizer.learning_rate", "1e-3", "--trainer.limit_train_batches", "3"),
-    ]
-    alone = [*common, "-c", CPU, "--trainer.accumulate_grad_batches", "2", "--trainer.limit_train_batches", "6"]
-    pair = [
-        *common,
-        "-c",
-        str(ROOT / "configs" / "trainer" / f"{name}.yaml"),
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.devices",
-        "2",
-    ]
-    losses = []
-    for arguments, run in ((alone, tmp_path / "one"), (pair, tmp_path / "two")):
-        command = [sys.executable, "-m", "align", *arguments, "--trainer.default_root_dir", str(run)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        losses.append(scalars(run, "train/loss"))
-    assert len(losses[1]) == 3
-    assert losses[1] == pytest.approx(losses[0][:3], rel=1e-4)
-    from transformers import AutoModelForCausalLM
-
-    weights = [AutoModelForCausalLM.from_pretrained(tmp_path / n / "model").state_dict() for n in ("one", "two")]
-    for name_, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name_], value, rtol=1e-3, atol=1e-4)
 
 
 def scalars(run: Path, tag: str) -> list[float]:

@@ -31,8 +31,9 @@ import align.modules.dpo
 import align.modules.pro
 import align.modules.reward_model
 import align.modules.sft
+from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.main import LIGHTNING_VERBS
-from align.cli.run_folder import checkpoint_to_go_on_from, claim, mark_finished, release
+from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
 from align.cli.trainer_check import check_launcher, check_seed, check_trainer
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
@@ -73,6 +74,7 @@ def quiet() -> None:
         ".*isinstance.treespec.*",  # Lightning calls torch by an old name
         r".*module\(s\) in eval mode.*",  # a frozen reference model is meant to be
         "Total length of `list` across ranks is zero.*",  # data without a validation split
+        ".*sync_dist=True.*",  # what we log is summed over all processes already
     ):
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
@@ -124,8 +126,8 @@ class AlignCLI(LightningCLI):
         root = config.trainer.default_root_dir or _new_root(self.subcommand, config.model.class_path)
         config.trainer.default_root_dir = str(root)
         given = config.get("ckpt_path")
-        if given not in (None, "last", "best", "hpc") and not (given and Path(given).exists()):
-            raise ConfigError(f"--ckpt_path {given!r}: no such file; runs keep theirs in RUN/checkpoints")
+        if given not in (None, "last", "best", "hpc"):
+            check_whole(Path(given))
         if self.subcommand == "fit":
             self._count_steps_ourselves(config.trainer)
             self.use_folder(Path(root))
@@ -133,7 +135,7 @@ class AlignCLI(LightningCLI):
     def use_folder(self, root: Path) -> None:
         """Claim the run folder, and go on with the run it holds if this command is the one that started it."""
         config = self.config["fit"]
-        if "LOCAL_RANK" not in os.environ:
+        if is_first_process():
             claim(root)
         if config.get("ckpt_path") is None:
             settings = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
@@ -175,8 +177,8 @@ def _keeps_state(callback: L.Callback) -> bool:
 
 def _new_root(verb: str, class_path: str) -> str:
     """Return a fresh folder under runs/, the same for all processes that one command starts."""
-    if "LOCAL_RANK" in os.environ:  # a process that another one started
-        if "ALIGN_RUN_DIR" in os.environ:
+    if is_one_of_several():
+        if "ALIGN_RUN_DIR" in os.environ:  # set by the process of ours that started this one
             return os.environ["ALIGN_RUN_DIR"]
         raise ConfigError(
             "several processes are launched from outside: name their folder with --trainer.default_root_dir"

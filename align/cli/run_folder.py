@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from align.cli.launch import is_first_process
 from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.modules.checkpoint_files import fault_of, newest_whole
 
@@ -76,13 +77,24 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
         )
     if not last.exists():
         return None
-    if fault := fault_of(last):
-        raise ResumeError(
-            f"checkpoint {last} is damaged ({fault}): go on from the newest whole one with --ckpt_path "
-            f"{newest_whole(last.parent) or '(none is left: remove the folder)'}"
-        )
-    print(f"going on with the run in {root}")
+    check_whole(last)
+    if is_first_process():
+        print(f"going on with the run in {root}")
     return str(last)
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Check a checkpoint before anything is built; sharding strategies read it without looking at our note.
+
+    Raises ConfigError for a missing one, ResumeError for a damaged one.
+    """
+    if not checkpoint.is_file():
+        raise ConfigError(f"--ckpt_path {checkpoint}: no such file; runs keep theirs in RUN/checkpoints")
+    if fault := fault_of(checkpoint):
+        raise ResumeError(
+            f"checkpoint {checkpoint} is damaged ({fault}): go on from the newest whole one with --ckpt_path "
+            f"{newest_whole(checkpoint.parent) or '(none is left: remove the folder)'}"
+        )
 
 
 def mark_finished(root: Path, step: int) -> None:

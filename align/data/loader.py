@@ -151,7 +151,7 @@ class BatchLoader:
         order = self.sampler
         return {
             "fingerprint": self.fingerprint,
+            "world_size": order.share.world_size,
             "batches_per_epoch": order.count,
             "seed": order.seed,
-            "world_size": order.share.world_size,
         }

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
@@ -19,10 +18,10 @@ from align.models.backbone import Backbone
 from align.models.card import model_card, settings
 from align.models.export import export_model
 from align.models.loading import describe, load_policy, max_positions
-from align.models.sharding import shard
+from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
-from align.modules.checkpoint import check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
-from align.modules.checkpoint_files import WholeCheckpoints, remove_leftovers
+from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
+from align.modules.checkpoint_files import write_whole
 from align.modules.finite import NOT_FINITE, FiniteSteps
 from align.modules.metrics import Means, total_norm
 from align.modules.optimizer import Optimizer, optimiser_steps
@@ -57,6 +56,7 @@ class AlignModule(L.LightningModule):
         self._phase: Phase = "train"
         self._facts: dict[str, Any] = {}
         self._finite = FiniteSteps(optimizer.stop_after_nonfinite)
+        self._trained: Shapes = {}
 
     @abstractmethod
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -88,6 +88,7 @@ class AlignModule(L.LightningModule):
         if hasattr(self, "model"):
             return False
         self.model = self.build()
+        self._trained = trained_shapes(self)  # now, while they are whole
         return True
 
     def configure_optimizers(self) -> Any:
@@ -117,9 +118,9 @@ class AlignModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Write checkpoints whole or not at all, and remove what a killed run left behind."""
         strategy = self.trainer.strategy
-        if type(strategy.checkpoint_io) is TorchCheckpointIO:
-            strategy.checkpoint_io = WholeCheckpoints()
-            remove_leftovers(Path(self.trainer.default_root_dir) / "checkpoints")
+        if stage == "fit":
+            refuse_sharded_files(strategy)
+        write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
 
     def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
         """Give every batch a random stream of its own, the same after a resume."""
@@ -200,15 +201,14 @@ class AlignModule(L.LightningModule):
         """Keep the trained parameters only, and note what they belong to."""
         if self.trainer.training:
             mend_epoch_counters(checkpoint)
-        trained = trained_shapes(self)
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in self._trained}
         names = {"method": type(self).__name__, "backbone": self.backbone.path, "versions": versions()}
-        checkpoint["align"] = {**names, **self.facts()}
+        checkpoint["align"] = {**names, "trained": self._trained, **self.facts()}
         checkpoint["finite_steps"] = self._finite.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compare names and shapes. Raises ResumeError for a checkpoint of another model or method."""
-        check_fits(self, checkpoint)
+        check_fits(type(self).__name__, self._trained, checkpoint)
         self._facts = checkpoint["align"]
         self._finite.load_state_dict(checkpoint["finite_steps"])
 

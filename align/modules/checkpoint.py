@@ -19,14 +19,16 @@ def trained_shapes(module: nn.Module) -> Shapes:
     return {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
 
 
-def check_fits(module: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Compare method, names and shapes. Raises ResumeError naming the first difference; warns of other versions."""
-    method = checkpoint.get("align", {}).get("method")
-    if method != type(module).__name__:
-        found = method or "another program"
-        raise ResumeError(f"the checkpoint belongs to {found}, this run is {type(module).__name__}")
-    saved: Shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-    own = trained_shapes(module)
+def check_fits(method: str, own: Shapes, checkpoint: dict[str, Any]) -> None:
+    """Compare method, names and shapes with what the checkpoint notes. Raises ResumeError naming the first difference.
+
+    The note is compared, not the tensors: a sharding strategy has taken them out by then.
+    """
+    note = checkpoint.get("align", {})
+    found = note.get("method") or "another program"
+    if found != method:
+        raise ResumeError(f"the checkpoint belongs to {found}, this run is {method}")
+    saved: Shapes = note["trained"]
     wrong = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
     if wrong:
         raise ResumeError(

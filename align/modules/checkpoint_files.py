@@ -78,6 +78,14 @@ class WholeCheckpoints(TorchCheckpointIO):
         note_path(Path(path)).unlink(missing_ok=True)
 
 
+def write_whole(strategy: Any, folder: Path) -> None:
+    """Let a strategy write whole checkpoints unless it has a writer of its own; remove what killed runs left behind."""
+    if type(strategy.checkpoint_io) is TorchCheckpointIO:
+        strategy.checkpoint_io = WholeCheckpoints()
+        if strategy.is_global_zero:
+            remove_leftovers(folder)
+
+
 def note_path(checkpoint: Path) -> Path:
     """Return where the note of a checkpoint is."""
     return checkpoint.with_suffix(".json")
