@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from align.data.helpsteer import HelpSteer
+from align.data.preference_file import PreferenceFile
 from align.data.scored_lists import ScoredLists
-from align.errors import ConfigError
+from align.data.source import Report
+from align.errors import ConfigError, DataError
 from align.records import Example
 from tests.data.test_views import listed, reason
 
@@ -75,3 +81,48 @@ def test_settings_out_of_range() -> None:
         ScoredLists(max_responses=0)
     with pytest.raises(ConfigError, match="attributes is empty"):
         ScoredLists(attributes={})
+
+
+def test_bad_rows_are_counted_or_named(tmp_path: Path) -> None:
+    """Reliability 5, items 21 to 25: one completion, equal scores, scores that are none, missing ones, ties."""
+    rows = [
+        {"completions": ["a"], "scores": [1]},
+        {"completions": ["a", "b"], "scores": [1, 1]},
+        {"completions": ["a", "b"], "scores": [1, NAN]},
+        {"completions": ["a", "b"], "scores": [1, None], "ranks": [1, 0]},
+        {"completions": ["a", "b", "c"], "scores": [1, 2, 2]},
+        {"completions": ["a", "b", "c", "d", "e"], "scores": [1, 2, 3, 4, 5]},
+        {"completions": ["a", "a", "", "b"], "scores": [3, 2, 9, 1]},
+    ]
+    path = tmp_path / "lists.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": f"Hi {n}", **row}) for n, row in enumerate(rows)))
+    report = Report()
+    kept = ScoredLists().apply(PreferenceFile(str(path)).read("train", report), report)
+    assert [(g.responses, g.scores != ()) for g in kept] == [
+        (("b", "a"), False),
+        (("b", "c", "a"), True),
+        (("e", "d", "c", "b", "a"), True),
+        (("a", "b"), True),
+    ]
+    assert report.dropped == Counter({"fewer than two responses": 1, "tied responses": 1, "no ranking": 1})
+    for scores, line in {
+        (1, "N/A"): "score 'N/A' is not a number",
+        (1, math.inf): "score inf is not finite",
+        (1,): "2 completions but 1 scores",
+    }.items():
+        path.write_text(json.dumps({"prompt": "Hi", "completions": ["a", "b"], "scores": scores}))
+        with pytest.raises(DataError, match=line):
+            PreferenceFile(str(path)).read("train", Report())
+
+
+def test_a_helpsteer_attribute_that_is_missing(tmp_path: Path) -> None:
+    rated = {"prompt": "Hi", "helpfulness": 3, "correctness": 4, "coherence": 4, "complexity": 1}
+    rows = [{**rated, "response": "a", "verbosity": 1}, {**rated, "response": "b", "helpfulness": 1}]
+    path = tmp_path / "rated.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    (example,) = HelpSteer(str(path)).read("train", Report())
+    weighted = ScoredLists(attributes={"helpfulness": 1.0, "verbosity": -0.1})
+    (group,) = weighted.groups(example)
+    assert (group.responses, group.scores) == (("a", "b"), ())  # by its labels, without rewards
+    (scored,) = ScoredLists(attributes={"helpfulness": 1.0}).groups(example)
+    assert scored.scores == ((3.0,), (1.0,))
