@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.objectives.base import Objective
-from align.records import PairScores, ViewName
+from align.records import PairScores
 
 
 class PairObjective(Objective):
     """A loss on chosen and rejected responses."""
 
-    view: ClassVar[ViewName] = "pairs"
+    view = "pairs"
 
     @abstractmethod
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from align.objectives.base import Need, Objective
-from align.records import PointScores, ViewName
+from align.objectives.base import Objective
+from align.records import PointScores
 
 
 class PointContext(NamedTuple):
@@ -30,8 +30,6 @@ class PointContext(NamedTuple):
 
 class PointObjective(Objective):
     """A loss on labelled responses."""
-
-    view: ClassVar[ViewName] = "unpaired"
 
     @abstractmethod
     def __call__(
@@ -68,7 +66,8 @@ class KTO(RatioPointObjective):
     size and neighbours change the loss. As in TRL the loss is lambda (1 - v), the paper's lambda - v up to a constant.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "mismatched_kl"})
+    view = "unpaired"
+    needs = frozenset({"reference", "mismatched_kl"})
 
     desirable_weight: float = 1.0
     """Factor on desirable responses, lambda_D; not negative."""
@@ -101,7 +100,8 @@ class BCO(RatioPointObjective):
     undesirable rows for other prompt distributions (UDM) is not here: give examples weights.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "reward_shift"})
+    view = "unpaired"
+    needs = frozenset({"reference", "reward_shift"})
 
     def __call__(
         self, policy: PointScores, reference: PointScores, context: PointContext
@@ -120,7 +120,8 @@ class PMPO(PointObjective):
     all rows, so that each kind counts by its share and accumulation is exact; either kind may be missing.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "forward_kl"})
+    view = "unpaired"
+    needs = frozenset({"reference", "forward_kl"})
 
     alpha: float = 0.5
     """Share of the desirable rows, in [0, 1]; 1 ignores undesirable ones, 0 desirable ones."""

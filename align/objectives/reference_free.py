@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from align.objectives.base import Need
 from align.objectives.pairwise import PairObjective, check_smoothing, logistic
 from align.records import PairScores
 
@@ -19,7 +17,7 @@ from align.records import PairScores
 class ReferenceFreeObjective(PairObjective):
     """Objectives on the policy's log-probabilities alone."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    needs = frozenset()
 
     def rewards(self, policy: PairScores, reference: PairScores) -> Float[Tensor, "group 2"]:
         """Return the log-probabilities."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from align.objectives.base import Need
 from align.objectives.pointwise import PointContext, PointObjective, RatioPointObjective
-from align.records import PointScores, ViewName
+from align.records import PointScores
 
 
 class WeightedLikelihood(PointObjective):
     """Likelihood of each response, summed over its tokens, weighted by its score (Hu et al. 2023, arXiv:2308.12050)."""
 
-    view: ClassVar[ViewName] = "regression"
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    view = "regression"
+    needs = frozenset()
 
     @abstractmethod
     def weights(self, labels: Float[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:
@@ -90,7 +88,7 @@ class SPPO(RatioPointObjective):
     code averages the two squares of a pair; TRL adds them (`align.objectives.pairwise_absolute.SPPOHard`).
     """
 
-    view: ClassVar[ViewName] = "regression"
+    view = "regression"
 
     beta: float = 0.001
     """1 / eta of the paper; positive."""
@@ -114,8 +112,8 @@ class DRO(RatioPointObjective):
     runs take a second network.
     """
 
-    view: ClassVar[ViewName] = "regression"
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "values"})
+    view = "regression"
+    needs = frozenset({"reference", "values"})
 
     beta: float = 1.0
     """Strength of the pull to the reference policy, in units of the score per nat; positive."""
