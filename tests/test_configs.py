@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -14,12 +15,13 @@ from align.cli.main import main
 from align.cli.yaml_check import check_config
 from align.data.helpsteer import ATTRIBUTES
 from align.data.hh_rlhf import SUBSETS
+from align.objectives.base import Objective
+from align.objectives.reward import RewardObjective
 from tests.tiny import WORDS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
-NEED_REWARDS = {"lipo", "set_contrast", "infonca", "nca"}
 METHOD = str(ROOT / "configs" / "method" / "dpo.yaml")
 CPU = str(ROOT / "configs" / "trainer" / "cpu.yaml")
 
@@ -67,11 +69,21 @@ def test_every_config_parses(path: Path) -> None:
     assert path.read_text().startswith(("#", "trainer:"))  # says what it is for
 
 
-def test_every_method_has_a_config() -> None:
+def test_every_objective_has_a_config() -> None:
     text = "\n".join(p.read_text() for p in (ROOT / "configs" / "method").glob("*.yaml"))
-    lists = ("PROModule", "PRO", "RRHF", "BestOfN", "ListMLE", "ListSoftmax", "LiPO", "SetContrast", "InfoNCA", "NCA")
-    for name in ("SFTModule", "RewardModel", "DPOModule", "DPO", "IPO", "Hinge", "BradleyTerry", "Cached", *lists):
+    names = ("SFTModule", "RewardModel", "DPOModule", "PROModule", "Cached", "Mixture", *sorted(concrete_objectives()))
+    for name in names:
         assert re.search(rf"class_path: align\.\S+\.{name}\b", text), name
+
+
+def concrete_objectives() -> set[str]:
+    """Every objective class that no other is derived from, but the sum of single-response losses."""
+    for path in (ROOT / "align" / "objectives").glob("*.py"):
+        importlib.import_module(f"align.objectives.{path.stem}")
+    classes = [Objective, RewardObjective]
+    for cls in classes:
+        classes.extend(cls.__subclasses__())
+    return {cls.__name__ for cls in classes if not cls.__subclasses__()} - {"PointSum"}
 
 
 def two_batches(arguments: list[str], run: Path) -> None:
@@ -82,15 +94,22 @@ def two_batches(arguments: list[str], run: Path) -> None:
     assert (run / "config.yaml").exists()
 
 
+SCORED = {
+    *("dro", "filtered_likelihood", "reward_weighted", "score_conditioned", "sppo"),
+    *("lipo", "set_contrast", "infonca", "nca"),
+}
+"""Methods on responses with a graded score each, alone or in lists."""
+
+
 @pytest.mark.parametrize(
     "path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    if path.stem in NEED_REWARDS:
-        rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
-        scored = [{**row, "score_chosen": n % 5 + 1, "score_rejected": 0.5} for n, row in enumerate(rows)]
-        pairs_file.write_text("\n".join(map(json.dumps, scored)))
-    two_batches(words(path, str(pairs_file), str(model_folder)), tmp_path / "run")
+    data = tmp_path / "scored.jsonl" if path.stem in SCORED else pairs_file
+    if path.stem in SCORED:
+        rows = [{"prompt": w, "completions": ["yes", f"no {w}"], "scores": [0.75, 0.25]} for w in WORDS]
+        data.write_text("\n".join(map(json.dumps, rows)))
+    two_batches(words(path, str(data), str(model_folder)), tmp_path / "run")
 
 
 def sample_data(kind: str, folder: Path) -> str:

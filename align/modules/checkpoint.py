@@ -12,11 +12,15 @@ from align.errors import ResumeError
 from align.modules.streams import run_seed
 
 Shapes = dict[str, tuple[int, ...]]
+MODELS = {"model", "reference_model"}
+"""Parts of a module whose buffers come with the backbone."""
 
 
 def trained_shapes(module: nn.Module) -> Shapes:
-    """Return names and shapes of the parameters that are trained."""
-    return {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+    """Return names and shapes of the parameters that are trained, and of running values outside the models."""
+    trained = {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+    running = {name: tuple(b.shape) for name, b in module.named_buffers() if name.split(".")[0] not in MODELS}
+    return trained | running
 
 
 def check_fits(method: str, own: Shapes, checkpoint: dict[str, Any]) -> None:

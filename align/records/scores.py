@@ -92,3 +92,10 @@ class PointScores(NamedTuple):
     lengths: Int[Tensor, " candidate"]
     labels: Float[Tensor, " candidate"]
     """1 desirable, 0 undesirable, or a graded score; NaN where there is none."""
+
+    @classmethod
+    def of(cls, scores: ResponseScores, batch: CandidateBatch, labels: Float[Tensor, " candidate"]) -> PointScores:
+        """Put scores and labels together; every group must hold exactly one candidate."""
+        if any(size != 1 for size in batch.group_sizes):
+            raise ValueError(f"a pointwise objective needs groups of 1 candidate, got sizes {set(batch.group_sizes)}")
+        return cls(scores.logprobs, scores.lengths, labels)
