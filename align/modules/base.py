@@ -27,7 +27,7 @@ from align.modules.checkpoint_files import WholeCheckpoints, remove_leftovers
 from align.modules.metrics import Means, total_norm
 from align.modules.optimizer import Optimizer, optimiser_steps
 from align.modules.streams import seed_step
-from align.records import CandidateBatch, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
+from align.records import CandidateBatch, Labels, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
 from align.scoring import score_responses
 
 Phase = Literal["train", "val", "test"]
@@ -54,6 +54,7 @@ class AlignModule(L.LightningModule):
         self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
         self._phase: Phase = "train"
         self._facts: dict[str, Any] = {}
+        self.labels = Labels()  # the data module fills it in before the model is built
         self._step_ids: tuple[str, ...] = ()
 
     @abstractmethod

@@ -2,12 +2,14 @@
 
 from align.records.batch import CandidateBatch, EncodedGroup, StepTotals, totals_of
 from align.records.data import Example, Message, Preset, PromptFormat, Role, ViewName
+from align.records.labels import Labels, Scale, column_of
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 
 __all__ = [
     "CandidateBatch",
     "EncodedGroup",
     "Example",
+    "Labels",
     "ListScores",
     "Message",
     "PairScores",
@@ -16,7 +18,9 @@ __all__ = [
     "PromptFormat",
     "ResponseScores",
     "Role",
+    "Scale",
     "StepTotals",
     "ViewName",
+    "column_of",
     "totals_of",
 ]
