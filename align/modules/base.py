@@ -199,6 +199,13 @@ class AlignModule(L.LightningModule):
         check_fits(self, checkpoint)
         self._facts = checkpoint["align"]
 
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer."""
+        self._facts = checkpoint.get("align", {})
+        self.build_model()
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"], strict=False)
+
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""
         return self._facts if self._trainer is None else facts_of(self.trainer)

@@ -114,6 +114,13 @@ class CandidateBatch(NamedTuple):
         names = [attribute] if attribute is None or isinstance(attribute, str) else attribute
         return self.scores[:, [column_of(self.attributes, name) for name in names]].mean(1)
 
+    def columns(self, attributes: Sequence[str]) -> Float[Tensor, "candidate attribute"]:
+        """Return the scores with one column per given attribute, NaN for those the data does not have."""
+        if tuple(attributes) == self.attributes:
+            return self.scores
+        missing = torch.full_like(self.scores[:, :1].sum(1), torch.nan)
+        return torch.stack([self.labels(name) if name in self.attributes else missing for name in attributes], dim=1)
+
     def places(self) -> list[tuple[str, int]]:
         """Return the group id of every candidate and its place in the group."""
         return [(name, n) for name, size in zip(self.ids, self.group_sizes, strict=True) for n in range(size)]

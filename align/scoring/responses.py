@@ -58,6 +58,30 @@ def score_responses(
     return ResponseScores(torch.segment_reduce(tokens.logprobs, "sum", lengths=tokens.counts), tokens.counts)
 
 
+class LastAndScores(NamedTuple):
+    """What one run of the decoder gives a reward head and a vocabulary head."""
+
+    last: Float[Tensor, "candidate hidden"]
+    """Final hidden state of each candidate's last token."""
+    scores: ResponseScores
+
+
+def last_hidden_and_scores(
+    model: nn.Module,
+    batch: CandidateBatch,
+    *,
+    layout: str = "auto",
+    logit_bytes: int = 2**30,
+    score_prompts: bool = False,
+) -> LastAndScores:
+    """Return what `last_hidden` and `score_responses` do, from one run of the decoder."""
+    laid_out = plan(model, batch, layout, score_prompts=score_prompts)
+    hidden = hidden_states(model, laid_out)
+    logprobs = tiled_logprobs(head(model), hidden[laid_out.predictors], laid_out.targets, logit_bytes)
+    sums = torch.segment_reduce(logprobs, "sum", lengths=laid_out.counts)
+    return LastAndScores(hidden[laid_out.last], ResponseScores(sums, laid_out.counts))
+
+
 def last_hidden(model: nn.Module, batch: CandidateBatch, *, layout: str = "auto") -> Float[Tensor, "candidate hidden"]:
     """Return the final hidden state of each candidate's last token, which a reward head reads."""
     laid_out = plan(model, batch, layout)
