@@ -22,6 +22,7 @@ ALLOWED = {
     "models": {"scoring"},
     "modules": {"objectives", "scoring", "models"},
     "sampling": {"models"},
+    "oracles": {"encoding", "models", "scoring"},
     "evaluation": {"sampling", "models", "scoring", "encoding", "world"},
     "callbacks": {"sampling", "evaluation", "world"},
     "cli": {"data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring", "world"},

@@ -51,7 +51,7 @@ def attach_language_head(model: nn.Module, backbone: Backbone) -> None:
             "set objective.lm_weight to 0, or start from a language model"
         )
     own: Any = load_part(AutoModelForCausalLM, backbone).get_output_embeddings()
-    own.requires_grad_(not has_adapters(model))
+    own.train().requires_grad_(not has_adapters(model))
     setattr(inner, LANGUAGE_HEAD, own)
 
 
