@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from align.cli.lightning import AlignCLI, prepare
 from align.cli.main import main
@@ -149,11 +150,22 @@ def test_quick_start_runs(tmp_path: Path, model_folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["ddp_cpu", "fsdp2"])
-def test_two_processes(name: str, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
+RATINGS = ["--model.objective.scales", '{"score": [0, 3]}', "--data.splits.val_fraction", "0"]
+"""Two responses of every pair: 80 rows, an even number of batches, so that two processes have those of one."""
+
+
+@pytest.mark.parametrize(("name", "method"), [("ddp_cpu", "dpo"), ("fsdp2", "dpo"), ("ddp_cpu", "reward_model_multi")])
+def test_two_processes(name: str, method: str, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     """The losses of two processes are those of one."""
     common = [
-        *("fit", "-c", METHOD, "--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)),
+        *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml")),
+        *(
+            "--data",
+            "PreferenceFileDataModule",
+            "--data.path",
+            str(pairs_file),
+            *(RATINGS if "multi" in method else []),
+        ),
         *("--data.batching", "FixedSize", "--data.batching.groups", "4", "--model.backbone.path", str(model_folder)),
         *("--model.optimizer.learning_rate", "1e-3", "--trainer.limit_train_batches", "3"),
     ]
@@ -175,9 +187,7 @@ def test_two_processes(name: str, tmp_path: Path, model_folder: Path, pairs_file
         losses.append(scalars(run, "train/loss"))
     assert len(losses[1]) == 3
     assert losses[1] == pytest.approx(losses[0][:3], rel=1e-4)
-    from transformers import AutoModelForCausalLM
-
-    weights = [AutoModelForCausalLM.from_pretrained(tmp_path / n / "model").state_dict() for n in ("one", "two")]
+    weights = [load_file(tmp_path / n / "model" / "model.safetensors") for n in ("one", "two")]
     for name_, value in weights[0].items():
         torch.testing.assert_close(weights[1][name_], value, rtol=1e-3, atol=1e-4)
 

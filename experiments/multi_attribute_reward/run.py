@@ -1,12 +1,13 @@
 """Does a reward model learn three attributes when no row has the labels of all? R^2 on held-out prompts, over rows.
 
-python experiments/multi_attribute_reward/run.py [--seeds 3] [--rows 2000 8000 16000] [--out FOLDER]
+python experiments/multi_attribute_reward/run.py [--seeds 3] [--rows 1000 4000 12000] [--out FOLDER]
 A run that is there already is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -46,7 +47,14 @@ def fit(run: Path, given: Any, *, seed: int, rows: int, missing: float) -> None:
             "--seed_everything",
             str(seed),
         ),
-        *("--model.optimizer.learning_rate", given.rate, "--model.objective.scales", json.dumps(SCALES)),
+        *(
+            "--model.optimizer.learning_rate",
+            given.rate,
+            "--model.objective.lm_weight",
+            given.lm_weight,
+            "--model.objective.scales",
+            json.dumps(SCALES),
+        ),
         *("--data.preferences.seed", str(seed), "--data.preferences.size", str(rows // RESPONSES)),
         *("--data.preferences.missing", str(missing), "--trainer.default_root_dir", str(run)),
     ]
@@ -94,13 +102,12 @@ def run_all(given: Any) -> Results:
     if not given.base.exists() and (code := main(["synthetic-base", "--out", str(given.base)])):
         sys.exit(code)
     results: Results = {}
-    for name, missing in MISSING.items():
-        for rows in given.rows:
-            for seed in range(given.seeds):
-                run = given.out / f"rows-{rows}-missing-{missing:.0f}-{seed}"
-                fit(run, given, seed=seed, rows=rows, missing=missing)
-                found = measure(run, seed, given.held_out)
-                results.setdefault(name, {}).setdefault(rows, []).append(found)
+    kinds = MISSING if given.complete else {"half of the labels": 1.0}
+    for (name, missing), rows, seed in itertools.product(kinds.items(), given.rows, range(given.seeds)):
+        run = given.out / f"rows-{rows}-missing-{missing:.0f}-{seed}"
+        fit(run, given, seed=seed, rows=rows, missing=missing)
+        found = measure(run, seed, given.held_out)
+        results.setdefault(name, {}).setdefault(rows, []).append(found)
     (given.out / "results.json").write_text(json.dumps(results, indent=2))
     plot(results, given.out / "curves.png")
     return results
@@ -117,8 +124,10 @@ def show(results: Results) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, nargs="+", default=[2000, 8000, 16000])
-    parser.add_argument("--rate", default="6e-4")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 4000, 12000])
+    parser.add_argument("--rate", default="1e-3")
+    parser.add_argument("--lm_weight", default="0.1", help="at 1 the language loss outweighs the ratings here")
+    parser.add_argument("--complete", action="store_true", help="also train on rows with all labels, for comparison")
     parser.add_argument("--held_out", type=int, default=500)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "multi_attribute_reward")
     parser.add_argument("--base", type=Path, default=ROOT / "runs" / "world" / "base")
