@@ -105,6 +105,10 @@ SCORED = {
     "path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
+    if path.stem == "reward_model_multi":
+        data = ["--data", "HelpSteerDataModule", "--data.path", sample_data("helpsteer2", tmp_path / "data")]
+        two_batches(["fit", "-c", str(path), *data, "--model.backbone.path", str(model_folder)], tmp_path / "run")
+        return
     data = tmp_path / "scored.jsonl" if path.stem in SCORED else pairs_file
     if path.stem in SCORED:
         rows = [{"prompt": w, "completions": ["yes", f"no {w}"], "scores": [0.75, 0.25]} for w in WORDS]
@@ -147,6 +151,12 @@ def test_data_configs_run(path: Path, tmp_path: Path, model_folder: Path, pairs_
         own = tmp_path / "mixture.yaml"
         own.write_text(text.replace("Anthropic/hh-rlhf", sample_data("hh", tmp_path / "b")))
         arguments = [str(own) if word == str(path) else word for word in arguments]
+    elif path.stem == "ultrafeedback_helpsteer":
+        text = path.read_text().replace("nvidia/HelpSteer", sample_data("helpsteer2", tmp_path / "a"))
+        own = tmp_path / "mixture.yaml"
+        own.write_text(text.replace("openbmb/UltraFeedback", sample_data("ultrafeedback", tmp_path / "b")))
+        arguments = [str(own) if word == str(path) else word for word in arguments]
+        arguments[arguments.index(METHOD)] = str(ROOT / "configs" / "method" / "reward_model_multi.yaml")
     elif path.stem == "synthetic":
         arguments += SYNTHETIC[2:]
     elif path.stem != "fixed_batches":

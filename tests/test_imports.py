@@ -22,7 +22,7 @@ ALLOWED = {
     "models": {"scoring"},
     "modules": {"objectives", "scoring", "models"},
     "sampling": {"models"},
-    "oracles": {"models", "scoring", "encoding"},
+    "oracles": {"encoding", "models", "scoring"},
     "evaluation": {"sampling", "models", "scoring", "encoding", "world"},
     "callbacks": {"sampling", "evaluation", "world"},
     "cli": {

@@ -73,6 +73,7 @@ def quiet() -> None:
         ".*is_gradient_checkpointing.*",  # PEFT calls transformers by an old name
         ".*isinstance.treespec.*",  # Lightning calls torch by an old name
         r".*module\(s\) in eval mode.*",  # a frozen reference model is meant to be
+        "The variance of predictions or target is close.*",  # a constant has no correlation, none is logged
         "Total length of `list` across ranks is zero.*",  # data without a validation split
         ".*sync_dist=True.*",  # what we log is summed over all processes already
     ):

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from align.data.batching import Batches, Batching, adjust, derive, planned_count
-from align.data.encoded import EncodedGroups
+from align.data.groups import EncodedGroups
 from align.errors import ResumeError
 from align.records import CandidateBatch, StepTotals, totals_of
 
@@ -74,9 +74,7 @@ class BatchOrder:
             yield BatchPlan(batches[place + self.share.rank], totals)
 
     def _totals(self, batches: Batches) -> StepTotals:
-        g = self.groups
-        rows = (i for batch in batches for i in batch)
-        return totals_of((float(g.weights[i]), int(g.response_tokens[i]), int(g.prompt_tokens[i])) for i in rows)
+        return totals_of(self.groups.counts(i) for batch in batches for i in batch)
 
 
 class _Collated(Dataset[CandidateBatch]):
@@ -86,7 +84,7 @@ class _Collated(Dataset[CandidateBatch]):
         self.groups = groups
 
     def __getitem__(self, plan: BatchPlan) -> CandidateBatch:
-        return CandidateBatch.of(self.groups[plan.indices], plan.totals)
+        return CandidateBatch.of(self.groups[plan.indices], plan.totals, self.groups.attributes)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -26,7 +26,7 @@ from align.modules.finite import NOT_FINITE, FiniteSteps
 from align.modules.metrics import Means, total_norm
 from align.modules.optimizer import Optimizer, optimiser_steps
 from align.modules.streams import seed_step
-from align.records import CandidateBatch, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
+from align.records import CandidateBatch, Labels, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
 from align.scoring import score_responses
 from align.scoring.backbone import choose_layout
 from align.scoring.layouts import count_positions
@@ -57,6 +57,7 @@ class AlignModule(L.LightningModule):
         self._facts: dict[str, Any] = {}
         self._finite = FiniteSteps(optimizer.stop_after_nonfinite)
         self._trained: Shapes = {}
+        self.labels = Labels()  # the data module fills it in before the model is built
 
     @abstractmethod
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -211,6 +212,13 @@ class AlignModule(L.LightningModule):
         check_fits(type(self).__name__, self._trained, checkpoint)
         self._facts = checkpoint["align"]
         self._finite.load_state_dict(checkpoint["finite_steps"])
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer."""
+        self._facts = checkpoint.get("align", {})
+        self.build_model()
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"], strict=False)
 
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""

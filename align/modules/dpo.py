@@ -36,6 +36,7 @@ class DPOModule(AlignModule):
         objective: PairObjective | PointObjective = DPO(),
         *,
         reference: Reference | None = None,
+        attribute: str | None = None,
         reduction: Reduction | None = None,
         weighting: WPO | None = None,
         nll_weight: float = 0.0,
@@ -48,6 +49,7 @@ class DPOModule(AlignModule):
             objective: The loss on log-probabilities of pairs, or of single responses.
             reference: Where reference log-probabilities come from; null takes the policy's start (its base with
                 adapters off, the adapter it came with, or a frozen copy), or none where the objective needs none.
+            attribute: Label that a loss on single responses reads; null takes the only one.
             reduction: How token log-probabilities of policy and reference are added up; null is the plain sum.
             weighting: Weights on the objective's losses of pairs.
             nll_weight: Weight of the chosen response's negative log-likelihood per token (Pang et al. 2024,
@@ -64,6 +66,7 @@ class DPOModule(AlignModule):
         if weighting and reduction:
             raise ConfigError("weighting is defined on plain sums over tokens: leave out either it or reduction")
         self.objective, self.reference, self.reduction = objective, reference, reduction
+        self.attribute = attribute
         self.weighting, self.nll_weight = weighting, nll_weight
         self.view = objective.view
         self.provider = ContextProvider(objective.needs)
@@ -124,8 +127,8 @@ class DPOModule(AlignModule):
     def _point_losses(
         self, objective: PointObjective, batch: CandidateBatch, scores: ResponseScores, states: TokenStates
     ) -> Float[Tensor, " candidate"]:
-        policy = point_scores(batch, scores)
-        reference = point_scores(batch, reference_scores(self, batch))
+        policy = point_scores(batch, scores, self.attribute)
+        reference = point_scores(batch, reference_scores(self, batch), self.attribute)
         context = self.provider.context(self, batch, states, policy.logprobs.detach() - reference.logprobs)
         rewards = objective.rewards(policy, reference).detach()
         labelled = objective.view == "unpaired"

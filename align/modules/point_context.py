@@ -102,11 +102,12 @@ def across_ranks(sums: Tensor) -> Tensor:
     return sums
 
 
-def point_scores(batch: CandidateBatch, scores: ResponseScores) -> PointScores:
+def point_scores(batch: CandidateBatch, scores: ResponseScores, attribute: str | None = None) -> PointScores:
     """Put scores and the labels of the data together. Raises ValueError where a label is missing."""
-    if batch.scores.shape[1] == 0 or bool(batch.scores[:, 0].isnan().any()):
+    labels = batch.labels(attribute)
+    if bool(labels.isnan().any()):
         raise ValueError(f"a pointwise objective needs a label for every response, some of {batch.ids[:3]} have none")
-    return PointScores.of(scores, batch, batch.scores[:, 0])
+    return PointScores.of(scores, batch, labels)
 
 
 def check_reference(module: Pointwise, policy: nn.Module, needs: frozenset[Need], reduction: object) -> None:

@@ -71,9 +71,7 @@ class PROModule(AlignModule):
 
     def rewards(self, batch: CandidateBatch) -> Float[Tensor, " candidate"]:
         """Return the data's reward of every candidate, NaN where there is none."""
-        return (
-            batch.scores[:, 0] if batch.scores.shape[1] else torch.full_like(batch.ranks, torch.nan, dtype=torch.float)
-        )
+        return batch.labels()
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective over the step's lists."""

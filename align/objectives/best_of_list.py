@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from align.objectives.ranking import RankingObjective
-from align.records import ListScores, ViewName
+from align.records import ListScores
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class BestOfN(RankingObjective):
     Its data view keeps that response only, so the others cost nothing.
     """
 
-    view: ClassVar[ViewName] = "best_by_reward"
+    view = "best_by_reward"  # type: ignore[assignment]  # mypy takes the base class to allow its own value only
 
     reduction: Literal["sum", "token_mean"] = "sum"
     """Take the likelihood of the whole response, as PRO's SFT term does, or per token."""

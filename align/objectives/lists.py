@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from align.objectives.base import Need
 from align.objectives.ranking import MASKED, RankingObjective
 from align.objectives.reward_values import RewardTransform
 from align.records import ListScores
@@ -20,7 +19,7 @@ from align.records import ListScores
 class LogRatioLists(RankingObjective):
     """Objectives on h, the log-ratio of each response to the reference, scaled by beta."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
+    needs = frozenset({"reference"})
 
     beta: float = 0.1
     """Strength of the pull to the reference policy, per nat; positive."""

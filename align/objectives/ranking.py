@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from align.objectives.base import Need, Objective
+from align.objectives.base import Objective
 from align.objectives.reward_values import RewardTransform
-from align.records import ListScores, ViewName
+from align.records import ListScores
 
 MASKED = -1e30
 """Logit of what does not take part; finite, since a row of infinities has no gradient."""
@@ -22,8 +22,8 @@ MASKED = -1e30
 class RankingObjective(Objective):
     """A loss on candidate groups: ranked lists, or sets with scores."""
 
-    view: ClassVar[ViewName] = "lists_by_reward"
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    view = "lists_by_reward"
+    needs = frozenset()
 
     @abstractmethod
     def __call__(self, policy: ListScores, reference: ListScores) -> Float[Tensor, " group"]:

@@ -53,6 +53,8 @@ class Example:
             raise ValueError(f"example {self.id}: the messages must end with a user turn")
         if self.scores and len(self.scores) != len(self.responses):
             raise ValueError(f"example {self.id}: {len(self.scores)} score rows for {len(self.responses)} responses")
+        if any(len(row) != len(self.attributes) for row in self.scores):
+            raise ValueError(f"example {self.id}: attributes {self.attributes} do not name the columns of its scores")
 
     @property
     def ranks(self) -> tuple[int, ...]:

@@ -98,6 +98,29 @@ def score_responses(
     return sum_tokens(tokens, batch)
 
 
+class LastAndScores(NamedTuple):
+    """What one run of the decoder gives a reward head and a vocabulary head."""
+
+    last: Float[Tensor, "candidate hidden"]
+    """Final hidden state of each candidate's last token."""
+    scores: ResponseScores
+
+
+def last_hidden_and_scores(
+    model: nn.Module,
+    batch: CandidateBatch,
+    *,
+    layout: str = "auto",
+    logit_bytes: int = 2**30,
+    score_prompts: bool = False,
+) -> LastAndScores:
+    """Return what `last_hidden` and `score_responses` do, from one run of the decoder."""
+    laid_out = plan(model, batch, layout, score_prompts=score_prompts)
+    hidden = hidden_states(model, laid_out)
+    states = TokenStates(hidden[laid_out.predictors], laid_out.targets, laid_out.counts)
+    return LastAndScores(hidden[laid_out.last], sum_tokens(read_tokens(model, states, logit_bytes=logit_bytes), batch))
+
+
 def last_hidden(model: nn.Module, batch: CandidateBatch, *, layout: str = "auto") -> Float[Tensor, "candidate hidden"]:
     """Return the final hidden state of each candidate's last token, which a reward head reads."""
     laid_out = plan(model, batch, layout)
