@@ -87,7 +87,7 @@ class KTO(RatioPointObjective):
         assert context.mismatched_kl is not None
         desirable = is_desirable(policy)
         gain = self.rewards(policy, reference) - self.beta * context.mismatched_kl
-        weights = torch.where(desirable, self.desirable_weight, self.undesirable_weight)
+        weights = torch.full_like(gain, self.undesirable_weight).masked_fill(desirable, self.desirable_weight)
         return weights * torch.where(desirable, -gain, gain).sigmoid()
 
 
@@ -139,7 +139,7 @@ class PMPO(PointObjective):
     ) -> Float[Tensor, " candidate"]:
         """Return the loss of each response, in nats."""
         assert context.forward_kl is not None
-        weights = torch.where(is_desirable(policy), -self.alpha, 1 - self.alpha)
+        weights = torch.full_like(policy.logprobs, 1 - self.alpha).masked_fill(is_desirable(policy), -self.alpha)
         return weights * policy.logprobs + self.beta * context.forward_kl
 
     def rewards(self, policy: PointScores, reference: PointScores) -> Float[Tensor, " candidate"]:

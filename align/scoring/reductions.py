@@ -17,7 +17,7 @@ class Reduction(ABC):
 
     @abstractmethod
     def weights(self, batch: CandidateBatch) -> Float[Tensor, " response_token"]:
-        """Return the weight of every response token, in the order of `batch.response_ids`."""
+        """Return the weight of every response token, in the order of `batch.response_ids`, on the CPU in float64."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Discounted(Reduction):
 
     def weights(self, batch: CandidateBatch) -> Float[Tensor, " response_token"]:
         """Return the powers of gamma."""
-        return self.gamma ** _places(batch)
+        return self.gamma ** _places(batch).double()
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Desensitized(Reduction):
         lengths = torch.tensor(batch.response_lengths)
         shortest = torch.stack([part.min() for part in torch.split(lengths, list(batch.group_sizes))])
         shared = shortest.repeat_interleave(torch.tensor(batch.group_sizes)).repeat_interleave(lengths)
-        return torch.where(_places(batch) < shared.to(batch.response_ids.device), 1.0, self.alpha)
+        weights = torch.ones(len(shared), dtype=torch.float64)
+        return weights.masked_fill(_places(batch) >= shared, self.alpha)
 
 
 def _places(batch: CandidateBatch) -> Tensor:
     """Return the place of every response token in its response, from 0."""
-    return torch.cat([torch.arange(n) for n in batch.response_lengths]).to(batch.response_ids.device)
+    return torch.cat([torch.arange(n) for n in batch.response_lengths])

@@ -54,7 +54,9 @@ def read_tokens(model: nn.Module, states: TokenStates, *, logit_bytes: int, coll
     own = head(model)
     measure = own.logprobs_and_collisions if collisions else own.logprobs
     values = tiled(measure, (states.hidden, states.targets), 8 * own.vocab_size, logit_bytes)
-    return TokenScores(values[0], states.counts, values[1]) if collisions else TokenScores(values, states.counts)
+    if not collisions:
+        return TokenScores(values, states.counts)
+    return TokenScores(values[0], states.counts, values[1].detach())
 
 
 def score_tokens(
@@ -78,7 +80,7 @@ def sum_tokens(tokens: TokenScores, batch: CandidateBatch, reduction: Reduction 
     """Return the numbers of every candidate; log-probabilities are weighted by the reduction, null the plain sum."""
     logprobs = tokens.logprobs
     if reduction is not None:
-        logprobs = logprobs * reduction.weights(batch).to(logprobs.dtype)
+        logprobs = logprobs * reduction.weights(batch).to(logprobs)
     own = torch.segment_reduce(logprobs, "sum", lengths=tokens.counts)
     if tokens.collisions is None:
         return ResponseScores(own, tokens.counts)
