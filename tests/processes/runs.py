@@ -67,7 +67,10 @@ class Pair(Run):
             return self.go(kill if own == rank else None, prepare)
 
         processes = [forked(lambda own=own: go(own)) for own in range(WORLD)]  # type: ignore[misc]
-        wait([p.sentinel for p in processes], timeout=240)
+        ended = wait([p.sentinel for p in processes], timeout=240)
+        for process in processes:
+            if process.sentinel in ended:
+                process.join()  # its pipe closes a moment before its exit code is known
         failed = next((p.exitcode for p in processes if p.exitcode), 0)
         for process in processes:
             process.join(60 if not failed else 0 if dies else 10)

@@ -46,9 +46,9 @@ def random_kills(tmp_path: Path, arguments: list[str], wanted: int) -> None:
     print(f"\n{killed} kills of both processes over {runs} runs: all bit-identical, in weights and in batches")
 
 
-@pytest.mark.parametrize(("strategy", "more"), [("ddp", LORA), ("fsdp2", []), ("fsdp2", LORA)])
-def test_two_kills(strategy: str, more: list[str], tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
-    random_kills(tmp_path, words(pairs_file, dropout_model, strategy, *more), 2)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_kills(strategy: str, tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
+    random_kills(tmp_path, words(pairs_file, dropout_model, strategy, *LORA), 2)
 
 
 def test_a_signal_to_one_process_stops_both(tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
