@@ -1,6 +1,7 @@
-"""Losses on the order of a list by log-ratios to a reference: Plackett-Luce, softmax, pairs weighted by DCG."""
+"""Losses on the order of a list by log-ratios to a reference: Plackett-Luce, softmax, pairs weighted by DCG.
 
-from __future__ import annotations
+Annotations are evaluated here, for subclasses in other files (see `align.objectives.base`).
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -100,3 +100,15 @@ def test_many_kills_in_the_save(temp_elsewhere: Path) -> None:
     within = kills_in_the_save(temp_elsewhere, kills=100, values=25_000_000)
     print(f"\n100 kills, {within} of them in a save of 100 MB: 0 checkpoints damaged, 0 files left behind")
     assert within >= 50
+
+
+def test_a_lost_reference_is_not_made_from_weights_that_moved(
+    tmp_path: Path, model_folder: Path, pairs_file: Path
+) -> None:
+    cache = tmp_path / "reference.safetensors"
+    more = ("--model.reference.path", str(cache), "--model.backbone.dropout", "false")
+    run = Run(tmp_path / "run", command(pairs_file, model_folder, *more, method="dpo_cached"))
+    assert run(("batch_end", 5, NINE)) == KILLED
+    cache.unlink()
+    assert run() == 2
+    assert "is missing or incomplete and the policy has moved: start the run anew" in run.log
