@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from align.data.batching import FixedSize
-from align.data.encoded import EncodedGroups
+from align.data.groups import EncodedGroups
 from align.data.hh_rlhf import HHRLHFDataModule
 from align.data.loader import BatchLoader
 from align.data.module import Encoding

@@ -126,7 +126,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 4000, 12000])
     parser.add_argument("--rate", default="1e-3")
-    parser.add_argument("--lm_weight", default="0.1", help="at 1 the language loss outweighs the ratings here")
+    parser.add_argument("--lm_weight", default="0.1", help="weight of the language loss")
     parser.add_argument("--complete", action="store_true", help="also train on rows with all labels, for comparison")
     parser.add_argument("--held_out", type=int, default=500)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "multi_attribute_reward")
