@@ -16,15 +16,19 @@ ALLOWED = {
     "errors": set(),
     "scoring": set(),
     "objectives": set(),
+    "activations": set(),
     "encoding": set(),
     "world": set(),
     "data": {"encoding", "world"},
-    "models": {"scoring"},
-    "modules": {"objectives", "scoring", "models"},
+    "models": {"scoring", "activations"},
+    "modules": {"objectives", "scoring", "activations", "models"},
     "sampling": {"models"},
-    "evaluation": {"sampling", "models", "scoring", "encoding", "world"},
-    "callbacks": {"sampling", "evaluation", "world"},
-    "cli": {"data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring", "world"},
+    "evaluation": {"sampling", "activations", "models", "scoring", "encoding", "world"},
+    "callbacks": {"sampling", "activations", "evaluation", "world"},
+    "cli": {
+        *("activations", "data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring"),
+        "world",
+    },
 }
 TORCH_ONLY = {"scoring", "objectives", "records"}
 LIGHT = {"torch", "jaxtyping", "align", "__future__"}
