@@ -83,5 +83,5 @@ def fit_probe(pairs: PairStates, decay: float = 1e-2, shuffled: int | None = Non
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
     return (weights / scale[0]).detach()

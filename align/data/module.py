@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.batching import Batching, TokenBudget
 from align.data.encoded import FORMAT, EncodedGroups, encode, load_cached, write_note
+from align.data.hindsight import Hindsight
 from align.data.loader import BatchLoader, BatchOrder, Share
 from align.data.source import Report, Source
 from align.data.splits import Divided, Splits, divide_source
@@ -23,7 +24,7 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError, DataError
-from align.records import CandidateBatch, Preset, PromptFormat, ViewName
+from align.records import CandidateBatch, Instructions, Preset, PromptFormat, ViewName
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Needs(Protocol):
 
     view: ViewName
     truncation: ClassVar[Preset]
+    instructions: Instructions | None
+    """Under which every prompt is encoded beside the plain one."""
+    max_response: int | None
+    """Longest response the method reads, in tokens; null leaves it to the limits."""
 
     @property
     def tokenizer(self) -> Any:
@@ -97,9 +102,13 @@ class PreferenceDataModule(L.LightningDataModule):
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
-        view = self.view or VIEWS[needs.view]
+        view = self.view or {**VIEWS, "hindsight": Hindsight()}[needs.view]
         self.encoder = Encoder(
-            needs.tokenizer, make_template(needs.tokenizer, self.encoding.template), self._limits(needs)
+            needs.tokenizer,
+            make_template(needs.tokenizer, self.encoding.template),
+            self._limits(needs),
+            instructions=needs.instructions,
+            context=needs.max_positions,
         )
         keys: list[str] = []
         parts: dict[str, list[datasets.Dataset]] = {split: [] for split in ("train", "val", "test")}
@@ -117,6 +126,8 @@ class PreferenceDataModule(L.LightningDataModule):
     def _limits(self, needs: Needs) -> Truncation:
         chosen = self.encoding.truncation
         limits = chosen if isinstance(chosen, Truncation) else PRESETS[chosen or needs.truncation]
+        if needs.max_response is not None:
+            limits = replace(limits, max_response=needs.max_response)
         if limits.max_total <= needs.max_positions:
             return limits
         if chosen is not None:
@@ -126,7 +137,7 @@ class PreferenceDataModule(L.LightningDataModule):
             )
         rank_zero_info(f"data: sequences are limited to the model's context of {needs.max_positions} tokens")
         prompt = None if limits.max_prompt is None else min(limits.max_prompt, needs.max_positions // 2)
-        return Truncation(prompt, needs.max_positions, limits.long_prompt, limits.long_response, limits.at_turn)
+        return replace(limits, max_prompt=prompt, max_total=needs.max_positions)
 
     def _key(self, source: Source, view: View, split: str) -> str:
         assert self.encoder is not None

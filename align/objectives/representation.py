@@ -70,7 +70,7 @@ class RepresentationAlignment:
     ) -> Float[Tensor, "layer token"]:
         """Return the error of every token at every layer; the 2-norm's gradient at 0 is 0."""
         gap = _precise(policy) - target
-        return gap.pow(2).mean(-1) if self.loss == "mse" else torch.linalg.vector_norm(gap, dim=-1)
+        return gap.pow(2).mean(-1) if self.loss == "mse" else _norm(gap)[..., 0]
 
 
 def _precise(values: Tensor) -> Tensor:
@@ -78,4 +78,5 @@ def _precise(values: Tensor) -> Tensor:
 
 
 def _norm(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    return norms

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
-ViewName = Literal["pairs", "lists", "singles", "prompts", "regression", "unpaired"]
+ViewName = Literal["pairs", "lists", "singles", "worst", "either", "hindsight", "prompts", "regression", "unpaired"]
 """What a method trains on; `align.data.views` makes it."""
 Preset = Literal["rahf", "pro", "dpo", "rm", "dpa"]
 """Limits on lengths by the method that made them usual; `align.encoding.truncation` holds them."""
