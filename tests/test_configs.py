@@ -46,6 +46,14 @@ SYNTHETIC = [
 ]
 
 
+FIRST_STAGE = {
+    "rahf_single": "rahf_single_stage1",
+    "rahf_dual": "rahf_dual_stage1",
+    "rahf_dual_code": "rahf_dual_stage1",
+}
+"""A second stage, and the one that makes the adapters it starts from."""
+
+
 def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
     """The command line a fragment is meant for: what it leaves open is filled in around it."""
     if path.stem == "gold":
@@ -71,7 +79,20 @@ def test_every_config_parses(path: Path) -> None:
 
 def test_every_method_has_a_config() -> None:
     text = "\n".join(p.read_text() for p in (ROOT / "configs" / "method").glob("*.yaml"))
-    for name in ("SFTModule", "RewardModel", "DPOModule", "DPO", "IPO", "Hinge", "BradleyTerry", "Cached"):
+    for name in (
+        "SFTModule",
+        "RewardModel",
+        "DPOModule",
+        "DPO",
+        "IPO",
+        "Hinge",
+        "BradleyTerry",
+        "Cached",
+        "HIRModule",
+        "GoodBadModule",
+        "RAHFSingleModule",
+        "RAHFDualModule",
+    ):
         assert re.search(rf"class_path: align\.\S+\.{name}\b", text), name
 
 
@@ -79,7 +100,7 @@ def two_batches(arguments: list[str], run: Path) -> None:
     limits = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
     code = main([*arguments, "-c", CPU, *limits, "--trainer.default_root_dir", str(run)])
     assert code == 0
-    assert any((run / "model").glob("*.safetensors"))
+    assert any((run / "model").rglob("*.safetensors"))
     assert (run / "config.yaml").exists()
 
 
@@ -87,7 +108,12 @@ def two_batches(arguments: list[str], run: Path) -> None:
     "path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    two_batches(words(path, str(pairs_file), str(model_folder)), tmp_path / "run")
+    more = []
+    if path.stem in FIRST_STAGE:
+        first = path.with_stem(FIRST_STAGE[path.stem])
+        two_batches(words(first, str(pairs_file), str(model_folder)), tmp_path / "first")
+        more = ["--model.stage1", str(tmp_path / "first" / "model")]
+    two_batches([*words(path, str(pairs_file), str(model_folder)), *more], tmp_path / "run")
 
 
 def sample_data(kind: str, folder: Path) -> str:
