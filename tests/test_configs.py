@@ -17,6 +17,7 @@ from align.cli.main import main
 from align.cli.yaml_check import check_config
 from align.data.helpsteer import ATTRIBUTES
 from align.data.hh_rlhf import SUBSETS
+from tests.modules.aligned import adapters
 from tests.tiny import WORDS
 
 ROOT = Path(__file__).parents[1]
@@ -110,9 +111,7 @@ def two_batches(arguments: list[str], run: Path) -> None:
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     more = []
     if path.stem in FIRST_STAGE:
-        first = path.with_stem(FIRST_STAGE[path.stem])
-        two_batches(words(first, str(pairs_file), str(model_folder)), tmp_path / "first")
-        more = ["--model.stage1", str(tmp_path / "first" / "model")]
+        more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
     two_batches([*words(path, str(pairs_file), str(model_folder)), *more], tmp_path / "run")
 
 

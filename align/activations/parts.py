@@ -42,7 +42,7 @@ def parts_of(model: nn.Module) -> Parts:
 
     Raises ModelError for a family without them, saying what is needed.
     """
-    inner: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     for path in BLOCKS:
         owner_path, _, name = path.rpartition(".")
         owner = _get(inner, owner_path)

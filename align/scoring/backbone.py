@@ -19,7 +19,7 @@ SEGMENT_ATTENTION = "align_segments"
 
 def unwrapped(model: nn.Module) -> Any:
     """Return the Hugging Face model inside a PEFT model (its adapters stay in place), or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
 
 
 def decoder(model: nn.Module) -> Any:
