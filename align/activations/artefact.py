@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,15 @@ def load_vectors(path: Path, name: str = "mean") -> dict[int, Tensor]:
     if name not in named or not all(key.rpartition(".")[2].isdigit() for key in found):
         raise ConfigError(f"vectors {path}: expected {name}.LAYER, found {', '.join(sorted(found)[:4]) or 'nothing'}")
     return {int(key.rpartition(".")[2]): row for key, row in sorted(found.items()) if key.startswith(f"{name}.")}
+
+
+def chosen_vectors(path: Path, name: str, layers: Sequence[int] | None) -> dict[int, Tensor]:
+    """Return the vectors of some layers, or of all. Raises ConfigError for a layer the file does not have."""
+    found = load_vectors(path, name)
+    missing = sorted(set(layers or ()) - found.keys())
+    if missing:
+        raise ConfigError(f"layers: {path} has layers {sorted(found)}, not {missing[0]}")
+    return {layer: found[layer] for layer in layers or found}
 
 
 def load_note(path: Path) -> dict[str, Any]:

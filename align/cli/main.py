@@ -19,6 +19,8 @@ LIGHTNING_VERBS = {
     "predict": "score the validation split",
 }
 OTHER_VERBS = {
+    "stages": "run the stages of a method one after another, such as RAHF's",
+    "sweep": "steer a model by a vector at several strengths and measure its completions",
     "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
     "generate": "sample completions from a model folder",
     "export": "write a model folder from a run's checkpoint, merged if asked",

@@ -184,7 +184,11 @@ class PreferenceDataModule(L.LightningDataModule):
         """Yield every training and validation group once, this rank's share of them."""
         for split in ("train", "val"):
             if split in self.groups:
-                yield from self._loader(split, shuffle=False)
+                yield from self.batches_of(split)
+
+    def batches_of(self, split: str) -> BatchLoader:
+        """Return this rank's share of the batches of a split, in order."""
+        return self._loader(split, shuffle=False)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches, shuffled by (seed, epoch)."""

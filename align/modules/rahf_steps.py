@@ -49,7 +49,8 @@ def alignment_loss(module: Any, batch: CandidateBatch, totals: StepTotals) -> Te
         warn_once(module, found)
         module.warned = True
     record_alignment(module, found)
-    module.profile.add(found, module.objective.alpha)
+    if module._phase == "train":
+        module.profile.add(found, module.objective.alpha)
     return reduced(module, found, batch, totals)
 
 
