@@ -14,6 +14,7 @@ from align.activations import LayerRange
 from align.errors import ConfigError
 from align.models.adapters import adapters_active, evaluating
 from align.models.backbone import Backbone
+from align.models.state_cache import StateCache
 from align.models.states import ResponseStates, response_states
 from align.objectives.representation import RepresentationAlignment
 from align.records import CandidateBatch, StepTotals, ViewName
@@ -41,6 +42,11 @@ class Reading:
     """Also move the state that predicts the first token of the response, as LoRRA does."""
     legacy_lora_span: bool = False
     """Give the block at the highest layer an adapter too, as the released code does: it never gets a gradient."""
+    cache: Literal["off", "disk"] = "off"
+    """`disk` keeps frozen states of every response seen, for later epochs and runs with another alpha, rate or rank: in
+    float32 layers x tokens x width x 8 bytes each."""
+    cache_folder: str = "runs/cache/states"
+    """Where they are kept, under a hash of all that decides them."""
 
     def __post_init__(self) -> None:
         if self.max_response < 1:
@@ -62,6 +68,7 @@ class Aligning(Protocol):
     objective: RepresentationAlignment
     reading: Reading
     layers: list[int]
+    cache: StateCache | None
 
     def collect(self, batch: CandidateBatch) -> Collected:
         """Return base states and difference vectors of a batch."""
@@ -120,9 +127,20 @@ def difference(above: Tensor, below: Tensor) -> Tensor:
     return above.to(wide) - below.to(wide)
 
 
+def collected_states(module: Aligning, batch: CandidateBatch) -> Collected:
+    """Return what the frozen passes give, from the cache where there is one."""
+    if module.cache is None:
+        return module.collect(batch)
+    if (found := module.cache.lookup(batch)) is not None:
+        return Collected(*found)
+    fresh = module.collect(batch)
+    module.cache.store(batch, *fresh)
+    return fresh
+
+
 def align_states(module: Aligning, batch: CandidateBatch) -> Alignment:
     """Return what a batch shows; gradients flow through the errors."""
-    collected = module.collect(batch)
+    collected = collected_states(module, batch)
     policy = read(module, module.plain(batch))
     wide = torch.promote_types(policy.values.dtype, torch.float32)
     counts = torch.tensor(policy.counts, device=policy.in_prompt.device)

@@ -10,6 +10,7 @@ from align.activations.layers import DUAL_DEPTHS, SINGLE_DEPTHS
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.stage import check_note, read_note, stage_adapters
+from align.models.state_cache import StateCache
 from align.modules.aligning import (
     VIEW,
     Collected,
@@ -40,6 +41,7 @@ class RAHFSingleModule(AlignModule):
     learning_rates = (3e-4, 3e-4)
     instructions: Instructions
     layers: list[int]
+    cache: StateCache | None
 
     def __init__(
         self,
@@ -122,6 +124,7 @@ class RAHFDualModule(AlignModule):
     truncation: ClassVar[Preset] = "dpo"
     learning_rates = (9e-6, 9e-6)
     layers: list[int]
+    cache: StateCache | None
 
     def __init__(
         self,

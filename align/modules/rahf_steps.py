@@ -14,6 +14,7 @@ from align.activations import choose_layers, parts_of
 from align.models.adapted import TRAINED, add_trained, attach, load_bare, usual_lora
 from align.models.adapters import freeze_but
 from align.models.stage import base_hash, check_note
+from align.models.state_cache import StateCache, adapters_hash
 from align.modules.aligning import align_states, check_sizes, describe_reading, reduced
 from align.modules.alignment_log import record_alignment, warn_once
 from align.modules.optimizer import Optimizer
@@ -36,9 +37,23 @@ def build_aligned(
     top = max(module.layers) + int(module.reading.legacy_lora_span)
     model = add_trained(model, [TRAINED], lora, blocks=top)
     freeze_but(model, [*policy, TRAINED], [TRAINED])
+    module.cache = _cache(module, model, list(folders)) if module.reading.cache == "disk" else None
     rank_zero_info(describe_reading(module.layers, model))
     model.train()
     return model  # type: ignore[no-any-return]
+
+
+def _cache(module: Any, model: nn.Module, adapters: list[str]) -> StateCache:
+    header = {
+        "method": type(module).__name__,
+        "base": base_hash(model),
+        "adapters": adapters_hash(model, adapters),
+        "layers": module.layers,
+        "prompts": repr((module.target_init, getattr(module, "prompts", None))),
+        "dtype": module.backbone.dtype,
+    }
+    rank = 0 if module._trainer is None else module.global_rank
+    return StateCache(Path(module.reading.cache_folder), header, rank)
 
 
 def alignment_loss(module: Any, batch: CandidateBatch, totals: StepTotals) -> Tensor:
