@@ -31,6 +31,7 @@ METHODS = ROOT / "configs" / "method"
 TEXTS = Instructions(*TAGS, placement="system")
 TAGGED = ("--model.instructions", json.dumps({"positive": TAGS[0], "negative": TAGS[1], "placement": "system"}))
 ATTENTION = ("--model.backbone.lora", '{"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}')
+EVERY = ("--model.backbone.lora", '{"r": 16, "lora_alpha": 32}')
 LINEAR = ("--model.optimizer.lr_scheduler_type", "linear", "--model.optimizer.warmup_ratio", "0.0")
 FIXED = ("--data.batching", "FixedSize", "--data.batching.groups")
 STEPS = "--trainer.limit_train_batches"
@@ -64,6 +65,10 @@ RUNS: dict[str, Run] = {
     "SFT on chosen": Run("sft", "3e-4"),
     "DPO": Run("dpo", "5e-5"),
     "good and bad": Run("rahf_dual_stage1", "2e-3", (*ATTENTION, *LINEAR, *FIXED, "32", STEPS, "120")),
+    "good and bad, all linear": Run("rahf_dual_stage1", "1e-3", (*EVERY, *LINEAR, *FIXED, "32", STEPS, "120")),
+    "Dual, all linear, a 0.5": Run("rahf_dual", "3e-3", aligned("0.5"), "good and bad, all linear"),
+    "Dual, all linear, a 1": Run("rahf_dual", "3e-3", aligned("1"), "good and bad, all linear"),
+    "Dual, all linear, a 1, clip 0.1": Run("rahf_dual", "3e-3", aligned("1", CLIP, "0.1"), "good and bad, all linear"),
     "Dual, a 0.5": Run("rahf_dual", "3e-3", aligned("0.5"), "good and bad"),
     "Dual, a 1": Run("rahf_dual", "3e-3", aligned("1"), "good and bad"),
     "Dual, a 2": Run("rahf_dual", "3e-3", aligned("2"), "good and bad"),
