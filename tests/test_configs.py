@@ -17,6 +17,7 @@ from align.data.helpsteer import ATTRIBUTES
 from align.data.hh_rlhf import SUBSETS
 from align.objectives.base import Objective
 from align.objectives.reward import RewardObjective
+from tests.modules.aligned import adapters
 from tests.tiny import WORDS
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,14 @@ SYNTHETIC = [
 ]
 
 
+FIRST_STAGE = {
+    "rahf_single": "rahf_single_stage1",
+    "rahf_dual": "rahf_dual_stage1",
+    "rahf_dual_code": "rahf_dual_stage1",
+}
+"""A second stage, and the one that makes the adapters it starts from."""
+
+
 def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
     """The command line a fragment is meant for: what it leaves open is filled in around it."""
     if path.stem == "gold":
@@ -71,7 +80,8 @@ def test_every_config_parses(path: Path) -> None:
 
 def test_every_objective_has_a_config() -> None:
     text = "\n".join(p.read_text() for p in (ROOT / "configs" / "method").glob("*.yaml"))
-    names = ("SFTModule", "RewardModel", "DPOModule", "PROModule", "Cached", "Mixture", *sorted(concrete_objectives()))
+    modules = ("SFTModule", "RewardModel", "DPOModule", "PROModule", "HIRModule", "GoodBadModule")
+    names = (*modules, "RAHFSingleModule", "RAHFDualModule", "Cached", "Mixture", *sorted(concrete_objectives()))
     for name in names:
         assert re.search(rf"class_path: align\.\S+\.{name}\b", text), name
 
@@ -90,7 +100,7 @@ def two_batches(arguments: list[str], run: Path) -> None:
     limits = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
     code = main([*arguments, "-c", CPU, *limits, "--trainer.default_root_dir", str(run)])
     assert code == 0
-    assert any((run / "model").glob("*.safetensors"))
+    assert any((run / "model").rglob("*.safetensors"))
     assert (run / "config.yaml").exists()
 
 
@@ -113,7 +123,10 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
     if path.stem in SCORED:
         rows = [{"prompt": w, "completions": ["yes", f"no {w}"], "scores": [0.75, 0.25]} for w in WORDS]
         data.write_text("\n".join(map(json.dumps, rows)))
-    two_batches(words(path, str(data), str(model_folder)), tmp_path / "run")
+    more = []
+    if path.stem in FIRST_STAGE:
+        more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
+    two_batches([*words(path, str(data), str(model_folder)), *more], tmp_path / "run")
 
 
 def sample_data(kind: str, folder: Path) -> str:

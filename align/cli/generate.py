@@ -7,10 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from tqdm import tqdm
 
+from align.activations.artefact import chosen_vectors
+from align.activations.directions import Kind
+from align.activations.steering import Steering, Where, steered
 from align.cli.functions import call
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
@@ -21,10 +24,11 @@ from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
-from align.records import Message
+from align.records import Instructions, Message
 from align.sampling.generation import Generation, sample
 
 Dialogue = tuple[Message, ...]
+Under = Literal["none", "positive", "negative"]
 
 
 def run(words: list[str]) -> int:
@@ -32,7 +36,7 @@ def run(words: list[str]) -> int:
     return call(generate, words, "generate")
 
 
-def generate(
+def generate(  # noqa: PLR0913  the signature is the command line
     model: Backbone,
     prompt: list[str] | str | None = None,
     prompts: str | None = None,
@@ -40,6 +44,13 @@ def generate(
     out: str | None = None,
     template: TemplateName = "auto",
     generation: Generation = Generation(),
+    under: Under = "none",
+    instructions: Instructions = Instructions(),
+    steer: str | None = None,
+    direction: Kind = "mean",
+    layers: list[int] | None = None,
+    coefficient: float = 1.0,
+    where: Where = "all",
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
 
@@ -50,22 +61,32 @@ def generate(
         out: JSONL file to write; null prints.
         template: How prompts are written, as in training.
         generation: How to draw.
+        under: Put the good or the bad instruction into every prompt, for models that were trained under them.
+        instructions: The two texts, as in training.
+        steer: A `vectors.safetensors` of ActivationCollector: its vectors are added to the states of every position.
+        direction: Which of its vectors.
+        layers: At which of its layers; null takes all, whose effects add up along the stream.
+        coefficient: Factor on the vectors, in units of their own length.
+        where: Steer the states of the prompt, of what is generated, or of both.
     """
     texts = [prompt] if isinstance(prompt, str) else prompt or []
-    dialogues = [(Message("user", text),) for text in texts] + _read(prompts)
+    dialogues = [(Message("user", text),) for text in texts] + read_prompts(prompts)
     if not dialogues:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     tokenizer = load_tokenizer(model)
     policy: Any = load_policy(model, tokenizer).eval()
     encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
-    ids = [encoder.prompt_ids(d) for d in dialogues]
-    with tqdm(total=len(ids) * generation.num_samples, unit="completion", disable=None) as bar:
+    asked = [d if under == "none" else instructions.apply(d, under) for d in dialogues]
+    ids = [encoder.prompt_ids(d) for d in asked]
+    vectors = {} if steer is None else chosen_vectors(Path(steer), direction, layers)
+    bar = tqdm(total=len(ids) * generation.num_samples, unit="completion", disable=None)
+    with bar, steered(policy, vectors, Steering(coefficient, where)):
         samples = sample(
             policy,
             tokenizer,
             ids,
             generation,
-            eos_ids=_ends(policy, encoder),
+            eos_ids=response_ends(policy, encoder),
             stop=encoder.template.stop,
             progress=bar.update,
         )
@@ -76,13 +97,14 @@ def generate(
             print(json.dumps(row, ensure_ascii=False) if out else _readable(row), file=file)
 
 
-def _read(path: str | None) -> list[Dialogue]:
+def read_prompts(path: str | None) -> list[Dialogue]:
+    """Return the different prompts of a file."""
     if path is None:
         return []
     return list(dict.fromkeys(e.messages for e in PreferenceFile(path).read("train", Report())))
 
 
-def _ends(policy: Any, encoder: Encoder) -> list[int]:
+def response_ends(policy: Any, encoder: Encoder) -> list[int]:
     """Return the tokens that end a completion: the template's, and those the folder names."""
     known = policy.generation_config.eos_token_id
     named = [] if known is None else [known] if isinstance(known, int) else list(known)

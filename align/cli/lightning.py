@@ -22,13 +22,17 @@ from transformers.utils import logging as transformers_logging
 import align
 import align.data.helpsteer
 import align.data.hh_rlhf
+import align.data.hindsight
 import align.data.mixture
 import align.data.preference_file
 import align.data.synthetic
 import align.data.ultrafeedback
 import align.models.reference_cache
 import align.modules.dpo
+import align.modules.good_bad
+import align.modules.hir
 import align.modules.pro
+import align.modules.rahf
 import align.modules.reward_model
 import align.modules.sft
 from align.cli.launch import is_first_process, is_one_of_several

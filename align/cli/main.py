@@ -22,6 +22,8 @@ LIGHTNING_VERBS = {
     "predict": "score the validation split",
 }
 OTHER_VERBS = {
+    "stages": "run the stages of a method one after another, such as RAHF's",
+    "sweep": "steer a model by a vector at several strengths and measure its completions",
     "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
     "generate": "sample completions from a model folder",
     "rank": "fill lists up with other models' responses and rank them with a reward model",

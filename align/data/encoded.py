@@ -19,7 +19,7 @@ from align.encoding.encoder import Dropped, Encoder
 from align.errors import DataError
 from align.records import Example, Message
 
-FORMAT = 2
+FORMAT = 3
 """Raise when the meaning of a cached column changes."""
 PARALLEL_FROM = 20_000
 """Below this many groups starting processes takes longer than it saves."""
@@ -103,6 +103,7 @@ _FEATURES = datasets.Features(
         "scores": datasets.List(datasets.List(datasets.Value("float32"))),
         "weight": datasets.Value("float32"),
         "truncated": datasets.List(datasets.Value("bool")),
+        "instructed_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "dropped": datasets.Value("string"),
     }
 )
@@ -140,7 +141,7 @@ def _encode_rows(rows: dict[str, list[Any]], encoder: Encoder) -> dict[str, list
     examples = [_example(dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)]
     columns: dict[str, list[Any]] = {name: [] for name in _FEATURES}
     for result in encoder.encode(examples):
-        row = (result.id, [], [], [], [], 0.0, [], result.reason) if isinstance(result, Dropped) else (*result, "")
+        row = (result.id, [], [], [], [], 0.0, [], [], result.reason) if isinstance(result, Dropped) else (*result, "")
         for name, value in zip(columns, row, strict=True):
             columns[name].append(value)
     return columns

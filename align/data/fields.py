@@ -88,3 +88,8 @@ def _names(kind: type | tuple[type, ...]) -> str:
     names = {str: "text", list: "a list", dict: "an object", int: "a number", float: "a number", bool: "true or false"}
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return " or ".join(dict.fromkeys(names.get(k, k.__name__) for k in kinds))
+
+
+def hashed(name: str) -> int:
+    """Return a number that depends on a name only, to draw by."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from align.data.batching import Batching, TokenBudget
 from align.data.encoded import FORMAT, encode, load_cached, write_note
 from align.data.groups import EncodedGroups, Table
+from align.data.hindsight import Hindsight
 from align.data.loader import BatchLoader, BatchOrder, Share
 from align.data.naming import Parts, join, mean_labels, name_labels
 from align.data.needs import Needs
@@ -94,9 +95,13 @@ class PreferenceDataModule(L.LightningDataModule):
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
-        view = self.view or {**VIEWS, **SCORED_VIEWS}[needs.view]
+        view = self.view or {**VIEWS, **SCORED_VIEWS, "hindsight": Hindsight()}[needs.view]
         self.encoder = Encoder(
-            needs.tokenizer, make_template(needs.tokenizer, self.encoding.template), self._limits(needs)
+            needs.tokenizer,
+            make_template(needs.tokenizer, self.encoding.template),
+            self._limits(needs),
+            instructions=needs.instructions,
+            context=needs.max_positions,
         )
         keys: list[str] = []
         parts: Parts = {split: [] for split in ("train", "val", "test")}
@@ -119,6 +124,8 @@ class PreferenceDataModule(L.LightningDataModule):
     def _limits(self, needs: Needs) -> Truncation:
         chosen = self.encoding.truncation
         limits = chosen if isinstance(chosen, Truncation) else PRESETS[chosen or needs.truncation]
+        if needs.max_response is not None:
+            limits = replace(limits, max_response=needs.max_response)
         if limits.max_total <= needs.max_positions:
             return limits
         if chosen is not None:
@@ -128,7 +135,7 @@ class PreferenceDataModule(L.LightningDataModule):
             )
         rank_zero_info(f"data: sequences are limited to the model's context of {needs.max_positions} tokens")
         prompt = None if limits.max_prompt is None else min(limits.max_prompt, needs.max_positions // 2)
-        return Truncation(prompt, needs.max_positions, limits.long_prompt, limits.long_response, limits.at_turn)
+        return replace(limits, max_prompt=prompt, max_total=needs.max_positions)
 
     def _key(self, source: Source, view: View, split: str) -> str:
         assert self.encoder is not None
@@ -175,7 +182,11 @@ class PreferenceDataModule(L.LightningDataModule):
         """Yield every training and validation group once, this rank's share of them."""
         for split in ("train", "val"):
             if split in self.groups:
-                yield from self._loader(split, shuffle=False)
+                yield from self.batches_of(split)
+
+    def batches_of(self, split: str) -> BatchLoader:
+        """Return this rank's share of the batches of a split, in order."""
+        return self._loader(split, shuffle=False)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches, shuffled by (seed, epoch)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
-from align.records import Labels, Preset, ViewName
+from align.records import Instructions, Labels, Preset, ViewName
 
 
 class Needs(Protocol):
@@ -12,6 +12,10 @@ class Needs(Protocol):
 
     view: ViewName
     truncation: ClassVar[Preset]
+    instructions: Instructions | None
+    """Under which every prompt is encoded beside the plain one."""
+    max_response: int | None
+    """Longest response the method reads, in tokens; null leaves it to the limits."""
     labels: Labels
     """What the data module tells back."""
 

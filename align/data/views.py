@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from align.data.fields import text_fault
+from align.data.fields import hashed, text_fault
 from align.data.source import DroppedRow, Report
 from align.records import Example, ViewName
 
@@ -81,7 +80,7 @@ class Pairs(View):
         if self.selection == "all":
             return [select(example, pair, (0, 1), f"#{n}" if len(pairs) > 1 else "") for n, pair in enumerate(pairs)]
         best = [pair for pair in pairs if pair[0] == order[0]]
-        drawn = int(hashlib.sha256(example.id.encode()).hexdigest(), 16) % len(best)
+        drawn = hashed(example.id) % len(best)
         return [select(example, best[-1] if self.selection == "best_worst" else best[drawn], (0, 1))]
 
 
@@ -110,8 +109,8 @@ class RankedLists(View):
 class Singles(View):
     """One response each, for supervised fine-tuning."""
 
-    responses: Literal["best", "all"] = "best"
-    """The best response of each prompt, or every usable one as a row of its own."""
+    responses: Literal["best", "worst", "random", "all"] = "best"
+    """One response of each prompt (`random` draws it by a hash of the id), or every usable one as a row of its own."""
 
     def groups(self, example: Example) -> Iterable[Example]:
         """Return groups of one."""
@@ -120,8 +119,14 @@ class Singles(View):
             raise DroppedRow("empty response" if example.responses else "no response")
         if self.responses == "all":
             return [select(example, [i], [0], f"#{i}" if len(order) > 1 else "") for i in order]
+        if self.responses == "random":
+            return [select(example, [order[hashed(example.id) % len(order)]], [0])]
         if len(example.responses) > 1 and not example.ranking:
             raise DroppedRow("no ranking says which response is best")
+        if self.responses == "worst":
+            if len(example.ranking) < 2:
+                raise DroppedRow("no worse response")
+            return [select(example, [max(order, key=lambda i: example.ranks[i])], [0])]
         best = min(order, key=lambda i: (example.ranks or (0,))[i])
         if example.ranking and best not in example.ranking[0]:
             raise DroppedRow(text_fault(example.responses[example.ranking[0][0]]) or "empty response")
@@ -178,6 +183,8 @@ VIEWS: dict[ViewName, View] = {
     "pairs": Pairs(),
     "lists": RankedLists(),
     "singles": Singles(),
+    "worst": Singles("worst"),
+    "either": Singles("random"),
     "prompts": Prompts(),
     "regression": RegressionRows(),
     "unpaired": Unpaired(),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from align.encoding.templates import Rendered, RowRefused, Template
 from align.encoding.truncation import Truncation, fit
 from align.errors import ModelError
-from align.records import EncodedGroup, Example
+from align.records import BOTH, EncodedGroup, Example, Instructions
 
 MAX_CHARACTERS = 1_000_000
 
@@ -27,10 +27,28 @@ class Dropped(NamedTuple):
 class Encoder:
     """Renders, tokenises and truncates. Needs a fast tokenizer, whose character offsets find the prompt boundary."""
 
-    def __init__(self, tokenizer: Any, template: Template, truncation: Truncation) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: Template,
+        truncation: Truncation,
+        *,
+        instructions: Instructions | None = None,
+        context: int = 10**9,
+    ) -> None:
+        """Describe the encoding.
+
+        Args:
+            tokenizer: A fast tokenizer.
+            template: How messages become text.
+            truncation: Limits; they count the plain prompt, so that an instruction takes no room from the query.
+            instructions: Encode every prompt under each of them as well; one query and one response for all.
+            context: Longest sequence the model takes; with instructions, all of it.
+        """
         if not tokenizer.is_fast:
             raise ModelError("the tokenizer has no fast version: convert it to a tokenizer.json first")
         self.tokenizer, self.template, self.truncation = tokenizer, template, truncation
+        self.instructions, self.context = instructions, context
         texts = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
         self._special = re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
@@ -42,6 +60,7 @@ class Encoder:
             self.tokenizer.chat_template if self.template.parses_special else "plain",
             repr(self.truncation),
             repr((self.template.eos_id, self.template.adds_bos, MAX_CHARACTERS)),
+            *([] if self.instructions is None else [repr((self.instructions, self.context))]),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -89,19 +108,59 @@ class Encoder:
         responses = [[*e.ids[boundary:], self.template.eos_id] for e in encodings]
         if not prompt:
             return Dropped(example.id, "prompt without tokens")
-        limits = fit(self.truncation, len(prompt), max(map(len, responses)))
+        try:
+            instructed = self._instructed(example, encodings[0].ids[boundary:])
+            limits = fit(self._beside(prompt, instructed), len(prompt), max(map(len, responses)))
+        except RowRefused as refusal:
+            return Dropped(example.id, str(refusal))
         if limits.dropped:
             return Dropped(example.id, limits.dropped)
         if limits.prompt < len(prompt):
             shorter = _without_oldest_exchange(example) if self.truncation.at_turn else None
+            if shorter is None and instructed:  # cutting ids would cut the instruction
+                shorter = self._without_start(example, len(prompt) - limits.prompt)
             if shorter is not None:
                 return self.encode([shorter])[0]
+            if instructed:
+                return Dropped(example.id, "no room for the query beside the response")
             prompt = _cut_left(prompt, limits.prompt, keep_first=prompt[0] == self.tokenizer.bos_token_id)
         cut = [r[: limits.response] for r in responses]
         truncated = [len(r) > limits.response for r in responses]
         ranks = list(example.ranks) or [0] * len(cut)
         scores = [list(s) for s in example.scores] or [[] for _ in cut]
-        return EncodedGroup(example.id, prompt, cut, ranks, scores, example.weight, truncated)
+        return EncodedGroup(example.id, prompt, cut, ranks, scores, example.weight, truncated, instructed)
+
+    def _instructed(self, example: Example, response: list[int]) -> list[list[int]]:
+        """Return the prompt under each instruction, none without instructions; the response keeps its ids."""
+        if self.instructions is None:
+            return []
+        asked = [self.instructions.apply(example.messages, which) for which in BOTH]
+        rendered = [self.template.render(messages, example.responses[0]) for messages in asked]
+        found = [e.ids for e in self._tokenize([r.prompt + r.response for r in rendered])]
+        if any(ids[len(ids) - len(response) :] != response for ids in found):
+            raise RowRefused("response tokenised otherwise under an instruction")
+        return [self._with_bos(ids[: len(ids) - len(response)]) for ids in found]
+
+    def _beside(self, prompt: list[int], instructed: list[list[int]]) -> Truncation:
+        """Return the limits that leave room for the longest instruction."""
+        longest = self.context - max((len(ids) - len(prompt) for ids in instructed), default=0)
+        if longest >= self.truncation.max_total:
+            return self.truncation
+        if longest < 2:
+            raise RowRefused(f"instruction does not fit the model's context of {self.context} tokens")
+        limit = self.truncation.max_prompt
+        return replace(self.truncation, max_prompt=limit and min(limit, max(longest // 2, 1)), max_total=longest)
+
+    def _without_start(self, example: Example, excess: int) -> Example | None:
+        """Return the example without the first tokens of its first user turn, None when none would be left."""
+        first = next(i for i, m in enumerate(example.messages) if m.role == "user")
+        turn = example.messages[first]
+        offsets = self._tokenize([turn.content])[0].offsets
+        if excess >= len(offsets):
+            return None
+        kept = turn.content[max(offsets[excess][0], 1) :].lstrip()
+        messages = (*example.messages[:first], turn._replace(content=kept), *example.messages[first + 1 :])
+        return replace(example, messages=messages) if kept else None
 
 
 def _shared_prompt(encodings: list[Any], rendered: list[Rendered]) -> int:

@@ -23,6 +23,8 @@ class Truncation:
     """`cut` a response that does not fit beside its prompt, or `drop` the row."""
     at_turn: bool = True
     """Cut a dialogue at the start of a turn, and inside a turn only when the last one alone is too long."""
+    max_response: int | None = None
+    """Longest response; null allows what the prompt leaves."""
 
     def __post_init__(self) -> None:
         if self.max_total < 2:
@@ -31,6 +33,8 @@ class Truncation:
             raise ConfigError(
                 f"truncation.max_prompt must lie in 1..max_total-1, got {self.max_prompt} of {self.max_total}"
             )
+        if self.max_response is not None and self.max_response < 1:
+            raise ConfigError(f"truncation.max_response must be at least 1 token, got {self.max_response}")
         if self.long_prompt != "cut_if_needed" and self.max_prompt is None:
             raise ConfigError(f"truncation.long_prompt {self.long_prompt!r} needs truncation.max_prompt")
 
@@ -56,6 +60,7 @@ class Fit(NamedTuple):
 def fit(rule: Truncation, prompt: int, longest: int) -> Fit:
     """Return the limits for a prompt of `prompt` tokens whose longest response has `longest`, EOS included."""
     limit = rule.max_prompt
+    longest = min(longest, rule.max_response or longest) if rule.long_response == "cut" else longest
     keep = prompt
     if rule.long_prompt == "drop" and limit is not None and prompt > limit:
         return Fit(dropped=f"prompt longer than {limit} tokens")
@@ -63,7 +68,7 @@ def fit(rule: Truncation, prompt: int, longest: int) -> Fit:
         keep = min(prompt, limit)
     if rule.long_prompt == "cut_if_needed" and prompt + longest > rule.max_total:
         keep = min(prompt, limit if limit is not None else max(rule.max_total - longest, 1))
-    room = rule.max_total - keep
+    room = min(rule.max_total - keep, rule.max_response or rule.max_total)
     if room < 1:
         return Fit(dropped="no room left for a response token")
     if rule.long_response == "drop" and longest > room:

@@ -30,6 +30,9 @@ SAMPLED = Generation(max_new_tokens=96, num_samples=4, batch_size=256)
 GREEDY = Generation(max_new_tokens=96, temperature=0.0, batch_size=256)
 
 
+Asked = tuple[nn.Module, list[list[int]]]
+
+
 class Estimate(NamedTuple):
     """A mean with its 95 % bootstrap interval over prompts."""
 
@@ -98,6 +101,7 @@ def evaluate_gold(
     generation: Generation = SAMPLED,
     user: User = User(),
     base: nn.Module | None = None,
+    asked: Sequence[Prompt] | None = None,
 ) -> GoldReport:
     """Sample responses and report their gold rewards.
 
@@ -109,14 +113,15 @@ def evaluate_gold(
         generation: How to sample; temperature 0 with one sample is greedy.
         user: Whose reward to report.
         base: The model to measure the KL divergence against; only sound at temperature 1 and top_p 1.
+        asked: The prompts as the policy is given them, such as under an instruction; null gives them as they are.
     """
     encoder = Encoder(tokenizer, make_template(tokenizer, "auto"), Truncation())
-    ids = [encoder.prompt_ids(prompt) for prompt in prompts]
+    plain, ids = ([encoder.prompt_ids(prompt) for prompt in given] for given in (prompts, asked or prompts))
     with evaluating(policy):
         samples = sample(
             policy, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id], stop=encoder.template.stop
         )
-        kl = None if base is None else _log_ratios(policy, base, ids, samples)
+        kl = None if base is None else _log_ratios((policy, ids), (base, plain), samples)
     owners = [s.prompt for s in samples]
     golds = [gold(world, prompts[s.prompt], s.text) for s in samples]
     requests = [request_of(world, prompt) for prompt in prompts]
@@ -157,16 +162,19 @@ def load_base(backbone: Backbone, tokenizer: Any) -> nn.Module:
 
 
 @torch.no_grad()
-def _log_ratios(policy: nn.Module, base: nn.Module, prompts: list[list[int]], samples: list[Sample]) -> list[float]:
-    """Return log policy(y|x) - log base(y|x) of every sample, in nats."""
-    device = next(policy.parameters()).device
+def _log_ratios(policy: Asked, base: Asked, samples: list[Sample]) -> list[float]:
+    """Return log policy(y|x) - log base(y|x) of every sample, in nats; each model has prompts of its own."""
+    device = next(policy[0].parameters()).device
     ratios: list[float] = []
     for first in range(0, len(samples), 128):
-        groups = [
-            EncodedGroup("", prompts[s.prompt], [s.ids], [0], [[]], 1.0, [not s.finished])
-            for s in samples[first : first + 128]
-        ]
-        batch = move_data_to_device(CandidateBatch.of(groups), device)
-        with evaluating(base):
-            ratios += (score_responses(policy, batch).logprobs - score_responses(base, batch).logprobs).tolist()
+        drawn = samples[first : first + 128]
+        own, other = (_batch(prompts, drawn, device) for _, prompts in (policy, base))
+        with evaluating(base[0]):
+            ratios += (score_responses(policy[0], own).logprobs - score_responses(base[0], other).logprobs).tolist()
     return ratios
+
+
+def _batch(prompts: list[list[int]], samples: list[Sample], device: torch.device) -> CandidateBatch:
+    groups = [EncodedGroup("", prompts[s.prompt], [s.ids], [0], [[]], 1.0, [not s.finished]) for s in samples]
+    batch: CandidateBatch = move_data_to_device(CandidateBatch.of(groups), device)
+    return batch

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.nn import Parameter
+
+Flags = list[tuple[Parameter, bool]]
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -43,13 +46,44 @@ def adapter_active(model: Any, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _restored(model: Any) -> Iterator[None]:
+def adapters_active(model: Any, names: Sequence[str]) -> Iterator[None]:
+    """Run with these adapters at once, none for the bare base; what is trained stays what it was.
+
+    PEFT makes whatever it activates trainable and freezes the rest. Gradient checkpointing computes again in the
+    backward pass, after this context: only passes without gradient, or with the adapters active outside, may use both.
+    """
+    with _restored(model) as flags:
+        if names:
+            model.base_model.set_adapter(list(names))
+        else:
+            model.base_model.disable_adapter_layers()
+        _restore_flags(flags)
+        try:
+            yield
+        finally:
+            if not names:
+                model.base_model.enable_adapter_layers()
+
+
+def freeze_but(model: Any, names: Sequence[str], trained: Sequence[str]) -> None:
+    """Make adapters active for good, and train only the named ones."""
+    model.base_model.set_adapter(list(names))
+    for path, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in path and any(f".{name}." in path for name in trained))
+
+
+@contextmanager
+def _restored(model: Any) -> Iterator[Flags]:
     """Put back which adapters are active and which parameters train, also after an exception."""
     active = list(model.active_adapters)
     flags = [(p, p.requires_grad) for p in model.parameters()]
     try:
-        yield
+        yield flags
     finally:
         model.base_model.set_adapter(active)
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        _restore_flags(flags)
+
+
+def _restore_flags(flags: Flags) -> None:
+    for parameter, flag in flags:
+        parameter.requires_grad_(flag)

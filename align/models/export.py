@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor
 
 from align.models.adapters import has_adapters
+from align.models.combined import save_combined
 from align.records import PromptFormat
 from align.scoring.backbone import unwrapped
 
@@ -41,7 +42,9 @@ def export_model(
     trained_with = {key: getattr(inner.config, key) for key in rates}
     _set(inner.config, rates)
     try:
-        if has_adapters(model):
+        if has_adapters(model) and list(model.active_adapters) != ["default"]:  # type: ignore[arg-type]
+            save_combined(model, folder, weights)
+        elif has_adapters(model):
             model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=weights)  # type: ignore[operator]
         else:
             _stop_at(inner, prompt_format)

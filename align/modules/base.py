@@ -26,7 +26,16 @@ from align.modules.finite import NOT_FINITE, FiniteSteps
 from align.modules.metrics import Means, total_norm
 from align.modules.optimizer import Optimizer, optimiser_steps
 from align.modules.streams import seed_step
-from align.records import CandidateBatch, Labels, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
+from align.records import (
+    CandidateBatch,
+    Instructions,
+    Labels,
+    Preset,
+    PromptFormat,
+    ResponseScores,
+    StepTotals,
+    ViewName,
+)
 from align.scoring import score_responses
 from align.scoring.backbone import choose_layout
 from align.scoring.layouts import count_positions
@@ -44,6 +53,10 @@ class AlignModule(L.LightningModule):
     """The limits on lengths the method usually takes."""
     learning_rates: ClassVar[tuple[float, float]]
     """Usual learning rate for full fine-tuning and for LoRA."""
+    instructions: Instructions | None = None
+    """Under which the data encodes every prompt, beside the plain one."""
+    max_response: int | None = None
+    """Longest response the method reads, in tokens; null leaves it to the limits."""
     generates: ClassVar[bool] = True
     """Whether the model writes text."""
     model: nn.Module

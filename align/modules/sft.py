@@ -26,6 +26,7 @@ class SFTModule(AlignModule):
         reduction: Literal["token_mean", "sequence_sum"] = "token_mean",
         *,
         loss_on: Literal["response", "all"] = "response",
+        view: ViewName = "singles",
         optimizer: Optimizer = Optimizer(),
     ) -> None:
         """Configure supervised fine-tuning.
@@ -35,10 +36,11 @@ class SFTModule(AlignModule):
             reduction: `token_mean` divides by all scored tokens of the optimiser step; `sequence_sum` sums over each
                 response and averages over responses (PRO, arXiv:2306.17492, Eq. 1).
             loss_on: Score response tokens only, or the prompt's too (the literal reading of DPA, arXiv:2402.18571).
+            view: What to train on; `hindsight` makes it Chain of Hindsight (Liu et al. 2023, arXiv:2302.02676).
             optimizer: AdamW and its schedule.
         """
         super().__init__(backbone, optimizer)
-        self.reduction, self.loss_on = reduction, loss_on
+        self.reduction, self.loss_on, self.view = reduction, loss_on, view
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the negative log-likelihood of the batch over the step's tokens or responses."""

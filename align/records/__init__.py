@@ -1,15 +1,20 @@
 """The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
 
-from align.records.batch import CandidateBatch, EncodedGroup, StepTotals, totals_of
+from align.records.batch import CandidateBatch, EncodedGroup, Prompts, StepTotals, totals_of
 from align.records.data import Example, Message, Preset, PromptFormat, Role, ViewName
+from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
 from align.records.labels import Labels, Scale, column_of
 from align.records.rescaling import Rescaling, combine
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 
 __all__ = [
+    "BOTH",
+    "NEGATIVE",
+    "POSITIVE",
     "CandidateBatch",
     "EncodedGroup",
     "Example",
+    "Instructions",
     "Labels",
     "ListScores",
     "Message",
@@ -17,12 +22,14 @@ __all__ = [
     "PointScores",
     "Preset",
     "PromptFormat",
+    "Prompts",
     "Rescaling",
     "ResponseScores",
     "Role",
     "Scale",
     "StepTotals",
     "ViewName",
+    "Which",
     "column_of",
     "combine",
     "totals_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -24,6 +25,15 @@ class EncodedGroup(NamedTuple):
     scores: list[list[float]]
     weight: float
     truncated: list[bool]
+    instructed_ids: Sequence[list[int]] = ()
+    """The same prompt under each instruction, where a method has instructions."""
+
+
+class Prompts(NamedTuple):
+    """The prompts of a batch under one instruction."""
+
+    ids: Int[Tensor, " prompt_token"]
+    lengths: tuple[int, ...]
 
 
 class StepTotals(NamedTuple):
@@ -62,6 +72,8 @@ class CandidateBatch(NamedTuple):
     totals: StepTotals
     attributes: tuple[str, ...] = ()
     """Names of the columns of `scores`, which hold NaN where a response has no label."""
+    instructed: tuple[Prompts, ...] = ()
+    """The prompts under each instruction, good before bad; none where a method has no instructions."""
 
     @classmethod
     def of(
@@ -89,6 +101,29 @@ class CandidateBatch(NamedTuple):
             ids=tuple(g.id for g in groups),
             totals=totals or totals_of(map(counts_of, groups)),
             attributes=tuple(attributes),
+            instructed=tuple(
+                Prompts(torch.tensor([t for p in prompts for t in p], dtype=torch.long), tuple(map(len, prompts)))
+                for prompts in zip(*(g.instructed_ids for g in groups), strict=True)
+            ),
+        )
+
+    def under(self, instruction: int) -> CandidateBatch:
+        """Return the batch with its prompts under an instruction, 0 the good and 1 the bad one."""
+        prompts = self.instructed[instruction]
+        return self._replace(prompt_ids=prompts.ids, prompt_lengths=prompts.lengths)
+
+    def only(self, place: int) -> CandidateBatch:
+        """Return the batch with one candidate of every group, by its place; the totals stay those of the step."""
+        ends = list(itertools.accumulate(self.group_sizes))
+        kept = [end - size + place for end, size in zip(ends, self.group_sizes, strict=True)]
+        responses = torch.split(self.response_ids, list(self.response_lengths))
+        return self._replace(
+            response_ids=torch.cat([responses[c] for c in kept]),
+            response_lengths=tuple(self.response_lengths[c] for c in kept),
+            prompt_of=tuple(self.prompt_of[c] for c in kept),
+            group_sizes=(1,) * len(kept),
+            ranks=self.ranks[kept],
+            scores=self.scores[kept],
         )
 
     @property

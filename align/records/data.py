@@ -13,11 +13,14 @@ ViewName = Literal[
     "lists_by_label",
     "best_by_reward",
     "singles",
+    "worst",
+    "either",
+    "hindsight",
     "prompts",
     "regression",
     "unpaired",
 ]
-"""What a method trains on; `align.data.views` and `align.data.scored_lists` make it."""
+"""What a method trains on; `align.data.views`, `scored_lists` and `hindsight` make it."""
 Preset = Literal["rahf", "pro", "dpo", "rm", "dpa"]
 """Limits on lengths by the method that made them usual; `align.encoding.truncation` holds them."""
 

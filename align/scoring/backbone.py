@@ -51,7 +51,9 @@ def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidde
     elif plan.attention_mask is not None and inner.config._attn_implementation == "eager":
         closed = torch.finfo(inner.dtype).min  # eager attention adds its mask to the scores
         inputs["attention_mask"] = (~plan.attention_mask).to(inner.dtype) * closed
-    if plan.attention_mask is not None:  # padded rows count their positions from 0, as every model does by itself
+    if (
+        plan.attention_mask is not None or plan.shifted
+    ):  # padded rows count their positions from 0, as every model does by itself
         inputs["position_ids"] = plan.position_ids
     run = getattr(unwrapped(model), "run_decoder", inner)  # a sharded model gathers its weights around this call
     states: Tensor = run(input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state

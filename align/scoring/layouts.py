@@ -6,7 +6,7 @@ each response attends to its prompt and to itself only and positions restart aft
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,8 @@ class Plan(NamedTuple):
     counts: Int[Tensor, " candidate"]
     last: Int[Tensor, " candidate"]
     """Flat index of each candidate's last token."""
+    shifted: bool = False
+    """Whether positions do not count from 0, so that the model must be told them."""
 
 
 Layout = Callable[[CandidateBatch, bool], Plan]
@@ -150,6 +152,20 @@ def count_positions(batch: CandidateBatch, layout: str) -> tuple[int, int]:
         for prompt, length in zip(batch.prompt_of, batch.response_lengths, strict=True):
             rows[prompt] += length
     return sum(rows) if layout == "packed" else len(rows) * max(rows), sum(rows)
+
+
+def shift_positions(plan: Plan, batch: CandidateBatch, layout: str, offsets: Sequence[int]) -> Plan:
+    """Return the plan with every prompt, and its responses, so many positions further on."""
+    if not any(offsets):
+        return plan
+    shift = torch.tensor(offsets)
+    if layout == "packed":
+        units = zip(batch.prompt_lengths, _units(batch), strict=True)
+        lengths = torch.tensor([p + sum(batch.response_lengths[c] for c in unit) for p, unit in units])
+        shift = shift.repeat_interleave(lengths)[None]
+    else:
+        shift = shift[:, None] if layout == "shared" else shift[list(batch.prompt_of)][:, None]
+    return plan._replace(position_ids=plan.position_ids + shift.to(plan.position_ids.device), shifted=True)
 
 
 LAYOUTS: dict[str, Layout] = {"padded": padded_rows, "shared": shared_rows, "packed": packed_segments}

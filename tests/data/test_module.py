@@ -24,7 +24,14 @@ from tests.tiny import tiny_tokenizer, write_pairs
 def needs(
     view: str = "pairs", truncation: str = "dpo", limit: int = 512, template: str | None = None
 ) -> SimpleNamespace:
-    return SimpleNamespace(view=view, truncation=truncation, max_positions=limit, tokenizer=tiny_tokenizer(template))
+    return SimpleNamespace(
+        view=view,
+        truncation=truncation,
+        max_positions=limit,
+        tokenizer=tiny_tokenizer(template),
+        instructions=None,
+        max_response=None,
+    )
 
 
 def connected(path: Path, need: SimpleNamespace | None = None, **options) -> PreferenceFileDataModule:

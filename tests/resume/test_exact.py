@@ -46,6 +46,7 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "accumulation": ("dpo", ["--trainer.accumulate_grad_batches", "3"]),
     "token_budget": ("dpo", ["--data.batching", "TokenBudget", "--data.batching.tokens", "300"]),
     "two_workers": ("dpo", ["--data.batching.num_workers", "2"]),
+    "rahf": ("lorra", ["--model.backbone.dropout", "false", "--model.reading.cache", "disk"]),
     "max_steps": ("dpo", ["--trainer.max_steps", "25"]),
 }
 MOMENTS = [

@@ -1,0 +1,104 @@
+"""A frozen base with several adapters: frozen ones from folders, and fresh ones below a layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from align.activations import parts_of
+from align.errors import ConfigError, ModelError, shorten
+from align.models.adapters import freeze_but, has_adapters
+from align.models.backbone import Backbone, LoRA
+from align.models.loading import load_policy
+
+TRAINED = "default"
+"""Name of the adapter that is trained; the one exports write."""
+
+
+def load_bare(backbone: Backbone, tokenizer: Any) -> Any:
+    """Return the backbone without adapters. Raises ConfigError for an adapter folder or for dropout in the base."""
+    if backbone.dropout:
+        raise ConfigError("backbone.dropout: representation methods compare states, so the base must run without it")
+    model: Any = load_policy(replace(backbone, lora=None), tokenizer)
+    if has_adapters(model):
+        raise ConfigError(
+            f"backbone.path {backbone.path} is an adapter folder: merge it first with `align export --merge true`"
+        )
+    return model
+
+
+def attach(model: Any, folders: Mapping[str, Path]) -> Any:
+    """Load adapters by name, frozen."""
+    for name, folder in folders.items():
+        try:
+            if has_adapters(model):
+                model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
+            else:
+                model = peft.PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=False)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ModelError(f"adapter {folder}: does not fit its base model ({shorten(error, 160)})") from error
+    return model
+
+
+def add_trained(model: Any, names: Sequence[str], lora: LoRA, *, blocks: int | None = None) -> Any:
+    """Add fresh adapters that are trained, to the first so many blocks or to all."""
+    targets: str | list[str] = lora.target_modules if blocks is None else targets_below(model, lora, blocks)
+    settings = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
+    )
+    for name in names:
+        try:
+            if has_adapters(model):
+                model.add_adapter(name, settings)
+            else:
+                model = peft.get_peft_model(model, settings, adapter_name=name)
+        except ValueError as error:
+            raise ConfigError(f"backbone.lora.target_modules {lora.target_modules!r}: {shorten(error, 160)}") from error
+    freeze_but(model, names, names)
+    return model
+
+
+def usual_lora(model: nn.Module) -> LoRA:
+    """Return the adapters of RAHF and LoRRA: rank 8 on query and value projections (their released code)."""
+    return LoRA(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=list(parts_of(model).attention))
+
+
+def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
+    """Return the full names of the linear layers of the first blocks that a LoRA names.
+
+    Layer l reads blocks 0..l-1 only: an adapter in a higher block never gets a gradient.
+    """
+    inner = model.get_base_model() if has_adapters(model) else model
+    path = parts_of(model).path
+    found = []
+    for name, part in inner.named_modules():
+        if not name.startswith(f"{path}.") or int(name[len(path) + 1 :].split(".")[0]) >= blocks:
+            continue
+        plain = name.removesuffix(".base_layer")
+        if not isinstance(part, (nn.Linear, Conv1D)) or ".lora_" in name or plain in found:
+            continue
+        if _names(lora.target_modules, plain):
+            found.append(plain)
+    if not found:
+        raise ConfigError(
+            f"backbone.lora.target_modules {lora.target_modules!r}: no linear layer of that name in blocks"
+        )
+    return found
+
+
+def _names(pattern: str | list[str], name: str) -> bool:
+    if isinstance(pattern, list):
+        return any(name == p or name.endswith(f".{p}") for p in pattern)
+    return pattern == "all-linear" or re.fullmatch(pattern, name) is not None

@@ -1,0 +1,146 @@
+"""Hindsight instruction relabelling, which is also the first stage of RAHF-SCIT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from align.errors import ConfigError
+from align.models.adapters import adapters_off, evaluating, has_adapters
+from align.models.backbone import Backbone
+from align.models.fresh_rows import cosine_of_rows, fresh_rows
+from align.models.stage import base_hash, write_note
+from align.modules.base import AlignModule
+from align.modules.optimizer import Optimizer
+from align.objectives.instruction import ContrastiveInstruction
+from align.records import CandidateBatch, Instructions, Preset, StepTotals, ViewName
+from align.scoring import score_responses, score_tokens
+from align.scoring.distributions import TokenStatistics, reference_hidden, token_statistics
+
+
+class HIRModule(AlignModule):
+    """Trains one model to answer well under a good instruction and badly under a bad one.
+
+    Each pair is two rows: the chosen response fits the good instruction, the rejected one the bad (Zhang et al. 2023,
+    arXiv:2302.05206; RAHF, arXiv:2312.15997, section 3.1). HIR's own sampling phase is not part of it.
+    """
+
+    view: ViewName = "pairs"
+    truncation: ClassVar[Preset] = "dpo"
+    learning_rates = (2e-5, 2e-4)
+    instructions: Instructions
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: ContrastiveInstruction = ContrastiveInstruction(),
+        *,
+        instructions: Instructions = Instructions(),
+        init_tokens: Sequence[str] = (),
+        optimizer: Optimizer = Optimizer(lr_scheduler_type="linear"),
+    ) -> None:
+        """Configure contrastive instruction tuning.
+
+        Args:
+            backbone: The model; with `lora` the result is an adapter beside which the base stays whole.
+            objective: Likelihood, contrast, divergence and entropy.
+            instructions: The two texts, the same in every stage.
+            init_tokens: Tokens whose embeddings start afresh, as random directions of the mean length: tokens that were
+                never trained point the same way, and no instruction made of them can be told from another.
+            optimizer: AdamW and its schedule.
+        """
+        super().__init__(backbone, optimizer)
+        self.objective, self.instructions, self.init_tokens = objective, instructions, list(init_tokens)
+        if init_tokens and backbone.lora is not None:
+            raise ConfigError("init_tokens changes the embeddings, which backbone.lora keeps frozen: leave one out")
+        if objective.kl_weight and backbone.lora is None:
+            raise ConfigError("objective.kl_weight needs backbone.lora: the base with adapters off is the reference")
+
+    def build(self) -> nn.Module:
+        """Load the model, and give instruction tokens fresh rows where asked to."""
+        model = super().build()
+        self.base_weights = base_hash(model) if has_adapters(model) else ""
+        if self.init_tokens:
+            fresh_rows(model, self.tokenizer, self.init_tokens)
+        cosine_of_rows(model, self.tokenizer, self.instructions)
+        return model
+
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return likelihood over the step's tokens plus contrast over its rows, and the options."""
+        good, bad = (self._under(batch, instruction) for instruction in (0, 1))
+        lengths = torch.tensor(batch.response_lengths, device=good.logprobs.device)
+        place = torch.tensor([n for size in batch.group_sizes for n in range(size)], device=lengths.device)
+        if any(size != 2 for size in batch.group_sizes):
+            raise ConfigError(f"data.view makes groups of {set(batch.group_sizes)} responses: instructions need pairs")
+        chosen = place == 0
+        owner = chosen.repeat_interleave(lengths, output_size=len(good.logprobs))
+        sums = [torch.segment_reduce(s.logprobs, "sum", lengths=lengths) for s in (good, bad)]
+        match, mismatch = torch.where(chosen, sums[0], sums[1]), torch.where(chosen, sums[1], sums[0])
+        margin = self.objective.margin(match, mismatch, lengths)
+        weights = batch.candidate_weights()
+        token_weights = weights.repeat_interleave(lengths, output_size=len(owner))
+        contrast = (self.objective(margin) * weights).sum() / (2 * totals.weight)
+        tokens = self._token_losses(good, bad, owner)
+        self._record(batch, match, mismatch, chosen)
+        supervised = (tokens * token_weights).sum() / totals.response_tokens
+        return self.objective.contrast_weight * contrast + supervised
+
+    def _under(self, batch: CandidateBatch, instruction: int) -> TokenStatistics:
+        """Return token statistics under an instruction; whole distributions only where the objective wants them."""
+        asked = batch.under(instruction)
+        options: dict[str, Any] = {"layout": self.backbone.layout, "logit_bytes": self.backbone.logit_bytes}
+        if not self.objective.needs_distributions:
+            tokens = score_tokens(self.model, asked, **options)
+            none = torch.zeros_like(tokens.logprobs)
+            return TokenStatistics(tokens.logprobs, none, none, none, tokens.counts)
+        reference = None
+        if self.objective.kl_weight:
+            with torch.no_grad(), evaluating(self.model), adapters_off(self.model):
+                reference = reference_hidden(self.model, asked, self.backbone.layout)
+        return token_statistics(self.model, asked, reference=reference, **options)
+
+    def _token_losses(self, good: TokenStatistics, bad: TokenStatistics, chosen: Tensor) -> Tensor:
+        """Return the terms that are means over tokens: likelihood, divergence under both instructions, entropy."""
+        fitting = TokenStatistics._make(
+            [*(torch.where(chosen, a, b) for a, b in zip(good[:4], bad[:4], strict=True)), good[4]]
+        )
+        objective = self.objective
+        means = fitting.vocabulary_means if objective.likelihood_smoothing else None
+        losses = objective.supervised_weight * objective.likelihood(fitting.logprobs, means)
+        self.record("nll", -fitting.logprobs)
+        if objective.needs_distributions:
+            divergence = (good.divergences + bad.divergences) / 2
+            losses = losses + objective.kl_weight * divergence - objective.entropy_weight * fitting.entropies
+            self.record("kl", divergence)
+            self.record("entropy", fitting.entropies)
+        return losses
+
+    def _record(self, batch: CandidateBatch, match: Tensor, mismatch: Tensor, chosen: Tensor) -> None:
+        lengths = torch.tensor(batch.response_lengths, device=match.device)
+        margin = self.objective.margin(match, mismatch, lengths).detach()
+        weights = batch.candidate_weights()
+        for name, rows in (("chosen", chosen), ("rejected", ~chosen)):
+            self.record(f"margin/{name}", margin, weights * rows)
+            self.record(f"swap_accuracy/{name}", (margin > 0).double(), weights * rows)
+        self.record("margin", margin, weights)
+        self.record("accuracy", (margin > 0).double(), weights)
+
+    def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
+        """Write the model, and beside it what the second stage checks."""
+        super().export(folder, merge=merge, config=config)
+        adapter = has_adapters(self.model) and not merge
+        if self._is_writer():
+            write_note(Path(folder), "HIRModule", self.base_weights, ["."] if adapter else [], self.instructions)
+
+    def predictions(self, batch: CandidateBatch) -> dict[str, Tensor]:
+        """Return log-probabilities under both instructions."""
+        options: dict[str, Any] = {"layout": self.backbone.layout, "logit_bytes": self.backbone.logit_bytes}
+        good, bad = (score_responses(self.model, batch.under(i), **options) for i in (0, 1))
+        return {"logprob_positive": good.logprobs, "logprob_negative": bad.logprobs, "tokens": good.lengths}
+
+    def _is_writer(self) -> bool:
+        return self._trainer is None or self.global_rank == 0

@@ -1,0 +1,180 @@
+"""RAHF: representation alignment from human feedback, with one instructed model or with a good and a bad one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from align.activations.layers import DUAL_DEPTHS, SINGLE_DEPTHS
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.models.stage import check_note, read_note, stage_adapters
+from align.models.state_cache import StateCache
+from align.modules.aligning import (
+    VIEW,
+    Collected,
+    Reading,
+    difference,
+    frozen_states,
+    instructed_states,
+)
+from align.modules.alignment_log import Profile
+from align.modules.base import AlignModule
+from align.modules.optimizer import Optimizer
+from align.modules.rahf_steps import CONSTANT, NO_STAGE, DualPrompts, alignment_loss, build_aligned
+from align.objectives.representation import RepresentationAlignment
+from align.records import CandidateBatch, Instructions, Preset, StepTotals
+
+STAGE = "stage1"
+
+
+class RAHFSingleModule(AlignModule):
+    """RAHF-SCIT (Liu et al. 2023, arXiv:2312.15997, section 3.1): one model that reacts to instructions.
+
+    The difference of its states under the good and the bad instruction, over the same response, is added alpha times to
+    the states of the plain prompt; an adapter learns to produce them. Without a first stage (`stage1: none`,
+    `target_init: sft`) this is LoRRA (Zou et al. 2023, arXiv:2310.01405, section 3.2.3).
+    """
+
+    truncation: ClassVar[Preset] = "dpo"
+    learning_rates = (3e-4, 3e-4)
+    instructions: Instructions
+    layers: list[int]
+    cache: StateCache | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: RepresentationAlignment = RepresentationAlignment(),
+        *,
+        stage1: str | None = None,
+        target_init: Literal["stage1", "sft"] = "stage1",
+        reading: Reading = Reading(max_response=512, response_source="random"),
+        instructions: Instructions = Instructions(),
+        optimizer: Optimizer = CONSTANT,
+    ) -> None:
+        """Configure the second stage.
+
+        Args:
+            backbone: The base, frozen; `lora` null takes rank 8 on query and value projections.
+            objective: Target and distance.
+            stage1: Adapter folder of the first stage (HIRModule); null where `backbone.path` itself is the full model
+                the first stage trained; `none` for no first stage.
+            target_init: Whether the adapter starts from the first stage's model, which the released code does, or from
+                the base, as the paper says ("manipulate the original model").
+            reading: Which responses and states.
+            instructions: The same texts as in the first stage.
+            optimizer: AdamW and its schedule.
+        """
+        super().__init__(backbone, optimizer)
+        self.objective, self.stage1, self.target_init = objective, stage1, target_init
+        self.reading, self.instructions = reading, instructions
+        self.max_response = reading.max_response
+        self.view = VIEW[reading.response_source]
+        self.profile, self.warned = Profile(), False
+        if stage1 == NO_STAGE and target_init != "sft":
+            raise ConfigError("model.stage1 is none, so no first stage can be the start: set target_init to sft")
+
+    def build(self) -> nn.Module:
+        """Load the base, the first stage's adapter, and a fresh one."""
+        self.collector = self._collector()
+        folders = {STAGE: stage_adapters(self.stage1, ["."], "RAHFSingleModule")["."]} if self.collector else {}
+        self.start = self.collector if self.target_init == "stage1" else []
+        return build_aligned(self, SINGLE_DEPTHS, folders, self.start)
+
+    def _collector(self) -> list[str]:
+        """Return the adapters of the model that reads instructions."""
+        if self.stage1 == NO_STAGE:
+            return []
+        if self.stage1 is not None:
+            return [STAGE]
+        if not read_note(self.backbone.path):
+            raise ConfigError(
+                "model.stage1 is null and backbone.path holds no model of a first stage: name its adapter folder, or "
+                "say `none` for LoRRA"
+            )
+        if self.target_init == "sft":
+            raise ConfigError("target_init sft needs the first stage as an adapter: train HIRModule with backbone.lora")
+        check_note(self.backbone.path, "", self.instructions)
+        return []
+
+    def plain(self, batch: CandidateBatch) -> CandidateBatch:
+        """Return the batch as it is: the policy is trained and used without an instruction."""
+        return batch
+
+    def collect(self, batch: CandidateBatch) -> Collected:
+        """Return plain states of the start, and the effect of the instructions on the first stage's model."""
+        vectors = instructed_states(self, batch, self.collector, self.collector)
+        return Collected(frozen_states(self, batch, self.start), vectors)
+
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return the alignment loss over the step's tokens."""
+        return alignment_loss(self, batch, totals)
+
+
+class RAHFDualModule(AlignModule):
+    """RAHF-Dual (Liu et al. 2023, arXiv:2312.15997, section 3.2): a good and a bad model on one frozen base.
+
+    The difference of their states over the same text is added alpha times to the states of the start. With the good
+    model as start and the same prompt for all, the plain states are the good model's: one pass less, and the target is
+    `(1 + alpha) good - alpha bad`.
+    """
+
+    truncation: ClassVar[Preset] = "dpo"
+    learning_rates = (9e-6, 9e-6)
+    layers: list[int]
+    cache: StateCache | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: RepresentationAlignment = RepresentationAlignment(),
+        *,
+        stage1: str | None = None,
+        target_init: Literal["good", "sft"] = "good",
+        prompts: DualPrompts = DualPrompts(),
+        reading: Reading = Reading(),
+        optimizer: Optimizer = CONSTANT,
+    ) -> None:
+        """Configure the second stage.
+
+        Args:
+            backbone: The base, frozen; `lora` null takes rank 8 on query and value projections.
+            objective: Target and distance.
+            stage1: Folder with the adapters `good` and `bad` (GoodBadModule writes it).
+            target_init: Whether the adapter starts from the good model, as the released code does, or from the base.
+            prompts: Which instructions are used, if any.
+            reading: Which responses and states.
+            optimizer: AdamW and its schedule.
+        """
+        super().__init__(backbone, optimizer)
+        self.objective, self.stage1, self.target_init = objective, stage1, target_init
+        self.prompts, self.reading = prompts, reading
+        self.instructions, self.max_response = prompts.used, reading.max_response
+        self.view = VIEW[reading.response_source]
+        self.profile, self.warned = Profile(), False
+
+    def build(self) -> nn.Module:
+        """Load the base, the good and the bad adapter, and a fresh one."""
+        folders = stage_adapters(self.stage1, ["good", "bad"], "RAHFDualModule")
+        self.start = ["good"] if self.target_init == "good" else []
+        return build_aligned(self, DUAL_DEPTHS, folders, self.start)
+
+    def plain(self, batch: CandidateBatch) -> CandidateBatch:
+        """Return the batch under the policy's prompt."""
+        return batch.under(0) if self.prompts.orig_instruction == "positive" else batch
+
+    def collect(self, batch: CandidateBatch) -> Collected:
+        """Return plain states of the start, and how good and bad differ."""
+        plain = self.plain(batch)
+        if self.prompts.dual_instruction == "contrast":
+            vectors = instructed_states(self, batch, ["good"], ["bad"])
+            return Collected(frozen_states(self, plain, self.start), vectors)
+        good = frozen_states(self, plain, ["good"])
+        base = good if self.target_init == "good" else frozen_states(self, plain, self.start)
+        return Collected(base, difference(good, frozen_states(self, plain, ["bad"])))
+
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return the alignment loss over the step's tokens."""
+        return alignment_loss(self, batch, totals)

@@ -1,0 +1,69 @@
+"""A picture of representation alignment: what is left of the way to the target, by layer and position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+class LayerHeatMap(Callback):
+    """Draws `|h - target| / |alpha v|` by layer and response position: 1 where nothing is learned, 0 at the target.
+
+    Every so many optimiser steps in tensorboard, and at the end also as `alignment.png` in the run folder. For modules
+    that align representations; others have no picture.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        """Configure the picture.
+
+        Args:
+            every_n_steps: Optimiser steps that one picture averages over.
+        """
+        self.every_n_steps = every_n_steps
+        self._last: Figure | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw when it is time."""
+        step = trainer.global_step
+        if step and step % self.every_n_steps == 0 and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the last picture and write it to the run folder."""
+        self._draw(trainer, pl_module)
+        if self._last is not None and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._last.savefig(folder / "alignment.png", dpi=120)
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module: Any = pl_module
+        profile = getattr(module, "profile", None)
+        shares = None if profile is None else profile.read()
+        if shares is None:
+            return
+        self._last = picture(shares, module.layers)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                logger.experiment.add_figure("alignment", self._last, global_step=trainer.global_step)
+
+
+def picture(shares: Tensor, layers: list[int]) -> Figure:
+    """Return the heat map of `[layer, position]` shares."""
+    figure = Figure(figsize=(6, 1 + 0.4 * len(layers)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares.numpy(), aspect="auto", origin="lower", vmin=0, vmax=1, cmap="viridis_r")
+    last = shares.shape[1] - 1
+    axes.set_xticks(range(last + 1), [*map(str, range(last)), f"{last}+"])
+    axes.set_yticks(range(len(layers)), list(map(str, layers)))
+    axes.set_xlabel("position in the response")
+    axes.set_ylabel("layer")
+    figure.colorbar(image, label="share of the way left")
+    return figure

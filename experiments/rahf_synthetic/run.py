@@ -1,0 +1,216 @@
+"""What RAHF and its baselines reach in the synthetic world, over seeds: runs everything and prints the table.
+
+python experiments/rahf_synthetic/run.py [--seeds 3] [--pairs 4000] [--only NAME ...] [--out runs/rahf_synthetic]
+A run that is there already is not run again. `plot.py` draws the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from align.cli.main import main
+from align.evaluation.gold import evaluate_gold
+from align.records import Instructions
+from align.world.language import TAGS
+from align.world.prompts import held_out_prompts
+from align.world.universe import Prompt, World
+
+ROOT = Path(__file__).parents[2]
+METHODS = ROOT / "configs" / "method"
+TEXTS = Instructions(*TAGS, placement="system")
+TAGGED = ("--model.instructions", json.dumps({"positive": TAGS[0], "negative": TAGS[1], "placement": "system"}))
+ATTENTION = ("--model.backbone.lora", '{"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}')
+EVERY = ("--model.backbone.lora", '{"r": 16, "lora_alpha": 32}')
+LINEAR = ("--model.optimizer.lr_scheduler_type", "linear", "--model.optimizer.warmup_ratio", "0.0")
+FIXED = ("--data.batching", "FixedSize", "--data.batching.groups")
+STEPS = "--trainer.limit_train_batches"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fit, and how its model is prompted afterwards."""
+
+    method: str
+    rate: str
+    words: tuple[str, ...] = ()
+    after: str = ""
+    """The run whose model folder is the first stage."""
+    asked: str = ""
+    """`positive` or `negative` instruction, or `good` marker."""
+    backbone: str = ""
+    """The run whose model folder is the base, where it is not the world's."""
+
+
+def aligned(alpha: str, *more: str, layer: str = "[3]") -> tuple[str, ...]:
+    """Return the settings of a second stage: 150 steps of 16 pairs at one layer."""
+    own = ("--model.objective.alpha", alpha, "--model.reading.target_layers", layer, "--model.backbone.lora.r", "8")
+    shape = ("--model.backbone.lora.lora_alpha", "16", "--model.backbone.lora.target_modules", '["q_proj", "v_proj"]')
+    return (*own, *shape, *FIXED, "16", STEPS, "150", *more)
+
+
+SINGLE_DATA = ("--model.reading.max_response", "64")
+CLIP = "--model.objective.clip_v_relative"
+RUNS: dict[str, Run] = {
+    "SFT on chosen": Run("sft", "3e-4"),
+    "DPO": Run("dpo", "5e-5"),
+    "good and bad": Run("rahf_dual_stage1", "2e-3", (*ATTENTION, *LINEAR, *FIXED, "32", STEPS, "120")),
+    "good and bad, all linear": Run("rahf_dual_stage1", "1e-3", (*EVERY, *LINEAR, *FIXED, "32", STEPS, "120")),
+    "Dual, all linear, a 0.5": Run("rahf_dual", "3e-3", aligned("0.5"), "good and bad, all linear"),
+    "Dual, all linear, a 1": Run("rahf_dual", "3e-3", aligned("1"), "good and bad, all linear"),
+    "Dual, all linear, a 1, clip 0.1": Run("rahf_dual", "3e-3", aligned("1", CLIP, "0.1"), "good and bad, all linear"),
+    "Dual, a 0.5": Run("rahf_dual", "3e-3", aligned("0.5"), "good and bad"),
+    "Dual, a 1": Run("rahf_dual", "3e-3", aligned("1"), "good and bad"),
+    "Dual, a 2": Run("rahf_dual", "3e-3", aligned("2"), "good and bad"),
+    "Dual, a 1, clip 0.1": Run("rahf_dual", "3e-3", aligned("1", CLIP, "0.1"), "good and bad"),
+    "Dual, a 2, clip 0.05": Run("rahf_dual", "3e-3", aligned("2", CLIP, "0.05"), "good and bad"),
+    "Dual, a 5, clip 0.02": Run("rahf_dual", "3e-3", aligned("5", CLIP, "0.02"), "good and bad"),
+    "Dual, a 5, clip 0.08": Run("rahf_dual", "3e-3", aligned("5", CLIP, "0.08"), "good and bad"),
+    "Dual, a 5": Run("rahf_dual", "3e-3", aligned("5"), "good and bad"),
+    "HIR": Run("hir", "1e-3", (*TAGGED, *FIXED, "12", STEPS, "150"), asked="positive"),
+    "SCIT, a 0.5": Run("rahf_single", "3e-3", (*TAGGED, *aligned("0.5"), *SINGLE_DATA), backbone="HIR"),
+    "SCIT, a 1": Run("rahf_single", "3e-3", (*TAGGED, *aligned("1"), *SINGLE_DATA), backbone="HIR"),
+    "SCIT, a 2": Run("rahf_single", "3e-3", (*TAGGED, *aligned("2"), *SINGLE_DATA), backbone="HIR"),
+    "LoRRA, a 5": Run("lorra", "3e-3", (*TAGGED, *aligned("5"))),
+    "Chain of Hindsight": Run(
+        "chain_of_hindsight",
+        "3e-4",
+        ("--data.view", "Hindsight", "--data.view.good", TAGS[0], "--data.view.bad", TAGS[1]),
+        asked="good",
+    ),
+}
+
+
+def align(*words: str) -> None:
+    """Run one command of the program and stop where it fails."""
+    print(f"$ align {' '.join(words)}", flush=True)
+    if code := main(list(words)):
+        sys.exit(code)
+
+
+def folder(out: Path, name: str, seed: int) -> Path:
+    """Return the run folder of a run and seed."""
+    return out / f"{name.lower().replace(', ', '-').replace(' ', '_')}-{seed}"
+
+
+def fit(out: Path, base: Path, name: str, seed: int, pairs: int) -> Path:
+    """Fit one run, and before it the ones it needs, unless they have been; return its folder."""
+    run, place = RUNS[name], folder(out, name, seed)
+    if (place / "finished.json").exists():
+        return place
+    more: list[str] = []
+    if run.after:
+        more += ["--model.stage1", str(fit(out, base, run.after, seed, pairs) / "model")]
+    start = fit(out, base, run.backbone, seed, pairs) / "model" if run.backbone else base
+    align(
+        *("fit", "-c", f"{METHODS}/{run.method}.yaml", "-c", f"{ROOT}/configs/data/synthetic.yaml"),
+        *("-c", f"{ROOT}/configs/trainer/cpu.yaml", "--model.backbone.path", str(start)),
+        *("--seed_everything", str(seed), "--model.optimizer.learning_rate", run.rate),
+        *("--data.preferences.seed", str(seed), "--data.preferences.size", str(pairs)),
+        *("--trainer.default_root_dir", str(place), *run.words, *more),
+    )
+    return place
+
+
+def load(place: Path, base: Path) -> Any:
+    """Return a policy: a full folder, or an adapter on the base it names; of two adapters the good one."""
+    model = place / "model"
+    if (model / "good").exists():
+        model = model / "good"
+    if (model / "adapter_config.json").exists():
+        under = json.loads((model / "adapter_config.json").read_text())["base_model_name_or_path"]
+        return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(under or base), str(model))
+    return AutoModelForCausalLM.from_pretrained(model)
+
+
+def asked(prompts: Sequence[Prompt], how: str) -> list[Prompt]:
+    """Return prompts as a policy is given them."""
+    if how in ("positive", "negative"):
+        return [TEXTS.apply(p, how) for p in prompts]  # type: ignore[arg-type]
+    if how == "good":
+        return [(*p[:-1], p[-1]._replace(content=f"{p[-1].content}\n\n{TAGS[0]}")) for p in prompts]
+    return list(prompts)
+
+
+def gold_of(policy: Any, base: Path, how: str) -> dict[str, Any]:
+    """Evaluate a policy on held-out prompts."""
+    world, tokenizer = World(), AutoTokenizer.from_pretrained(base)
+    reference = AutoModelForCausalLM.from_pretrained(base)
+    prompts = held_out_prompts(world, 160, 60)
+    drawn = evaluate_gold(policy, tokenizer, world, prompts, base=reference, asked=asked(prompts, how))
+    extra = {"low": drawn.reward.low, "high": drawn.reward.high, "best": drawn.best}
+    by_prompt = [a.reward for a in drawn.answers]
+    return {**drawn.as_dict(), **extra, "rewards": by_prompt}
+
+
+def last_scalars(place: Path) -> dict[str, float]:
+    """Return the last value of every training metric of a second stage that tells of shift and fit."""
+    events = EventAccumulator(str(place))
+    events.Reload()
+    tags = [t for t in events.Tags()["scalars"] if t.startswith("train/layer_") or t in ("train/shift", "train/margin")]
+    return {tag.removeprefix("train/"): events.Scalars(tag)[-1].value for tag in tags}
+
+
+def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result kept in a file, computing it first where there is none."""
+    if not path.exists():
+        path.write_text(json.dumps(compute()))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def run_all(out: Path, base: Path, seeds: int, pairs: int, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the results of every run, one per seed."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not base.exists():
+        align("synthetic-base", "--out", str(base))
+    start = AutoModelForCausalLM.from_pretrained
+    results = {"base": [cached(out / "base.json", lambda: gold_of(start(base), base, ""))]}
+    for seed in range(seeds):
+        for name in names:
+            place = fit(out, base, name, seed, pairs)
+
+            def measure(place: Path = place, name: str = name) -> dict[str, Any]:
+                return {**gold_of(load(place, base), base, RUNS[name].asked), **last_scalars(place)}
+
+            results.setdefault(name, []).append(cached(out / f"{place.name}.json", measure))
+    (out / "results.json").write_text(json.dumps(results, indent=2))
+    return results
+
+
+def show(results: dict[str, list[dict[str, Any]]]) -> None:
+    """Print a Markdown table, one value per seed."""
+    columns = ("reward", "verbosity", "refusal_rate", "true_facts", "well_formed", "kl")
+    fits = ("layer_03/shift", "layer_03/fve", "layer_03/cosine", "layer_03/rho")
+    print(f"\n| run | share of optimum | {' | '.join((*columns, *fits))} |\n|---|---|{'---|' * (len(columns) + 4)}")
+    start = results["base"][0]
+    for name, rows in results.items():
+        shares = [(row["reward"] - start["reward"]) / (row["best"] - start["reward"]) for row in rows]
+        cells = [" / ".join(f"{share:.2f}" for share in shares)]
+        for column in (*columns, *fits):
+            cells.append(" / ".join(f"{row[column]:.2f}" for row in rows) if column in rows[0] else "")
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(f"\nbase reward {start['reward']:.2f} [{start['low']:.2f}, {start['high']:.2f}], best {start['best']:.2f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=4000)
+    parser.add_argument("--only", nargs="*", choices=list(RUNS), default=list(RUNS), metavar="NAME")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "rahf_synthetic")
+    parser.add_argument("--base", type=Path, default=ROOT / "runs" / "world" / "base")
+    given = parser.parse_args()
+    began = time.time()
+    show(run_all(given.out, given.base, given.seeds, given.pairs, given.only))
+    print(f"{time.time() - began:.0f} s")

@@ -1,0 +1,100 @@
+"""The tap: equal to what transformers calls hidden states, early, and gone afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from align.activations import Tap, parts_of
+from align.errors import ModelError
+from align.models.backbone import LoRA
+from align.models.loading import _with_lora
+from tests.tiny import tiny_model
+
+FAMILIES = ["llama", "mistral", "qwen2", "gemma", "gpt2", "pythia", "opt"]
+IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 15, 16]])
+POSITIONS = torch.tensor([3, 4, 5, 9, 10])
+
+
+def hooks(model: torch.nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def body(model):
+    return getattr(model, model.base_model_prefix)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equals_hidden_states_bit_for_bit_and_stops_early(family: str) -> None:
+    model = tiny_model(family, num_hidden_layers=3) if family != "gpt2" else tiny_model(family, n_layer=3)
+    model.eval()
+    full = model(IDS, output_hidden_states=True).hidden_states
+    last: list[torch.Tensor] = []
+    handle = parts_of(model).blocks[-1].register_forward_hook(lambda m, i, o: last.append(o))
+    model(IDS)
+    handle.remove()
+    ran: list[int] = []
+    marks = [b.register_forward_hook(lambda m, i, o, n=n: ran.append(n)) for n, b in enumerate(parts_of(model).blocks)]
+    before = hooks(model)
+    for layers in ([1], [1, 2], [2]):
+        ran.clear()
+        with Tap(model, layers, POSITIONS) as tap:
+            body(model)(IDS, use_cache=False)
+        for layer, states in zip(layers, tap.states(), strict=True):
+            assert torch.equal(states, full[layer].flatten(0, 1)[POSITIONS])
+        assert ran == list(range(max(layers)))
+    with Tap(model, [3]) as tap:  # the raw stream, before the final norm
+        model(IDS)
+    assert torch.equal(tap.states()[0], last[0])
+    assert hooks(model) == before
+    for mark in marks:
+        mark.remove()
+
+
+def test_nothing_is_left_after_an_exception() -> None:
+    model = tiny_model(num_hidden_layers=3).eval()
+    expected = model(IDS).logits
+    with pytest.raises(RuntimeError, match="inside"), Tap(model, [1], POSITIONS):
+        raise RuntimeError("inside")
+    with pytest.raises(IndexError), Tap(model, [1], torch.tensor([99])):
+        body(model)(IDS)
+    assert hooks(model) == 0
+    assert len(parts_of(model).blocks) == 3
+    assert torch.equal(model(IDS).logits, expected)
+
+
+def test_gradients_reach_lower_blocks_only_also_under_checkpointing() -> None:
+    model = tiny_model(num_hidden_layers=3)
+    model = _with_lora(model, LoRA(r=2), "CAUSAL_LM").train()
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.get_base_model().activation_checkpointing_enable(
+                activation_checkpointing_kwargs={"use_reentrant": False}
+            )
+        model.zero_grad()
+        with Tap(model, [1, 2], POSITIONS) as tap:
+            body(model.get_base_model())(IDS, use_cache=False)
+        tap.states().pow(2).sum().backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert {n.split("layers.")[1][0] for n in gradients[0]} == {"0", "1"}
+    for name, value in gradients[0].items():
+        assert torch.equal(gradients[1][name], value), name
+
+
+def test_unknown_family_says_what_is_needed() -> None:
+    with pytest.raises(ModelError, match=r"backbone family .* need a list of blocks .* query and value projections"):
+        parts_of(torch.nn.Linear(2, 2).requires_grad_(False).register_module("config", None) or Odd())
+
+
+class Odd(torch.nn.Module):
+    """A model without blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = type("Config", (), {"model_type": "odd"})()
+
+
+def test_learned_positions_are_told() -> None:
+    told = {family: parts_of(tiny_model(family)).absolute_positions for family in FAMILIES}
+    assert {family for family, learned in told.items() if learned} == {"gpt2", "opt"}

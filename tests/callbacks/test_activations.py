@@ -1,0 +1,110 @@
+"""Collected vectors, the heat map, and steering from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from align.activations.artefact import load_note, load_vectors
+from align.cli.main import main
+from align.data.splits import Splits
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.modules.dpo import DPOModule
+from align.modules.hir import HIRModule
+from align.modules.sft import SFTModule
+from callbacks.activations import ActivationCollector
+from callbacks.heat_map import LayerHeatMap, picture
+from tests.modules.aligned import TEXTS, adapters, dual, tiny
+from tests.modules.fitting import fit, pairs_data
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tiny(tmp_path)
+
+
+def test_vectors_of_a_run_and_their_note(base: Path, tmp_path: Path, pairs_file: Path) -> None:
+    data = pairs_data(pairs_file, splits=Splits(0.5))
+    collector = ActivationCollector([1, 3], pairs=12, at_start=True)
+    fit(DPOModule(Backbone(str(base))), data, callbacks=[collector], default_root_dir=str(tmp_path / "run"))
+    for place in (tmp_path / "run" / "activations", tmp_path / "run" / "activations" / "start"):
+        vectors, note = load_vectors(place / "vectors.safetensors"), load_note(place / "vectors.safetensors")
+        assert list(vectors) == [1, 3]
+        assert vectors[1].shape == (32,)
+        assert note["contrast"] == "chosen - rejected"
+        assert note["examples"] == 12
+        assert note["fingerprint"] == data.fingerprint
+        accuracy = note["measures"]["accuracy"]
+        assert set(accuracy) == {"mean", "pca", "logistic", "random", "shuffled_labels"}
+        assert note["measures"]["length_only"]["value"] == 0  # the chosen responses of this file are the shorter ones
+        assert set(accuracy["mean"]) == {"1", "3"}
+
+
+def test_with_instructions_vectors_are_theirs(base: Path, tmp_path: Path, pairs_file: Path) -> None:
+    module = HIRModule(Backbone(str(base)), instructions=TEXTS)
+    collector = ActivationCollector([2], pairs=8, folder=str(tmp_path / "v"))
+    log = fit(module, pairs_data(pairs_file), callbacks=[collector])
+    note = load_note(tmp_path / "v" / "vectors.safetensors")
+    assert note["contrast"] == "good instruction - bad instruction"
+    assert note["instructions"]["positive"] == "be good"
+    assert set(note["measures"]["instructed_accuracy"]) == {"2"}
+    assert {"train/nll", "train/margin/chosen", "train/swap_accuracy/rejected"} <= set(log.rows[0])
+
+
+def test_single_responses_are_refused(base: Path, tmp_path: Path, pairs_file: Path) -> None:
+    with pytest.raises(ConfigError, match="needs pairs"):
+        fit(
+            SFTModule(Backbone(str(base))),
+            pairs_data(pairs_file),
+            callbacks=[ActivationCollector([1])],
+            default_root_dir=str(tmp_path),
+        )
+
+
+def test_heat_map_is_written(base: Path, tmp_path: Path, pairs_file: Path) -> None:
+    module = dual(base, adapters(base, tmp_path / "s", ["good", "bad"]))
+    fit(module, pairs_data(pairs_file), callbacks=[LayerHeatMap(4)], default_root_dir=str(tmp_path / "run"))
+    assert (tmp_path / "run" / "alignment.png").stat().st_size > 1000
+    assert module.profile.read() is None
+    assert picture(torch.rand(2, 8), [1, 2]).axes[0].get_ylabel() == "layer"
+
+
+def test_steering_from_the_command_line(
+    base: Path, tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    fit(
+        DPOModule(Backbone(str(base))),
+        pairs_data(pairs_file),
+        callbacks=[ActivationCollector([1, 2], pairs=8)],
+        default_root_dir=str(run),
+    )
+    vectors = run / "activations" / "vectors.safetensors"
+    words = ["generate", "--model.path", str(base), "--prompt", "a cat", "--generation.temperature", "0"]
+    words += ["--generation.max_new_tokens", "12"]
+    texts = []
+    for more in (
+        [],
+        ["--steer", str(vectors), "--coefficient", "0"],
+        ["--steer", str(vectors), "--coefficient", "200"],
+    ):
+        assert main([*words, *more, "--out", str(tmp_path / "out.jsonl")]) == 0
+        texts.append(json.loads((tmp_path / "out.jsonl").read_text())["completion"])
+    assert texts[0] == texts[1] != texts[2]
+    capsys.readouterr()
+    assert main([*words, "--steer", str(vectors), "--layers", "[3]"]) == 2
+    assert "has layers [1, 2], not 3" in capsys.readouterr().err
+    assert main([*words, "--under", "positive", "--instructions.positive", "be good"]) == 0
+    asked = tmp_path / "prompts.jsonl"
+    asked.write_text('{"prompt": "a cat"}\n{"prompt": "a mat"}\n')
+    out = str(tmp_path / "sweep.json")
+    words = ["sweep", "--model.path", str(base), "--steer", str(vectors), "--prompts", str(asked), "--out", out]
+    assert main([*words, "--coefficients", "[0.0, 5.0]", "--generation.max_new_tokens", "5"]) == 0
+    points = json.loads(Path(out).read_text())
+    assert [p["coefficient"] for p in points] == [0, 5]
+    assert points[0]["kl"]["mean"] == 0
+    assert points[1]["kl"]["mean"] != 0
