@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 TURN_MARKS = ("Human:", "human:", "Assistant:", "assistant:")
 _REFUSALS = re.compile(
@@ -80,8 +80,10 @@ def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> CorpusB
 
 
 def distinct(texts: Iterable[str], n: int) -> float:
-    """Return distinct-n: different n-grams of words over all n-grams of all texts (Li et al. 2016, arXiv:1510.03055)."""
-    counts = sum((_ngrams(text.split(), n) for text in texts), Counter[tuple[str, ...]]())
+    """Return distinct-n: different n-grams of words over all n-grams (Li et al. 2016, arXiv:1510.03055)."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for text in texts:
+        counts.update(_ngrams(text.split(), n))
     return len(counts) / counts.total() if counts else math.nan
 
 
