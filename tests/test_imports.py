@@ -22,9 +22,21 @@ ALLOWED = {
     "models": {"scoring"},
     "modules": {"objectives", "scoring", "models"},
     "sampling": {"models"},
-    "evaluation": {"sampling", "models", "scoring", "encoding", "world"},
-    "callbacks": {"sampling", "evaluation", "world"},
-    "cli": {"data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring", "world"},
+    "oracles": {"sampling", "models", "scoring", "encoding", "world"},
+    "evaluation": {"sampling", "oracles", "models", "scoring", "encoding", "world"},
+    "callbacks": {"sampling", "oracles", "evaluation", "world"},
+    "cli": {
+        "data",
+        "encoding",
+        "evaluation",
+        "models",
+        "modules",
+        "objectives",
+        "oracles",
+        "sampling",
+        "scoring",
+        "world",
+    },
 }
 TORCH_ONLY = {"scoring", "objectives", "records"}
 LIGHT = {"torch", "jaxtyping", "align", "__future__"}

@@ -85,9 +85,9 @@ def length_controlled_win_rate(scores: NDArray[np.float64], differences: NDArray
 
     AlpacaEval 2 (Dubois et al. 2024, arXiv:2404.04475, Eq. 2): logit P(A wins) = theta + phi tanh(d / std(d)), and the
     rate is that at d = 0. Their term for the difficulty of each instruction and their rows of gamed baselines need
-    tables that are not public with the code, so they are left out; a Gaussian prior on phi of standard deviation 1/2 (our choice)
-    takes the place of these rows and of their cross-validated lasso. Their published rates are therefore not met: for
-    alpaca-7b and vicuna-7b this finds 8.1 and 7.8 where they state 5.9 and 6.3 (raw 2.6 and 4.2).
+    tables that are not public with the code, so they are left out; in place of these rows and of a cross-validated
+    lasso, phi has a Gaussian prior of standard deviation 1/2, our choice. Their published rates are therefore not met:
+    for alpaca-7b and vicuna-7b this finds 8.1 and 7.8 where they state 5.9 and 6.3 (raw 2.6 and 4.2).
 
     Args:
         scores: One per item, from 0 to 1.
