@@ -56,7 +56,7 @@ class Endpoint(Responder):
     """Requests at a time."""
     budget: Budget = Budget()
     """What may be spent."""
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
     """How long to wait."""
 
     def __post_init__(self) -> None:
