@@ -116,7 +116,7 @@ def evaluate_gold(
         samples = sample(
             policy, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id], stop=encoder.template.stop
         )
-        kl = None if base is None else _log_ratios(policy, base, ids, samples)
+        kl = None if base is None else log_ratios(policy, base, ids, samples)
     owners = [s.prompt for s in samples]
     golds = [gold(world, prompts[s.prompt], s.text) for s in samples]
     requests = [request_of(world, prompt) for prompt in prompts]
@@ -157,7 +157,7 @@ def load_base(backbone: Backbone, tokenizer: Any) -> nn.Module:
 
 
 @torch.no_grad()
-def _log_ratios(policy: nn.Module, base: nn.Module, prompts: list[list[int]], samples: list[Sample]) -> list[float]:
+def log_ratios(policy: nn.Module, base: nn.Module, prompts: list[list[int]], samples: list[Sample]) -> list[float]:
     """Return log policy(y|x) - log base(y|x) of every sample, in nats."""
     device = next(policy.parameters()).device
     ratios: list[float] = []

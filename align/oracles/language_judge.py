@@ -30,6 +30,7 @@ class LanguageJudge(Judge):
         prompt: JudgePrompt = JudgePrompt(),
         *,
         repeats: int = 2,
+        canaries: bool = True,
         store: str = "runs/judge.sqlite",
     ) -> None:
         """Configure the judge.
@@ -38,11 +39,13 @@ class LanguageJudge(Judge):
             responder: The model: an `Endpoint` or a `LocalModel`.
             prompt: What it is asked and how it replies.
             repeats: How often to ask again for a reply that is invalid.
+            canaries: In an evaluation, ask about a few known answers too.
             store: File that keeps replies and spending; the budget holds for all runs that share it.
         """
         if repeats < 0:
             raise ConfigError(f"repeats must not be negative, got {repeats}")
         self.responder, self.prompt, self.repeats, self.path = responder, prompt, repeats, Path(store)
+        self.asks_canaries = canaries
         self.name = f"{responder.settings()['model']} ({prompt.template})"
         self._invalid: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,7 +14,7 @@ from align.encoding.templates import RowRefused, make_template
 from align.encoding.truncation import Truncation
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
-from align.models.files import local_folder
+from align.models.files import folder_hash, local_folder
 from align.models.loading import load_policy, max_positions
 from align.models.tokenizer import load_tokenizer
 from align.oracles.responder import Progress, Responder
@@ -51,15 +50,7 @@ class LocalModel(Responder):
     @cached_property
     def _weights(self) -> str:
         folder = local_folder(self.backbone.path)
-        if folder is None:
-            return f"revision {self.backbone.revision}"
-        digest = hashlib.blake2b(digest_size=16)
-        for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja")):
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                while part := file.read(2**24):
-                    digest.update(part)
-        return digest.hexdigest()
+        return f"revision {self.backbone.revision}" if folder is None else folder_hash(folder)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Encoder]:

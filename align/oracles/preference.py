@@ -36,6 +36,8 @@ class Judge(ABC):
     """Prefers one of two responses to a prompt."""
 
     name: str
+    asks_canaries = False
+    """Whether an evaluation should also ask it about known answers."""
 
     @abstractmethod
     def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
