@@ -94,9 +94,7 @@ def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[lis
             elif report.kept == limit:
                 report.drop("beyond the limit", example.id)
             else:
-                best = example.ranking[0][0] if example.ranking else 0
-                reference = example.responses[best] if example.responses else None
-                found[example.messages] = Prompt(example.messages, name, reference)
+                found[example.messages] = Prompt.of(example, name)
                 report.kept += 1
         notes[name or path] = {"read": report.read, "kept": report.kept, "dropped": dict(report.dropped)}
         print(f"prompts {name or path}: {report}")
@@ -112,7 +110,9 @@ def _report(
     kl: Interval | None = None
     if start is not None and temperature == 1:
         base = Policy.load(sampler.backbone(start), sampler.sampling.template)
-        kl = divergence(sampler.policy(path), base.model, sampler.prompts, responses)
+        kl = divergence(
+            sampler.policy(path), base.model, sampler.prompts, responses, sampler.sampling.generation.max_new_tokens
+        )
     return evaluate_responses(sampler.prompts, responses, scorers, kl)
 
 

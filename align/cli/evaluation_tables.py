@@ -13,7 +13,15 @@ from align.evaluation.judging import JudgeReport
 from align.evaluation.rewards import TOTAL, ResponseReport
 from align.evaluation.statistics import Interval, paired_difference
 
-MEASURES = ("mean_words", "refusal_rate", "repetition_4", "finished", "bleu_characters_pro", "bleu_corpus")
+MEASURES = (
+    "mean_words",
+    "refusal_rate",
+    "repetition_4",
+    "finished",
+    "prompts_cut",
+    "bleu_characters_pro",
+    "bleu_corpus",
+)
 
 
 def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]]) -> Table:
@@ -27,7 +35,7 @@ def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]]) -> Table
     table = Table(title="rewards (95 % bootstrap over prompts; * differs from the first model)", title_justify="left")
     for header in ("model", "T", *(f"{name(o)}" for o in outputs), *("sigmoid x100" for _ in outputs), "words"):
         table.add_column(header, justify="left" if header == "model" else "right")
-    extra = ("refusals", "repetition", "ended", "BLEU chars", "BLEU", "KL")
+    extra = ("refusals", "repetition", "ended", "cut", "BLEU chars", "BLEU", "KL")
     for header in extra:
         table.add_column(header, justify="right")
     for model, levels in reports.items():

@@ -17,13 +17,13 @@ from tqdm import tqdm
 from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import Truncation
-from align.errors import StoreError
+from align.errors import ConfigError, StoreError
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.files import folder_hash, local_folder
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
-from align.records import Message
+from align.records import Example, Message
 from align.sampling.generation import Generation, Sample, sample
 
 
@@ -36,6 +36,12 @@ class Prompt(NamedTuple):
     reference: str | None = None
     """The response it is compared with: the chosen one of the data, where it has one."""
 
+    @classmethod
+    def of(cls, example: Example, subset: str) -> Prompt:
+        """Return the prompt of an example; its reference is the best response, or the only one."""
+        best = example.ranking[0][0] if example.ranking else 0
+        return cls(example.messages, subset, example.responses[best] if example.responses else None)
+
 
 class Completion(NamedTuple):
     """One response of a model."""
@@ -47,6 +53,8 @@ class Completion(NamedTuple):
     """Its tokens, the one that ended it included."""
     finished: bool
     """Whether it ended by itself."""
+    cut: bool = False
+    """Whether the start of its prompt was cut off to fit the context."""
 
 
 class Policy(NamedTuple):
@@ -73,25 +81,32 @@ class Policy(NamedTuple):
             model: Any = load_policy(backbone, tokenizer).eval().requires_grad_(False)
         return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template)
 
-    def prompt_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Return the tokens of prompts."""
-        return [self.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+    def prompt_ids(self, prompts: Sequence[Prompt], new_tokens: int) -> list[tuple[list[int], bool]]:
+        """Return the tokens of prompts, cut from the left where the context has no room, and whether they were cut."""
+        config: Any = self.model.config
+        room = (getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9) - new_tokens
+        if room < 1:
+            raise ConfigError(f"max_new_tokens {new_tokens} leaves no room for a prompt in the model's context")
+        found = [self.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+        bos = int(self.encoder.template.adds_bos and room > 1)
+        return [(ids[:bos] + ids[len(ids) - room + bos :], True) if len(ids) > room else (ids, False) for ids in found]
 
     def complete(self, prompts: Sequence[Prompt], generation: Generation) -> list[Completion]:
         """Return the responses to all prompts, in their order."""
         total = len(prompts) * generation.num_samples
+        ids = self.prompt_ids(prompts, generation.max_new_tokens)
         label = f"temperature {generation.temperature:g}"
         with evaluating(self.model), tqdm(total=total, unit="response", desc=label, disable=None) as bar:
             found: list[Sample] = sample(
                 self.model,
                 self.tokenizer,
-                self.prompt_ids(prompts),
+                [tokens for tokens, _ in ids],
                 generation,
                 eos_ids=self.eos_ids,
                 stop=self.encoder.template.stop,
                 progress=bar.update,
             )
-        return [Completion(s.prompt, s.text.strip(), s.ids, s.finished) for s in found]
+        return [Completion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]
 
 
 class CompletionFile:
@@ -109,7 +124,7 @@ class CompletionFile:
         if not self.path.exists():
             return None
         rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        return [Completion(r["index"], r["completion"], r["ids"], r["finished"]) for r in rows]
+        return [Completion(r["index"], r["completion"], r["ids"], r["finished"], r["cut"]) for r in rows]
 
     def write(self, completions: Sequence[Completion]) -> None:
         """Write the responses, whole or not at all."""
@@ -133,5 +148,6 @@ class CompletionFile:
             "prompt": [m._asdict() for m in prompt.messages],
             "completion": found.text,
             "finished": found.finished,
+            "cut": found.cut,
             "ids": found.ids,
         }

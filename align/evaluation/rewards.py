@@ -81,12 +81,13 @@ def evaluate_responses(
 
 
 def divergence(
-    policy: Policy, start: nn.Module, prompts: Sequence[Prompt], completions: Sequence[Completion]
+    policy: Policy, start: nn.Module, prompts: Sequence[Prompt], completions: Sequence[Completion], new_tokens: int
 ) -> Interval:
     """Return the mean log-ratio of responses drawn at temperature 1 to the policy a run started from, in nats."""
     kept = [c for c in completions if c.ids]
     samples = [Sample(c.prompt, c.ids, c.text, c.finished) for c in kept]
-    ratios = np.array(log_ratios(policy.model, start, policy.prompt_ids(prompts), samples))
+    asked = [ids for ids, _ in policy.prompt_ids(prompts, new_tokens)]
+    ratios = np.array(log_ratios(policy.model, start, asked, samples))
     return mean_interval(_per_prompt(ratios, np.array([c.prompt for c in kept])))
 
 
@@ -115,6 +116,7 @@ def _text_measures(prompts: Sequence[Prompt], completions: Sequence[Completion])
         **lengths(texts)._asdict(),
         "mean_tokens": float(np.mean(tokens)),
         "finished": float(np.mean([c.finished for c in completions])),
+        "prompts_cut": float(np.mean([c.cut for c in completions])),
         "refusal_rate": float(np.mean([refuses(text) for text in texts])),
         "repetition_4": repetition(texts, 4),
         "distinct_1": distinct(texts, 1),
