@@ -17,8 +17,8 @@ from align.modules.sft import SFTModule
 from align.oracles.preference import GoldJudge, RewardJudge
 from align.sampling.generation import Generation
 from callbacks.evaluation import JudgeEvaluation, RewardEvaluation
-from tests.cli.test_evaluate import reward_model
 from tests.modules.fitting import fit, pairs_data
+from tests.tiny import save_reward_model
 
 SHORT = Generation(max_new_tokens=4, temperature=0.0)
 
@@ -28,7 +28,7 @@ def lines(name: str) -> list[dict]:
 
 
 def test_rewards_are_logged_and_weights_stay(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
-    folder = str(reward_model(tmp_path / "rm"))
+    folder = str(save_reward_model(tmp_path / "rm"))
     weights = []
     for callbacks in ([], [RewardEvaluation({"rm": folder}, 5, SHORT)]):
         module = SFTModule(Backbone(str(model_folder)))
@@ -51,7 +51,7 @@ def test_rewards_are_logged_and_weights_stay(model_folder: Path, pairs_file: Pat
 
 
 def test_judge_against_the_chosen_responses(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
-    callback = JudgeEvaluation(RewardJudge(str(reward_model(tmp_path / "rm"))), 5, SHORT)
+    callback = JudgeEvaluation(RewardJudge(str(save_reward_model(tmp_path / "rm"))), 5, SHORT)
     data = pairs_data(pairs_file, splits=Splits(0.2))
     fit(SFTModule(Backbone(str(model_folder))), data, callbacks=[callback], default_root_dir=tmp_path / "run")
     for row in lines(str(tmp_path / "run/judge.jsonl")):

@@ -8,23 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification
 
 from align.cli.main import main
-from tests.tiny import save_tiny, tiny_config, tiny_tokenizer
+from tests.tiny import save_reward_model, save_tiny
 
 COMMON = ("--sampling.generation.max_new_tokens", "8", "--sampling.limit", "6", "--out", "out")
-
-
-def reward_model(folder: Path, seed: int = 0) -> Path:
-    tokenizer = tiny_tokenizer()
-    torch.manual_seed(seed)
-    config = tiny_config("llama", vocab_size=len(tokenizer), max_position_embeddings=512, num_labels=1)
-    config.id2label = {0: "reward"}
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def evaluated() -> dict[str, Any]:
@@ -34,7 +22,7 @@ def evaluated() -> dict[str, Any]:
 def test_rewards_by_temperature_and_subset(
     model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rm = [str(reward_model(tmp_path / f"rm{seed}", seed)) for seed in (1, 2)]
+    rm = [str(save_reward_model(tmp_path / f"rm{seed}", seed)) for seed in (1, 2)]
     models = [str(model_folder), str(save_tiny(tmp_path / "other", num_hidden_layers=1))]
     other = tmp_path / "more.jsonl"
     other.write_text("\n".join(json.dumps({"prompt": f"p {n % 3}", "completion": "c"}) for n in range(4)))
@@ -90,7 +78,7 @@ def test_reward_model_as_judge_mirrors(model_folder: Path, pairs_file: Path, tmp
     rates = []
     for one, two in ((str(model_folder), other), (other, str(model_folder))):
         words = ["evaluate", "--models", f"[{one}]", "--against", two, "--prompts", str(pairs_file), *COMMON]
-        assert main([*words, "--judge", "RewardJudge", "--judge.path", str(reward_model(tmp_path / "rm"))]) == 0
+        assert main([*words, "--judge", "RewardJudge", "--judge.path", str(save_reward_model(tmp_path / "rm"))]) == 0
         (found,) = evaluated()["judge"].values()
         rates.append(found["total"]["win_rate"][0])
         assert found["total"]["flip_rate"][0] == 0
