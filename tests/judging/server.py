@@ -104,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
     def passing(self, case: str, body: dict) -> None:
         """Faults of the first request or for ever, after which it judges honestly."""
         once = SEEN[case] == 1 or case.endswith("always")
+        if case == "slow":
+            time.sleep(0.1)
         if not once:
             self.send(200, honest(body))
         elif case == "limit_after":
