@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from align.cli.answers import AnswerFormat, write_answers
 from align.cli.functions import call
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
@@ -40,6 +41,8 @@ def generate(
     out: str | None = None,
     template: TemplateName = "auto",
     generation: Generation = Generation(),
+    answers: AnswerFormat | None = None,
+    name: str | None = None,
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
 
@@ -50,7 +53,13 @@ def generate(
         out: JSONL file to write; null prints.
         template: How prompts are written, as in training.
         generation: How to draw.
+        answers: Write the answer file of a benchmark instead: `prompts` is then AlpacaEval's evaluation set or
+            MT-bench's question.jsonl, and their own commands read OUT.
+        name: What such a file calls the model; null takes the name of its folder.
     """
+    if answers is not None:
+        write_answers(model, answers, prompts, out, template=template, generation=generation, name=name)
+        return
     texts = [prompt] if isinstance(prompt, str) else prompt or []
     dialogues = [(Message("user", text),) for text in texts] + _read(prompts)
     if not dialogues:

@@ -50,7 +50,7 @@ class Question(NamedTuple):
 
 def read_alpaca_annotations(path: Path) -> list[Annotation]:
     """Read an annotation file, JSON or JSONL. Preferences are 1 to 2 there; 0 is an old code for a tie."""
-    rows = list(_json_rows(path))
+    rows = list(json_rows(path))
     return [
         Annotation(r["instruction"], r["output_1"], r["output_2"], _preference(path, r.get("preference"))) for r in rows
     ]
@@ -85,7 +85,7 @@ def mt_bench_rating(judgment: str) -> float:
 def mt_bench_scores(path: Path) -> dict[tuple[str, int], float]:
     """Return the mean stored score by model and turn of a file of single-answer judgments; -1 is no rating."""
     scores: dict[tuple[str, int], list[float]] = {}
-    for row in _json_rows(path):
+    for row in json_rows(path):
         if row["score"] != -1:
             scores.setdefault((row["model"], row["turn"]), []).append(row["score"])
     return {key: fmean(values) for key, values in scores.items()}
@@ -114,7 +114,8 @@ def _answers(cell: str) -> tuple[str, ...]:
     return tuple(text for part in cell.split(";") if (text := part.strip()))
 
 
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+def json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSON list or of JSONL, also gzipped. Raises DataError naming file and line."""
     with _opened(path) as file:
         if file.read(1) == "[":
             file.seek(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -95,6 +96,8 @@ class Policy(NamedTuple):
         """Return the responses to all prompts, in their order."""
         total = len(prompts) * generation.num_samples
         ids = self.prompt_ids(prompts, generation.max_new_tokens)
+        if cut := sum(short for _, short in ids):
+            tqdm.write(f"{cut} of {len(ids)} prompts are longer than the context: cut from the left", file=sys.stderr)
         label = f"temperature {generation.temperature:g}"
         with evaluating(self.model), tqdm(total=total, unit="response", desc=label, disable=None) as bar:
             found: list[Sample] = sample(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
@@ -47,15 +48,17 @@ def bootstrap(
     table = np.asarray(rows, dtype=np.float64)
     if table.ndim != 2 or not len(table):
         raise ValueError(f"bootstrap needs a table with a row per prompt, got shape {table.shape}")
-    values = np.atleast_1d(statistic(table))
     generator = np.random.default_rng(seed)
     step = max(1, 4_000_000 // table.size)
-    drawn = []
-    for first in range(0, RESAMPLES, step):
-        chosen = generator.integers(len(table), size=(min(step, RESAMPLES - first), len(table)))
-        drawn.append(statistic(table[chosen]))
     tail = (1 - level) / 2
-    low, high = np.nanquantile(np.concatenate(drawn).reshape(RESAMPLES, -1), [tail, 1 - tail], axis=0)
+    with warnings.catch_warnings():  # a resample of missing values alone is NaN, and is left out
+        warnings.simplefilter("ignore", RuntimeWarning)
+        values = np.atleast_1d(statistic(table))
+        drawn = []
+        for first in range(0, RESAMPLES, step):
+            chosen = generator.integers(len(table), size=(min(step, RESAMPLES - first), len(table)))
+            drawn.append(statistic(table[chosen]))
+        low, high = np.nanquantile(np.concatenate(drawn).reshape(RESAMPLES, -1), [tail, 1 - tail], axis=0)
     return [Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
 
 
