@@ -30,6 +30,7 @@ class LanguageJudge(Judge):
         prompt: JudgePrompt = JudgePrompt(),
         *,
         repeats: int = 2,
+        average_scores: bool = False,
         canaries: bool = True,
         store: str = "runs/judge.sqlite",
     ) -> None:
@@ -39,13 +40,16 @@ class LanguageJudge(Judge):
             responder: The model: an `Endpoint` or a `LocalModel`.
             prompt: What it is asked and how it replies.
             repeats: How often to ask again for a reply that is invalid.
+            average_scores: With PRO's prompt, compare the mean scores of both orders, not each order for itself.
             canaries: In an evaluation, ask about a few known answers too.
             store: File that keeps replies and spending; the budget holds for all runs that share it.
         """
         if repeats < 0:
             raise ConfigError(f"repeats must not be negative, got {repeats}")
         self.responder, self.prompt, self.repeats, self.path = responder, prompt, repeats, Path(store)
-        self.asks_canaries = canaries
+        if average_scores and prompt.reply_form != "scores":
+            raise ConfigError(f"average_scores needs replies with scores, such as template pro, not {prompt.template}")
+        self.average_scores, self.asks_canaries = average_scores, canaries
         self.name = f"{responder.settings()['model']} ({prompt.template})"
         self._invalid: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -89,9 +93,12 @@ class LanguageJudge(Judge):
         }
 
     def _preference(self, first: Verdict, second: Verdict) -> Preference:
-        if self.prompt.reply_form != "rating":
+        if self.average_scores and first.scores and second.scores:
+            outcome = better(first.scores[0] + second.scores[1], first.scores[1] + second.scores[0])
+        elif self.prompt.reply_form == "rating":
+            outcome = better(first.first, second.first)
+        else:
             return Preference(first.first, 1 - second.first)
-        outcome = better(first.first, second.first)
         return Preference(outcome, outcome)
 
     def _verdicts(self, questions: list[Question]) -> dict[str, Verdict]:

@@ -36,6 +36,8 @@ class Verdict(NamedTuple):
     """How well the response shown first did: 1 better, 0.5 a tie, 0 worse, or the rating itself; NaN is invalid."""
     reason: str = ""
     """Why a reply is invalid."""
+    scores: tuple[float, ...] = ()
+    """Of the first and the second response, where the reply gives them."""
 
 
 def invalid(reason: str) -> Verdict:
@@ -91,7 +93,7 @@ def _scores(reply: Reply) -> Verdict:
     values = [_number(part) for part in _last_line(reply.text).split(" ") if part]
     if len(values) != 2 or any(map(math.isnan, values)):
         return invalid("last line is not two scores from 1 to 10")
-    return Verdict(_order(*values))
+    return Verdict(_order(*values), scores=tuple(values))
 
 
 def _ranking(reply: Reply) -> Verdict:

@@ -86,6 +86,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, completion("Comparison: x\nA", finish=case))
         elif case == "other_model":
             self.send(200, completion("Comparison: x\nA", model="cheap-1"))
+        elif case == "uneven":
+            texts = re.findall(r"<data-\w+>\n(.*?)\n</data-\w+>", body["messages"][-1]["content"], re.DOTALL)
+            self.send(200, completion("Why.\n" + ("9 1" if len(texts[1]) > len(texts[2]) else "6 5")))
         elif case == "choices":
             self.send(200, json.dumps({"model": "judge-1", "choices": []}))
         elif case == "html200":

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.errors import StoreError
+from align.errors import ConfigError, StoreError
 from align.models.backbone import Backbone
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.local_model import LocalModel
 from align.oracles.preference import GoldJudge, by_score
+from align.oracles.templates import JudgePrompt
 from align.oracles.verdict_store import VerdictStore
 from align.records import Message
 from align.world.gold import User, gold
 from align.world.prompts import held_out_prompts
-from tests.judging.conftest import Server, ask, judge
+from tests.judging.conftest import Server, ask, endpoint, judge
 
 PROMPTS = [[Message("user", "Which?")]] * 4
 
@@ -77,6 +78,18 @@ def test_single_ratings_are_compared(server: Server) -> None:
     assert found.probability == 0
     (tied,) = ask(judge(server, "mt_bench_single"), "any", first="x" * 11, second="y" * 12)
     assert tied.probability == 0.5
+
+
+def test_scores_of_both_orders_may_be_averaged(server: Server) -> None:
+    """A first 9 to 1, B first 6 to 5: each order for itself ties; the means are 7 and 3.5."""
+    (apart,) = ask(judge(server, "pro"), "CASE=uneven")
+    assert (apart.shown_first, apart.shown_second) == (1, 0)
+    averaged = LanguageJudge(endpoint(server), JudgePrompt("pro"), average_scores=True, store="judge.sqlite")
+    (found,) = ask(averaged, "CASE=uneven")
+    assert (found.shown_first, found.shown_second) == (1, 1)
+    assert len(server.requests()) == 2
+    with pytest.raises(ConfigError, match="template pro"):
+        LanguageJudge(endpoint(server), average_scores=True)
 
 
 def test_weighted_preferences(server: Server) -> None:
