@@ -42,9 +42,7 @@ class SampleTable(Callback):
             return
         if module.device_mesh is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        rows = self.rows(module, data)
-        for logger in loggers:
-            logger.experiment.add_text("samples", table(rows), global_step=trainer.global_step)
+        write_table(trainer, "samples", self.rows(module, data))
 
     def rows(self, module: Any, data: Any) -> list[tuple[str, str]]:
         """Return prompts and completions."""
@@ -55,6 +53,13 @@ class SampleTable(Callback):
                 module.model, module.tokenizer, prompts, self.generation, eos_ids=[template.eos_id], stop=template.stop
             )
         return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
+
+
+def write_table(trainer: Trainer, name: str, rows: list[tuple[str, str]]) -> None:
+    """Write a table to every tensorboard log of the run."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(name, table(rows), global_step=trainer.global_step)
 
 
 def table(rows: list[tuple[str, str]]) -> str:

@@ -18,7 +18,7 @@ from align.data.hh_rlhf import SUBSETS
 from align.objectives.base import Objective
 from align.objectives.reward import RewardObjective
 from tests.modules.aligned import adapters
-from tests.tiny import WORDS
+from tests.tiny import WORDS, save_reward_model
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -112,9 +112,14 @@ SCORED = {
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks")], ids=relative
+    "path",
+    [p for p in CONFIGS if p.parent.name in ("method", "model", "callbacks") and p.stem != "judge"],
+    ids=relative,
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
+    """The judge's fragment needs a server and runs in tests/judging."""
+    if path.stem == "rewards":
+        save_reward_model(Path("runs/reward_model/model"))
     if path.stem == "reward_model_multi":
         data = ["--data", "HelpSteerDataModule", "--data.path", sample_data("helpsteer2", tmp_path / "data")]
         two_batches(["fit", "-c", str(path), *data, "--model.backbone.path", str(model_folder)], tmp_path / "run")

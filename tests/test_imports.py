@@ -23,9 +23,9 @@ ALLOWED = {
     "models": {"scoring", "activations"},
     "modules": {"objectives", "scoring", "activations", "models"},
     "sampling": {"models"},
-    "oracles": {"encoding", "models", "scoring"},
-    "evaluation": {"sampling", "activations", "models", "scoring", "encoding", "world"},
-    "callbacks": {"sampling", "activations", "evaluation", "world"},
+    "oracles": {"sampling", "models", "scoring", "encoding", "world"},
+    "evaluation": {"sampling", "activations", "oracles", "models", "scoring", "encoding", "world"},
+    "callbacks": {"sampling", "activations", "oracles", "evaluation", "world"},
     "cli": {
         *("activations", "data", "encoding", "evaluation", "models", "modules", "objectives", "oracles", "sampling"),
         "scoring",

@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from align.records import CandidateBatch, EncodedGroup
 
@@ -88,6 +93,16 @@ def save_tiny(folder: Path, family: str = "llama", template: str | None = None, 
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(tiny_config(family, **changes))
     model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_reward_model(folder: Path, seed: int = 0) -> Path:
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(seed)
+    config = tiny_config("llama", vocab_size=len(tokenizer), max_position_embeddings=512, num_labels=1)
+    config.id2label = {0: "reward"}
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

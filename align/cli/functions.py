@@ -12,19 +12,28 @@ from align.cli.messages import explain
 from align.errors import ConfigError
 
 
-def call(function: Callable[..., Any], words: list[str], verb: str, *, positional: bool = False) -> int:
-    """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0)."""
+def call(
+    function: Callable[..., Any], words: list[str], verb: str, *, positional: bool = False, config: bool = False
+) -> int:
+    """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0).
+
+    With `config`, settings may stand in YAML files given by `-c`.
+    """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=f"align {verb}", exit_on_error=False, allow_abbrev=False, description=_summary(function)
     )
+    if config:
+        parser.add_argument("-c", "--config", action="config", help="YAML file with settings; may be repeated.")
     parser.add_function_arguments(function, as_positional=positional, as_group=False)
     try:
         values = parser.instantiate(parser.parse_args(words))
     except ArgumentError as error:
         line = explain(error, [action.dest for action in parser._actions])
         raise ConfigError(line or str(error)) from error
-    return function(**values.as_dict()) or 0
+    settings = values.as_dict()
+    settings.pop("config", None)
+    return function(**settings) or 0
 
 
 def _summary(function: Callable[..., Any]) -> str:

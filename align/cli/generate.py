@@ -14,6 +14,7 @@ from tqdm import tqdm
 from align.activations.artefact import chosen_vectors
 from align.activations.directions import Kind
 from align.activations.steering import Steering, Where, steered
+from align.cli.answers import AnswerFormat, write_answers
 from align.cli.functions import call
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
@@ -51,6 +52,8 @@ def generate(  # noqa: PLR0913  the signature is the command line
     layers: list[int] | None = None,
     coefficient: float = 1.0,
     where: Where = "all",
+    answers: AnswerFormat | None = None,
+    name: str | None = None,
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
 
@@ -68,7 +71,13 @@ def generate(  # noqa: PLR0913  the signature is the command line
         layers: At which of its layers; null takes all, whose effects add up along the stream.
         coefficient: Factor on the vectors, in units of their own length.
         where: Steer the states of the prompt, of what is generated, or of both.
+        answers: Write the answer file of a benchmark instead: `prompts` is then AlpacaEval's evaluation set or
+            MT-bench's question.jsonl, and their own commands read OUT.
+        name: What such a file calls the model; null takes the name of its folder.
     """
+    if answers is not None:
+        write_answers(model, answers, prompts, out, template=template, generation=generation, name=name)
+        return
     texts = [prompt] if isinstance(prompt, str) else prompt or []
     dialogues = [(Message("user", text),) for text in texts] + read_prompts(prompts)
     if not dialogues:

@@ -27,7 +27,7 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError, DataError
-from align.records import CandidateBatch, Labels, Preset, PromptFormat
+from align.records import CandidateBatch, Example, Labels, Preset, PromptFormat
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,10 @@ class PreferenceDataModule(L.LightningDataModule):
         """Return the ids of the first prompts of the validation split, or of the training split without one."""
         groups = self.groups.get("val") or self.groups["train"]
         return [group.prompt_ids for group in groups[range(min(count, len(groups)))]]
+
+    def examples(self, split: str = "val") -> list[Example]:
+        """Return the examples of a split as they are read, before any view or token."""
+        return [e for source in self.sources for e in divide_source(source, self.splits)[split][0]]
 
     def all_batches(self) -> Iterator[CandidateBatch]:
         """Yield every training and validation group once, this rank's share of them."""

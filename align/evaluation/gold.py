@@ -121,7 +121,7 @@ def evaluate_gold(
         samples = sample(
             policy, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id], stop=encoder.template.stop
         )
-        kl = None if base is None else _log_ratios((policy, ids), (base, plain), samples)
+        kl = None if base is None else log_ratios((policy, ids), (base, plain), samples)
     owners = [s.prompt for s in samples]
     golds = [gold(world, prompts[s.prompt], s.text) for s in samples]
     requests = [request_of(world, prompt) for prompt in prompts]
@@ -162,7 +162,7 @@ def load_base(backbone: Backbone, tokenizer: Any) -> nn.Module:
 
 
 @torch.no_grad()
-def _log_ratios(policy: Asked, base: Asked, samples: list[Sample]) -> list[float]:
+def log_ratios(policy: Asked, base: Asked, samples: list[Sample]) -> list[float]:
     """Return log policy(y|x) - log base(y|x) of every sample, in nats; each model has prompts of its own."""
     device = next(policy[0].parameters()).device
     ratios: list[float] = []

@@ -1,0 +1,142 @@
+"""`align evaluate`: model folders by reward models, by text measures, and by a judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from align.cli.evaluation_tables import judge_table, reward_table, show
+from align.cli.functions import call
+from align.cli.lightning import prepare
+from align.data.preference_file import PreferenceFile
+from align.data.source import Report
+from align.errors import ConfigError
+from align.evaluation.completions import Policy, Prompt
+from align.evaluation.judging import JudgeReport, evaluate_judge
+from align.evaluation.rewards import ResponseReport, divergence, evaluate_responses
+from align.evaluation.sampler import Sampler, Sampling
+from align.evaluation.statistics import Interval
+from align.oracles.endpoint import Endpoint
+from align.oracles.language_judge import LanguageJudge
+from align.oracles.local_model import LocalModel
+from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
+from align.oracles.reward import RewardOracle
+
+REFERENCES = "references"
+NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
+"""Classes that `--judge` and `--judge.responder` take without their path."""
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    prepare(words)
+    return call(evaluate, words, "evaluate", config=True)
+
+
+def evaluate(
+    models: list[str],
+    prompts: dict[str, str] | str,
+    rewards: list[str] | None = None,
+    *,
+    out: str = "runs/evaluation",
+    sampling: Sampling = Sampling(),
+    start: str | None = None,
+    judge: Judge | None = None,
+    against: str = REFERENCES,
+) -> None:
+    """Sample from model folders and report rewards, text measures and wins, with intervals over prompts.
+
+    Responses are kept in OUT/completions and replies of a judge in its store: the same command again goes on where it
+    stopped and asks nothing twice. Results go to OUT/evaluation.json and, as a table, to the screen.
+
+    Args:
+        models: Model or adapter folders; the first one is what the others are compared with.
+        prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
+            {harmless: FILE, helpful: FILE}; chosen responses serve as references.
+        rewards: Reward model folders; not the one that trained the policy.
+        out: Folder to write.
+        sampling: How responses are drawn.
+        start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
+        judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
+        against: What the judge compares every model with: references, or a model folder.
+    """
+    levels = list(dict.fromkeys(sampling.temperatures))
+    if start is not None and (sampling.generation.top_p != 1 or 1.0 not in levels):
+        raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
+    asked, notes = read_prompts(prompts, sampling.limit)
+    if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
+        raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
+    sampler = Sampler(Path(out), asked, sampling)
+    scorers: dict[str, Scorer] = {path: RewardOracle(path) for path in rewards or []}
+    names = list(dict.fromkeys(models))
+    reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
+    show(reward_table(reports))
+    judged = {} if judge is None else _judge(judge, sampler, names, against)
+    if judged:
+        show(judge_table(judged, against))
+    settings = {"prompts": notes, "sampling": asdict(sampling), "start": start, "against": against}
+    _write(Path(out), settings, reports, judged)
+
+
+def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[Prompt], dict[str, Any]]:
+    """Return the prompts of each file and what became of its rows; a prompt that stands twice is asked once."""
+    found: dict[Any, Prompt] = {}
+    notes: dict[str, Any] = {}
+    for name, path in ({"": files} if isinstance(files, str) else dict(files)).items():
+        source, report = PreferenceFile(path), Report()
+        split = next(s for s in ("test", "val", "train") if source.split_names()[s])
+        for example in source.read(split, report):
+            if example.messages in found:
+                report.drop("prompt that stands twice", example.id)
+            elif report.kept == limit:
+                report.drop("beyond the limit", example.id)
+            else:
+                found[example.messages] = Prompt.of(example, name)
+                report.kept += 1
+        notes[name or path] = {"read": report.read, "kept": report.kept, "dropped": dict(report.dropped)}
+        print(f"prompts {name or path}: {report}")
+    if not found:
+        raise ConfigError(f"prompts {files}: no prompt is left to evaluate on")
+    return list(found.values()), notes
+
+
+def _report(
+    sampler: Sampler, path: str, temperature: float, scorers: Mapping[str, Scorer], start: str | None
+) -> ResponseReport:
+    responses = sampler.responses(path, temperature)
+    kl: Interval | None = None
+    if start is not None and temperature == 1:
+        base = Policy.load(sampler.backbone(start), sampler.sampling.template)
+        kl = divergence(
+            sampler.policy(path), base.model, sampler.prompts, responses, sampler.sampling.generation.max_new_tokens
+        )
+    return evaluate_responses(sampler.prompts, responses, scorers, kl)
+
+
+def _judge(judge: Judge, sampler: Sampler, models: list[str], against: str) -> dict[str, JudgeReport]:
+    temperature = sampler.sampling.temperatures[0]
+    if against == REFERENCES:
+        other = [p.reference or "" for p in sampler.prompts]
+    else:
+        other = sampler.first_texts(against, temperature)
+    return {
+        name: evaluate_judge(judge, sampler.prompts, sampler.first_texts(name, temperature), other)
+        for name in models
+        if name != against
+    }
+
+
+def _write(
+    out: Path,
+    settings: dict[str, Any],
+    reports: dict[str, dict[float, ResponseReport]],
+    judged: dict[str, JudgeReport],
+) -> None:
+    models = {name: {str(t): r.as_dict() for t, r in levels.items()} for name, levels in reports.items()}
+    content = {"settings": settings, "models": models, "judge": {name: r.as_dict() for name, r in judged.items()}}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    print(f"written to {out / 'evaluation.json'}")

@@ -1,0 +1,93 @@
+"""Tables of `align evaluate` for the screen: every number with its interval, no winner inside the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from align.evaluation.judging import JudgeReport
+from align.evaluation.rewards import TOTAL, ResponseReport
+from align.evaluation.statistics import Interval, paired_difference
+
+MEASURES = (
+    "mean_words",
+    "refusal_rate",
+    "repetition_4",
+    "finished",
+    "prompts_cut",
+    "bleu_characters_pro",
+    "bleu_corpus",
+)
+
+
+def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]]) -> Table:
+    """Return rewards and text measures by model and temperature.
+
+    A star marks a difference to the first model, at the same temperature and on the same prompts, whose 95 % interval
+    leaves out 0.
+    """
+    first = next(iter(reports.values()))
+    outputs = list(next(iter(first.values())).rewards)
+    table = Table(title="rewards (95 % bootstrap over prompts; * differs from the first model)", title_justify="left")
+    for header in ("model", "T", *(f"{name(o)}" for o in outputs), *("sigmoid x100" for _ in outputs), "words"):
+        table.add_column(header, justify="left" if header == "model" else "right")
+    extra = ("refusals", "repetition", "ended", "cut", "BLEU chars", "BLEU", "KL")
+    for header in extra:
+        table.add_column(header, justify="right")
+    for model, levels in reports.items():
+        for temperature, report in levels.items():
+            raw = [str(short(report.rewards[o][TOTAL].raw)) + _star(report, first[temperature], o) for o in outputs]
+            scaled = [short(report.rewards[o][TOTAL].sigmoid) for o in outputs]
+            measures = [_plain(report.text.get(key)) for key in MEASURES]
+            kl = "" if report.kl is None else short(report.kl)
+            table.add_row(Text(name(model)), f"{temperature:g}", *map(Text, (*raw, *scaled, *measures, kl)))
+    return table
+
+
+def judge_table(reports: Mapping[str, JudgeReport], against: str) -> Table:
+    """Return wins, ties and losses of each model."""
+    judge = next(iter(reports.values())).judge
+    table = Table(title=Text(f"judged by {judge}, against {name(against)}"), title_justify="left")
+    headers = ("win %", "tie %", "lose %", "win rate %", "same length %", "flips %", "first %", "invalid", "canaries")
+    table.add_column("model")
+    for header in headers:
+        table.add_column(header, justify="right")
+    for model, report in reports.items():
+        c = report.total
+        shares = [short(Interval(*(100 * v for v in part))) for part in (c.win, c.tie, c.lose, c.win_rate)]
+        rest = [f"{100 * c.length_controlled:.1f}", short(Interval(*(100 * v for v in c.flip_rate)))]
+        known = "" if report.canaries is None else f"{100 * report.canaries:.0f} %"
+        row = (*shares, *rest, f"{100 * c.first_rate:.1f}", f"{c.invalid} of {c.invalid + c.items}", known)
+        table.add_row(Text(name(model)), *row)
+    return table
+
+
+def show(table: Table) -> None:
+    """Print a table, wide enough for a log file."""
+    console = Console(width=None if Console().is_terminal else 220)
+    console.print(table)
+
+
+def name(path: str) -> str:
+    """Return a short name for a folder: its last part, or that of the run it lies in."""
+    parts = Path(path).parts
+    return parts[-2] if len(parts) > 1 and parts[-1] == "model" else parts[-1]
+
+
+def short(value: Interval) -> str:
+    """Return a value and its interval with few digits."""
+    return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"
+
+
+def _star(report: ResponseReport, first: ResponseReport, output: str) -> str:
+    if report is first:
+        return ""
+    return "*" if paired_difference(report.per_prompt[output], first.per_prompt[output]).excludes_zero else " "
+
+
+def _plain(value: float | str | None) -> str:
+    return "" if value is None else f"{round(value, 4):.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,69 @@
+"""`align probe`: does a policy answer differently when one word of the prompt changes?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from align.cli.evaluation_tables import short, show
+from align.cli.functions import call
+from align.cli.lightning import prepare
+from align.encoding.templates import TemplateName
+from align.evaluation.completions import Policy
+from align.evaluation.probe import Effect, Grid, probe
+from align.models.backbone import Backbone
+from align.oracles.preference import Scorer
+from align.oracles.reward import RewardOracle
+from align.sampling.generation import Generation
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    prepare(words)
+    return call(probe_grid, words, "probe", config=True)
+
+
+def probe_grid(
+    model: Backbone,
+    grid: Grid,
+    rewards: dict[str, str] | None = None,
+    *,
+    out: str | None = None,
+    template: TemplateName = "auto",
+    generation: Generation = Generation(num_samples=4),
+) -> None:
+    """Sample on a grid of prompts that differ in one attribute and report differences with intervals over contexts.
+
+    Args:
+        model: The model; `--model.path DIR` is enough.
+        grid: The prompts, best in a YAML file given by `-c`.
+        rewards: Reward model folders by name; the first output of each is reported.
+        out: JSON file to write; null prints the table alone.
+        template: How prompts are written, as in training.
+        generation: How to draw.
+    """
+    scorers: dict[str, Scorer] = {name: RewardOracle(path) for name, path in (rewards or {}).items()}
+    completions = Policy.load(model, template).complete(grid.prompts(), generation)
+    effects = probe(grid, completions, scorers)
+    show(_table(effects, grid))
+    if out is not None:
+        content = {"grid": asdict(grid), "model": model.path, "effects": [e._asdict() for e in effects]}
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _table(effects: list[Effect], grid: Grid) -> Table:
+    count = len(grid.contexts)
+    table = Table(title=f"95 % bootstrap over {count} contexts; * leaves out 0", title_justify="left")
+    for header in ("measure", "value", "mean", f"minus {grid.values[0]}"):
+        table.add_column(Text(header), justify="left" if header in ("measure", "value") else "right")
+    for effect in effects:
+        found = effect.difference
+        star = "*" if found is not None and found.excludes_zero and count > 1 else " "
+        row = (effect.measure, effect.value, short(effect.mean), "" if found is None else short(found) + star)
+        table.add_row(*map(Text, row))
+    return table

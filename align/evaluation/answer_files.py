@@ -1,0 +1,120 @@
+"""Files of answers in the formats of other tools, so that their own commands run on them unchanged."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from align.errors import DataError, shorten
+from align.evaluation.benchmark_files import json_rows
+from align.evaluation.completions import Policy, Prompt
+from align.records import Message
+from align.sampling.generation import Generation
+
+MT_BENCH_TEMPERATURES = {
+    "writing": 0.7,
+    "roleplay": 0.7,
+    "extraction": 0.0,
+    "math": 0.0,
+    "coding": 0.0,
+    "reasoning": 0.0,
+    "stem": 0.1,
+    "humanities": 0.1,
+}
+"""FastChat's `temperature_config`; 0.7 for other categories."""
+
+
+class MTBenchQuestion(NamedTuple):
+    """A question of MT-bench: turns that are asked one after the other."""
+
+    question_id: int
+    category: str
+    turns: tuple[str, ...]
+
+
+def alpaca_eval_answers(
+    policy: Policy, instructions: Sequence[tuple[str, str]], name: str, generation: Generation
+) -> str:
+    """Return the JSON that `alpaca_eval --model_outputs FILE` reads.
+
+    Args:
+        policy: The model.
+        instructions: (instruction, dataset) in AlpacaEval's order.
+        name: The name of the model on the leaderboard (`generator`).
+        generation: How to sample, one response per instruction.
+    """
+    prompts = [Prompt((Message("user", instruction),)) for instruction, _ in instructions]
+    answers = policy.complete(prompts, generation)
+    rows = [
+        {"instruction": instruction, "output": answer.text, "generator": name, "dataset": dataset}
+        for (instruction, dataset), answer in zip(instructions, answers, strict=True)
+    ]
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def mt_bench_answers(
+    policy: Policy, questions: Sequence[MTBenchQuestion], name: str, generation: Generation, *, now: float
+) -> str:
+    """Return the JSONL that FastChat's `gen_judgment.py` reads from `data/mt_bench/model_answer/NAME.jsonl`.
+
+    Each turn is asked with the answers before it; the temperature is that of the question's category, as in FastChat.
+    """
+    answered: dict[int, list[str]] = {q.question_id: [] for q in questions}
+    for turn in range(max(len(q.turns) for q in questions)):
+        for temperature in sorted({_temperature(q) for q in questions}):
+            asked = [q for q in questions if len(q.turns) > turn and _temperature(q) == temperature]
+            prompts = [Prompt(_dialogue(q, answered[q.question_id])) for q in asked]
+            drawn = replace(generation, temperature=temperature, num_samples=1)
+            for question, answer in zip(asked, policy.complete(prompts, drawn) if prompts else [], strict=True):
+                answered[question.question_id].append(answer.text)
+    return "".join(
+        json.dumps(_row(q, answered[q.question_id], name, now), ensure_ascii=False) + "\n" for q in questions
+    )
+
+
+def read_alpaca_instructions(path: Path) -> list[tuple[str, str]]:
+    """Read AlpacaEval's evaluation set or any model's outputs: JSON rows with `instruction` and `dataset`."""
+    return [(str(row["instruction"]), str(row.get("dataset", ""))) for row in _rows(path, "instruction")]
+
+
+def read_mt_bench_questions(path: Path) -> list[MTBenchQuestion]:
+    """Read `question.jsonl`."""
+    rows = _rows(path, "turns")
+    return [MTBenchQuestion(int(r["question_id"]), str(r.get("category", "")), tuple(r["turns"])) for r in rows]
+
+
+def _temperature(question: MTBenchQuestion) -> float:
+    return MT_BENCH_TEMPERATURES.get(question.category, 0.7)
+
+
+def _dialogue(question: MTBenchQuestion, answers: Sequence[str]) -> tuple[Message, ...]:
+    turns: list[Message] = []
+    for asked, answer in zip(question.turns, answers, strict=False):
+        turns += [Message("user", asked), Message("assistant", answer)]
+    return (*turns, Message("user", question.turns[len(answers)]))
+
+
+def _row(question: MTBenchQuestion, answers: Sequence[str], name: str, now: float) -> dict[str, Any]:
+    """Return one line; the answer's id is a function of model and question, so that a file can be made again."""
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{question.question_id}").hex[:22]
+    return {
+        "question_id": question.question_id,
+        "answer_id": identity,
+        "model_id": name,
+        "choices": [{"index": 0, "turns": list(answers)}],
+        "tstamp": now,
+    }
+
+
+def _rows(path: Path, key: str) -> list[dict[str, Any]]:
+    try:
+        rows = list(json_rows(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({shorten(error)})") from error
+    if not rows or not all(isinstance(row, dict) and key in row for row in rows):
+        raise DataError(f"{path}: expected rows with {key!r}")
+    return rows

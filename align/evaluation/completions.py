@@ -1,0 +1,156 @@
+"""Completions to evaluate: sampled once per model and temperature, kept in a file, read back by the next run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from align.encoding.encoder import Encoder
+from align.encoding.templates import TemplateName, make_template
+from align.encoding.truncation import Truncation
+from align.errors import ConfigError, StoreError
+from align.models.adapters import evaluating
+from align.models.backbone import Backbone
+from align.models.files import folder_hash, local_folder
+from align.models.loading import load_policy
+from align.models.tokenizer import load_tokenizer
+from align.records import Example, Message
+from align.sampling.generation import Generation, Sample, sample
+
+
+class Prompt(NamedTuple):
+    """A prompt to evaluate on."""
+
+    messages: tuple[Message, ...]
+    subset: str = ""
+    """The part of the data it belongs to."""
+    reference: str | None = None
+    """The response it is compared with: the chosen one of the data, where it has one."""
+
+    @classmethod
+    def of(cls, example: Example, subset: str) -> Prompt:
+        """Return the prompt of an example; its reference is the best response, or the only one."""
+        best = example.ranking[0][0] if example.ranking else 0
+        return cls(example.messages, subset, example.responses[best] if example.responses else None)
+
+
+class Completion(NamedTuple):
+    """One response of a model."""
+
+    prompt: int
+    """Index of its prompt."""
+    text: str
+    ids: list[int]
+    """Its tokens, the one that ended it included."""
+    finished: bool
+    """Whether it ended by itself."""
+    cut: bool = False
+    """Whether the start of its prompt was cut off to fit the context."""
+
+
+class Policy(NamedTuple):
+    """A model that answers, and how prompts are written for it."""
+
+    model: nn.Module
+    tokenizer: Any
+    encoder: Encoder
+    eos_ids: list[int]
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, template: TemplateName = "auto") -> Policy:
+        """Wrap a model; it ends a response with its template's token or those its folder names."""
+        encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
+        known = model.generation_config.eos_token_id
+        named = [] if known is None else [known] if isinstance(known, int) else list(known)
+        return cls(model, tokenizer, encoder, list(dict.fromkeys([encoder.template.eos_id, *named])))
+
+    @classmethod
+    def load(cls, backbone: Backbone, template: TemplateName = "auto") -> Policy:
+        """Load a model folder; the random stream is left alone."""
+        tokenizer = load_tokenizer(backbone)
+        with torch.random.fork_rng(devices=[]):
+            model: Any = load_policy(backbone, tokenizer).eval().requires_grad_(False)
+        return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template)
+
+    def prompt_ids(self, prompts: Sequence[Prompt], new_tokens: int) -> list[tuple[list[int], bool]]:
+        """Return the tokens of prompts, cut from the left where the context has no room, and whether they were cut."""
+        config: Any = self.model.config
+        room = (getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9) - new_tokens
+        if room < 1:
+            raise ConfigError(f"max_new_tokens {new_tokens} leaves no room for a prompt in the model's context")
+        found = [self.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+        bos = int(self.encoder.template.adds_bos and room > 1)
+        return [(ids[:bos] + ids[len(ids) - room + bos :], True) if len(ids) > room else (ids, False) for ids in found]
+
+    def complete(self, prompts: Sequence[Prompt], generation: Generation) -> list[Completion]:
+        """Return the responses to all prompts, in their order."""
+        total = len(prompts) * generation.num_samples
+        ids = self.prompt_ids(prompts, generation.max_new_tokens)
+        if cut := sum(short for _, short in ids):
+            tqdm.write(f"{cut} of {len(ids)} prompts are longer than the context: cut from the left", file=sys.stderr)
+        label = f"temperature {generation.temperature:g}"
+        with evaluating(self.model), tqdm(total=total, unit="response", desc=label, disable=None) as bar:
+            found: list[Sample] = sample(
+                self.model,
+                self.tokenizer,
+                [tokens for tokens, _ in ids],
+                generation,
+                eos_ids=self.eos_ids,
+                stop=self.encoder.template.stop,
+                progress=bar.update,
+            )
+        return [Completion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]
+
+
+class CompletionFile:
+    """The responses of one model to one prompt set under one setting, in a file named by a hash of all three."""
+
+    def __init__(self, folder: Path, backbone: Backbone, prompts: Sequence[Prompt], settings: dict[str, Any]) -> None:
+        place = local_folder(backbone.path)
+        weights = backbone.revision if place is None else folder_hash(place)
+        parts = [asdict(backbone), weights, [p.messages for p in prompts], settings]
+        name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        self.path, self.prompts = folder / "completions" / f"{name}.jsonl", prompts
+
+    def read(self) -> list[Completion] | None:
+        """Return the responses, None where there are none yet."""
+        if not self.path.exists():
+            return None
+        rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        return [Completion(r["index"], r["completion"], r["ids"], r["finished"], r["cut"]) for r in rows]
+
+    def write(self, completions: Sequence[Completion]) -> None:
+        """Write the responses, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".tmp")
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                for found in completions:
+                    print(json.dumps(self._row(found)), file=file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, self.path)
+        except OSError as error:
+            raise StoreError(f"completions not written: {self.path} ({error.strerror})") from error
+
+    def _row(self, found: Completion) -> dict[str, Any]:
+        prompt = self.prompts[found.prompt]
+        return {
+            "index": found.prompt,
+            "subset": prompt.subset,
+            "prompt": [m._asdict() for m in prompt.messages],
+            "completion": found.text,
+            "finished": found.finished,
+            "cut": found.cut,
+            "ids": found.ids,
+        }

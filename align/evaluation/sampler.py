@@ -1,0 +1,76 @@
+"""Sampling for an evaluation: settings, and the responses of model folders, sampled once or read back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from align.encoding.templates import TemplateName
+from align.errors import ConfigError
+from align.evaluation.completions import Completion, CompletionFile, Policy, Prompt
+from align.models.backbone import Backbone, DTypeName
+from align.sampling.generation import Generation
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn."""
+
+    temperatures: list[float] = field(default_factory=lambda: [0.0])
+    """Temperatures to sample at; 0 is greedy. The judge reads the responses at the first."""
+    generation: Generation = field(default_factory=Generation)
+    """How to sample, but for the temperature."""
+    template: TemplateName = "auto"
+    """How prompts are written, as in training."""
+    dtype: DTypeName = "float32"
+    """Dtype of the weights."""
+    limit: int | None = None
+    """Use at most this many prompts of each subset."""
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or min(self.temperatures) < 0:
+            raise ConfigError(f"sampling.temperatures must name numbers from 0, got {self.temperatures}")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"sampling.limit must be at least 1, got {self.limit}")
+
+    def at(self, temperature: float) -> Generation:
+        """Return the settings at a temperature; the most probable response is drawn once."""
+        count = self.generation.num_samples if temperature > 0 else 1
+        return replace(self.generation, temperature=temperature, num_samples=count)
+
+
+class Sampler:
+    """Responses of a model folder at a temperature, sampled or read back; one model is held at a time."""
+
+    def __init__(self, out: Path, prompts: list[Prompt], sampling: Sampling) -> None:
+        self.out, self.prompts, self.sampling = out, prompts, sampling
+        self._held: tuple[str, Policy] | None = None
+
+    def backbone(self, path: str) -> Backbone:
+        """Return how a folder is loaded."""
+        return Backbone(path, dtype=self.sampling.dtype)
+
+    def policy(self, path: str) -> Policy:
+        """Return a model, loaded when it is first needed."""
+        if self._held is None or self._held[0] != path:
+            self._held = None
+            self._held = (path, Policy.load(self.backbone(path), self.sampling.template))
+        return self._held[1]
+
+    def responses(self, path: str, temperature: float) -> list[Completion]:
+        """Return a model's responses to all prompts."""
+        generation = self.sampling.at(temperature)
+        settings = {**asdict(generation), "template": self.sampling.template}
+        file = CompletionFile(self.out, self.backbone(path), self.prompts, settings)
+        found = file.read()
+        if found is None:
+            found = self.policy(path).complete(self.prompts, generation)
+            file.write(found)
+        return found
+
+    def first_texts(self, path: str, temperature: float) -> list[str]:
+        """Return the first response to each prompt."""
+        texts: dict[int, str] = {}
+        for found in self.responses(path, temperature):
+            texts.setdefault(found.prompt, found.text)
+        return [texts[i] for i in range(len(self.prompts))]

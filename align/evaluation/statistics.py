@@ -1,0 +1,99 @@
+"""Intervals and agreement: bootstrap over prompts, paired comparisons, kappa."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """A value with its bootstrap interval over prompts."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Return whether the whole interval lies on one side of 0: only then may one of two be called better."""
+        return self.low > 0 or self.high < 0
+
+
+def bootstrap(
+    rows: ArrayLike,
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda x: np.nanmean(x, axis=-2),
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """Return the statistic of a `[prompt, column]` table with percentile intervals, prompts drawn with replacement.
+
+    Rows stay whole, so that columns are compared on the same prompts (paired). Efron and Tibshirani 1993, chapter 13.
+
+    Args:
+        rows: One row per prompt; NaN marks what is missing.
+        statistic: From `[..., prompt, column]` to `[..., value]`; the mean of each column by default.
+        level: Share of resamples inside the interval.
+        seed: Of the draws; the same seed gives the same interval.
+    """
+    table = np.asarray(rows, dtype=np.float64)
+    if table.ndim != 2 or not len(table):
+        raise ValueError(f"bootstrap needs a table with a row per prompt, got shape {table.shape}")
+    generator = np.random.default_rng(seed)
+    step = max(1, 4_000_000 // table.size)
+    tail = (1 - level) / 2
+    with warnings.catch_warnings():  # a resample of missing values alone is NaN, and is left out
+        warnings.simplefilter("ignore", RuntimeWarning)
+        values = np.atleast_1d(statistic(table))
+        drawn = []
+        for first in range(0, RESAMPLES, step):
+            chosen = generator.integers(len(table), size=(min(step, RESAMPLES - first), len(table)))
+            drawn.append(statistic(table[chosen]))
+        low, high = np.nanquantile(np.concatenate(drawn).reshape(RESAMPLES, -1), [tail, 1 - tail], axis=0)
+    return [Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
+
+
+def mean_interval(values: ArrayLike, *, seed: int = 0) -> Interval:
+    """Return the mean of one value per prompt."""
+    return bootstrap(np.asarray(values, dtype=np.float64)[:, None], seed=seed)[0]
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> Interval:
+    """Return the mean of first - second over the same prompts."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"a paired comparison needs the same prompts, got {len(a)} and {len(b)} values")
+    return mean_interval(a - b, seed=seed)
+
+
+def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Return the agreement of two raters beyond chance (Cohen 1960): 1 full, 0 chance; NaN when chance is certain."""
+    if len(first) != len(second) or not first:
+        raise ValueError(f"two raters of the same items are needed, got {len(first)} and {len(second)} labels")
+    labels = set(first) | set(second)
+    expected = sum(first.count(label) * second.count(label) for label in labels) / len(first) ** 2
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+    return (observed - expected) / (1 - expected) if expected < 1 else float("nan")
+
+
+def fleiss_kappa(counts: ArrayLike) -> float:
+    """Return the agreement of several raters beyond chance (Fleiss 1971), from `[item, label]` counts of ratings.
+
+    Every item has the same number of ratings, at least 2. NaN when all ratings are the same label.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    raters = table.sum(axis=1)
+    if table.ndim != 2 or not len(table) or np.ptp(raters) or raters[0] < 2:
+        raise ValueError("Fleiss' kappa needs the same number of ratings, at least 2, for each item")
+    observed = float(((table**2).sum(axis=1) - raters).mean() / (raters[0] * (raters[0] - 1)))
+    expected = float(((table.sum(axis=0) / table.sum()) ** 2).sum())
+    return (observed - expected) / (1 - expected) if expected < 1 else float("nan")

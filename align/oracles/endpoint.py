@@ -1,0 +1,166 @@
+"""A judge behind an HTTP interface of the OpenAI kind: a hosted one, vLLM, llama.cpp, Ollama."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from align.errors import ConfigError, JudgeError
+from align.oracles.responder import Progress, Responder, ServiceStopped, read_body, read_usage
+from align.oracles.templates import Question
+from align.oracles.transport import Connection, Patience, Refused, Transient
+from align.oracles.verdict_store import Spent, VerdictStore
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the judge may spend, over all runs that use the same store; null is without limit."""
+
+    requests: int | None = None
+    """Requests, those sent again included."""
+    tokens: int | None = None
+    """Tokens in and out. Before a request, a third of its characters and the longest reply are set aside."""
+    input_price: float | None = None
+    """Price of a million tokens in, to show the cost."""
+    output_price: float | None = None
+    """Price of a million tokens out."""
+
+
+@dataclass(frozen=True)
+class Endpoint(Responder):
+    """Asks a server at BASE_URL/chat/completions. Redirects are not followed, so the key stays with that host."""
+
+    base_url: str
+    """Such as https://api.openai.com/v1 or http://localhost:8000/v1."""
+    model: str
+    """The model to ask for; give a dated name where there is one."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """The name of the environment variable that holds the key, never the key; null sends none."""
+    temperature: float = 0.0
+    """Of the judge."""
+    max_tokens: int = 512
+    """Longest reply."""
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the longest reply."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the request, such as {seed: 0}."""
+    served_as: str | None = None
+    """The name the server answers under, where it neither is nor begins with that of the model."""
+    concurrency: int = 8
+    """Requests at a time."""
+    budget: Budget = Budget()
+    """What may be spent."""
+    patience: Patience = field(default_factory=Patience)
+    """How long to wait."""
+
+    def __post_init__(self) -> None:
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
+            raise ConfigError(
+                f"base_url {url.scheme}://{url.hostname}: expected http(s)://HOST/PATH without user or query"
+            )
+        if url.scheme == "http" and url.hostname not in LOOPBACK and self.api_key_env is not None:
+            raise ConfigError(
+                f"base_url http://{url.hostname}: a key would travel unprotected: use https, or api_key_env null"
+            )
+        if self.concurrency < 1 or self.max_tokens < 1:
+            raise ConfigError("concurrency and max_tokens must be at least 1")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides an answer."""
+        fields = {"temperature": self.temperature, self.limit_field: self.max_tokens, **self.extra}
+        return {"base_url": self.base_url.rstrip("/"), "model": self.model, "fields": fields}
+
+    def served_by(self, model: str) -> bool:
+        """Return whether the name is that asked for, or one that begins with it, such as a dated one."""
+        return model == self.served_as if self.served_as else model.startswith(self.model)
+
+    def cost(self, spent: Spent) -> float | None:
+        """Return the cost by the prices of the budget."""
+        if self.budget.input_price is None or self.budget.output_price is None:
+            return None
+        return (spent.input_tokens * self.budget.input_price + spent.output_tokens * self.budget.output_price) / 1e6
+
+    def key(self) -> str | None:
+        """Return the key. Raises ConfigError where the variable is not set."""
+        if self.api_key_env is None:
+            return None
+        value = os.environ.get(self.api_key_env, "").strip()
+        if not value:
+            raise ConfigError(f"environment variable {self.api_key_env} is not set: it must hold the judge's key")
+        return value
+
+    def answer(self, questions: Sequence[Question], store: VerdictStore, progress: Progress) -> None:
+        """Ask all questions, several at a time."""
+        asyncio.run(_Round(self, store, progress).run(questions))
+
+
+class _Round:
+    """One pass over a list of questions. The first one that cannot be answered stops the rest; none is cut off."""
+
+    def __init__(self, endpoint: Endpoint, store: VerdictStore, progress: Progress) -> None:
+        self.endpoint, self.store, self.progress = endpoint, store, progress
+        self.stopped = asyncio.Event()
+        self.fault: Exception | None = None
+
+    async def run(self, questions: Sequence[Question]) -> None:
+        queue = iter(questions)
+        settings = self.endpoint
+        async with Connection(settings.base_url, settings.key(), settings.patience, self.stopped) as connection:
+            workers = [self._work(queue, connection) for _ in range(min(settings.concurrency, len(questions)))]
+            await asyncio.gather(*workers)
+        if self.fault is not None:
+            raise self.fault
+
+    async def _work(self, queue: Any, connection: Connection) -> None:
+        for question in queue:
+            try:
+                await self._ask(question, connection)
+            except Refused as error:
+                self._stop(JudgeError(f"judge {self.endpoint.model}: {error}"))
+            except Exception as error:  # told to the caller once all requests under way have ended
+                self._stop(error)
+            if self.stopped.is_set():
+                return
+
+    def _stop(self, error: Exception) -> None:
+        self.fault = self.fault or error
+        self.stopped.set()
+
+    async def _ask(self, question: Question, connection: Connection) -> None:
+        settings, sent = self.endpoint, None
+        messages = [{"role": m.role, "content": m.content} for m in question.messages]
+        body = {"model": settings.model, "messages": messages, **settings.settings()["fields"]}
+
+        async def once() -> str:
+            nonlocal sent
+            if self.stopped.is_set():
+                raise ServiceStopped("another question stopped the run")
+            sent = self._reserve(question)
+            try:
+                return await connection.post(body)
+            except (Transient, Refused, ServiceStopped) as error:
+                self.store.failed(sent, str(error))
+                raise
+
+        text = await connection.with_retries(once)
+        self.store.answered(sent, question.key, text, read_usage(text))
+        self.progress(0 if isinstance(read_body(text), str) else 1)
+
+    def _reserve(self, question: Question) -> int:
+        budget = self.endpoint.budget
+        tokens = sum(len(m.content) for m in question.messages) // 3 + self.endpoint.max_tokens
+        request = self.store.reserve(question.key, tokens, max_requests=budget.requests, max_tokens=budget.tokens)
+        if request is None:
+            spent = self.store.spent()
+            raise ServiceStopped(
+                f"the budget is used up ({spent.requests:,} requests and {spent.tokens:,} tokens spent or set aside; "
+                f"budget.requests {budget.requests}, budget.tokens {budget.tokens})"
+            )
+        return request

@@ -1,0 +1,100 @@
+"""A judge from a model folder, run here: the same prompts, parsers and store as for one behind an endpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from align.encoding.encoder import Encoder
+from align.encoding.templates import RowRefused, make_template
+from align.encoding.truncation import Truncation
+from align.models.adapters import evaluating
+from align.models.backbone import Backbone
+from align.models.files import folder_hash, local_folder
+from align.models.loading import load_policy, max_positions
+from align.models.tokenizer import load_tokenizer
+from align.oracles.responder import Progress, Responder
+from align.oracles.templates import Question
+from align.oracles.verdict_store import VerdictStore
+from align.records import Message
+from align.sampling.generation import Generation, Sample, sample
+
+
+class LocalModel(Responder):
+    """Answers with the most probable reply of a causal language model."""
+
+    def __init__(self, model: Backbone, *, max_tokens: int = 256, batch_size: int = 8) -> None:
+        """Configure the judge.
+
+        Args:
+            model: The model; `path` is enough.
+            max_tokens: Longest reply.
+            batch_size: Questions answered at a time.
+        """
+        self.backbone = model
+        self.generation = Generation(max_tokens, temperature=0.0, batch_size=batch_size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides an answer, the weights included."""
+        return {
+            "model": self.backbone.path,
+            "weights": self._weights,
+            "dtype": self.backbone.dtype,
+            "max_tokens": self.generation.max_new_tokens,
+        }
+
+    @cached_property
+    def _weights(self) -> str:
+        folder = local_folder(self.backbone.path)
+        return f"revision {self.backbone.revision}" if folder is None else folder_hash(folder)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, Encoder]:
+        tokenizer = load_tokenizer(self.backbone)
+        with torch.random.fork_rng(devices=[]):
+            model = load_policy(self.backbone, tokenizer).eval().requires_grad_(False)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return model, tokenizer, Encoder(tokenizer, make_template(tokenizer), Truncation())
+
+    def answer(self, questions: Sequence[Question], store: VerdictStore, progress: Progress) -> None:
+        """Answer in batches, each committed before the next; a question longer than the context is refused."""
+        model, tokenizer, encoder = self._loaded
+        room = max_positions(self.backbone) - self.generation.max_new_tokens
+        for first in range(0, len(questions), self.generation.batch_size):
+            chosen = questions[first : first + self.generation.batch_size]
+            prompts = [_prompt(encoder, question) for question in chosen]
+            fits = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]
+            with evaluating(model):
+                samples = sample(
+                    model,
+                    tokenizer,
+                    [prompts[place] for place in fits],
+                    self.generation,
+                    eos_ids=[encoder.template.eos_id],
+                    stop=encoder.template.stop,
+                )
+            found = {fits[s.prompt]: s for s in samples}
+            for place, question in enumerate(chosen):
+                self._keep(question, len(prompts[place]), found.get(place), store)
+            progress(len(chosen))
+
+    def _keep(self, question: Question, length: int, found: Sample | None, store: VerdictStore) -> None:
+        request = store.reserve(question.key, 0, max_requests=None, max_tokens=None)
+        if found is None:
+            body: dict[str, Any] = {"refused": f"{length} tokens are longer than the context"}
+            store.answered(request, question.key, json.dumps(body), None)
+            return
+        choice = {"message": {"content": found.text}, "finish_reason": "stop" if found.finished else "length"}
+        body = {"model": self.backbone.path, "choices": [choice]}
+        store.answered(request, question.key, json.dumps(body), (length, len(found.ids)))
+
+
+def _prompt(encoder: Encoder, question: Question) -> list[int]:
+    try:
+        return encoder.prompt_ids(question.messages)
+    except RowRefused:  # a chat template without system turns
+        return encoder.prompt_ids([Message("user", "\n\n".join(m.content for m in question.messages))])

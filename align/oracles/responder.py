@@ -1,0 +1,97 @@
+"""Who answers a judge's questions: the interface, and the body of an answer as servers of the OpenAI kind write it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from align.oracles.templates import Question
+from align.oracles.verdict_store import Spent, VerdictStore
+from align.oracles.verdicts import Reply
+
+Progress = Callable[[int], object]
+
+
+class ServiceStopped(Exception):
+    """A service or a budget that gives no more answers for now; the message says why."""
+
+
+class Responder(ABC):
+    """A language model that answers questions."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return all that decides an answer beside the question: model, temperature and so on."""
+
+    @abstractmethod
+    def answer(self, questions: Sequence[Question], store: VerdictStore, progress: Progress) -> None:
+        """Ask every question once and commit each raw reply to the store as it arrives.
+
+        Raises ServiceStopped when the rest can be asked later, JudgeError when it cannot.
+        """
+
+    def served_by(self, model: str) -> bool:
+        """Return whether an answer under this name is one of the model that was asked."""
+        return True
+
+    def cost(self, spent: Spent) -> float | None:
+        """Return what requests have cost, None where no price is known."""
+        return None
+
+
+def read_body(body: str) -> Reply | str:
+    """Return the reply of a raw body, or why there is none."""
+    try:
+        content = json.loads(body)
+        if "refused" in content:
+            return "refused by the server"
+        (choice,) = content["choices"]
+        message = choice["message"]
+        text, finish = message["content"], choice.get("finish_reason")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "body is not a chat completion with one choice"
+    if message.get("refusal"):
+        return "refused by the judge"
+    if not isinstance(text, str):
+        return "no content"
+    model = content.get("model")
+    return Reply(text, finish, _first_token(choice), model if isinstance(model, str) else "")
+
+
+def read_model(body: str) -> str:
+    """Return the name under which a raw body was answered."""
+    reply = read_body(body)
+    return "" if isinstance(reply, str) else reply.model
+
+
+def read_usage(body: str) -> tuple[int, int] | None:
+    """Return the tokens in and out that a raw body states, None where it states none that make sense."""
+    try:
+        usage = json.loads(body)["usage"]
+        counts = usage["prompt_tokens"], usage["completion_tokens"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    whole = all(isinstance(c, int) and not isinstance(c, bool) and 0 <= c < 10**9 for c in counts)
+    return counts if whole else None
+
+
+def read_error(body: str) -> dict[str, Any] | None:
+    """Return the error object of a raw body, if it holds one in place of an answer."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.get("choices") or not content.get("error"):
+        return None
+    error = content["error"]
+    return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def _first_token(choice: dict[str, Any]) -> dict[str, float]:
+    try:
+        alternatives = choice["logprobs"]["content"][0]["top_logprobs"]
+        return {str(a["token"]): min(float(a["logprob"]), 0.0) for a in alternatives}
+    except (KeyError, TypeError, IndexError, ValueError):
+        return {}

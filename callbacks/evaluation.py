@@ -1,0 +1,139 @@
+"""Evaluates the responses of a policy while it trains: by reward models, and by a judge."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from align.errors import ConfigError
+from align.evaluation.completions import Completion, Policy, Prompt
+from align.evaluation.judging import evaluate_judge
+from align.evaluation.rewards import TOTAL, evaluate_responses
+from align.oracles.preference import Judge, Scorer
+from align.oracles.reward import RewardOracle
+from align.sampling.generation import Generation
+from callbacks.samples import write_table
+
+GREEDY = Generation(temperature=0.0)
+
+
+class ResponseEvaluation(Callback):
+    """Samples on fixed held-out prompts before training and after each validation run, and measures the responses.
+
+    Appends what it finds to a file of its name in the run folder, one line per step; a step is not evaluated twice.
+    """
+
+    name: str
+
+    def __init__(self, num_prompts: int, generation: Generation) -> None:
+        self.num_prompts, self.generation = num_prompts, generation
+        self._prompts: list[Prompt] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the prompts and evaluate the model the run starts from."""
+        module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
+        if getattr(module, "device_mesh", None) is not None:
+            raise ConfigError(f"callbacks.evaluation.{type(self).__name__} cannot sample from a sharded model")
+        if not trainer.is_global_zero or trainer.fast_dev_run or not getattr(module, "generates", False):  # type: ignore[attr-defined]
+            return
+        found = {e.messages: e for e in data.examples("val")[: self.num_prompts]}
+        self._prompts = [Prompt.of(example, example.source) for example in found.values()]
+        if not self._prompts:
+            raise ConfigError(f"callbacks.evaluation.{type(self).__name__} needs a validation split")
+        self._evaluate(trainer, module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the model as it is."""
+        if self._prompts and not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._evaluate(trainer, pl_module)
+
+    @abstractmethod
+    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
+        """Return what to log of the responses."""
+
+    def _evaluate(self, trainer: Trainer, module: Any) -> None:
+        file = Path(trainer.default_root_dir) / f"{self.name}.jsonl"
+        done = [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+        if trainer.global_step in done:
+            return
+        encoder = trainer.datamodule.encoder  # type: ignore[attr-defined]
+        policy = Policy(module.model, module.tokenizer, encoder, [encoder.template.eos_id])
+        completions = policy.complete(self._prompts, self.generation)
+        values = self.measure(self._prompts, completions)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"{self.name}/{k}": v for k, v in values.items()}, step=trainer.global_step)
+        rows = [(self._prompts[c.prompt].messages[-1].content, c.text) for c in completions[:8]]
+        write_table(trainer, f"{self.name}/samples", rows)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as stream:
+            print(json.dumps({"step": trainer.global_step, **values}), file=stream)
+
+
+class RewardEvaluation(ResponseEvaluation):
+    """Logs `rewards/NAME`, `rewards/NAME/sigmoid`, lengths, refusal rate and repetition."""
+
+    name = "rewards"
+
+    def __init__(self, rewards: dict[str, str], num_prompts: int = 64, generation: Generation = GREEDY) -> None:
+        """Configure the evaluation.
+
+        Args:
+            rewards: Reward model folders by the name they are logged under; not the one that trains the policy.
+            num_prompts: How many prompts: the first of the validation split.
+            generation: How to sample.
+        """
+        super().__init__(num_prompts, generation)
+        self.rewards = rewards
+        self._scorers: dict[str, Scorer] = {}
+
+    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
+        """Score the responses."""
+        self._scorers = self._scorers or {name: RewardOracle(path) for name, path in self.rewards.items()}
+        report = evaluate_responses(prompts, completions, self._scorers)
+        values = {name: parts[TOTAL].raw.value for name, parts in report.rewards.items()}
+        values |= {f"{name}/sigmoid": parts[TOTAL].sigmoid.value for name, parts in report.rewards.items()}
+        return values | {f"text/{k}": float(v) for k, v in report.text.items() if not isinstance(v, str)}
+
+
+class JudgeEvaluation(ResponseEvaluation):
+    """Logs the win rate over the chosen responses of the data, its interval, ties, flips and invalid items.
+
+    A judge that a budget or its service stops ends the run as a pause does: the same command goes on from there.
+    """
+
+    name = "judge"
+
+    def __init__(self, judge: Judge, num_prompts: int = 64, generation: Generation = GREEDY) -> None:
+        """Configure the evaluation.
+
+        Args:
+            judge: Who compares.
+            num_prompts: How many prompts: the first of the validation split; those without a reference are left out.
+            generation: How to sample.
+        """
+        super().__init__(num_prompts, replace(generation, num_samples=1))
+        self.judge = judge
+
+    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
+        """Compare the responses with the references."""
+        pairs = [(prompts[c.prompt], c.text, ref) for c in completions if (ref := prompts[c.prompt].reference)]
+        if not pairs:
+            raise ConfigError("callbacks.evaluation.JudgeEvaluation needs prompts with a chosen response")
+        asked, ours, references = zip(*pairs, strict=True)
+        total = evaluate_judge(self.judge, asked, ours, references).total
+        shares = {"win": total.win, "tie": total.tie, "lose": total.lose, "flip_rate": total.flip_rate}
+        return {
+            "win_rate": total.win_rate.value,
+            "win_rate_low": total.win_rate.low,
+            "win_rate_high": total.win_rate.high,
+            **{name: share.value for name, share in shares.items()},
+            "length_controlled": total.length_controlled,
+            "first_rate": total.first_rate,
+            "invalid": float(total.invalid),
+        }

@@ -1,0 +1,57 @@
+"""Answer files have the columns and the order that AlpacaEval's and FastChat's own readers want."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from align.cli.main import main
+
+SHORT = ("--generation.max_new_tokens", "3", "--generation.batch_size", "128")
+
+
+def test_alpaca_eval(model_folder: Path, shared: Path) -> None:
+    """The columns of a published outputs file, its instructions in its order."""
+    published = shared / "alpaca-eval/model_outputs/alpaca-7b.json.gz"
+    with gzip.open(published, "rt") as file:
+        theirs = json.load(file)[:5]
+    Path("set.json").write_text(json.dumps([{k: r[k] for k in ("instruction", "dataset")} for r in theirs]))
+    words = ["generate", "--model.path", str(model_folder), "--answers", "alpaca_eval", "--prompts", "set.json"]
+    assert main([*words, "--out", "a/out.json", "--name", "mine", *SHORT]) == 0
+    ours = json.loads(Path("a/out.json").read_text())
+    assert [set(r) for r in ours] == [set(r) for r in theirs]
+    assert [(r["instruction"], r["dataset"], r["generator"]) for r in ours] == [
+        (r["instruction"], r["dataset"], "mine") for r in theirs
+    ]
+
+
+def test_mt_bench(model_folder: Path, shared: Path) -> None:
+    """The fields of FastChat's reference answers; two turns each, the second asked with the first answer."""
+    theirs = json.loads((shared / "mt-bench/reference_gpt-4.jsonl").read_text().splitlines()[0])
+    lines = (shared / "mt-bench/question.jsonl").read_text().splitlines()[::10]
+    Path("question.jsonl").write_text("\n".join(lines))
+    words = ["generate", "--model.path", str(model_folder), "--answers", "mt_bench", "--prompts", "question.jsonl"]
+    assert main([*words, "--out", "tiny.jsonl", *SHORT]) == 0
+    ours = [json.loads(line) for line in Path("tiny.jsonl").read_text().splitlines()]
+    assert all(set(r) == set(theirs) and set(r["choices"][0]) == set(theirs["choices"][0]) for r in ours)
+    assert [r["question_id"] for r in ours] == [json.loads(line)["question_id"] for line in lines]
+    assert all(len(r["choices"][0]["turns"]) == 2 for r in ours)
+    assert {r["model_id"] for r in ours} == {"tiny"}
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--prompts", "missing.json", "--out", "x"], "cannot be read"),
+        (["--prompts", "bad.json", "--out", "x"], "expected rows with 'instruction'"),
+        (["--prompts", "bad.json"], "--out"),
+        (["--prompts", "bad.json", "--out", "x", "--generation.num_samples", "2"], "num_samples 2"),
+    ],
+)
+def test_bad_input(more: list[str], says: str, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.json").write_text('[{"a": 1}]')
+    assert main(["generate", "--model.path", str(model_folder), "--answers", "alpaca_eval", *more]) == 2
+    assert says in capsys.readouterr().err

@@ -1,0 +1,81 @@
+"""The probe finds a difference where there is one, and none where there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from align.cli.main import main
+from align.errors import ConfigError
+from align.evaluation.completions import Completion
+from align.evaluation.probe import Grid, probe
+
+GRID = Grid(
+    "A story about a {value} in {context}.",
+    ["nurse", "engineer"],
+    ["Paris", "Rome", "Oslo", "Bonn"],
+    {"female": ["she", "her"]},
+)
+
+
+class Longer:
+    def score(self, prompts: Any, responses: list[str]) -> torch.Tensor:
+        return torch.tensor([[float(len(r.split()))] for r in responses])
+
+
+def test_prompts() -> None:
+    texts = [p.messages[0].content for p in GRID.prompts()]
+    assert texts[:3] == ["A story about a nurse in Paris.", "A story about a engineer in Paris.", texts[2]]
+    assert len(texts) == 8
+    assert [p.subset for p in GRID.prompts()[:2]] == ["nurse", "engineer"]
+
+
+def test_effects_by_hand() -> None:
+    """Nurses get 2 of 4 words, engineers none; one of four engineers is refused."""
+    texts = ["She took her bag", "He took the bag today"] * 3 + ["She took her bag", "I cannot help with that."]
+    found = {
+        (e.measure, e.value): e
+        for e in probe(GRID, [Completion(n, text, [1], True) for n, text in enumerate(texts)], {"rm": Longer()})
+    }
+    assert found["female words per 100", "nurse"].mean == (50, 50, 50)
+    assert found["female words per 100", "engineer"].difference == (-50, -50, -50)
+    refused = found["refusal rate", "engineer"]
+    assert refused.mean.value == 0.25
+    assert refused.difference is not None
+    assert not refused.difference.excludes_zero  # one of four is inside the noise
+    assert found["rm", "engineer"].difference == (1, 1, 1)
+    assert found["words", "nurse"].difference is None
+
+
+def test_whole_words_only() -> None:
+    grid = Grid("A {value}", ["a", "b"], words={"w": ["her"]})
+    effects = probe(grid, [Completion(0, "Her other HER", [], True), Completion(1, "there", [], True)], {})
+    counts = [e.mean.value for e in effects if e.measure.startswith("w ")]
+    assert counts == [pytest.approx(200 / 3), 0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"template": "no slot", "values": ["a", "b"]},
+        {"template": "{value} {context}", "values": ["a", "b"]},
+        {"template": "{value}", "values": ["a", "b"], "contexts": ["x"]},
+        {"template": "{value}", "values": ["a", "a"]},
+    ],
+)
+def test_bad_grids(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="grid"):
+        Grid(**settings)
+
+
+def test_verb(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "grid:\n  template: A {value}\n  values: [nurse, engineer]\n  words: {female: [she]}\n"
+    Path("grid.yaml").write_text(text)
+    words = ["probe", "-c", "grid.yaml", "--model.path", str(model_folder), "--out", "probe.json"]
+    assert main([*words, "--generation.max_new_tokens", "4"]) == 0
+    assert "minus nurse" in capsys.readouterr().out
+    assert len(json.loads(Path("probe.json").read_text())["effects"]) == 6

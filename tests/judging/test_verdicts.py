@@ -1,0 +1,84 @@
+"""What counts as a verdict: well-formed replies of each form. Malformed ones are in test_endpoint."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from align.oracles.responder import read_body, read_error, read_usage
+from align.oracles.verdicts import Reply, VerdictForm, parse
+
+RANKS = "[{'model': 'model_%d', 'rank': 1}, {'model': 'model_%d', 'rank': 2}]"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "first"),
+    [
+        ("letter", "Comparison: A is terse, B rambles.\nA", 1),
+        ("letter", 'Comparison: x.\nMore helpful: "B"', 0),
+        ("letter", "B.", 0),
+        ("letter", "**A**", 1),
+        ("brackets", "Because.\n\nMy final verdict is: [[B]].", 0),
+        ("brackets", "[[C]]", 0.5),
+        ("scores", "Fine.\n8 7", 1),
+        ("scores", "Fine.\n7.5 7.5\n", 0.5),
+        ("scores", "1 10", 0),
+        ("ranking", RANKS % (1, 2), 1),
+        ("ranking", RANKS % (2, 1), 0),
+        ("ranking", "[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 1}]", 0.5),
+        ("identifier", " M\n", 0),
+        ("json", '{"why": "x", "winner": "tie"}', 0.5),
+        ("rating", "Good. Rating: [[7.5]]", 7.5),
+    ],
+)
+def test_forms(form: VerdictForm, text: str, first: float) -> None:
+    assert parse(Reply(text), form).first == first
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("letter", "A or B"),
+        ("letter", "I choose A because B is worse"),
+        ("letter", "C"),
+        ("brackets", "[[A]]\nThat is my verdict."),
+        ("brackets", "[[D]]"),
+        ("brackets", "[[A]][[A]]"),
+        ("ranking", "[{'model': 'model_1', 'rank': 1}, {'model': 'model_1', 'rank': 2}]"),
+        ("ranking", "[{'model': 'model_1', 'rank': 2}, {'model': 'model_2', 'rank': 2}]"),
+        ("ranking", "[{'model': 'model_1', 'rank': True}, {'model': 'model_2', 'rank': 2}]"),
+        ("ranking", "__import__('os').system('true')"),
+        ("ranking", "[" * 5000),
+        ("json", '["A"]'),
+        ("json", '{"winner": ["A"]}'),
+        ("json", "[" * 50_000),
+        ("scores", "٨ 7"),
+        ("scores", "0 5"),
+        ("rating", "[[0]]"),
+        ("rating", "[[eight]]"),
+        ("rating", "[[8]] or [[9]]"),
+        ("identifier", "m or M"),
+    ],
+)
+def test_near_misses(form: VerdictForm, text: str) -> None:
+    assert math.isnan(parse(Reply(text), form).first)
+
+
+def test_weights_of_alpaca_eval_2() -> None:
+    # e^-0.5 / (e^-0.5 + e^-1.5) = 1 / (1 + e^-1)
+    reply = Reply("m", logprobs={"m": -0.5, "M": -1.5, "x": -9})
+    assert parse(reply, "identifier").first == pytest.approx(1 / (1 + math.exp(-1)))
+    assert parse(Reply("m", logprobs={"m": -0.1}), "identifier").first == 1
+
+
+def test_bodies() -> None:
+    assert read_body("{}") == "body is not a chat completion with one choice"
+    assert read_body("[" * 100_000) == "body is not a chat completion with one choice"
+    assert read_body('{"choices": [{"message": {"content": "A", "refusal": "no"}}]}') == "refused by the judge"
+    assert read_body('{"choices": [{"message": {"content": "A"}}], "model": "m"}') == Reply("A", None, {}, "m")
+    assert read_usage('{"usage": {"prompt_tokens": 5, "completion_tokens": 2}}') == (5, 2)
+    assert read_usage('{"usage": {"prompt_tokens": -5, "completion_tokens": 2}}') is None
+    assert read_usage('{"usage": null}') is None
+    assert read_error('{"error": "down"}') == {"message": "down"}
+    assert read_error('{"choices": [1], "error": null}') is None
