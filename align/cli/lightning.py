@@ -132,7 +132,7 @@ class AlignCLI(LightningCLI):
         config.trainer.default_root_dir = str(root)
         given = config.get("ckpt_path")
         if given not in (None, "last", "best", "hpc"):
-            check_whole(Path(given))
+            check_whole(given)
         if self.subcommand == "fit":
             self._count_steps_ourselves(config.trainer)
             self.use_folder(Path(root))

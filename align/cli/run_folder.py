@@ -77,19 +77,20 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
         )
     if not last.exists():
         return None
-    check_whole(last)
+    check_whole(str(last))
     if is_first_process():
         print(f"going on with the run in {root}")
     return str(last)
 
 
-def check_whole(checkpoint: Path) -> None:
+def check_whole(given: str) -> None:
     """Check a checkpoint before anything is built; sharding strategies read it without looking at our note.
 
     Raises ConfigError for a missing one, ResumeError for a damaged one.
     """
-    if not checkpoint.is_file():
-        raise ConfigError(f"--ckpt_path {checkpoint}: no such file; runs keep theirs in RUN/checkpoints")
+    checkpoint = Path(given)
+    if not given or not checkpoint.is_file():
+        raise ConfigError(f"--ckpt_path {given!r}: no such file; runs keep theirs in RUN/checkpoints")
     if fault := fault_of(checkpoint):
         raise ResumeError(
             f"checkpoint {checkpoint} is damaged ({fault}): go on from the newest whole one with --ckpt_path "
