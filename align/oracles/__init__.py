@@ -1,1 +1,1 @@
-"""What scores or judges responses."""
+"""Oracles: what scores responses, or prefers one of two."""
