@@ -47,7 +47,7 @@ def acknowledged() -> set[str]:
         return {key for (key,) in store.execute("SELECT key FROM judge_reply")}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_nothing_acknowledged_is_lost(server: Server, kills: int) -> None:
     draw, done = random.Random(0), 0
     for _ in range(kills):
