@@ -47,12 +47,8 @@ SYNTHETIC = [
 ]
 
 
-FIRST_STAGE = {
-    "rahf_single": "rahf_single_stage1",
-    "rahf_dual": "rahf_dual_stage1",
-    "rahf_dual_code": "rahf_dual_stage1",
-}
-"""A second stage, and the one that makes the adapters it starts from."""
+FIRST_STAGE = {"rahf_single": ["."], "rahf_dual": ["good", "bad"], "rahf_dual_code": ["good", "bad"]}
+"""A second stage, and the adapters it starts from."""
 
 
 def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
