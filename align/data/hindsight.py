@@ -50,14 +50,22 @@ class Hindsight(View):
         )
         made = [
             replace(
-                pair, id=pair.id + suffix, messages=messages, responses=(text,), ranking=((0,),), weight=pair.weight * n
+                pair,
+                id=pair.id + suffix,
+                messages=messages,
+                responses=(text,),
+                attributes=(),
+                scores=(),
+                origins=(),
+                ranking=((0,),),
+                weight=pair.weight * n,
             )
             for suffix, messages, text, held_by in rows
             if (n := len(held_by & set(self.forms)))
         ]
         if not made:
             raise DroppedRow("no form")
-        return [replace(row, scores=(), origins=()) for row in made]
+        return made
 
     @staticmethod
     def _asked(pair: Example, marker: str, *earlier: str) -> tuple[Message, ...]:
