@@ -21,7 +21,7 @@ ALLOWED = {
     "data": {"encoding", "world"},
     "models": {"scoring"},
     "modules": {"objectives", "scoring", "models"},
-    "sampling": {"models"},
+    "sampling": {"models", "scoring"},
     "oracles": {"encoding", "models", "scoring"},
     "evaluation": {"sampling", "models", "scoring", "encoding", "world"},
     "callbacks": {"sampling", "evaluation", "world"},

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from align.cli.functions import call
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
@@ -22,7 +20,8 @@ from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Message
-from align.sampling.generation import Generation, sample
+from align.sampling.generation import Generation
+from align.sampling.sampler import sample
 
 Dialogue = tuple[Message, ...]
 
@@ -59,16 +58,8 @@ def generate(
     policy: Any = load_policy(model, tokenizer).eval()
     encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
     ids = [encoder.prompt_ids(d) for d in dialogues]
-    with tqdm(total=len(ids) * generation.num_samples, unit="completion", disable=None) as bar:
-        samples = sample(
-            policy,
-            tokenizer,
-            ids,
-            generation,
-            eos_ids=_ends(policy, encoder),
-            stop=encoder.template.stop,
-            progress=bar.update,
-        )
+    ends = _ends(policy, encoder)
+    samples = sample(policy, tokenizer, ids, generation, eos_ids=ends, stop=encoder.template.stop, bar=True)
     with _output(out) as file:
         for found in samples:
             messages = [m._asdict() for m in dialogues[found.prompt]]
