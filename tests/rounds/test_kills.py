@@ -30,7 +30,7 @@ def killing(journal: Path, moment: str, count: int) -> Callable[[], None]:
     """Prepare a process that dies at the count-th passing of a moment, and writes down what was acknowledged."""
 
     def prepare() -> None:
-        import align.rounds.maker as maker
+        from align.rounds import maker
         from align.rounds.store import RoundStore
 
         passed: dict[str, int] = {}
