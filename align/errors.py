@@ -40,6 +40,12 @@ class TrainingError(AlignError):
     exit_code = 3
 
 
+class Paused(AlignError):
+    """Work that a budget or a service stopped; what is done is kept, and the same command goes on with the rest."""
+
+    exit_code = 75
+
+
 class Stopped(AlignError):
     """A run that was asked to stop, and has saved where it was."""
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from align.cli.functions import call
 from align.data.preference_file import PreferenceFile
@@ -20,8 +20,12 @@ from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Message
-from align.sampling.generation import Generation
-from align.sampling.sampler import sample
+from align.sampling.engine import Engine
+from align.sampling.generation import Generation, Request
+from align.sampling.http import HTTPEngine, Server
+from align.sampling.local import TransformersEngine
+from align.sampling.sampler import Sampler
+from align.sampling.vllm import VLLMEngine
 
 Dialogue = tuple[Message, ...]
 
@@ -39,6 +43,8 @@ def generate(
     out: str | None = None,
     template: TemplateName = "auto",
     generation: Generation = Generation(),
+    engine: Literal["transformers", "vllm"] = "transformers",
+    server: Server | None = None,
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
 
@@ -49,17 +55,18 @@ def generate(
         out: JSONL file to write; null prints.
         template: How prompts are written, as in training.
         generation: How to draw.
+        engine: What draws: transformers, or vLLM in this process (an extra).
+        server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
     """
     texts = [prompt] if isinstance(prompt, str) else prompt or []
     dialogues = [(Message("user", text),) for text in texts] + _read(prompts)
     if not dialogues:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     tokenizer = load_tokenizer(model)
-    policy: Any = load_policy(model, tokenizer).eval()
     encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
-    ids = [encoder.prompt_ids(d) for d in dialogues]
-    ends = _ends(policy, encoder)
-    samples = sample(policy, tokenizer, ids, generation, eos_ids=ends, stop=encoder.template.stop, bar=True)
+    requests = [Request.of_ids(encoder.prompt_ids(d))._replace(messages=d) for d in dialogues]
+    drawing = _server_engine(server, encoder) if server else _own_engine(engine, model, encoder)
+    samples = Sampler(drawing, generation).sample(requests, bar=True)
     with _output(out) as file:
         for found in samples:
             messages = [m._asdict() for m in dialogues[found.prompt]]
@@ -71,6 +78,18 @@ def _read(path: str | None) -> list[Dialogue]:
     if path is None:
         return []
     return list(dict.fromkeys(e.messages for e in PreferenceFile(path).read("train", Report())))
+
+
+def _server_engine(server: Server, encoder: Encoder) -> Engine:
+    return HTTPEngine(server, encoder.tokenizer, [encoder.template.eos_id], encoder.template.stop)
+
+
+def _own_engine(name: Literal["transformers", "vllm"], model: Backbone, encoder: Encoder) -> Engine:
+    tokenizer, template = encoder.tokenizer, encoder.template
+    if name == "vllm":
+        return VLLMEngine(model.path, tokenizer, [template.eos_id], stop=template.stop)
+    policy: Any = load_policy(model, tokenizer).eval()
+    return TransformersEngine(policy, tokenizer, _ends(policy, encoder), template.stop)
 
 
 def _ends(policy: Any, encoder: Encoder) -> list[int]:

@@ -25,6 +25,7 @@ OTHER_VERBS = {
     "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
     "generate": "sample completions from a model folder",
     "rank": "fill lists up with other models' responses and rank them with a reward model",
+    "rounds": "list the rounds of a run: rewards, acceptance, samples",
     "export": "write a model folder from a run's checkpoint, merged if asked",
     "synthetic-base": "train the base model of the synthetic world from scratch",
     "synthetic-data": "write the synthetic world's data as files in the field's formats",

@@ -21,10 +21,10 @@ class BestWorst(PromptBuilder):
     def of_prompt(self, drawn: Drawn) -> list[Example] | str:
         """Return one pair."""
         best, worst = best_of(drawn.candidates), worst_of(drawn.candidates)
-        if best.text == worst.text:
-            return "identical samples"
         if best.reward - worst.reward <= self.margin:
             return "rewards too close"
+        if best.text == worst.text:
+            return "identical samples"
         return [drawn.record([best, worst], [0, 1])]
 
 
