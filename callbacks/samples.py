@@ -7,7 +7,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from align.sampling.generation import Generation, sample
+from align.sampling.generation import Generation
+from align.sampling.sampler import sample
 
 
 class SampleTable(Callback):

@@ -45,6 +45,8 @@ SYNTHETIC = [
     *("-c", str(ROOT / "configs" / "data" / "synthetic.yaml")),
     *("--data.preferences.size", "12", "--data.preferences.held_out_size", "2"),
 ]
+GOLD = {"gold": "dpo", "on_policy_dpo": "dpo", "iterative_dpo": "dpo", "raft": "sft", "pro_bootstrap": "pro"}
+"""Fragments that need the synthetic world, by method."""
 
 
 FIRST_STAGE = {"rahf_single": ["."], "rahf_dual": ["good", "bad"], "rahf_dual_code": ["good", "bad"]}
@@ -53,8 +55,9 @@ FIRST_STAGE = {"rahf_single": ["."], "rahf_dual": ["good", "bad"], "rahf_dual_co
 
 def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
     """The command line a fragment is meant for: what it leaves open is filled in around it."""
-    if path.stem == "gold":
-        return ["fit", "-c", METHOD, *SYNTHETIC, "-c", str(path), "--model.backbone.path", model]
+    if path.stem in GOLD:
+        method = str(ROOT / "configs" / "method" / f"{GOLD[path.stem]}.yaml")
+        return ["fit", "-c", method, *SYNTHETIC, "-c", str(path), "--model.backbone.path", model]
     kind = path.relative_to(ROOT / "configs").parts[0]
     method = [] if kind in ("method", "quick_start.yaml") else ["-c", METHOD]
     source = (

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
-
-from tqdm import tqdm
 
 from align.activations.artefact import chosen_vectors
 from align.activations.directions import Kind
@@ -26,7 +24,12 @@ from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Instructions, Message
-from align.sampling.generation import Generation, sample
+from align.sampling.engine import Engine
+from align.sampling.generation import Generation, Request
+from align.sampling.http import HTTPEngine, Server
+from align.sampling.local import TransformersEngine
+from align.sampling.sampler import Sampler
+from align.sampling.vllm import VLLMEngine
 
 Dialogue = tuple[Message, ...]
 Under = Literal["none", "positive", "negative"]
@@ -54,6 +57,8 @@ def generate(  # noqa: PLR0913  the signature is the command line
     where: Where = "all",
     answers: AnswerFormat | None = None,
     name: str | None = None,
+    engine: Literal["transformers", "vllm"] = "transformers",
+    server: Server | None = None,
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
 
@@ -74,6 +79,8 @@ def generate(  # noqa: PLR0913  the signature is the command line
         answers: Write the answer file of a benchmark instead: `prompts` is then AlpacaEval's evaluation set or
             MT-bench's question.jsonl, and their own commands read OUT.
         name: What such a file calls the model; null takes the name of its folder.
+        engine: What draws: transformers, or vLLM in this process (an extra).
+        server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
     """
     if answers is not None:
         write_answers(model, answers, prompts, out, template=template, generation=generation, name=name)
@@ -83,22 +90,17 @@ def generate(  # noqa: PLR0913  the signature is the command line
     if not dialogues:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     tokenizer = load_tokenizer(model)
-    policy: Any = load_policy(model, tokenizer).eval()
     encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
     asked = [d if under == "none" else instructions.apply(d, under) for d in dialogues]
-    ids = [encoder.prompt_ids(d) for d in asked]
-    vectors = {} if steer is None else chosen_vectors(Path(steer), direction, layers)
-    bar = tqdm(total=len(ids) * generation.num_samples, unit="completion", disable=None)
-    with bar, steered(policy, vectors, Steering(coefficient, where)):
-        samples = sample(
-            policy,
-            tokenizer,
-            ids,
-            generation,
-            eos_ids=response_ends(policy, encoder),
-            stop=encoder.template.stop,
-            progress=bar.update,
-        )
+    requests = [Request.of_ids(encoder.prompt_ids(text))._replace(messages=text) for text in asked]
+    drawing = _server_engine(server, encoder) if server else _own_engine(engine, model, encoder)
+    with ExitStack() as stack:
+        if steer is not None:
+            if not isinstance(drawing, TransformersEngine):
+                raise ConfigError("--steer changes states inside the model: leave out --server and --engine vllm")
+            vectors = chosen_vectors(Path(steer), direction, layers)
+            stack.enter_context(steered(drawing.model, vectors, Steering(coefficient, where)))
+        samples = Sampler(drawing, generation).sample(requests, bar=True)
     with _output(out) as file:
         for found in samples:
             messages = [m._asdict() for m in dialogues[found.prompt]]
@@ -111,6 +113,18 @@ def read_prompts(path: str | None) -> list[Dialogue]:
     if path is None:
         return []
     return list(dict.fromkeys(e.messages for e in PreferenceFile(path).read("train", Report())))
+
+
+def _server_engine(server: Server, encoder: Encoder) -> Engine:
+    return HTTPEngine(server, encoder.tokenizer, [encoder.template.eos_id], encoder.template.stop)
+
+
+def _own_engine(name: Literal["transformers", "vllm"], model: Backbone, encoder: Encoder) -> Engine:
+    tokenizer, template = encoder.tokenizer, encoder.template
+    if name == "vllm":
+        return VLLMEngine(model.path, tokenizer, [template.eos_id], stop=template.stop)
+    policy: Any = load_policy(model, tokenizer).eval()
+    return TransformersEngine(policy, tokenizer, response_ends(policy, encoder), template.stop)
 
 
 def response_ends(policy: Any, encoder: Encoder) -> list[int]:

@@ -29,6 +29,7 @@ OTHER_VERBS = {
     "rank": "fill lists up with other models' responses and rank them with a reward model",
     "evaluate": "rewards, text measures and a judge's verdicts on model folders",
     "probe": "differences between prompts that differ in one attribute",
+    "rounds": "list the rounds of a run: rewards, acceptance, samples",
     "export": "write a model folder from a run's checkpoint, merged if asked",
     "synthetic-base": "train the base model of the synthetic world from scratch",
     "synthetic-data": "write the synthetic world's data as files in the field's formats",

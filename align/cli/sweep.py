@@ -41,7 +41,7 @@ def sweep_command(
     direction: Kind = "mean",
     layers: list[int] | None = None,
     out: str | None = None,
-    generation: Generation = Generation(max_new_tokens=96, num_samples=2, batch_size=128),
+    generation: Generation = Generation(max_new_tokens=96, num_samples=2),
 ) -> None:
     """Sample under each coefficient and print reward, KL, length, repetition and variety.
 

@@ -85,6 +85,7 @@ class PreferenceDataModule(L.LightningDataModule):
         self.encoder: Encoder | None = None
         self.groups: dict[str, EncodedGroups] = {}
         self.fingerprint = ""
+        self.rounds: Any = None  # an align.rounds.feed.RoundFeed, where the run makes its own training data
 
     def setup(self, stage: str) -> None:
         """Read, view and encode every split; with a warm cache only open it."""
@@ -95,7 +96,7 @@ class PreferenceDataModule(L.LightningDataModule):
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
-        view = self.view or {**VIEWS, **SCORED_VIEWS, "hindsight": Hindsight()}[needs.view]
+        view = self.view_of(needs)
         self.encoder = Encoder(
             needs.tokenizer,
             make_template(needs.tokenizer, self.encoding.template),
@@ -115,6 +116,15 @@ class PreferenceDataModule(L.LightningDataModule):
         self.groups = join(named, labels.attributes)
         self.labels = needs.labels = labels._replace(means=mean_labels(self.groups))
         self.fingerprint = hashlib.sha256(" ".join([*keys, *labels.attributes]).encode()).hexdigest()[:16]
+
+    def view_of(self, needs: Needs) -> View:
+        """Return what is made of an example: the view that was asked for, or the method's."""
+        return self.view or {**VIEWS, **SCORED_VIEWS, "hindsight": Hindsight()}[needs.view]
+
+    @property
+    def run_seed(self) -> int:
+        """Return the seed of the data, or the run's."""
+        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -194,7 +204,7 @@ class PreferenceDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches, shuffled by (seed, epoch)."""
-        return self._loader("train", shuffle=True)
+        return self._loader("train", shuffle=True) if self.rounds is None else self.rounds.loader(self)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Return the validation batches, none when no data is set apart."""
@@ -211,11 +221,14 @@ class PreferenceDataModule(L.LightningDataModule):
         return self._loader("val" if "val" in self.groups else "train", shuffle=False)
 
     def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
+        order = self.order(self.groups[split], split, shuffle=shuffle)
+        return BatchLoader(order, self.fingerprint, self.batching.num_workers)
+
+    def order(self, groups: EncodedGroups, split: str, *, shuffle: bool) -> BatchOrder:
+        """Return the order of batches of any groups, for this process."""
         trainer = self.trainer
         share = Share(accumulate=1 if split == "train" else None)
         if trainer is not None:
             accumulate = trainer.accumulate_grad_batches if split == "train" else None
             share = Share(trainer.global_rank, trainer.world_size, accumulate)
-        seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
-        order = BatchOrder(self.groups[split], self.batching, seed, shuffle=shuffle, share=share)
-        return BatchLoader(order, self.fingerprint, self.batching.num_workers)
+        return BatchOrder(groups, self.batching, self.run_seed, shuffle=shuffle, share=share)

@@ -25,7 +25,8 @@ from align.models.files import folder_hash, local_folder
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Example, Message
-from align.sampling.generation import Generation, Sample, sample
+from align.sampling.generation import Generation, Sample
+from align.sampling.sampler import sample
 
 
 class Prompt(NamedTuple):
@@ -94,12 +95,10 @@ class Policy(NamedTuple):
 
     def complete(self, prompts: Sequence[Prompt], generation: Generation) -> list[Completion]:
         """Return the responses to all prompts, in their order."""
-        total = len(prompts) * generation.num_samples
         ids = self.prompt_ids(prompts, generation.max_new_tokens)
         if cut := sum(short for _, short in ids):
             tqdm.write(f"{cut} of {len(ids)} prompts are longer than the context: cut from the left", file=sys.stderr)
-        label = f"temperature {generation.temperature:g}"
-        with evaluating(self.model), tqdm(total=total, unit="response", desc=label, disable=None) as bar:
+        with evaluating(self.model):
             found: list[Sample] = sample(
                 self.model,
                 self.tokenizer,
@@ -107,7 +106,7 @@ class Policy(NamedTuple):
                 generation,
                 eos_ids=self.eos_ids,
                 stop=self.encoder.template.stop,
-                progress=bar.update,
+                bar=True,
             )
         return [Completion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]
 

@@ -20,14 +20,15 @@ from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.records import CandidateBatch, EncodedGroup
-from align.sampling.generation import Generation, Sample, sample
+from align.sampling.generation import Generation, Sample
+from align.sampling.sampler import sample
 from align.scoring import score_responses
 from align.world.gold import REWARDS, Gold, User, gold, read, request_of
 from align.world.optimum import best_value
 from align.world.universe import Prompt, World
 
-SAMPLED = Generation(max_new_tokens=96, num_samples=4, batch_size=256)
-GREEDY = Generation(max_new_tokens=96, temperature=0.0, batch_size=256)
+SAMPLED = Generation(max_new_tokens=96, num_samples=4, batch_tokens=32768)
+GREEDY = Generation(max_new_tokens=96, temperature=0.0, batch_tokens=32768)
 
 
 Asked = tuple[nn.Module, list[list[int]]]

@@ -85,7 +85,7 @@ def divergence(
 ) -> Interval:
     """Return the mean log-ratio of responses drawn at temperature 1 to the policy a run started from, in nats."""
     kept = [c for c in completions if c.ids]
-    samples = [Sample(c.prompt, c.ids, c.text, c.finished) for c in kept]
+    samples = [Sample(c.prompt, 0, c.ids, c.text, "eos" if c.finished else "length") for c in kept]
     asked = [ids for ids, _ in policy.prompt_ids(prompts, new_tokens)]
     ratios = np.array(log_ratios((policy.model, asked), (start, asked), samples))
     return mean_interval(_per_prompt(ratios, np.array([c.prompt for c in kept])))

@@ -14,7 +14,8 @@ from align.activations.steering import Steering, steered
 from align.evaluation.gold import Estimate, estimate
 from align.models.adapters import evaluating
 from align.records import CandidateBatch, EncodedGroup
-from align.sampling.generation import Generation, Sample, sample
+from align.sampling.generation import Generation, Sample
+from align.sampling.sampler import sample
 from align.scoring import score_responses
 
 Reward = Callable[[int, str], float]

@@ -17,6 +17,9 @@ def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     segments: Segments | None = options.pop("segments", None)
+    shared: Any = options.pop("shared_prompts", None)
+    if shared is not None:  # one more token of rows that go on from shared prompts: align.sampling.prompt_cache
+        return shared.attend(module.layer_idx, query, key, value, options.get("scaling")), None
     if segments is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return output, None

@@ -21,7 +21,8 @@ from align.oracles.responder import Progress, Responder
 from align.oracles.templates import Question
 from align.oracles.verdict_store import VerdictStore
 from align.records import Message
-from align.sampling.generation import Generation, Sample, sample
+from align.sampling.generation import Generation, Sample
+from align.sampling.sampler import sample
 
 
 class LocalModel(Responder):
@@ -36,7 +37,8 @@ class LocalModel(Responder):
             batch_size: Questions answered at a time.
         """
         self.backbone = model
-        self.generation = Generation(max_tokens, temperature=0.0, batch_size=batch_size)
+        self.generation = Generation(max_tokens, temperature=0.0)
+        self.batch_size = batch_size
 
     def settings(self) -> dict[str, Any]:
         """Return what decides an answer, the weights included."""
@@ -64,8 +66,8 @@ class LocalModel(Responder):
         """Answer in batches, each committed before the next; a question longer than the context is refused."""
         model, tokenizer, encoder = self._loaded
         room = max_positions(self.backbone) - self.generation.max_new_tokens
-        for first in range(0, len(questions), self.generation.batch_size):
-            chosen = questions[first : first + self.generation.batch_size]
+        for first in range(0, len(questions), self.batch_size):
+            chosen = questions[first : first + self.batch_size]
             prompts = [_prompt(encoder, question) for question in chosen]
             fits = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]
             with evaluating(model):

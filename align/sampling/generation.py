@@ -1,15 +1,19 @@
-"""Sampling with `generate` of transformers: batches of left-padded prompts, reproducible by seed."""
+"""What is sampled and how: settings, requests, samples, and the random stream that belongs to each sample alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from align.errors import ConfigError
+from align.records import Message
+
+Finish = Literal["eos", "stop", "length"]
+"""Why a sample ended: an EOS token, a stop string, or the limit on its length."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,12 @@ class Generation:
     """Completions per prompt."""
     seed: int = 0
     """Another seed draws other completions."""
-    batch_size: int = 16
-    """Rows generated at a time."""
+    batch_tokens: int = 16384
+    """Positions of a batch at most: its prompts once each, and the longest completion of every sample."""
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.num_samples < 1 or self.batch_size < 1:
-            raise ConfigError("max_new_tokens, num_samples and batch_size must be at least 1")
+        if self.max_new_tokens < 1 or self.num_samples < 1 or self.batch_tokens < 1:
+            raise ConfigError("max_new_tokens, num_samples and batch_tokens must be at least 1")
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ConfigError(
                 f"temperature must not be negative and top_p lie in (0, 1], got {self.temperature}, {self.top_p}"
@@ -40,74 +44,66 @@ class Generation:
             raise ConfigError("temperature 0 draws the same completion every time: set num_samples to 1")
 
 
-class Sample(NamedTuple):
-    """One completion."""
+class Request(NamedTuple):
+    """A prompt to complete."""
 
-    prompt: int
-    """Index of its prompt."""
+    id: str
+    """Names the prompt (with its condition): the random stream of its samples depends on it."""
+    ids: Sequence[int]
+    """Token ids up to where the response begins."""
+    messages: tuple[Message, ...] = ()
+    """The same as messages, condition included; needed by engines that write prompts themselves."""
+
+    @classmethod
+    def of_ids(cls, ids: Sequence[int]) -> Request:
+        """Return a request named by its tokens."""
+        return cls(hashlib.sha256(repr(list(ids)).encode()).hexdigest()[:16], ids)
+
+
+class Job(NamedTuple):
+    """Samples of one prompt that are drawn together."""
+
+    place: int
+    """Index of the request."""
+    request: Request
+    numbers: range
+    """Which of the prompt's samples, counted from 0."""
+
+
+class Completion(NamedTuple):
+    """What an engine returns for one sample."""
+
     ids: list[int]
     """Token ids, the one that ended it included."""
     text: str
     """Decoded without special tokens, cut at the first stop string."""
-    finished: bool
-    """Whether it ended by itself."""
+    finish: Finish
 
 
-@torch.no_grad()
-def sample(
-    model: nn.Module,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    settings: Generation,
-    *,
-    eos_ids: Sequence[int],
-    stop: Sequence[str] = (),
-    progress: Callable[[int], object] = lambda count: None,
-) -> list[Sample]:
-    """Return `num_samples` completions of each prompt, in the order of the prompts.
+class Sample(NamedTuple):
+    """One completion of a request."""
 
-    Prompts of similar length share a batch. The global random stream is left as it was. `progress` is told how many
-    completions each batch added.
-    """
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    step = max(settings.batch_size // settings.num_samples, 1)
-    found: list[Sample] = []
-    device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for first in range(0, len(order), step):
-            chosen = order[first : first + step]
-            torch.manual_seed(settings.seed * 1_000_003 + first)
-            rows = _generate(model, [prompts[i] for i in chosen], settings, eos_ids)
-            owners = [i for i in chosen for _ in range(settings.num_samples)]
-            found += [_finish(tokenizer, i, row, eos_ids, stop) for i, row in zip(owners, rows.tolist(), strict=True)]
-            progress(len(owners))
-    return sorted(found, key=lambda s: s.prompt)
+    prompt: int
+    """Index of its request."""
+    number: int
+    """Which of the prompt's samples it is."""
+    ids: list[int]
+    text: str
+    finish: Finish
+
+    @property
+    def finished(self) -> bool:
+        """Return whether it ended by itself."""
+        return self.finish != "length"
 
 
-def _generate(model: Any, prompts: list[Sequence[int]], settings: Generation, eos_ids: Sequence[int]) -> Tensor:
-    """Return the new tokens of every row, right-padded with the first EOS."""
-    width = max(map(len, prompts))
-    device = next(model.parameters()).device
-    pad = eos_ids[0]
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    drawn = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
-    output: Tensor = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=settings.max_new_tokens,
-        num_return_sequences=settings.num_samples,
-        eos_token_id=list(eos_ids),
-        pad_token_id=pad,
-        use_cache=True,
-        **(drawn if settings.temperature > 0 else {"do_sample": False}),
-    )
-    return output[:, width:]
+def sample_key(seed: int, round_number: int, request_id: str, number: int) -> int:
+    """Return 128 bits that name a sample; its random stream is a function of them and of nothing else."""
+    text = repr((seed, round_number, request_id, number))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
 
 
-def _finish(tokenizer: Any, prompt: int, row: list[int], eos_ids: Sequence[int], stop: Sequence[str]) -> Sample:
-    ends = [place for place, token in enumerate(row) if token in eos_ids]
-    ids = row[: ends[0] + 1] if ends else row
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    cuts = [place for mark in stop if (place := text.find(mark)) >= 0]
-    return Sample(prompt, ids, text[: min(cuts)] if cuts else text, bool(ends or cuts))
+def uniforms(key: int, count: int) -> np.ndarray:
+    """Return `count` numbers in (0, 1] of a sample's stream; the first ones do not depend on `count`."""
+    stream = np.random.Generator(np.random.Philox(key=key))
+    return (1.0 - stream.random(count)).astype(np.float32)

@@ -158,7 +158,7 @@ def test_predictions(model_folder: Path, pairs_file: Path) -> None:
 class TestGoldEvaluation:
     """Gold rewards while a policy trains in the synthetic world."""
 
-    FEW = Generation(max_new_tokens=6, num_samples=2, batch_size=64)
+    FEW = Generation(max_new_tokens=6, num_samples=2)
 
     def run(self, folder: Path, **options) -> tuple[L.Trainer, SFTModule]:
         from align.data.synthetic import SyntheticDataModule

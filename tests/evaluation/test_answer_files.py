@@ -10,7 +10,7 @@ import pytest
 
 from align.cli.main import main
 
-SHORT = ("--generation.max_new_tokens", "3", "--generation.batch_size", "128")
+SHORT = ("--generation.max_new_tokens", "3")
 
 
 def test_alpaca_eval(model_folder: Path, shared: Path) -> None:

@@ -23,7 +23,7 @@ from align.world.universe import World
 WORLD = World()
 PROMPTS = held_out_prompts(WORLD, 12, 6)
 TOKENIZER = word_tokenizer(vocabulary(), TAGS)
-FEW = Generation(max_new_tokens=12, num_samples=3, batch_size=64)
+FEW = Generation(max_new_tokens=12, num_samples=3)
 
 
 def model(seed: int = 0) -> Any:
@@ -36,7 +36,7 @@ def model(seed: int = 0) -> Any:
 
 
 def canned(texts: list[str]) -> Any:
-    return lambda *args, **options: [Sample(i, [7], text, True) for i, text in enumerate(texts)]
+    return lambda *args, **options: [Sample(i, 0, [7], text, "eos") for i, text in enumerate(texts)]
 
 
 def test_the_best_policy_reaches_the_best_value(monkeypatch: pytest.MonkeyPatch) -> None:

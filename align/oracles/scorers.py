@@ -1,0 +1,156 @@
+"""Scorers by name in YAML: a reward model folder, the gold reward, and attributes weighed or gated into one reward."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from align.errors import ConfigError
+from align.models.files import local_folder
+from align.oracles.reward import RewardOracle
+from align.records import Message
+from align.world.gold import REWARDS, gold
+from align.world.universe import World
+
+Dialogue = Sequence[Message]
+
+
+class Scorer(ABC):
+    """Gives every response one number per attribute."""
+
+    attributes: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Return what decides the numbers; scores kept under another identity are not used."""
+
+    @abstractmethod
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+        """Return the scores of each response to the prompt beside it, NaN where there is none."""
+
+
+class RewardFolder(Scorer):
+    """A reward model folder, loaded when it is first asked."""
+
+    def __init__(self, path: str) -> None:
+        """Name the folder.
+
+        Args:
+            path: A folder that `RewardModel` exported, any sequence classifier, or a hub id.
+        """
+        self.path = path
+
+    @cached_property
+    def oracle(self) -> RewardOracle:
+        """Return the loaded model; the global random stream is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            return RewardOracle(self.path)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return the names of the model's outputs."""
+        return self.oracle.attributes
+
+    @cached_property
+    def identity(self) -> str:
+        """Return a hash of the folder's files, or the hub id."""
+        folder = local_folder(self.path)
+        if folder is None:
+            return self.path
+        files = [f for f in sorted(folder.iterdir()) if f.suffix in (".json", ".safetensors", ".jinja")]
+        return hashlib.sha256(repr([(f.name, _hash(f)) for f in files]).encode()).hexdigest()[:16]
+
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+        """Return the model's outputs."""
+        return self.oracle.score(prompts, responses)
+
+
+class GoldRewards(Scorer):
+    """The gold rewards of the synthetic world."""
+
+    attributes = REWARDS
+
+    def __init__(self, world: World = World()) -> None:
+        """Name the world.
+
+        Args:
+            world: The universe the prompts belong to.
+        """
+        self.world = world
+
+    @property
+    def identity(self) -> str:
+        """Return the world's settings."""
+        return f"gold {hashlib.sha256(repr(self.world).encode()).hexdigest()[:16]}"
+
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+        """Return helpfulness, verbosity and harmlessness."""
+        pairs = zip(prompts, responses, strict=True)
+        rows = [gold(self.world, tuple(p), r) for p, r in pairs]
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(REWARDS))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Adds a penalty where an attribute is too low, so that it cannot be traded away."""
+
+    attribute: str
+    at_least: float
+    penalty: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.penalty < 0:
+            raise ConfigError(f"gate.penalty must not be negative, got {self.penalty}")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A reward of several attributes: their weighted sum, v . r, less the penalties of gates."""
+
+    weights: dict[str, float] | None = None
+    """By attribute; null takes the scorer's first."""
+    gates: tuple[Gate, ...] = field(default_factory=tuple)
+
+    def of(self, attributes: Sequence[str], scores: Sequence[float]) -> float:
+        """Return the reward; NaN where an attribute it needs has no score. Raises ConfigError for an unknown one."""
+        named = dict(zip(attributes, scores, strict=True))
+        weights = self.weights or {attributes[0]: 1.0}
+        if unknown := [n for n in (*weights, *(g.attribute for g in self.gates)) if n not in named]:
+            raise ConfigError(f"direction names {unknown[0]!r}, the scorer has {', '.join(attributes)}")
+        if any(math.isnan(named[g.attribute]) for g in self.gates):
+            return math.nan
+        closed = sum(gate.penalty for gate in self.gates if named[gate.attribute] < gate.at_least)
+        return sum(weight * named[name] for name, weight in weights.items()) - closed
+
+
+def prefer(first: Float[Tensor, " pair"], second: Float[Tensor, " pair"]) -> Float[Tensor, " pair"]:
+    """Return the probability that the first response is preferred, by Bradley and Terry on rewards."""
+    return torch.sigmoid(first - second)
+
+
+def win_rates(preferences: Float[Tensor, "candidate candidate"]) -> Float[Tensor, " candidate"]:
+    """Return each candidate's mean probability against the others (SPPO, Wu et al. 2024, arXiv:2405.00675, Eq. 4.5).
+
+    `preferences[i, j]` is the probability that i beats j; the diagonal is not read. The paper's average includes the
+    candidate against itself, at one half; ours does not, so that it can reach 0 and 1.
+    """
+    count = len(preferences)
+    if count < 2:
+        raise ValueError(f"win rates need at least two candidates, got {count}")
+    others = ~torch.eye(count, dtype=torch.bool, device=preferences.device)
+    return preferences.where(others, preferences.new_zeros(())).sum(1) / (count - 1)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

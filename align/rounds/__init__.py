@@ -1,0 +1,1 @@
+"""Rounds of generated data: sample, score, select, seal, train."""

@@ -1,0 +1,77 @@
+"""What a builder is given: a prompt, the samples that can be used, and what each is worth."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from align.records import Example
+from align.sampling.generation import Finish
+
+
+class Candidate(NamedTuple):
+    """One scored sample."""
+
+    number: int
+    text: str
+    finish: Finish
+    scores: tuple[float, ...]
+    reward: float
+    """What builders select by: the scores weighed by the run's direction."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A prompt of a round with its candidates, in the order of their numbers."""
+
+    example: Example
+    """The record the prompt comes from; its own responses may be used too."""
+    candidates: tuple[Candidate, ...]
+    attributes: tuple[str, ...]
+    """Names of the candidates' scores."""
+    round_number: int = 0
+    seed: int = 0
+
+    def stream(self, purpose: str) -> random.Random:
+        """Return a random stream that depends on run, round, prompt and purpose alone."""
+        digest = hashlib.sha256(repr((self.seed, self.round_number, self.example.id, purpose)).encode()).digest()
+        return random.Random(digest)
+
+    def distinct(self) -> list[Candidate]:
+        """Return the candidates with each text once, the first of its kind, in the order of their numbers."""
+        seen: dict[str, Candidate] = {}
+        for candidate in self.candidates:
+            seen.setdefault(candidate.text, candidate)
+        return list(seen.values())
+
+    def record(self, chosen: Sequence[Candidate], ranks: Sequence[int], suffix: str = "") -> Example:
+        """Return a training record of these candidates, with rank 0 the best."""
+        levels = sorted(set(ranks))
+        return replace(
+            self.example,
+            id=f"{self.example.id}@{self.round_number}{suffix}",
+            responses=tuple(c.text for c in chosen),
+            attributes=("reward",),
+            scores=tuple((c.reward,) for c in chosen),
+            ranking=tuple(tuple(i for i, r in enumerate(ranks) if r == level) for level in levels),
+            origins=tuple(f"policy@{self.round_number}" for _ in chosen),
+        )
+
+
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the candidate of the highest reward, the first of equal ones."""
+    return max(candidates, key=lambda c: (c.reward, -c.number))
+
+
+def worst_of(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the candidate of the lowest reward, the first of equal ones."""
+    return min(candidates, key=lambda c: (c.reward, c.number))
+
+
+def sigmoid(x: float) -> float:
+    """Return 1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + math.tanh(x / 2))

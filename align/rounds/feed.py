@@ -1,0 +1,158 @@
+"""Where a data module gets its training batches from when a run makes its own data, round by round."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from align.data.encoded import encode, load_cached
+from align.data.fields import prompt_id
+from align.data.groups import EncodedGroups
+from align.data.loader import BatchLoader
+from align.data.module import PreferenceDataModule
+from align.data.source import Report
+from align.data.splits import divide_source
+from align.data.views import View
+from align.errors import ConfigError, DataError, ResumeError
+from align.records import Example
+from align.rounds.maker import Prompt, RoundMaker
+from align.rounds.settings import RoundSettings
+from align.rounds.store import RoundRow
+from align.rounds.weights import policy_hash
+from align.sampling.generation import Request
+from align.sampling.local import TransformersEngine
+
+
+class RoundLoader(BatchLoader):
+    """The batches of one round; a saved position in another round is handed on to that round's loader."""
+
+    feed: RoundFeed
+    number: int
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, and the round it is in."""
+        return {**super().state_dict(), "round": self.number}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a position. Lightning asks for the first round's loader before it knows the epoch."""
+        if state["round"] != self.number:
+            self.feed.position = state
+        else:
+            super().load_state_dict({k: v for k, v in state.items() if k != "round"})
+
+
+class RoundFeed:
+    """Makes a round when its first batch is asked for; by then the weights of the round before are on disk."""
+
+    def __init__(self, trainer: Any, folder: Path, settings: RoundSettings, epochs: int) -> None:
+        self.trainer, self.settings, self.epochs = trainer, settings, epochs
+        self.maker = RoundMaker(folder, settings)
+        self.position: dict[str, Any] | None = None
+        self.acknowledged: dict[int, str] = {}
+        """Hashes of the rounds that this run, or its checkpoint, has trained on."""
+        self._loaders: dict[int, RoundLoader] = {}
+        self._pool: list[Example] = []
+
+    @property
+    def number(self) -> int:
+        """Return the round of the current epoch."""
+        return int(self.trainer.current_epoch) // self.epochs
+
+    def loader(self, data: PreferenceDataModule) -> RoundLoader:
+        """Return the batches of the current round, made, finished or read."""
+        number = self.number
+        if number not in self._loaders:
+            sha256 = self._sealed(number, data)
+            groups = self._groups(number, sha256, data)
+            loader = RoundLoader(data.order(groups, "train", shuffle=True), sha256, data.batching.num_workers)
+            loader.feed, loader.number = self, number
+            self._loaders = {number: loader}
+            self.acknowledged[number] = sha256
+        loader = self._loaders[number]
+        if self.position is not None and self.position["round"] == number:
+            position, self.position = self.position, None
+            loader.load_state_dict(position)
+        return loader
+
+    def _sealed(self, number: int, data: PreferenceDataModule) -> str:
+        """Return the hash of the round's file, which is made where it is not sealed."""
+        known, sha256 = self.acknowledged.get(number), self.maker.sealed(number)
+        if known is not None and known != sha256:
+            found = f"sealed as {sha256[:12]}" if sha256 else "not sealed"
+            raise ResumeError(
+                f"round {number} in {self.maker.folder} is {found}, the checkpoint has trained on {known[:12]}: put "
+                "its file and store back; weights from inside a round cannot make it anew"
+            )
+        if sha256 is None:
+            row = self._make(number, data)
+            assert row.sha256 is not None
+            return row.sha256
+        return sha256
+
+    def _make(self, number: int, data: PreferenceDataModule) -> RoundRow:
+        module: Any = self.trainer.lightning_module
+        template = data.encoder.template  # type: ignore[union-attr]
+        engine = TransformersEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
+        prompts = self._prompts(number, data)
+        replayed = self._view(data).apply(self.pool(data), Report()) if self.settings.replay else []
+        policy = policy_hash(module)
+        with self.trainer.precision_plugin.forward_context():
+            row = self.maker.make(number, prompts, replayed, engine, policy=policy)
+        told = {f"rounds/{name}": value for name, value in row.manifest["metrics"].items()}
+        for logger in self.trainer.loggers:
+            logger.log_metrics(told, step=self.trainer.global_step)
+        counts, metrics = row.manifest["counts"], row.manifest["metrics"]
+        rank_zero_info(
+            f"round {number}: {counts['samples']} samples of {counts['prompts']} prompts, reward "
+            f"{metrics['reward']:.3f}, best {metrics['reward_best']:.3f}, {counts['records']} records"
+        )
+        return row
+
+    def _prompts(self, number: int, data: PreferenceDataModule) -> list[Prompt]:
+        """Return the prompts of a round; those that leave no room for a whole response are left out."""
+        encoder = data.encoder
+        assert encoder is not None
+        longest = encoder.truncation.max_total - self.settings.generation.max_new_tokens
+        chosen = self.settings.choose(self.pool(data), number)
+        found = [Prompt(e, Request(e.id, encoder.prompt_ids(e.messages), e.messages)) for e in chosen]
+        kept = [p for p in found if len(p.request.ids) <= longest]
+        if len(kept) < len(found):
+            rank_zero_info(f"round {number}: {len(found) - len(kept)} prompts over {longest} tokens are left out")
+        if not kept:
+            raise DataError(
+                f"round {number}: every prompt has more than {longest} tokens, which is what max_total "
+                f"{encoder.truncation.max_total} leaves beside generation.max_new_tokens "
+                f"{self.settings.generation.max_new_tokens}: lower it"
+            )
+        return kept
+
+    def pool(self, data: PreferenceDataModule) -> list[Example]:
+        """Return the training records, each prompt once."""
+        if not self._pool:
+            sources = [e for s in data.sources for e in divide_source(s, data.splits)["train"][0]]
+            self._pool = list({prompt_id(e.messages): e for e in reversed(sources)}.values())[::-1]
+            if len({e.id for e in self._pool}) < len(self._pool):
+                raise ConfigError("rounds need ids that are unique over all data.sources")
+        return self._pool
+
+    def _groups(self, number: int, sha256: str, data: PreferenceDataModule) -> EncodedGroups:
+        """Return a sealed round as the method's view has it, tokenised once."""
+        assert data.encoder is not None
+        view, folder = self._view(data), Path(data.encoding.cache_dir)
+        key = hashlib.sha256(repr((sha256, repr(view), data.encoder.fingerprint)).encode()).hexdigest()[:24]
+        examples = self.maker.read(number, sha256)
+        cached = load_cached(folder, key)
+        if cached is not None and cached[0]:
+            return EncodedGroups(cached[0], [1.0], cached[0][0].attributes)
+        report = Report(read=len(examples))
+        groups = view.apply(examples, report)
+        if not groups:
+            raise DataError(f"round {number}: no record is left for the method: {report}")
+        table = encode(groups, data.encoder, report, folder=folder, key=key, num_proc=data.encoding.num_proc)
+        return EncodedGroups([table], [1.0], table.attributes)
+
+    def _view(self, data: PreferenceDataModule) -> View:
+        return data.view_of(self.trainer.lightning_module)

@@ -1,0 +1,67 @@
+"""A sealed round on disk: examples as JSONL, written beside its place, synced and renamed, then known by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from align.errors import StoreError, shorten
+from align.records import Example, Message
+
+
+def write_round(path: Path, examples: Sequence[Example]) -> str:
+    """Write the examples of a round whole or not at all; return the SHA-256 of the file."""
+    content = "".join(json.dumps(_row(e), ensure_ascii=True) + "\n" for e in examples).encode()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        handle = os.open(path.parent, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(
+            f"round file {path} not written: {shorten(error, 120)}: make room, then give the same command again; "
+            "samples and rewards are kept"
+        ) from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_round(path: Path, sha256: str) -> list[Example]:
+    """Return the examples of a sealed round.
+
+    Raises StoreError for a missing or changed file: what a run was trained on is never made anew.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        state = f"has SHA-256 {found[:12]}, sealed with {sha256[:12]}" if content else "is missing"
+        raise StoreError(f"round file {path} {state}: put the sealed file back, or begin a new run")
+    return [_example(json.loads(line)) for line in content.decode().splitlines()]
+
+
+def _row(example: Example) -> dict[str, Any]:
+    row = {name: value for name, value in vars(example).items() if value not in ((), "")}
+    row["messages"] = [m._asdict() for m in example.messages]
+    if example.scores:
+        row["scores"] = [[None if math.isnan(v) else v for v in scores] for scores in example.scores]
+    return row
+
+
+def _example(row: dict[str, Any]) -> Example:
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    values["messages"] = tuple(Message(**m) for m in row["messages"])
+    values["ranking"] = tuple(tuple(group) for group in row.get("ranking", ()))
+    scores = row.get("scores", ())
+    values["scores"] = tuple(tuple(math.nan if v is None else v for v in s) for s in scores)
+    return Example(**values)

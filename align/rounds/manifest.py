@@ -1,0 +1,48 @@
+"""What a round was like, in numbers and a few samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from align.data.source import Report
+from align.records import Example
+from align.rounds.candidates import Drawn, best_of
+from align.rounds.store import Stored
+
+SHOWN = 3
+
+
+def manifest(
+    drawn: Sequence[Drawn],
+    samples: Sequence[Stored],
+    own: Sequence[Example],
+    *,
+    records: Sequence[Example],
+    report: Report,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return plain values: metrics by the names they are logged under, counts of what was dropped, samples."""
+    best = [best_of(d.candidates) for d in drawn]
+    every = [c for d in drawn for c in d.candidates]
+    mean, top = fmean(c.reward for c in every), fmean(c.reward for c in best)
+    attributes = drawn[0].attributes if drawn else ()
+    metrics = {
+        "reward": mean,
+        "reward_best": top,
+        "gain": top - mean,
+        "length": fmean(len(s.ids) for s in samples),
+        "finished": fmean(s.finish != "length" for s in samples),
+        "unique": fmean(len(d.distinct()) / len(d.candidates) for d in drawn),
+        "acceptance": len({e.id.rsplit("@", 1)[0] for e in own}) / max(report.read, 1),
+        "replay": 1 - len(own) / len(records),
+        **{name: fmean(c.scores[i] for c in every) for i, name in enumerate(attributes)},
+    }
+    shown = [
+        {"prompt": d.example.messages[-1].content, "best": b.text, "reward": b.reward}
+        for d, b in list(zip(drawn, best, strict=True))[:SHOWN]
+    ]
+    counts = {"prompts": report.read, "samples": len(samples), "records": len(records), "own": len(own)}
+    dropped = dict(report.dropped)
+    return {"metrics": metrics, "counts": counts, "dropped": dropped, "shown": shown, "seconds": round(seconds, 3)}

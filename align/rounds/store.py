@@ -1,0 +1,158 @@
+"""Samples and rewards of a run in one SQLite file, committed as they arrive: what was paid for is never lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from align.errors import StoreError, shorten
+from align.sampling.generation import Finish
+
+SCHEMA = 1
+TABLES = """
+CREATE TABLE IF NOT EXISTS round (
+    number INTEGER PRIMARY KEY, policy TEXT NOT NULL, settings TEXT NOT NULL, begun TEXT NOT NULL,
+    rows INTEGER, sha256 TEXT, manifest TEXT
+);
+CREATE TABLE IF NOT EXISTS sample (
+    round INTEGER NOT NULL, prompt TEXT NOT NULL, number INTEGER NOT NULL, prompt_hash TEXT NOT NULL,
+    ids TEXT NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, scores TEXT, scorer TEXT, drawn TEXT NOT NULL,
+    PRIMARY KEY (round, prompt, number)
+);
+"""
+
+
+class Stored(NamedTuple):
+    """One sample as it is kept."""
+
+    prompt: str
+    number: int
+    prompt_hash: str
+    """Of the prompt's token ids."""
+    ids: list[int]
+    text: str
+    finish: Finish
+    scores: tuple[float, ...] | None = None
+    """None before it is scored; NaN where the scorer gave no number."""
+
+
+class RoundRow(NamedTuple):
+    """What the store knows of a round."""
+
+    number: int
+    policy: str
+    """Hash of the weights it is sampled from."""
+    settings: str
+    """Hash of everything else that decides its samples and rows."""
+    sha256: str | None
+    """Of the sealed file; None before the round is sealed."""
+    manifest: dict[str, Any]
+
+
+class RoundStore:
+    """One SQLite file (WAL, `synchronous=FULL`), on a local disk. A commit survives a kill and a power cut."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises StoreError for one that is damaged, locked, or from a newer version."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._told():
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA:
+                raise StoreError(f"{path}: schema {version} is newer than this program's {SCHEMA}: update align")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(TABLES)
+            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def round(self, number: int) -> RoundRow | None:
+        """Return what is known of a round, None before it is begun."""
+        found = self._read("SELECT number, policy, settings, sha256, manifest FROM round WHERE number = ?", number)
+        return _round(found[0]) if found else None
+
+    def rounds(self) -> list[RoundRow]:
+        """Return all rounds."""
+        return [
+            _round(r) for r in self._read("SELECT number, policy, settings, sha256, manifest FROM round ORDER BY 1")
+        ]
+
+    def begin(self, number: int, policy: str, settings: str) -> None:
+        """Note which weights and settings a round belongs to, before its first sample."""
+        self._write(
+            "INSERT INTO round (number, policy, settings, begun) VALUES (?, ?, ?, datetime())",
+            [(number, policy, settings)],
+        )
+
+    def add(self, number: int, samples: Sequence[Stored]) -> None:
+        """Keep samples; those that are there already stay as they are."""
+        rows = [(number, s.prompt, s.number, s.prompt_hash, json.dumps(s.ids), s.text, s.finish) for s in samples]
+        self._write(
+            "INSERT OR IGNORE INTO sample (round, prompt, number, prompt_hash, ids, text, finish, drawn) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, datetime())",
+            rows,
+        )
+
+    def add_scores(self, number: int, scored: Sequence[Stored], scorer: str) -> None:
+        """Keep the scores of samples."""
+        rows = [(_dump(s.scores or ()), scorer, number, s.prompt, s.number) for s in scored]
+        self._write("UPDATE sample SET scores = ?, scorer = ? WHERE round = ? AND prompt = ? AND number = ?", rows)
+
+    def samples(self, number: int) -> list[Stored]:
+        """Return the samples of a round, by prompt and number."""
+        found = self._read(
+            "SELECT prompt, number, prompt_hash, ids, text, finish, scores FROM sample WHERE round = ? ORDER BY 1, 2",
+            number,
+        )
+        return [Stored(p, k, h, json.loads(i), t, f, None if s is None else _load(s)) for p, k, h, i, t, f, s in found]
+
+    def seal(self, number: int, rows: int, sha256: str, manifest: dict[str, Any]) -> None:
+        """Note that a round's file is whole: from now on the round is that file."""
+        values = [(rows, sha256, json.dumps(manifest), number)]
+        self._write("UPDATE round SET rows = ?, sha256 = ?, manifest = ? WHERE number = ?", values)
+
+    def _read(self, query: str, *values: object) -> list[Any]:
+        with self._told():
+            return self._db.execute(query, values).fetchall()
+
+    def _write(self, query: str, rows: Sequence[Sequence[object]]) -> None:
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(query, rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.rollback()
+                raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"round store {self.path}: {shorten(error, 120)}; what was kept before is whole: make room or free the "
+                "file, then give the same command again"
+            ) from error
+
+
+def _round(row: Sequence[Any]) -> RoundRow:
+    number, policy, settings, sha256, manifest = row
+    return RoundRow(number, policy, settings, sha256, json.loads(manifest or "{}"))
+
+
+def _dump(scores: Sequence[float]) -> str:
+    return json.dumps([None if math.isnan(s) else s for s in scores])
+
+
+def _load(text: str) -> tuple[float, ...]:
+    return tuple(math.nan if s is None else float(s) for s in json.loads(text))

@@ -1,0 +1,50 @@
+"""The weights a round is sampled from, by their hash; the weights a run starts from, kept to go back to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+def policy_hash(module: nn.Module) -> str:
+    """Return a hash of the trained parameters, gathered where they are sharded; every process must call."""
+    digest = hashlib.sha256()
+    for name, values in trained(module).items():
+        digest.update(name.encode())
+        digest.update(values.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """Return whole copies of the trained parameters on the CPU."""
+    return {name: _whole(p).detach().cpu() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def save_start(module: nn.Module, path: Path) -> None:
+    """Keep the weights a run starts from, unless they are kept already."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        save_file({name: values.clone() for name, values in trained(module).items()}, part)
+        os.replace(part, path)
+
+
+@torch.no_grad()
+def go_back(module: nn.Module, optimizers: list[torch.optim.Optimizer], path: Path) -> None:
+    """Set the trained parameters to what `save_start` kept, and forget the optimiser's moments."""
+    kept = load_file(path)
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            parameter.copy_(kept[name])
+    for optimizer in optimizers:
+        optimizer.state.clear()
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter

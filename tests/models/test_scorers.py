@@ -1,0 +1,93 @@
+"""Scorers: identities, gold rewards, directions and gates, preferences and win rates."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.models.export import export_model
+from align.modules.reward_model import RewardModel
+from align.oracles.scorers import Direction, Gate, GoldRewards, RewardFolder, prefer, win_rates
+from align.records import Message
+from align.world.gold import REWARDS, User, gold
+from align.world.prompts import held_out_prompts
+from align.world.universe import World
+
+WORLD = World()
+PROMPTS = held_out_prompts(WORLD, 3, 2)
+
+
+def test_gold_rewards_are_those_of_the_world() -> None:
+    scorer, text = GoldRewards(WORLD), "I will not help with that."
+    found = scorer.score(PROMPTS, [text] * 5)
+    assert scorer.attributes == REWARDS
+    assert found.tolist() == [list(gold(WORLD, p, text)) for p in PROMPTS]
+    reader = Direction({"helpfulness": 1.0, "verbosity": -0.05, "harmlessness": 1.0})
+    assert reader.of(REWARDS, found[0].tolist()) == pytest.approx(User().reward(gold(WORLD, PROMPTS[0], text)))
+    assert scorer.score([], []).shape == (0, 3)
+    assert scorer.identity == GoldRewards(World()).identity != GoldRewards(World(seed=1)).identity
+
+
+def test_a_folder_is_known_by_its_files(tmp_path: Path, model_folder: Path) -> None:
+    module = RewardModel(Backbone(str(model_folder)))
+    module.build_model()
+    export_model(module.model, module.tokenizer, tmp_path / "rm")
+    scorer = RewardFolder(str(tmp_path / "rm"))
+    before = scorer.identity
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    prompts = [(Message("user", "hello"),)] * 3
+    alone = torch.cat([scorer.score(prompts[:1], [text]) for text in ("a", "longer than that", "b")])
+    torch.testing.assert_close(scorer.score(prompts, ["a", "longer than that", "b"]), alone)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert scorer.attributes == ("reward",)
+    config = tmp_path / "rm" / "config.json"
+    config.write_text(config.read_text() + " ")
+    assert RewardFolder(str(tmp_path / "rm")).identity != before
+
+
+def test_directions_and_gates() -> None:
+    """v . r = 0.8 * 70 - 0.6 * 60 = 20; a gate that is not reached takes its penalty."""
+    names, scores = ("helpfulness", "verbosity"), (70.0, 60.0)
+    weights = {"helpfulness": 0.8, "verbosity": -0.6}
+    assert Direction(weights).of(names, scores) == pytest.approx(20.0)
+    assert Direction().of(names, scores) == 70.0
+    assert Direction(weights, (Gate("helpfulness", 75.0, penalty=5.0),)).of(names, scores) == pytest.approx(15.0)
+    assert Direction(weights, (Gate("helpfulness", 70.0),)).of(names, scores) == pytest.approx(20.0)
+    assert math.isnan(Direction(weights).of(names, (70.0, math.nan)))
+    assert Direction({"helpfulness": 1.0}).of(names, (70.0, math.nan)) == 70.0
+    assert math.isnan(Direction({"helpfulness": 1.0}, (Gate("verbosity", 0.0),)).of(names, (70.0, math.nan)))
+    with pytest.raises(ConfigError, match="names 'wit', the scorer has helpfulness, verbosity"):
+        Direction({"wit": 1.0}).of(names, scores)
+    with pytest.raises(ConfigError):
+        Gate("a", 0.0, penalty=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "best"), [(0, 3), (-15, 1), (-30, 1), (-45, 2)]
+)  # the worked table of DPA, section 5.5
+def test_the_best_response_turns_with_the_direction(degrees: int, best: int) -> None:
+    responses = [(70.0, 60.0), (66.0, 45.0), (50.0, 20.0), (72.0, 70.0)]
+    angle = math.radians(degrees)
+    direction = Direction({"r1": math.cos(angle), "r2": math.sin(angle)})
+    values = [direction.of(("r1", "r2"), r) for r in responses]
+    assert values.index(max(values)) == best
+    expected = {0: 72.0, -15: 52.104, -30: 34.658, -45: 21.213}
+    assert max(values) == pytest.approx(expected[degrees], abs=5e-4)
+
+
+def test_preferences_and_win_rates() -> None:
+    """sigmoid(1) = 0.731059; against two others with 0.731059 and 0.880797 the mean is 0.805928."""
+    rewards = torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64)
+    matrix = prefer(rewards[:, None], rewards[None, :])
+    assert matrix[0, 1].item() == pytest.approx(0.731059, abs=1e-6)
+    torch.testing.assert_close(matrix + matrix.T, torch.ones(3, 3, dtype=torch.float64))
+    assert win_rates(matrix)[0].item() == pytest.approx(0.805928, abs=1e-6)
+    assert win_rates(matrix).mean().item() == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="at least two"):
+        win_rates(torch.ones(1, 1))

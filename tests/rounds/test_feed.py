@@ -1,0 +1,183 @@
+"""Rounds in training: what is trained on, what is refused, what the manifest says."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from align.data.batching import FixedSize
+from align.data.synthetic import SyntheticDataModule
+from align.errors import ConfigError, DataError, ResumeError
+from align.models.backbone import Backbone, LoRA
+from align.modules.dpo import DPOModule
+from align.modules.optimizer import Optimizer
+from align.modules.reward_model import RewardModel
+from align.modules.sft import SFTModule
+from align.oracles.scorers import Direction, GoldRewards, Scorer
+from align.rounds.builders import BestOfN, Builder, TopFraction
+from align.rounds.mixing import Replay
+from align.rounds.pairs import BestWorst
+from align.rounds.rerank import AppendAndRerank
+from align.rounds.store import RoundStore
+from align.sampling.generation import Generation
+from align.world.preferences import Preferences
+from callbacks.resampling import IterativeResampling
+from tests.modules.fitting import fit
+from tests.rounds.runs import world_model
+
+__all__ = ["world_model"]
+SHORT = Direction({"verbosity": -1.0})
+
+
+class Told(Scorer):
+    """Scores by a function of the text."""
+
+    attributes = ("reward",)
+
+    def __init__(self, function: Any = lambda text: float(len(text))) -> None:
+        self.function = function
+        self.asked: list[str] = []
+
+    @property
+    def identity(self) -> str:
+        return "told"
+
+    def score(self, prompts: Any, responses: Any) -> torch.Tensor:
+        self.asked += responses
+        return torch.tensor([[self.function(r)] for r in responses], dtype=torch.float64)
+
+
+def resampling(scorer: Scorer | None = None, builder: Builder = BestWorst(), **options: Any) -> IterativeResampling:
+    generation = Generation(max_new_tokens=5, num_samples=4, batch_tokens=200)
+    given = {"generation": generation, "prompts": 6, "missing_eos_penalty": 0.0, **options}
+    return IterativeResampling(scorer or Told(), builder, **given)
+
+
+def run(folder: Path, callback: IterativeResampling, module: Any = DPOModule, epochs: int = 2, **options: Any) -> Any:
+    data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=FixedSize(groups=3), seed=0)
+    made = module(Backbone(str(folder), **options), optimizer=Optimizer(learning_rate=1e-2))
+    trainer = fit(made, data, callbacks=[callback], max_epochs=epochs, default_root_dir="run")
+    return trainer, made, data
+
+
+def rows(number: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(f"run/rounds/round-{number:04d}.jsonl").read_text().splitlines()]
+
+
+def manifests() -> list[dict[str, Any]]:
+    return [row.manifest for row in RoundStore(Path("run/rounds/rounds.sqlite")).rounds()]
+
+
+def test_rounds_take_turns_over_the_prompts(world_model: Path) -> None:
+    run(world_model, resampling(), epochs=3)
+    prompts = [{row["id"].split("@")[0] for row in rows(number)} for number in range(3)]
+    assert all(not a & b for a, b in ((prompts[0], prompts[1]), (prompts[1], prompts[2]), (prompts[0], prompts[2])))
+    assert {row["origins"][0] for row in rows(2)} == {"policy@2"}
+    for row in rows(1):
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+        assert row["scores"] == [[float(len(text))] for text in row["responses"]]
+
+
+def test_nothing_is_scored_twice(world_model: Path) -> None:
+    scorer = Told()
+    run(world_model, resampling(scorer))
+    assert len(scorer.asked) == 2 * 6 * 4
+
+
+def test_a_round_of_several_epochs(world_model: Path) -> None:
+    log, _, _ = run(world_model, resampling(epochs=2), epochs=4)
+    assert len(manifests()) == 2
+    assert len(log.series("train/loss")) == 8
+
+
+@pytest.mark.parametrize("builder", [BestOfN(), TopFraction(0.25)])
+def test_raft(builder: Builder, world_model: Path) -> None:
+    run(world_model, resampling(builder=builder), SFTModule)
+    assert all(len(row["responses"]) == 1 for row in rows(0))
+    [first, _] = manifests()
+    assert first["metrics"]["gain"] > 0
+    assert first["counts"] == {"prompts": 6, "samples": 24, "records": 6, "own": 6}
+
+
+def test_pro_bootstraps_on_its_own_lists(world_model: Path) -> None:
+    """Each list of the data grows by one sample, scored by the same reward."""
+    run(
+        world_model,
+        resampling(GoldRewards(), AppendAndRerank(column=1), direction=Direction({"verbosity": 1.0})),
+        SFTModule,
+    )
+    assert {len(row["responses"]) for row in rows(0)} == {3}
+    assert {origin for row in rows(0) for origin in row["origins"]} == {"data", "policy@0"}
+    assert all(row["origins"][0] == "data" for row in rows(0))
+
+
+def test_replay_mixes_the_data_in(world_model: Path) -> None:
+    run(world_model, resampling(replay=Replay(0.5)))
+    kinds = [row["origins"][0] for row in rows(0)]
+    assert kinds.count("data") == kinds.count("policy@0") > 0
+    assert manifests()[0]["metrics"]["replay"] == 0.5
+
+
+def test_every_round_may_begin_at_the_start(world_model: Path) -> None:
+    """With a learning rate of 0 nothing moves; with one, the weights before a round's first step are the first ones."""
+    seen = []
+
+    class Watch(IterativeResampling):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            super().on_train_epoch_start(trainer, pl_module)
+            seen.append(torch.cat([p.detach().flatten() for p in pl_module.parameters() if p.requires_grad]))
+            assert not trainer.optimizers[0].state
+
+    callback = resampling(restart=True)
+    callback.__class__ = Watch
+    _, module, _ = run(world_model, callback, epochs=3, lora=LoRA(r=2))
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad]))
+    policies = {row.policy for row in RoundStore(Path("run/rounds/rounds.sqlite")).rounds()}
+    assert len(policies) == 3  # but every round is sampled from what the one before has learnt
+
+
+class TestBadInput:
+    def test_a_reward_that_is_no_number_is_counted(self, world_model: Path) -> None:
+        run(world_model, resampling(Told(lambda text: math.nan if "a" in text else float(len(text)))))
+        assert manifests()[0]["dropped"]["sample: no reward"] > 0
+
+    def test_no_reward_at_all(self, world_model: Path) -> None:
+        with pytest.raises(DataError, match=r"round 0 gives nothing to train on: .*24 sample: no reward"):
+            run(world_model, resampling(Told(lambda text: math.nan)))
+
+    def test_a_constant_reward_trains_nothing(self, world_model: Path) -> None:
+        with pytest.raises(DataError, match="6 rewards too close"):
+            run(world_model, resampling(Told(lambda text: 1.0)))
+
+    def test_a_policy_that_never_stops(self, world_model: Path) -> None:
+        with pytest.raises(DataError, match="cut off at its limit"):
+            run(
+                world_model,
+                resampling(missing_eos_penalty=None, generation=Generation(max_new_tokens=1, num_samples=2)),
+            )
+
+    def test_prompts_without_room(self, world_model: Path) -> None:
+        with pytest.raises(DataError, match=r"leaves beside generation.max_new_tokens 250: lower it"):
+            run(world_model, resampling(generation=Generation(max_new_tokens=250, num_samples=2)))
+
+    def test_unknown_attribute(self, world_model: Path) -> None:
+        with pytest.raises(ConfigError, match="direction names 'wit', the scorer has reward"):
+            run(world_model, resampling(direction=Direction({"wit": 1.0})))
+
+    def test_a_reward_model_is_no_policy(self, world_model: Path) -> None:
+        with pytest.raises(ConfigError, match="needs a policy"):
+            run(world_model, resampling(), RewardModel)
+
+    def test_other_weights_do_not_finish_a_round(self, world_model: Path) -> None:
+        store = RoundStore(Path("run/rounds/rounds.sqlite"))
+        store.begin(0, "other weights", "x")
+        store.close()
+        with pytest.raises(ResumeError, match=r"round 0 .* was begun with other weights"):
+            run(world_model, resampling())
