@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from align.errors import ConfigError, Stopped
 
+_FILENAME = re.compile(r"(?!\.)([^{}/\\]|\{[^{}]+\})*")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -29,6 +34,12 @@ class Checkpoint(ModelCheckpoint):
         """
         if every_n_steps is not None and every_n_steps < 1:
             raise ConfigError(f"callbacks.checkpoint.Checkpoint: every_n_steps must be at least 1, got {every_n_steps}")
+        filename = options.get("filename") or ""
+        if not _FILENAME.fullmatch(filename):
+            raise ConfigError(
+                f"callbacks.checkpoint.Checkpoint: filename {filename!r} is no file name: expected text without "
+                "folders and fields as {step} (dirpath names the folder)"
+            )
         super().__init__(save_last=True, enable_version_counter=False, **options)
         self.every_n_steps = every_n_steps
         self._seen_step = -1
@@ -64,6 +75,35 @@ class Checkpoint(ModelCheckpoint):
                 f"or add --ckpt_path {self.last_model_path}, to go on",
                 number,
             )
+
+    def format_checkpoint_name(self, *arguments: Any, **options: Any) -> str:
+        """Return the path of a checkpoint; the `/` in the name of a metric makes no folder."""
+        path = super().format_checkpoint_name(*arguments, **options)
+        folder = f"{self.dirpath}/" if self.dirpath else ""
+        return folder + path.removeprefix(folder).replace("/", "_")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the list of best checkpoints, also of a run folder that has been moved since."""
+        folder, new = state_dict["dirpath"], str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return f"{new}{path.removeprefix(folder)}" if path.startswith(f"{folder}/") else path
+
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        if folder != new and not Path(folder).exists() and all(Path(path).exists() for path in best):
+            names = ("best_model_path", "kth_best_model_path", "last_model_path")
+            paths = {name: moved(state_dict[name]) for name in names}
+            state_dict = {**state_dict, "dirpath": new, "best_k_models": best, **paths}
+        super().load_state_dict(state_dict)
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Never take a score that is not finite for one of the best, as Lightning does while it has room for more."""
+        if current is not None and not current.isfinite():
+            rank_zero_warn(
+                f"{self.monitor} is {current.item()} at step {trainer.global_step}: not kept among the best checkpoints"
+            )
+            return False
+        return super().check_monitor_top_k(trainer, current)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at every epoch end, also when the last step has just been saved."""

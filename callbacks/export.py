@@ -37,4 +37,4 @@ class HFExport(Callback):
 def _saved_config(root: Path) -> dict[str, Any] | None:
     """Return the configuration the command line saved in the run folder, if it did."""
     path = root / "config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() and os.path.getsize(path) else None
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() and os.path.getsize(path) else None

@@ -23,11 +23,12 @@ ALLOWED = {
     "models": {"scoring", "activations"},
     "modules": {"objectives", "scoring", "activations", "models"},
     "sampling": {"models"},
+    "oracles": {"encoding", "models", "scoring"},
     "evaluation": {"sampling", "activations", "models", "scoring", "encoding", "world"},
     "callbacks": {"sampling", "activations", "evaluation", "world"},
     "cli": {
-        *("activations", "data", "encoding", "evaluation", "models", "modules", "objectives", "sampling", "scoring"),
-        "world",
+        *("activations", "data", "encoding", "evaluation", "models", "modules", "objectives", "oracles", "sampling"),
+        *("scoring", "world"),
     },
 }
 TORCH_ONLY = {"scoring", "objectives", "records"}

@@ -98,7 +98,16 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "red", "bir
 def write_pairs(path: Path, count: int, seed: int = 0) -> Path:
     draw = random.Random(seed)
     text = lambda low, high: " ".join(draw.choices(WORDS, k=draw.randint(low, high)))  # noqa: E731
-    rows = [{"prompt": f"{text(2, 12)} {i}?", "chosen": text(1, 9), "rejected": text(10, 15)} for i in range(count)]
+    rows = [
+        {
+            "prompt": f"{text(2, 12)} {i}?",
+            "chosen": text(1, 9),
+            "rejected": text(10, 15),
+            "score_chosen": 1 + i % 3,
+            "score_rejected": 0,
+        }
+        for i in range(count)
+    ]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return path
 

@@ -32,7 +32,6 @@ def export(run: str, out: str, *, checkpoint: str = "last.ckpt", merge: bool = F
     config = _config(Path(run))
     module = build_module(config["model"])
     path = Path(run) / "checkpoints" / checkpoint
-    module.build_model()
     load_checkpoint(module, path)
     module.export(out, merge=merge, config=config)
     print(f"model of {path} written to {out}")
@@ -56,7 +55,7 @@ def build_module(spec: dict[str, Any]) -> AlignModule:
 
 
 def load_checkpoint(module: AlignModule, path: Path) -> None:
-    """Load the trained parameters of a checkpoint. Raises ResumeError for a missing, damaged or foreign one."""
+    """Build the model of a checkpoint. Raises ResumeError for a missing, damaged or foreign one."""
     if not path.exists():
         known = ", ".join(sorted(p.name for p in path.parent.glob("*.ckpt"))) or "none"
         raise ResumeError(f"{path}: no such checkpoint (there: {known})")
@@ -64,5 +63,4 @@ def load_checkpoint(module: AlignModule, path: Path) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise ResumeError(f"{path}: damaged checkpoint ({path.stat().st_size} bytes, {shorten(error)})") from error
-    module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"], strict=False)
+    module.restore(content)

@@ -31,11 +31,14 @@ import align.models.reference_cache
 import align.modules.dpo
 import align.modules.good_bad
 import align.modules.hir
+import align.modules.pro
 import align.modules.rahf
 import align.modules.reward_model
 import align.modules.sft
+from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.main import LIGHTNING_VERBS
-from align.cli.run_folder import checkpoint_to_go_on_from, claim, mark_finished, release
+from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
+from align.cli.trainer_check import check_launcher, check_seed, check_trainer
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
 
@@ -57,6 +60,7 @@ def run(words: list[str]) -> int:
 def prepare(words: list[str]) -> None:
     """Check config files, set the import policy, and make sure `callbacks` is ours."""
     check_configs(words)
+    check_launcher()
     check_callbacks_package()
     quiet()
     own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
@@ -73,7 +77,9 @@ def quiet() -> None:
         ".*is_gradient_checkpointing.*",  # PEFT calls transformers by an old name
         ".*isinstance.treespec.*",  # Lightning calls torch by an old name
         r".*module\(s\) in eval mode.*",  # a frozen reference model is meant to be
+        "The variance of predictions or target is close.*",  # a constant has no correlation, none is logged
         "Total length of `list` across ranks is zero.*",  # data without a validation split
+        ".*sync_dist=True.*",  # what we log is summed over all processes already
     ):
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
@@ -111,6 +117,13 @@ class AlignCLI(LightningCLI):
             parser_kwargs={"prog": "align", **strict, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
         )
 
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Parse, then check what Lightning does not."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        check_seed(config.get("seed_everything"))
+        check_trainer(config.trainer)
+
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and refuse to fit in one that holds another run."""
         assert self.subcommand is not None
@@ -118,8 +131,8 @@ class AlignCLI(LightningCLI):
         root = config.trainer.default_root_dir or _new_root(self.subcommand, config.model.class_path)
         config.trainer.default_root_dir = str(root)
         given = config.get("ckpt_path")
-        if given not in (None, "last", "best", "hpc") and not Path(given).exists():
-            raise ConfigError(f"--ckpt_path {given}: no such file; runs keep theirs in RUN/checkpoints")
+        if given not in (None, "last", "best", "hpc"):
+            check_whole(Path(given))
         if self.subcommand == "fit":
             self._count_steps_ourselves(config.trainer)
             self.use_folder(Path(root))
@@ -127,7 +140,7 @@ class AlignCLI(LightningCLI):
     def use_folder(self, root: Path) -> None:
         """Claim the run folder, and go on with the run it holds if this command is the one that started it."""
         config = self.config["fit"]
-        if "LOCAL_RANK" not in os.environ:
+        if is_first_process():
             claim(root)
         if config.get("ckpt_path") is None:
             settings = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
@@ -169,8 +182,8 @@ def _keeps_state(callback: L.Callback) -> bool:
 
 def _new_root(verb: str, class_path: str) -> str:
     """Return a fresh folder under runs/, the same for all processes that one command starts."""
-    if "LOCAL_RANK" in os.environ:  # a process that another one started
-        if "ALIGN_RUN_DIR" in os.environ:
+    if is_one_of_several():
+        if "ALIGN_RUN_DIR" in os.environ:  # set by the process of ours that started this one
             return os.environ["ALIGN_RUN_DIR"]
         raise ConfigError(
             "several processes are launched from outside: name their folder with --trainer.default_root_dir"

@@ -6,10 +6,13 @@ Nothing heavy is imported before the verb is known, so that `align --help` answe
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from align import __version__
+from align.cli.secrets import check_secrets
 from align.errors import AlignError, did_you_mean
 
 LIGHTNING_VERBS = {
@@ -23,6 +26,7 @@ OTHER_VERBS = {
     "sweep": "steer a model by a vector at several strengths and measure its completions",
     "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
     "generate": "sample completions from a model folder",
+    "rank": "fill lists up with other models' responses and rank them with a reward model",
     "export": "write a model folder from a run's checkpoint, merged if asked",
     "synthetic-base": "train the base model of the synthetic world from scratch",
     "synthetic-data": "write the synthetic world's data as files in the field's formats",
@@ -43,21 +47,17 @@ align --version            the version"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run the program and return its exit code: 0 done, 2 bad input, 3 a fault during the run, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if not words or words[0] in ("-h", "--help"):
-        verbs = {**LIGHTNING_VERBS, **OTHER_VERBS}
-        print(HELP.format(verbs="\n".join(f"  {verb:<16}{text}" for verb, text in verbs.items())))
-        return 0
-    if words[0] == "--version":
-        print(f"align {__version__}")
-        return 0
     try:
-        return _verb(words[0])(words)
+        return _run(words)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        print("align: the reader of the output has gone away, expected it to stay to the end", file=sys.stderr)
+        return 3
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except Exception as error:
@@ -66,6 +66,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"align {words[0]}: {line}", file=sys.stderr)
         return code
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        verbs = {**LIGHTNING_VERBS, **OTHER_VERBS}
+        print(HELP.format(verbs="\n".join(f"  {verb:<16}{text}" for verb, text in verbs.items())))
+        return 0
+    if words[0] == "--version":
+        print(f"align {__version__}")
+        return 0
+    for place, word in enumerate(words):
+        _check_text(word, f"argument {place} of the command line")
+        check_secrets(word, f"argument {place} of the command line")
+    return _verb(words[0])(words)
+
+
+def _check_text(word: str, place: str) -> None:
+    """Raise AlignError for bytes that the locale did not let Python read as text."""
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        raise AlignError(
+            f"{place} is not readable as {encoding} text: set PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8"
+        ) from error
 
 
 def _verb(word: str) -> Callable[[list[str]], int]:
@@ -82,13 +107,28 @@ def _explained(error: Exception) -> tuple[str | None, int]:
     """Return one line and an exit code for a user's mistake, None for anything else."""
     if isinstance(error, AlignError):
         return " ".join(str(error).split()), error.exit_code
-    if "jsonargparse" in sys.modules:
-        from align.cli.messages import explain
+    if "jsonargparse" not in sys.modules:
+        return None, 1
+    from align.cli.faults import explain_fault
+    from align.cli.messages import explain
 
-        return explain(error), 2
-    return None, 1
+    line = explain(error)
+    return (line, 2) if line is not None else explain_fault(error) or (None, 1)
 
 
 def entry() -> None:
-    """Run the program and exit; what the installed command calls."""
-    sys.exit(main())
+    """Run the program and exit; what the installed command calls.
+
+    Output that the locale cannot show is escaped, and a reader of it that has gone away is no reason for a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a process may be started without one
+            stream.reconfigure(errors="backslashreplace")
+    code = main()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go
+        code = code or 3
+    sys.exit(code)

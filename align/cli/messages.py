@@ -10,6 +10,7 @@ from typing import Any
 from align.errors import did_you_mean, shorten
 
 _KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)', re.DOTALL)
+_INNER = re.compile(r'Parser key "([\w.]+)"')
 _UNKNOWN = re.compile(r"ption '([^']+)' is not accepted|nrecognized arguments: --([\w.-]+)|not accept option '([^']+)'")
 _MISSING = re.compile(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", re.IGNORECASE)
 _VERB = re.compile(r"^(fit|validate|test|predict)\.")
@@ -23,6 +24,11 @@ _NOISE = (
     "Given value type:",
     "Given value:",
     "Expected a <class 'NoneType'>",
+    "Not a valid subclass of",
+    "Subclass types expect one of",
+    "a class path (str)",
+    "a dict with",
+    "Parser key",
 )
 
 
@@ -41,7 +47,8 @@ def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
         if line is not None:
             return line
     reasons = _reasons(body)
-    place = f"--{key}: " if key else ""
+    inner = [name for name in _INNER.findall(body) if name != key]
+    place = f"--{'.'.join([key, *inner[-1:]])}: " if key else ""
     return place + shorten("; ".join(dict.fromkeys(reasons)) or body, 300)
 
 

@@ -11,9 +11,12 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from align.errors import ConfigError, ResumeError, StoreError
+from align.cli.launch import is_first_process
+from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.modules.checkpoint_files import fault_of, newest_whole
 
+MAY_CHANGE = {"ckpt_path", "trainer.default_root_dir"}
+"""Settings that are not the run's own: where it begins, and where its folder lies (it may be moved)."""
 LOCK, OWNER, FINISHED = ".lock", ".owner.json", "finished.json"
 
 
@@ -21,8 +24,17 @@ _held: list[FileLock] = []
 
 
 def claim(root: Path) -> None:
-    """Lock a run folder until `release`, or the end of this process. Raises StoreError when another one has it."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Lock a run folder until `release`, or the end of this process.
+
+    Raises StoreError when another process has it, ConfigError when there can be no such folder.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--trainer.default_root_dir {shorten(root, 200)}: cannot be made ({error.strerror}): choose a folder that "
+            "can be written"
+        ) from error
     lock, owner = FileLock(root / LOCK), root / OWNER
     try:
         lock.acquire(blocking=False)
@@ -54,8 +66,8 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
         raise ConfigError(
             f"run folder {root} holds a finished run: choose another --trainer.default_root_dir, or remove it"
         )
-    saved, now = _flat(yaml.safe_load(config.read_text())), _flat(settings)
-    changed = sorted(k for k in saved.keys() | now.keys() if saved.get(k) != now.get(k) and k != "ckpt_path")
+    saved, now = _flat(yaml.safe_load(config.read_text(encoding="utf-8"))), _flat(settings)
+    changed = sorted(k for k in saved.keys() | now.keys() if saved.get(k) != now.get(k) and k not in MAY_CHANGE)
     if changed:
         key = changed[0]
         raise ResumeError(
@@ -65,13 +77,24 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
         )
     if not last.exists():
         return None
-    if fault := fault_of(last):
-        raise ResumeError(
-            f"checkpoint {last} is damaged ({fault}): go on from the newest whole one with --ckpt_path "
-            f"{newest_whole(last.parent) or '(none is left: remove the folder)'}"
-        )
-    print(f"going on with the run in {root}")
+    check_whole(last)
+    if is_first_process():
+        print(f"going on with the run in {root}")
     return str(last)
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Check a checkpoint before anything is built; sharding strategies read it without looking at our note.
+
+    Raises ConfigError for a missing one, ResumeError for a damaged one.
+    """
+    if not checkpoint.is_file():
+        raise ConfigError(f"--ckpt_path {checkpoint}: no such file; runs keep theirs in RUN/checkpoints")
+    if fault := fault_of(checkpoint):
+        raise ResumeError(
+            f"checkpoint {checkpoint} is damaged ({fault}): go on from the newest whole one with --ckpt_path "
+            f"{newest_whole(checkpoint.parent) or '(none is left: remove the folder)'}"
+        )
 
 
 def mark_finished(root: Path, step: int) -> None:

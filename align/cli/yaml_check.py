@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from align.cli.secrets import check_secrets
 from align.errors import ConfigError
 
 MAX_BYTES = 1_000_000
@@ -31,6 +32,7 @@ def check_config(name: str) -> None:
         raise ConfigError(f"config {name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if len(text) > MAX_BYTES:
         raise ConfigError(f"config {name}: larger than {MAX_BYTES:,} characters")
+    check_secrets(text, f"config {name}")
     try:
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
         if aliases > MAX_ALIASES:

@@ -27,6 +27,10 @@ class Batching(ABC):
     num_workers: int = 0
     """Loader processes; 0 collates in the training process."""
 
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ConfigError(f"batching.num_workers must not be negative, got {self.num_workers}")
+
     slack: ClassVar[float] = 0.0
     """Share of batches an epoch has more than the first draw needed, so that every epoch has the same number."""
 
@@ -61,6 +65,7 @@ class TokenBudget(Batching):
     slack = 0.02
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tokens < 1:
             raise ConfigError(f"batching.tokens must be at least 1, got {self.tokens}")
 
@@ -89,6 +94,7 @@ class FixedSize(Batching):
     """Groups of a micro-batch on one device."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.groups < 1:
             raise ConfigError(f"batching.groups must be at least 1, got {self.groups}")
 

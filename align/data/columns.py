@@ -1,8 +1,8 @@
 """Preference rows in the field's column conventions, told apart by their keys.
 
 `prompt, chosen, rejected` | `chosen, rejected` (implicit prompt) | `prompt, completions, scores` (lists) |
-`prompt, completion, label` (unpaired) | `prompt, completion` | `messages` | `prompt`; texts may be plain or lists of
-messages.
+`prompt, completion, label` (unpaired) | `prompt, completion` | `messages` | `prompt` | `prefix, suffix, reward` (PRO's
+lists); texts may be plain or lists of messages.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from align.data.fields import field, messages_of
+from align.data.list_rows import from_pro, labelled_ranking, origins_of, rank_by_score
 from align.data.readers import Located, Row
 from align.data.source import DroppedRow
 from align.data.transcripts import MARKER, read_context, read_dialogue
@@ -26,6 +27,8 @@ def example_of(located: Located, source: str, example_id: str) -> Example:
     """Return the example of a row. Raises DataError for a row in none of the conventions."""
     row = located.row
     common: dict[str, Any] = {"id": example_id, "source": source}
+    if "prefix" in row and "suffix" in row:
+        return _list(from_pro(located), "completions", common)
     if "chosen" in row or "rejected" in row:
         return _pair(located, common)
     if lists := [key for key in LISTS if isinstance(row.get(key), list)]:
@@ -110,11 +113,17 @@ def _list(located: Located, key: str, common: dict[str, Any]) -> Example:
     if len(graded) != len(texts):
         raise DataError(f"{located.where}: {len(texts)} {key} but {len(graded)} scores")
     scores = tuple((_number(located.where, value),) for value in graded)
-    origins = tuple(str(e.get("model", "")) if isinstance(e, dict) else "" for e in entries)
     known = not any(math.isnan(s[0]) for s in scores)
-    ranking = rank_by_score([s[0] for s in scores]) if known and scores else ()
-    options: dict[str, Any] = {"attributes": ("score",), "scores": scores, "ranking": ranking} if known else {}
-    return Example(messages=_context(_prompt(located)), responses=tuple(texts), origins=origins, **options, **common)
+    ranking = labelled_ranking(located, len(texts)) or (rank_by_score([s[0] for s in scores]) if known else ())
+    options: dict[str, Any] = {"attributes": ("score",), "scores": scores} if known else {}
+    return Example(
+        messages=_context(_prompt(located)),
+        responses=tuple(texts),
+        ranking=ranking,
+        origins=origins_of(located, entries),
+        **options,
+        **common,
+    )
 
 
 def _single(located: Located, key: str, common: dict[str, Any]) -> Example:
@@ -127,12 +136,6 @@ def _single(located: Located, key: str, common: dict[str, Any]) -> Example:
             raise DataError(f"{located.where}: 'label' is {label!r}, expected true or false")
         options = {"attributes": ("desirable",), "scores": ((float(label),),)}
     return Example(messages=_context(_prompt(located)), responses=(text,), **options, **common)
-
-
-def rank_by_score(scores: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    """Return groups of indices, highest score first, equal scores tied."""
-    levels = sorted(set(scores), reverse=True)
-    return tuple(tuple(i for i, s in enumerate(scores) if s == level) for level in levels)
 
 
 def _prompt(located: Located) -> list[Message]:

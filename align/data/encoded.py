@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-from torch.utils.data import Dataset
 
+from align.data.groups import Table
 from align.data.source import Report
 from align.encoding.encoder import Dropped, Encoder
 from align.errors import DataError
-from align.records import EncodedGroup, Example, Message
+from align.records import Example, Message
 
 FORMAT = 2
 """Raise when the meaning of a cached column changes."""
@@ -24,64 +25,23 @@ PARALLEL_FROM = 20_000
 """Below this many groups starting processes takes longer than it saves."""
 
 
-class EncodedGroups(Dataset[list[EncodedGroup]]):
-    """Encoded groups by index, and the lengths by which batches are made."""
-
-    def __init__(self, parts: Sequence[datasets.Dataset], repeats: Sequence[float]) -> None:
-        """Join the groups of several sources; `repeats` says how often those of each appear in an epoch."""
-        self.table = table = datasets.concatenate_datasets(list(parts))
-        self._parts = list(zip(map(len, parts), repeats, strict=True))
-        self.weights = np.asarray(table.with_format("numpy")["weight"][:], dtype=np.float64)
-        columns = table.with_format("arrow")[:]
-        responses = columns["response_ids"].combine_chunks()
-        owner = np.repeat(np.arange(len(table)), responses.value_lengths())
-        lengths = responses.flatten().value_lengths()
-        self.prompt_tokens = np.asarray(columns["prompt_ids"].combine_chunks().value_lengths(), dtype=np.int64)
-        self.response_tokens = np.bincount(owner, weights=lengths, minlength=len(table)).astype(np.int64)
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def num_drawn(self) -> int:
-        """Return how many groups an epoch has."""
-        return len(self.draw(np.random.default_rng(0)))
-
-    def draw(self, rng: np.random.Generator | None) -> np.ndarray:
-        """Return the groups of one epoch: every one as often as its source says, a fraction by chance.
-
-        Without an `rng` every group once.
-        """
-        drawn, first = [], 0
-        for length, repeats in self._parts:
-            own = np.arange(first, first + length)
-            whole, part = (1, 0.0) if rng is None else divmod(repeats, 1)
-            drawn += [own] * int(whole)
-            if rng is not None and part:
-                drawn.append(np.sort(rng.permutation(own)[: round(part * length)]))
-            first += length
-        return np.concatenate(drawn)
-
-    def __getitem__(self, indices: Sequence[int]) -> list[EncodedGroup]:
-        columns = self.table[list(indices)]
-        return [EncodedGroup(*row) for row in zip(*(columns[name] for name in EncodedGroup._fields), strict=True)]
-
-
-def load_cached(folder: Path, key: str) -> tuple[list[datasets.Dataset], Report] | None:
+def load_cached(folder: Path, key: str) -> tuple[list[Table], Report] | None:
     """Return the groups cached under a key (none for a split without rows), or None when they have yet to be made."""
     data, note = folder / f"{key}.arrow", folder / f"{key}.json"
     if not note.exists():
         return None
     stored = json.loads(note.read_text())
+    attributes = tuple(stored.pop("attributes"))
     report = Report(**{**stored, "dropped": Counter(stored["dropped"])})
-    return ([datasets.Dataset.from_file(str(data))] if report.kept else []), report
+    return ([Table(datasets.Dataset.from_file(str(data)), attributes)] if report.kept else []), report
 
 
 def encode(
     examples: list[Example], encoder: Encoder, report: Report, *, folder: Path, key: str, num_proc: int | None
-) -> datasets.Dataset:
+) -> Table:
     """Encode examples, cache the result and its report, and return the groups kept. Raises DataError when none is."""
-    rows = datasets.Dataset.from_list([_plain(e) for e in examples])
+    attributes = labelled_attributes(examples)
+    rows = datasets.Dataset.from_list([_plain(e, attributes) for e in examples])
     processes = num_proc or (min(os.cpu_count() or 1, 16) if len(examples) >= PARALLEL_FROM else 1)
     encoded = rows.map(
         _encode_rows,
@@ -102,27 +62,36 @@ def encode(
     report.kept = len(keep)
     if not len(keep):
         raise DataError(f"no row is left to train on: {report}")
-    _write(encoded.select(keep).remove_columns("dropped"), report, folder, key)
-    return datasets.Dataset.from_file(str(folder / f"{key}.arrow"))
+    _write(encoded.select(keep).remove_columns("dropped"), folder, key)
+    write_note(report, folder, key, attributes)
+    return Table(datasets.Dataset.from_file(str(folder / f"{key}.arrow")), attributes)
 
 
-def write_note(report: Report, folder: Path, key: str) -> None:
+def labelled_attributes(examples: Iterable[Example]) -> tuple[str, ...]:
+    """Return the attributes that have a label in some example, in the order in which examples name them."""
+    named: dict[str, bool] = {}
+    for example in examples:
+        for place, name in enumerate(example.attributes):
+            named[name] = named.get(name, False) or any(not math.isnan(row[place]) for row in example.scores)
+    return tuple(name for name, known in named.items() if known)
+
+
+def write_note(report: Report, folder: Path, key: str, attributes: tuple[str, ...] = ()) -> None:
     """Write a report; it comes last and makes the cache entry valid, also that of a split without rows."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{key}.{os.getpid()}.part"
-    part.write_text(json.dumps(vars(report)))
+    part.write_text(json.dumps({"attributes": attributes, **vars(report)}))
     os.replace(part, folder / f"{key}.json")
 
 
-def _write(kept: datasets.Dataset, report: Report, folder: Path, key: str) -> None:
-    """Write the data under a temporary name and rename it, then its note."""
+def _write(kept: datasets.Dataset, folder: Path, key: str) -> None:
+    """Write the data under a temporary name and rename it."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{key}.{os.getpid()}.part"
     with datasets.arrow_writer.ArrowWriter(path=str(part), features=kept.features) as writer:
         writer.write_table(kept.with_format("arrow")[:])
         writer.finalize()
     os.replace(part, folder / f"{key}.arrow")
-    write_note(report, folder, key)
 
 
 _FEATURES = datasets.Features(
@@ -140,13 +109,17 @@ _FEATURES = datasets.Features(
 )
 
 
-def _plain(example: Example) -> dict[str, Any]:
+def _plain(example: Example, attributes: tuple[str, ...]) -> dict[str, Any]:
+    """Return an example as a row whose scores have one column per attribute."""
+    places = [example.attributes.index(name) if name in example.attributes else None for name in attributes]
+    scores = example.scores or [()] * len(example.responses)
     return {
         "id": example.id,
         "roles": [m.role for m in example.messages],
         "contents": [m.content for m in example.messages],
         "responses": list(example.responses),
-        "scores": [list(s) for s in example.scores],
+        "scores": [[row[p] if p is not None and row else math.nan for p in places] for row in scores],
+        "attributes": list(attributes),
         "ranking": [list(g) for g in example.ranking],
         "weight": example.weight,
     }
@@ -157,6 +130,7 @@ def _example(row: dict[str, Any]) -> Example:
         row["id"],
         tuple(Message(r, c) for r, c in zip(row["roles"], row["contents"], strict=True)),
         tuple(row["responses"]),
+        attributes=tuple(row["attributes"]),
         scores=tuple(tuple(s) for s in row["scores"]),
         ranking=tuple(tuple(g) for g in row["ranking"]),
         weight=row["weight"],

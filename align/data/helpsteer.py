@@ -7,16 +7,16 @@ HelpSteer3-Preference (arXiv:2505.11475).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from align.data.columns import rank_by_score
 from align.data.fields import field, messages_of
+from align.data.list_rows import rank_by_score
 from align.data.module import PreferenceDataModule
 from align.data.readers import Located
 from align.data.source import DroppedRow, Report, Source
 from align.errors import ConfigError, DataError
-from align.records import Example, Message
+from align.records import Example, Message, Scale
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 PREFERENCES = {"overall_preference": ("response1", "response2"), "preference_strength": ("response_1", "response_2")}
@@ -38,6 +38,16 @@ class HelpSteer(Source):
         if not rank_by or set(rank_by) - set(ATTRIBUTES):
             raise ConfigError(f"rank_by must be some of {', '.join(ATTRIBUTES)}, got {', '.join(rank_by) or 'none'}")
         self.rank_by = tuple(rank_by)
+
+    @property
+    def kind(self) -> str:
+        """Return the prefix its labels have beside those of other datasets."""
+        return "hs"
+
+    @property
+    def scales(self) -> Mapping[str, Scale]:
+        """Return the grades annotators chose from."""
+        return {**dict.fromkeys(ATTRIBUTES, Scale(0, 4)), "strength": Scale(0, 3)}
 
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
         """Read preference rows one by one, and attribute rows grouped by prompt over the whole split."""

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from align.data.batching import Batches, Batching, adjust, derive, planned_count
-from align.data.encoded import EncodedGroups
+from align.data.groups import EncodedGroups
 from align.errors import ResumeError
 from align.records import CandidateBatch, StepTotals, totals_of
 
@@ -74,9 +74,7 @@ class BatchOrder:
             yield BatchPlan(batches[place + self.share.rank], totals)
 
     def _totals(self, batches: Batches) -> StepTotals:
-        g = self.groups
-        rows = (i for batch in batches for i in batch)
-        return totals_of((float(g.weights[i]), int(g.response_tokens[i]), int(g.prompt_tokens[i])) for i in rows)
+        return totals_of(self.groups.counts(i) for batch in batches for i in batch)
 
 
 class _Collated(Dataset[CandidateBatch]):
@@ -86,11 +84,20 @@ class _Collated(Dataset[CandidateBatch]):
         self.groups = groups
 
     def __getitem__(self, plan: BatchPlan) -> CandidateBatch:
-        return CandidateBatch.of(self.groups[plan.indices], plan.totals)
+        return CandidateBatch.of(self.groups[plan.indices], plan.totals, self.groups.attributes)
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _as_arrays(batch: Any) -> Any:
+    """Send a worker's batch through its pipe: tensors would each take an open file and room in /dev/shm."""
+    return type(batch)(*(value.numpy() if isinstance(value, torch.Tensor) else value for value in batch))
+
+
+def _as_tensors(batch: Any) -> Any:
+    return type(batch)(*(torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in batch))
 
 
 class BatchLoader:
@@ -105,7 +112,7 @@ class BatchLoader:
             _Collated(order.groups),
             sampler=order,
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_as_arrays if num_workers else _as_it_is,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=own,
@@ -125,7 +132,7 @@ class BatchLoader:
         self._given = done
         for batch in self._loader:
             self._given += 1
-            yield batch
+            yield _as_tensors(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return epoch, batches handed over, and what must not change."""
@@ -142,7 +149,7 @@ class BatchLoader:
         order = self.sampler
         return {
             "fingerprint": self.fingerprint,
+            "world_size": order.share.world_size,
             "batches_per_epoch": order.count,
             "seed": order.seed,
-            "world_size": order.share.world_size,
         }

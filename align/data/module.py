@@ -7,16 +7,19 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
-import datasets
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.batching import Batching, TokenBudget
-from align.data.encoded import FORMAT, EncodedGroups, encode, load_cached, write_note
+from align.data.encoded import FORMAT, encode, load_cached, write_note
+from align.data.groups import EncodedGroups, Table
 from align.data.hindsight import Hindsight
 from align.data.loader import BatchLoader, BatchOrder, Share
+from align.data.naming import Parts, join, mean_labels, name_labels
+from align.data.needs import Needs
+from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
 from align.data.splits import Divided, Splits, divide_source
 from align.data.views import VIEWS, View
@@ -24,7 +27,7 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError, DataError
-from align.records import CandidateBatch, Instructions, Preset, PromptFormat, ViewName
+from align.records import CandidateBatch, Labels, Preset, PromptFormat
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,9 @@ class Encoding:
     num_proc: int | None = None
     """Processes that tokenise; null uses every core for large data and one for small."""
 
-
-class Needs(Protocol):
-    """What a module tells its data module: the tokenizer, and the view and limits its method works on."""
-
-    view: ViewName
-    truncation: ClassVar[Preset]
-    instructions: Instructions | None
-    """Under which every prompt is encoded beside the plain one."""
-    max_response: int | None
-    """Longest response the method reads, in tokens; null leaves it to the limits."""
-
-    @property
-    def tokenizer(self) -> Any:
-        """Return the tokenizer."""
-
-    @property
-    def max_positions(self) -> int:
-        """Return the longest sequence the model takes."""
+    def __post_init__(self) -> None:
+        if self.num_proc is not None and self.num_proc < 1:
+            raise ConfigError(f"encoding.num_proc must be at least 1, got {self.num_proc}")
 
 
 class PreferenceDataModule(L.LightningDataModule):
@@ -71,6 +59,7 @@ class PreferenceDataModule(L.LightningDataModule):
         encoding: Encoding = Encoding(),
         batching: Batching = TokenBudget(),
         splits: Splits = Splits(),
+        attributes: list[str] | None = None,
         seed: int | None = None,
     ) -> None:
         """Describe the data.
@@ -81,6 +70,8 @@ class PreferenceDataModule(L.LightningDataModule):
             encoding: Template, truncation, cache.
             batching: Batches by token budget or of a fixed size.
             splits: How validation and test data are set apart.
+            attributes: Labels to use, in this order; null takes all the data has. Where sources of several kinds have
+                labels, names begin with the kind: `hs-helpfulness`, `uf-helpfulness`.
             seed: Decides batches and their order; null takes the run's seed (`seed_everything`).
         """
         super().__init__()
@@ -88,6 +79,8 @@ class PreferenceDataModule(L.LightningDataModule):
             raise ConfigError("data.sources is empty: name at least one source")
         self.sources, self.view, self.encoding = list(sources), view, encoding
         self.batching, self.splits, self.seed = batching, splits, seed
+        self.chosen_attributes = attributes
+        self.labels = Labels()
         self.reports: dict[str, Report] = {}
         self.encoder: Encoder | None = None
         self.groups: dict[str, EncodedGroups] = {}
@@ -102,7 +95,7 @@ class PreferenceDataModule(L.LightningDataModule):
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
-        view = self.view or {**VIEWS, "hindsight": Hindsight()}[needs.view]
+        view = self.view or {**VIEWS, **SCORED_VIEWS, "hindsight": Hindsight()}[needs.view]
         self.encoder = Encoder(
             needs.tokenizer,
             make_template(needs.tokenizer, self.encoding.template),
@@ -111,17 +104,22 @@ class PreferenceDataModule(L.LightningDataModule):
             context=needs.max_positions,
         )
         keys: list[str] = []
-        parts: dict[str, list[datasets.Dataset]] = {split: [] for split in ("train", "val", "test")}
-        weights: dict[str, list[float]] = {split: [] for split in parts}
+        parts: Parts = {split: [] for split in ("train", "val", "test")}
         for source in self.sources:
             divided: Divided = {}
             for split, tables in parts.items():
                 key = self._key(source, view, split)
-                tables.extend(self._encoded(source, view, split, key, divided))
+                tables.extend((source, table) for table in self._encoded(source, view, split, key, divided))
                 keys.append(key)
-                weights[split] += [source.weight] * (len(tables) - len(weights[split]))
-        self.groups = {s: EncodedGroups(tables, weights[s]) for s, tables in parts.items() if tables}
-        self.fingerprint = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:16]
+        named, labels = name_labels(parts, self.chosen_attributes)
+        self.groups = join(named, labels.attributes)
+        self.labels = needs.labels = labels._replace(means=mean_labels(self.groups))
+        self.fingerprint = hashlib.sha256(" ".join([*keys, *labels.attributes]).encode()).hexdigest()[:16]
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Return the names of the columns of the batches' scores."""
+        return self.labels.attributes
 
     def _limits(self, needs: Needs) -> Truncation:
         chosen = self.encoding.truncation
@@ -144,7 +142,7 @@ class PreferenceDataModule(L.LightningDataModule):
         parts = (FORMAT, source.fingerprint(), repr(view), self.splits, split, self.encoder.fingerprint)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
-    def _encoded(self, source: Source, view: View, split: str, key: str, divided: Divided) -> list[datasets.Dataset]:
+    def _encoded(self, source: Source, view: View, split: str, key: str, divided: Divided) -> list[Table]:
         """Return the encoded groups of one split of one source, none where it has no such split.
 
         `divided` is filled when the first split is missing from the cache.
@@ -172,7 +170,7 @@ class PreferenceDataModule(L.LightningDataModule):
     @property
     def prompt_format(self) -> PromptFormat:
         """Return how prompts are written, for the model folder."""
-        assert self.encoder is not None
+        assert self.encoder
         return PromptFormat(self.encoder.template.eos_id, self.encoder.template.jinja)
 
     def prompts(self, count: int) -> list[list[int]]:

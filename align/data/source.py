@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from align.data.fields import prompt_id, unreadable
 from align.data.hub import HubDataset, load_hub
 from align.data.readers import Located, file_hash, read_rows
 from align.errors import ConfigError, DataError
-from align.records import Example
+from align.records import Example, Scale
 
 SPLIT_NAMES = {
     "train": ("train", "train_prefs", "train_sft"),
@@ -69,6 +69,16 @@ class Source(ABC):
     def name(self) -> str:
         """Return a short name for reports and ids."""
         return Path(self.path).name.split(".")[0] or self.path
+
+    @property
+    def kind(self) -> str:
+        """Return what the labels belong to: sources of one kind mean the same by a label."""
+        return "file"
+
+    @property
+    def scales(self) -> Mapping[str, Scale]:
+        """Return the scale of every label that has one by the rules of its dataset."""
+        return {}
 
     def split_names(self) -> dict[str, list[str]]:
         """Return the file or hub split names behind `train`, `val` and `test`."""

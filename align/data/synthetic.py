@@ -12,10 +12,10 @@ from align.data.module import PreferenceDataModule
 from align.data.readers import Located
 from align.data.source import Report, Source
 from align.errors import ConfigError
-from align.records import Example
+from align.records import Example, Scale
 from align.world.corpus import corpus
 from align.world.gold import gold, read, request_of
-from align.world.preferences import RATED, Preferences, rating
+from align.world.preferences import GRADES, RATED, Preferences, rating
 from align.world.prompts import SplitName, draw_prompt
 from align.world.universe import Prompt, World
 
@@ -40,6 +40,17 @@ class Synthetic(Source):
         self.preferences, self.world = preferences, world
         if not world.held_out_entities:
             raise ConfigError("world.held_out_entities is 0: the test split needs at least one")
+
+    @property
+    def kind(self) -> str:
+        """Return what labels of the same meaning go by: the shape of the ratings."""
+        return {"helpsteer": "hs", "ultrafeedback": "uf"}.get(self.preferences.ratings, self.preferences.ratings)
+
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """Return the grades of the shape; the gold rewards have no scale."""
+        grades = GRADES.get(self.preferences.ratings)
+        return dict.fromkeys(RATED[self.preferences.ratings], Scale(*grades)) if grades else {}
 
     def split_names(self) -> dict[str, list[str]]:
         """Return the splits, which are drawn apart."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from align.data.columns import example_of, rank_by_score
+from align.data.columns import example_of
 from align.data.fields import field
+from align.data.list_rows import rank_by_score
 from align.data.module import PreferenceDataModule
 from align.data.readers import Located
 from align.data.source import DroppedRow, Report, Source
 from align.errors import DataError
-from align.records import Example, Message
+from align.records import Example, Message, Scale
 
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")
 RankingScore = Literal["mean", "overall_score"]
@@ -33,6 +34,16 @@ class UltraFeedback(Source):
         super().__init__(path, **options)
         self.ranking_score = ranking_score
 
+    @property
+    def kind(self) -> str:
+        """Return the prefix its labels have beside those of other datasets."""
+        return "uf"
+
+    @property
+    def scales(self) -> Mapping[str, Scale]:
+        """Return the grades annotators chose from."""
+        return {"overall_score": Scale(1, 10), **dict.fromkeys(ASPECTS, Scale(1, 5))}
+
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
         """Read each row by its columns."""
         for located in rows:
@@ -48,7 +59,7 @@ class UltraFeedback(Source):
         if not completions:
             raise DroppedRow("no completions")
         aspects = [[_rating(c, aspect) for aspect in ASPECTS] for c in completions]
-        overall = [_number(c, "overall_score", c.row.get("overall_score")) for c in completions]
+        overall = [_number(c, "overall_score", c.row.get("overall_score"), 10) for c in completions]
         ranked = overall if self.ranking_score == "overall_score" else [_mean(a) for a in aspects]
         usable = [i for i, score in enumerate(ranked) if not math.isnan(score)]
         ranking = rank_by_score([ranked[i] for i in usable])
@@ -72,18 +83,18 @@ def _rating(completion: Located, aspect: str) -> float:
     entry = annotations.get(aspect)
     if isinstance(entry, list):
         entry = entry[0] if entry else None
-    return _number(completion, aspect, entry.get("Rating") if isinstance(entry, dict) else None)
+    return _number(completion, aspect, entry.get("Rating") if isinstance(entry, dict) else None, 5)
 
 
-def _number(completion: Located, key: str, value: object) -> float:
+def _number(completion: Located, key: str, value: object, highest: int) -> float:
     if value in (None, "N/A"):
         return math.nan
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = math.inf
-    if not math.isnan(number) and not 1 <= number <= 10:
-        raise DataError(f"{completion.where}: rating of {key!r} is {value!r}, expected 1 to 10 or N/A")
+    if not math.isnan(number) and not 1 <= number <= highest:
+        raise DataError(f"{completion.where}: rating of {key!r} is {value!r}, expected 1 to {highest} or N/A")
     return number
 
 

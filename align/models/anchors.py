@@ -78,6 +78,11 @@ class Mixture(Reference):
         parts = [a.weight * s.logprobs for a, s in zip(self.anchors, scores, strict=True)]
         return scores[0]._replace(logprobs=torch.stack(parts).sum(0))
 
+    @property
+    def precomputed(self) -> bool:
+        """Whether an anchor's values were computed before training."""
+        return any(anchor.reference is not None and anchor.reference.precomputed for anchor in self.anchors)
+
     def _kinds(self, policy: nn.Module) -> list[Reference]:
         return [anchor.reference or default_reference(policy) for anchor in self.anchors]
 

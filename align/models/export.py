@@ -35,7 +35,7 @@ def export_model(
         model = copy.deepcopy(model).merge_and_unload()  # type: ignore[operator]
         weights = None
     inner = unwrapped(model)
-    if not _is_writer():
+    if not is_writer():
         return
     folder.mkdir(parents=True, exist_ok=True)
     rates = getattr(inner, "original_dropout", {})
@@ -64,7 +64,8 @@ def _gathered(model: nn.Module) -> dict[str, Tensor] | None:
     return dict(get_model_state_dict(model, options=options))  # type: ignore[arg-type]
 
 
-def _is_writer() -> bool:
+def is_writer() -> bool:
+    """Tell whether this process writes files for all."""
     import torch.distributed as dist
 
     return not dist.is_initialized() or dist.get_rank() == 0

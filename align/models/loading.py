@@ -36,26 +36,39 @@ def load_policy(backbone: Backbone, tokenizer: Any) -> nn.Module:
     return _prepare(model, backbone, adapter, "CAUSAL_LM")
 
 
-def load_reward_model(backbone: Backbone, tokenizer: Any, labels: list[str], pad_token: str | None) -> nn.Module:
+def load_reward_model(
+    backbone: Backbone, tokenizer: Any, labels: list[str], pad_token: str | None, *, zero_head: bool = False
+) -> nn.Module:
     """Return a sequence classifier with one output per label; a causal model gets a fresh head.
 
-    `pad_token` None adds a `<pad>` token to tokenizer and embedding.
+    `pad_token` None adds a `<pad>` token to tokenizer and embedding. `zero_head` starts a fresh head at 0.
     """
     base, adapter = _resolve(backbone)
     config = _config(base, backbone)
     trained = any("SequenceClassification" in name for name in config.architectures or [])
     if trained and config.num_labels != len(labels):
-        raise ModelError(f"backbone {base}: a reward model with {config.num_labels} outputs, expected {len(labels)}")
+        found = ", ".join(map(str, config.id2label.values()))
+        raise ModelError(
+            f"backbone {base}: a reward model with {config.num_labels} outputs, expected {len(labels)} (found {found}; "
+            f"expected {', '.join(labels)})"
+        )
     config.num_labels = len(labels)
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
     model = _build(AutoModelForSequenceClassification, base, backbone, config)
     if not trained:
-        nn.init.normal_(model.score.weight, std=1 / (config.get_text_config().hidden_size + 1) ** 0.5)
+        width = config.get_text_config().hidden_size
+        nn.init.normal_(model.score.weight, std=0.0 if zero_head else (width + 1) ** -0.5)
     tokenizer.pad_token = pad_token or "<pad>"  # assigning an unknown token adds it
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
     return _prepare(model, backbone, adapter, "SEQ_CLS")
+
+
+def load_part(auto: Any, backbone: Backbone) -> Any:
+    """Return the base model of a backbone as another class of transformers sees it, without adapters."""
+    base, _ = _resolve(backbone)
+    return _build(auto, base, backbone, _config(base, backbone))
 
 
 def describe(model: nn.Module) -> str:

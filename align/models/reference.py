@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,9 +17,10 @@ from align.models.loading import REFERENCE_ADAPTER, load_policy
 from align.records import CandidateBatch, ResponseScores
 
 Scorer = Callable[[nn.Module, CandidateBatch], ResponseScores]
+Result = TypeVar("Result")
 
 
-class Reference(ABC):
+class Reference:
     """Scores a batch under the reference policy, without gradients and without dropout."""
 
     def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module | None:
@@ -38,9 +38,24 @@ class Reference(ABC):
     ) -> None:
         """See all training and validation batches before the first step; `moved` says the policy was trained."""
 
-    @abstractmethod
     def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
         """Return the reference's scores; `own` is what `build` returned."""
+        return self.run(policy, own, lambda model: scorer(model, batch))
+
+    def run(self, policy: nn.Module, own: nn.Module | None, function: Callable[[nn.Module], Result]) -> Result:
+        """Call a function with the reference's model, without gradients and dropout.
+
+        Raises ConfigError for a kind that is not one model.
+        """
+        raise ConfigError(
+            f"reference {type(self).__name__} is not a model that can score anything but the data as it is, which this "
+            "method needs: use AdapterOff (with backbone.lora), NamedAdapter or FrozenCopy"
+        )
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether values were computed before training: plain sums, of the data's own prompts and responses."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -58,10 +73,10 @@ class AdapterOff(Reference):
         return None
 
     @torch.no_grad()
-    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
-        """Score with every adapter disabled."""
+    def run(self, policy: nn.Module, own: nn.Module | None, function: Callable[[nn.Module], Result]) -> Result:
+        """Call with the policy, every adapter disabled."""
         with evaluating(policy), adapters_off(policy):
-            return scorer(policy, batch)
+            return function(policy)
 
 
 @dataclass(frozen=True)
@@ -79,10 +94,10 @@ class NamedAdapter(Reference):
         return None
 
     @torch.no_grad()
-    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
-        """Score with only this adapter active."""
+    def run(self, policy: nn.Module, own: nn.Module | None, function: Callable[[nn.Module], Result]) -> Result:
+        """Call with the policy, only this adapter active."""
         with evaluating(policy), adapter_active(policy, self.name):
-            return scorer(policy, batch)
+            return function(policy)
 
 
 @dataclass(frozen=True)
@@ -101,10 +116,10 @@ class FrozenCopy(Reference):
         return own.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
-        """Score with the second model."""
+    def run(self, policy: nn.Module, own: nn.Module | None, function: Callable[[nn.Module], Result]) -> Result:
+        """Call with the second model."""
         assert own is not None
-        return scorer(own, batch)
+        return function(own)
 
 
 def default_reference(policy: nn.Module) -> Reference:

@@ -133,6 +133,11 @@ class Cached(Reference):
         assert isinstance(own, ReferenceTable)
         return own.lookup(batch)
 
+    @property
+    def precomputed(self) -> bool:
+        """Whether values were computed before training."""
+        return True
+
 
 def candidate_keys(batch: CandidateBatch) -> list[Key]:
     """Return a hash of prompt and response ids for every candidate; it holds tokenizer, template and truncation."""

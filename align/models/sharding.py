@@ -9,7 +9,22 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+from align.errors import ConfigError
 from align.scoring.backbone import decoder, unwrapped
+
+
+def refuse_sharded_files(strategy: Any) -> None:
+    """Raise ConfigError for a strategy that writes every shard to a file of its own.
+
+    Lightning writes those straight into their place, where a kill leaves half of them, and reads them back only where
+    the checkpoint holds every parameter, frozen ones too. One file gathered on the first process is whole or absent.
+    """
+    for setting, whole in (("save_distributed_checkpoint", False), ("state_dict_type", "full")):
+        if getattr(strategy, f"_{setting}", whole) != whole:
+            raise ConfigError(
+                f"strategy {type(strategy).__name__} would write sharded checkpoints, of which a kill leaves half: set "
+                f"its {setting} to {str(whole).lower()} (see configs/trainer/fsdp2.yaml)"
+            )
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:

@@ -41,7 +41,7 @@ def build_reference(module: Anchored, policy: nn.Module, *, needed: bool) -> Non
 def prepare_reference(module: Anchored) -> None:
     """Let the reference see all batches, before the first step."""
     assert module.reference is not None
-    moved = module.trainer.global_step > 0
+    moved = module.trainer.ckpt_path is not None  # weights are restored before this, counters after it
     with module.trainer.precision_plugin.forward_context():
         module.reference.prepare(
             module.model, module.reference_model, _all_batches(module.trainer), module.scored, moved=moved

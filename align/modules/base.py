@@ -10,24 +10,32 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from align.errors import TrainingError, shorten
 from align.models.adapters import evaluating, has_adapters
 from align.models.backbone import Backbone
 from align.models.card import model_card, settings
 from align.models.export import export_model
 from align.models.loading import describe, load_policy, max_positions
-from align.models.sharding import shard
+from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
-from align.modules.checkpoint import check_fits, facts_of, mend_epoch_counters, trained_shapes
-from align.modules.checkpoint_files import WholeCheckpoints, remove_leftovers
+from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
+from align.modules.checkpoint_files import write_whole
+from align.modules.finite import NOT_FINITE, FiniteSteps
 from align.modules.metrics import Means, total_norm
 from align.modules.optimizer import Optimizer, optimiser_steps
 from align.modules.streams import seed_step
-from align.records import CandidateBatch, Instructions, Preset, PromptFormat, ResponseScores, StepTotals, ViewName
+from align.records import (
+    CandidateBatch,
+    Instructions,
+    Labels,
+    Preset,
+    PromptFormat,
+    ResponseScores,
+    StepTotals,
+    ViewName,
+)
 from align.scoring import score_responses
 from align.scoring.backbone import choose_layout
 from align.scoring.layouts import count_positions
@@ -60,7 +68,9 @@ class AlignModule(L.LightningModule):
         self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
         self._phase: Phase = "train"
         self._facts: dict[str, Any] = {}
-        self._step_ids: tuple[str, ...] = ()
+        self._finite = FiniteSteps(optimizer.stop_after_nonfinite)
+        self._trained: Shapes = {}
+        self.labels = Labels()  # the data module fills it in before the model is built
 
     @abstractmethod
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -92,6 +102,7 @@ class AlignModule(L.LightningModule):
         if hasattr(self, "model"):
             return False
         self.model = self.build()
+        self._trained = trained_shapes(self)  # now, while they are whole
         return True
 
     def configure_optimizers(self) -> Any:
@@ -121,9 +132,9 @@ class AlignModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Write checkpoints whole or not at all, and remove what a killed run left behind."""
         strategy = self.trainer.strategy
-        if type(strategy.checkpoint_io) is TorchCheckpointIO:
-            strategy.checkpoint_io = WholeCheckpoints()
-            remove_leftovers(Path(self.trainer.default_root_dir) / "checkpoints")
+        if stage == "fit":
+            refuse_sharded_files(strategy)
+        write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
 
     def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
         """Give every batch a random stream of its own, the same after a resume."""
@@ -132,7 +143,7 @@ class AlignModule(L.LightningModule):
     def training_step(self, batch: CandidateBatch, batch_idx: int) -> Tensor:
         """Return the loss, scaled so that accumulation and averaging over ranks give exactly the step's loss."""
         loss = self._recorded_loss("train", batch)
-        self._step_ids += batch.ids
+        self._finite.watch(batch.ids, loss)
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
@@ -158,37 +169,42 @@ class AlignModule(L.LightningModule):
         self._phase = phase
         loss = self.loss(batch, batch.totals)
         share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1
-        self.record("loss", loss / share, share)
+        self._means[phase].add("loss", loss / share, share, keep_nan=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the means of the step, its gradient norm before clipping, and the learning rate.
 
-        Raises TrainingError for a gradient that is not finite, before the step is taken.
+        A step that is not finite is left out: AdamW passes over a parameter without a gradient, so that weights,
+        moments, weight decay and bias correction stay as they were (a gradient of zeros would move all four). The step
+        counts as done for the schedule and the end of the run. Raises TrainingError after too many of them in a row.
         """
-        self.log_means("train")
-        norm = total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        if not norm.isfinite() and self.trainer.precision != "16-mixed":  # its scaler leaves such steps out by itself
-            raise TrainingError(
-                f"gradient of optimiser step {self.trainer.global_step + 1} is {norm.item()}, loss "
-                f"{self.trainer.callback_metrics.get('train/loss', float('nan')):.4g}; the step was not taken; its "
-                f"groups: {shorten(', '.join(self._step_ids), 300)}: lower optimizer.learning_rate, or look at them"
-            )
-        self._step_ids = ()
+        gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        norm = total_norm(list(gradients.values()))
+        self._means["train"].add(NOT_FINITE, self._finite.faulty(norm, scaled=self.trainer.precision == "16-mixed"))
+        means = self._means["train"].read(self._sum_over_ranks)
+        if means.pop(NOT_FINITE) > 0:
+            self._finite.leave_out(self.trainer.global_step + 1, gradients)
+            optimizer.zero_grad(set_to_none=True)
+        else:
+            self._finite.taken()
+        self.log_means("train", means)
         self.log("train/grad_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
+        if self._finite.skipped:
+            self.log("train/skipped_steps", float(self._finite.skipped))
 
     def on_validation_epoch_end(self) -> None:
         """Log the means of the validation run."""
-        self.log_means("val")
+        self.log_means("val", self._means["val"].read(self._sum_over_ranks))
 
     def on_test_epoch_end(self) -> None:
         """Log the means of the test run."""
-        self.log_means("test")
+        self.log_means("test", self._means["test"].read(self._sum_over_ranks))
 
-    def log_means(self, phase: Phase) -> None:
-        """Log and clear what was recorded, summed over all ranks."""
-        for name, mean in self._means[phase].read(self._sum_over_ranks).items():
+    def log_means(self, phase: Phase, means: dict[str, Tensor]) -> None:
+        """Log means that are summed over all ranks."""
+        for name, mean in means.items():
             self.log(f"{phase}/{name}", mean, prog_bar=phase == "train" and name in PROGRESS_BAR)
 
     def _sum_over_ranks(self, sums: Tensor) -> Tensor:
@@ -199,14 +215,23 @@ class AlignModule(L.LightningModule):
         """Keep the trained parameters only, and note what they belong to."""
         if self.trainer.training:
             mend_epoch_counters(checkpoint)
-        trained = trained_shapes(self)
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
-        checkpoint["align"] = {"method": type(self).__name__, "backbone": self.backbone.path, **self.facts()}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in self._trained}
+        names = {"method": type(self).__name__, "backbone": self.backbone.path, "versions": versions()}
+        checkpoint["align"] = {**names, "trained": self._trained, **self.facts()}
+        checkpoint["finite_steps"] = self._finite.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compare names and shapes. Raises ResumeError for a checkpoint of another model or method."""
-        check_fits(self, checkpoint)
+        check_fits(type(self).__name__, self._trained, checkpoint)
         self._facts = checkpoint["align"]
+        self._finite.load_state_dict(checkpoint["finite_steps"])
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer."""
+        self._facts = checkpoint.get("align", {})
+        self.build_model()
+        self.on_load_checkpoint(checkpoint)
+        self.load_state_dict(checkpoint["state_dict"], strict=False)
 
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from align.errors import ResumeError
 from align.modules.streams import run_seed
 
 Shapes = dict[str, tuple[int, ...]]
+MODELS = {"model", "reference_model"}
+"""Parts of a module whose buffers come with the backbone."""
 
 
 def trained_shapes(module: nn.Module) -> Shapes:
-    """Return names and shapes of the parameters that are trained."""
-    return {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+    """Return names and shapes of the parameters that are trained, and of running values outside the models."""
+    trained = {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+    running = {name: tuple(b.shape) for name, b in module.named_buffers() if name.split(".")[0] not in MODELS}
+    return trained | running
 
 
-def check_fits(module: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Compare method, names and shapes. Raises ResumeError naming the first difference."""
-    method = checkpoint.get("align", {}).get("method")
-    if method != type(module).__name__:
-        found = method or "another program"
-        raise ResumeError(f"the checkpoint belongs to {found}, this run is {type(module).__name__}")
-    saved: Shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-    own = trained_shapes(module)
+def check_fits(method: str, own: Shapes, checkpoint: dict[str, Any]) -> None:
+    """Compare method, names and shapes with what the checkpoint notes. Raises ResumeError naming the first difference.
+
+    The note is compared, not the tensors: a sharding strategy has taken them out by then.
+    """
+    note = checkpoint.get("align", {})
+    found = note.get("method") or "another program"
+    if found != method:
+        raise ResumeError(f"the checkpoint belongs to {found}, this run is {method}")
+    saved: Shapes = note["trained"]
     wrong = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
     if wrong:
         raise ResumeError(
@@ -32,6 +40,7 @@ def check_fits(module: nn.Module, checkpoint: dict[str, Any]) -> None:
             f"{saved.get(wrong[0], 'missing')} saved, {own.get(wrong[0], 'missing')} here; check backbone.path and "
             "backbone.lora"
         )
+    compare_versions(checkpoint["align"]["versions"])
 
 
 def facts_of(trainer: Any) -> dict[str, Any]:
@@ -43,6 +52,21 @@ def facts_of(trainer: Any) -> dict[str, Any]:
         "seed": run_seed(),
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that can change a weight."""
+    return {name: version(name) for name in ("torch", "lightning", "transformers", "peft")}
+
+
+def compare_versions(saved: dict[str, str]) -> None:
+    """Warn when a library is another one than when the checkpoint was written."""
+    now = versions()
+    changed = [f"{name} was {saved[name]} and is {now[name]} now" for name in now if saved[name] != now[name]]
+    if changed:
+        rank_zero_warn(
+            f"{', '.join(changed)}: the run goes on, but it may not end with the weights it would have had, to the bit"
+        )
 
 
 def mend_epoch_counters(checkpoint: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from align.errors import ResumeError, StoreError, shorten
+from align.modules.hashing_file import HashingFile
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -22,31 +24,39 @@ class WholeCheckpoints(TorchCheckpointIO):
     Loading compares file and note and never runs code from the file (`weights_only=True`).
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[Path, str] = {}
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint. Raises StoreError when it cannot be written; the one that was there stays whole."""
         final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
         part = final.with_name(f".{final.name}.{os.getpid()}.part")
+        note_part = part.with_suffix(".json.part")
+        written = None
         try:
+            final.parent.mkdir(parents=True, exist_ok=True)
             _check_space(final)
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            note = _note_of(part, checkpoint)
-            note_part = part.with_suffix(".json.part")
-            _write_synced(note_part, json.dumps(note))
-            os.replace(part, final)  # a kill between the two leaves a whole file with an older note: see `fault_of`
+            with HashingFile(part) as written:
+                torch.save(checkpoint, written)
+                written.sync()
+            before = self._hash_before(final)
+            _write_synced(note_part, json.dumps(_note_of(written, before, checkpoint)))
             os.replace(note_part, note_path(final))
+            os.replace(part, final)  # a kill before this line leaves the file before, which the note knows too
             _sync_folder(final.parent)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             part.unlink(missing_ok=True)
-            part.with_suffix(".json.part").unlink(missing_ok=True)
-            free = shutil.disk_usage(final.parent).free
-            raise StoreError(
-                f"checkpoint {final} not written: {shorten(error, 120)} (free {free / 2**20:.0f} MiB): make room, then "
-                "give the same command again; checkpoints written before are whole"
-            ) from error
+            note_part.unlink(missing_ok=True)
+            fault = written.fault if written and written.fault else error
+            raise StoreError(f"checkpoint {final} not written: {_reason(fault, final)}") from error
+        self._written[final] = written.sha256
+
+    def _hash_before(self, final: Path) -> str | None:
+        """Return the hash of the file that is about to be replaced."""
+        if not final.exists():
+            return None
+        return self._written.get(final) or _hash(final)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None
@@ -68,33 +78,52 @@ class WholeCheckpoints(TorchCheckpointIO):
         note_path(Path(path)).unlink(missing_ok=True)
 
 
+def write_whole(strategy: Any, folder: Path) -> None:
+    """Let a strategy write whole checkpoints unless it has a writer of its own; remove what killed runs left behind."""
+    if type(strategy.checkpoint_io) is TorchCheckpointIO:
+        strategy.checkpoint_io = WholeCheckpoints()
+        if strategy.is_global_zero:
+            remove_leftovers(folder)
+
+
 def note_path(checkpoint: Path) -> Path:
     """Return where the note of a checkpoint is."""
     return checkpoint.with_suffix(".json")
 
 
 def fault_of(path: Path) -> str:
-    """Return what is wrong with a checkpoint file, or nothing. A file newer than its note is judged by reading it."""
-    if not path.exists():
-        return "no such file"
-    size = path.stat().st_size
-    note = note_path(path)
-    stored = json.loads(note.read_text()) if note.exists() else {}
-    if stored and stored["bytes"] == size and stored["sha256"] == _hash(path):
-        return ""
+    """Return what is wrong with a checkpoint file, or nothing. A file without a note is judged by reading it."""
+    if not path.is_file():
+        return "" if path.is_dir() else "no such file"
+    size, note = path.stat().st_size, _read_note(path)
+    if note is not None:
+        whole = _hash(path) in (note["sha256"], note["before"])
+        return "" if whole else f"{size} bytes, its note says {note['bytes']} bytes and another hash"
     try:
         torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:  # whatever torch says of a broken or foreign file
         return f"{size} bytes, {shorten(error, 100)}"
-    if stored and note.stat().st_mtime_ns >= path.stat().st_mtime_ns:
-        return f"{size} bytes, its note says {stored['bytes']} bytes and another hash"
     return ""
 
 
 def newest_whole(folder: Path) -> Path | None:
     """Return the whole checkpoint of a folder with the most steps, or None."""
-    found = sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True) if folder.is_dir() else []
+    found = sorted(folder.glob("*.ckpt"), key=_age, reverse=True) if folder.is_dir() else []
     return next((path for path in found if not fault_of(path)), None)
+
+
+def _age(path: Path) -> tuple[int, int]:
+    """Return steps, then the time of writing; the clock alone may have been set back."""
+    return int((_read_note(path) or {}).get("step") or 0), path.stat().st_mtime_ns
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    note = note_path(path)
+    try:
+        stored: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return stored
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -105,11 +134,12 @@ def remove_leftovers(folder: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _note_of(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+def _note_of(written: HashingFile, before: str | None, checkpoint: dict[str, Any]) -> dict[str, Any]:
     ours = checkpoint.get("align", {})
     return {
-        "bytes": path.stat().st_size,
-        "sha256": _hash(path),
+        "bytes": written.size,
+        "sha256": written.sha256,
+        "before": before,
         "step": checkpoint.get("global_step"),
         "epoch": checkpoint.get("epoch"),
         "method": ours.get("method"),
@@ -118,11 +148,20 @@ def _note_of(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_space(final: Path) -> None:
-    """Raise OSError when twice the size of the last checkpoint does not fit."""
-    last = final.stat().st_size if final.exists() else 0
-    free = shutil.disk_usage(final.parent).free
-    if free < 2 * last:
-        raise OSError(f"no space left: needs about {2 * last / 2**20:.0f} MiB")
+    """Raise OSError when twice the size of the largest checkpoint beside it does not fit."""
+    largest = max((path.stat().st_size for path in final.parent.glob("*.ckpt") if path.is_file()), default=0)
+    if shutil.disk_usage(final.parent).free < 2 * largest:
+        raise OSError(errno.ENOSPC, f"no space left (needs about {2 * largest / 2**20:.1f} MiB)")
+
+
+def _reason(error: Exception, final: Path) -> str:
+    """Return what kept a checkpoint from being written, and what to do."""
+    told = shorten(getattr(error, "strerror", None) or error, 120)
+    if not final.parent.is_dir():
+        return f"{told}: choose a folder that can be written"
+    free = shutil.disk_usage(final.parent).free / 2**20
+    advice = "make room, then give the same command again; checkpoints written before are whole"
+    return f"{told} (free {free:.1f} MiB): {advice}"
 
 
 def _hash(path: Path) -> str:

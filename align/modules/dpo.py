@@ -1,9 +1,10 @@
-"""Direct preference optimisation: pairwise objectives on the policy's log-ratio to a reference."""
+"""Preference optimisation of a policy: pairwise and pointwise objectives, with a reference or without."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from align.errors import ConfigError
@@ -12,12 +13,18 @@ from align.models.reference import Reference
 from align.modules.anchoring import build_reference, prepare_reference, reference_scores
 from align.modules.base import AlignModule
 from align.modules.optimizer import Optimizer
+from align.modules.point_context import ContextProvider, check_data, check_reference, point_scores
+from align.modules.preference_metrics import pair_metrics, point_metrics
 from align.objectives.pairwise import DPO, PairObjective
-from align.records import CandidateBatch, PairScores, Preset, StepTotals
+from align.objectives.pointwise import PointObjective
+from align.objectives.weighting import WPO
+from align.records import CandidateBatch, PairScores, Preset, ResponseScores, StepTotals
+from align.scoring import TokenStates, read_tokens, sum_tokens, token_states
+from align.scoring.reductions import Reduction
 
 
 class DPOModule(AlignModule):
-    """Trains a policy on preference pairs with any pairwise objective."""
+    """Trains a policy with any objective on preference pairs, or on single labelled or scored responses."""
 
     truncation: ClassVar[Preset] = "dpo"
     learning_rates = (5e-7, 1e-5)
@@ -26,9 +33,12 @@ class DPOModule(AlignModule):
     def __init__(
         self,
         backbone: Backbone,
-        objective: PairObjective = DPO(),
+        objective: PairObjective | PointObjective = DPO(),
         *,
         reference: Reference | None = None,
+        attribute: str | None = None,
+        reduction: Reduction | None = None,
+        weighting: WPO | None = None,
         nll_weight: float = 0.0,
         optimizer: Optimizer = Optimizer(),
     ) -> None:
@@ -36,9 +46,12 @@ class DPOModule(AlignModule):
 
         Args:
             backbone: The policy.
-            objective: The loss on chosen and rejected log-probabilities.
+            objective: The loss on log-probabilities of pairs, or of single responses.
             reference: Where reference log-probabilities come from; null takes the policy's start (its base with
-                adapters off, the adapter it came with, or a frozen copy).
+                adapters off, the adapter it came with, or a frozen copy), or none where the objective needs none.
+            attribute: Label that a loss on single responses reads; null takes the only one.
+            reduction: How token log-probabilities of policy and reference are added up; null is the plain sum.
+            weighting: Weights on the objective's losses of pairs.
             nll_weight: Weight of the chosen response's negative log-likelihood per token (Pang et al. 2024,
                 arXiv:2404.19733, Eq. 1; averaged over responses, not over the tokens of a batch).
             optimizer: AdamW and its schedule.
@@ -46,43 +59,82 @@ class DPOModule(AlignModule):
         super().__init__(backbone, optimizer)
         if nll_weight < 0:
             raise ConfigError(f"nll_weight must not be negative, got {nll_weight}")
-        self.objective, self.reference, self.nll_weight = objective, reference, nll_weight
+        if not isinstance(objective, PairObjective) and (nll_weight or weighting):
+            raise ConfigError(
+                f"nll_weight and weighting are for pairs, {type(objective).__name__} takes single responses"
+            )
+        if weighting and reduction:
+            raise ConfigError("weighting is defined on plain sums over tokens: leave out either it or reduction")
+        self.objective, self.reference, self.reduction = objective, reference, reduction
+        self.attribute = attribute
+        self.weighting, self.nll_weight = weighting, nll_weight
         self.view = objective.view
+        self.provider = ContextProvider(objective.needs)
 
     def build(self) -> nn.Module:
-        """Load the policy and what its reference needs."""
+        """Load the policy and what its reference and its objective need."""
         policy = super().build()
         build_reference(self, policy, needed="reference" in self.objective.needs)
+        self.provider.build(policy)
+        check_reference(self, policy, self.objective.needs, self.reduction)
         return policy
 
     def on_fit_start(self) -> None:
-        """Let the reference see all batches, before the first step."""
+        """Look at the data, and let the reference see all batches, before the first step."""
+        if self.device_mesh is not None and "values" in self.objective.needs:
+            raise ConfigError("DRO's value head is not sharded: take another trainer.strategy, such as ddp")
+        check_data(self.objective, self.trainer.datamodule)  # type: ignore[attr-defined]
         prepare_reference(self)
 
+    def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
+        """Return the response log-probabilities of any model, added up by this method's reduction."""
+        return self._read(model, token_states(model, batch, layout=self.backbone.layout), batch)
+
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
-        """Return the objective, plus the likelihood of the chosen responses, over the step's pairs."""
-        policy = PairScores.of(self.score(batch), batch)
+        """Return the objective over the step's groups."""
+        states = token_states(self.model, batch, layout=self.backbone.layout)
+        scores = self._read(self.model, states, batch, collisions=self.weighting is not None)
+        if isinstance(self.objective, PairObjective):
+            losses = self._pair_losses(self.objective, batch, scores)
+        else:
+            losses = self._point_losses(self.objective, batch, scores, states)
+        return (losses * batch.weights).sum() / totals.weight
+
+    def _read(
+        self, model: nn.Module, states: TokenStates, batch: CandidateBatch, *, collisions: bool = False
+    ) -> ResponseScores:
+        tokens = read_tokens(model, states, logit_bytes=self.backbone.logit_bytes, collisions=collisions)
+        return sum_tokens(tokens, batch, self.reduction)
+
+    def _pair_losses(
+        self, objective: PairObjective, batch: CandidateBatch, scores: ResponseScores
+    ) -> Float[Tensor, " group"]:
+        policy = PairScores.of(scores, batch)
         reference = PairScores.of(reference_scores(self, batch), batch)
-        losses = self.objective(policy, reference)
+        losses = objective(policy, reference)
+        if self.weighting is not None:
+            weights = self.weighting(scores, batch)
+            self.record("weights", weights, batch.weights)
+            losses = losses * weights
         if self.nll_weight:
             nll = -policy.chosen / policy.chosen_lengths
             self.record("loss/nll", nll, batch.weights)
             losses = losses + self.nll_weight * nll
-        self._record(batch, policy, reference)
-        return (losses * batch.weights).sum() / totals.weight
+        anchored = reference if "reference" in objective.needs else None
+        self._record_all(batch, pair_metrics(objective.rewards(policy, reference), policy, anchored))
+        return losses
 
-    def _record(self, batch: CandidateBatch, policy: PairScores, reference: PairScores) -> None:
-        rewards = self.objective.rewards(policy, reference).detach()
-        chosen, rejected = rewards[:, 0], rewards[:, 1]
-        for name, values in {
-            "rewards/chosen": chosen,
-            "rewards/rejected": rejected,
-            "rewards/margins": chosen - rejected,
-            "rewards/accuracies": (chosen > rejected).double(),
-            "logps/chosen": policy.chosen,
-            "logps/rejected": policy.rejected,
-            "kl": policy.chosen - reference.chosen,
-            "length/chosen": policy.chosen_lengths,
-            "length/rejected": policy.rejected_lengths,
-        }.items():
+    def _point_losses(
+        self, objective: PointObjective, batch: CandidateBatch, scores: ResponseScores, states: TokenStates
+    ) -> Float[Tensor, " candidate"]:
+        policy = point_scores(batch, scores, self.attribute)
+        reference = point_scores(batch, reference_scores(self, batch), self.attribute)
+        context = self.provider.context(self, batch, states, policy.logprobs.detach() - reference.logprobs)
+        rewards = objective.rewards(policy, reference).detach()
+        labelled = objective.view == "unpaired"
+        self._record_all(batch, point_metrics(rewards, policy, context, labelled=labelled))
+        return objective(policy, reference, context)
+
+    def _record_all(self, batch: CandidateBatch, metrics: dict[str, Tensor]) -> None:
+        for name, values in metrics.items():
             self.record(name, values, batch.weights)

@@ -15,23 +15,26 @@ class Means:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, name: str, values: Tensor, weights: Tensor | float = 1.0) -> None:
-        """Add values with weights to a mean; NaN values are left out."""
+    def add(self, name: str, values: Tensor, weights: Tensor | float = 1.0, *, keep_nan: bool = False) -> None:
+        """Add values with weights to a mean; NaN says that a value is missing, unless it is to be kept."""
         values = values.detach().double().flatten()
         weights = torch.as_tensor(weights, dtype=torch.float64, device=values.device).expand_as(values)
         known = ~values.isnan()
+        if keep_nan:
+            known |= weights > 0
         entry = torch.stack([(values.where(known, 0) * weights).sum(), (weights * known).sum()])
         self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 
     def read(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Return all means, summed over ranks by `reduce`, and start again."""
+        """Return all means of which a value is known, summed over ranks by `reduce`, and start again."""
         names = sorted(self._sums)
         if not names:
             return {}
         sums = reduce(torch.stack([self._sums[name] for name in names]))
         self._sums = {}
+        known = (sums[:, 1] > 0).tolist()
         means = (sums[:, 0] / sums[:, 1]).float()
-        return {name: mean for name, mean in zip(names, means, strict=True) if not mean.isnan()}
+        return {name: mean for name, mean, there in zip(names, means, known, strict=True) if there}
 
 
 def total_norm(gradients: Sequence[Tensor]) -> Tensor:

@@ -23,7 +23,12 @@ def optimiser_steps(trainer: Any) -> int:
     limits = [trainer.max_steps, *(getattr(callback, "max_steps", -1) for callback in trainer.callbacks)]
     limit = min((limit for limit in limits if limit > 0), default=None)
     if trainer.max_epochs in (None, -1):
-        return limit or int(trainer.estimated_stepping_batches)
+        if limit is None:
+            raise ConfigError(
+                "the learning-rate schedule needs the number of steps, and trainer.max_epochs is -1: set "
+                "trainer.max_epochs or trainer.max_steps"
+            )
+        return int(limit)
     if trainer.datamodule is None:
         return int(trainer.estimated_stepping_batches)
     batches, share = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
@@ -53,12 +58,22 @@ class Optimizer:
     """Share of all optimiser steps over which the learning rate rises from 0."""
     lr_scheduler_type: Schedule = "cosine"
     """What the learning rate does after warm-up."""
+    stop_after_nonfinite: int = 1
+    """Steps in a row without a finite loss or gradient at which the run ends; such a step is never taken."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ConfigError(f"optimizer.learning_rate must be positive, got {self.learning_rate}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"optimizer.learning_rate must be positive and finite, got {self.learning_rate}")
+        for name in ("weight_decay", "adam_epsilon"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"optimizer.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optimizer.{name} must lie in [0, 1), got {getattr(self, name)}")
         if not 0 <= self.warmup_ratio <= 1:
             raise ConfigError(f"optimizer.warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
+        if self.stop_after_nonfinite < 1:
+            raise ConfigError(f"optimizer.stop_after_nonfinite must be at least 1, got {self.stop_after_nonfinite}")
 
     def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
         """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""

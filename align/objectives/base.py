@@ -1,6 +1,8 @@
-"""What every objective says of itself: the data it is for, and what it wants to know beside the policy's scores."""
+"""What every objective says of itself: the data it is for, and what it wants to know beside the policy's scores.
 
-from __future__ import annotations
+Annotations are evaluated here, and subclasses set `view` and `needs` without one: the command line's parser looks the
+names in a base class's annotations up in the subclass's module, and takes any value where one is missing.
+"""
 
 from abc import ABC
 from typing import ClassVar, Literal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.objectives.base import Objective
-from align.records import PairScores, ViewName
+from align.records import PairScores
 
 
 class PairObjective(Objective):
     """A loss on chosen and rejected responses."""
 
-    view: ClassVar[ViewName] = "pairs"
+    view = "pairs"
 
     @abstractmethod
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
@@ -30,7 +30,7 @@ class PairObjective(Objective):
 
 
 @dataclass(frozen=True)
-class _LogRatioObjective(PairObjective):
+class LogRatioObjective(PairObjective):
     """Objectives on the log-ratio to the reference, scaled by beta."""
 
     beta: float = 0.1
@@ -42,8 +42,7 @@ class _LogRatioObjective(PairObjective):
 
     def rewards(self, policy: PairScores, reference: PairScores) -> Float[Tensor, "group 2"]:
         """Return beta times the log-ratios (Rafailov et al. 2023, section 4)."""
-        ratios = [policy.chosen - reference.chosen, policy.rejected - reference.rejected]
-        return self.beta * torch.stack(ratios, dim=-1)
+        return self.beta * torch.stack(log_ratios(policy, reference), dim=-1)
 
     def margin(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
         """Return beta times the difference of the log-ratios."""
@@ -51,29 +50,32 @@ class _LogRatioObjective(PairObjective):
 
 
 @dataclass(frozen=True)
-class DPO(_LogRatioObjective):
-    """Direct Preference Optimization (Rafailov et al. 2023, arXiv:2305.18290, Eq. 7).
-
-    With label smoothing it is the conservative form of Mitchell (2023, "A note on DPO with noisy preferences", Eq. 3);
-    TRL's `sigmoid` ignores the smoothing and its `robust` is another loss.
-    """
+class SmoothedObjective(LogRatioObjective):
+    """Objectives that allow for flipped labels."""
 
     label_smoothing: float = 0.0
     """Assumed probability that a label is flipped, in [0, 0.5)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ValueError(f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
-
-    def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
-        """Return the loss of each pair, in nats; scores are summed response log-probabilities."""
-        margin = self.margin(policy, reference)
-        return -(1 - self.label_smoothing) * F.logsigmoid(margin) - self.label_smoothing * F.logsigmoid(-margin)
+        check_smoothing(self.label_smoothing)
 
 
 @dataclass(frozen=True)
-class IPO(_LogRatioObjective):
+class DPO(SmoothedObjective):
+    """Direct Preference Optimization (Rafailov et al. 2023, arXiv:2305.18290, Eq. 7).
+
+    With label smoothing it is the conservative form of Mitchell (2023, "A note on DPO with noisy preferences", Eq. 3);
+    TRL's `sigmoid` ignores the smoothing and its `robust` is another loss.
+    """
+
+    def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
+        """Return the loss of each pair, in nats; scores are summed response log-probabilities."""
+        return logistic(self.margin(policy, reference), self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class IPO(LogRatioObjective):
     """Identity Preference Optimization (Azar et al. 2023, arXiv:2310.12036, Eq. 17; beta is the paper's tau).
 
     The paper and its reference code use the log-probability of the whole response (`sequence`); TRL divides by the
@@ -85,14 +87,14 @@ class IPO(_LogRatioObjective):
 
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
         """Return the squared distance of each pair's log-ratio difference to 1 / (2 beta)."""
-        chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
+        chosen, rejected = log_ratios(policy, reference)
         if self.normalization == "token":
             chosen, rejected = chosen / policy.chosen_lengths, rejected / policy.rejected_lengths
         return (chosen - rejected - 1 / (2 * self.beta)) ** 2
 
 
 @dataclass(frozen=True)
-class Hinge(_LogRatioObjective):
+class Hinge(LogRatioObjective):
     """Hinge on the log-ratio margin (RSO, Liu et al. 2023, arXiv:2309.06657, `hinge-norm`).
 
     It is the rank calibration of SLiC (Zhao et al. 2023, arXiv:2305.10425) with the reference's log-probabilities
@@ -102,3 +104,19 @@ class Hinge(_LogRatioObjective):
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
         """Return how far each pair's margin falls short of 1."""
         return F.relu(1 - self.margin(policy, reference))
+
+
+def log_ratios(policy: PairScores, reference: PairScores) -> tuple[Float[Tensor, " group"], Float[Tensor, " group"]]:
+    """Return the log-ratios to the reference of chosen and rejected."""
+    return policy.chosen - reference.chosen, policy.rejected - reference.rejected
+
+
+def logistic(margin: Float[Tensor, " group"], label_smoothing: float = 0.0) -> Float[Tensor, " group"]:
+    """Return the logistic loss of a margin, expected over labels flipped with probability `label_smoothing`."""
+    return -(1 - label_smoothing) * F.logsigmoid(margin) - label_smoothing * F.logsigmoid(-margin)
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Raise ValueError for a flip probability outside [0, 0.5)."""
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing must lie in [0, 0.5), got {label_smoothing}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from align.objectives.base import Objective
 
 
 class RankedRewards(NamedTuple):
@@ -28,9 +30,38 @@ class RankedRewards(NamedTuple):
         better = self.ranks[:, :, None] < self.ranks[:, None, :]
         return better & self.mask[:, :, None] & self.mask[:, None, :]
 
+    def differences(self) -> Float[Tensor, "group candidate candidate"]:
+        """Return the reward of i less that of j."""
+        return self.rewards[:, :, None] - self.rewards[:, None, :]
 
-class RewardObjective(ABC):
+    def strengths(self, asked_by: str) -> Float[Tensor, "group candidate candidate"]:
+        """Return the label of i less that of j for ordered pairs, 0 elsewhere.
+
+        Raises ValueError when an ordered pair has no labels.
+        """
+        ordered = self.ordered()
+        strengths = self.scores[:, :, None] - self.scores[:, None, :]
+        if torch.isnan(strengths[ordered]).any():
+            raise ValueError(f"{asked_by} needs a score for every response of the data, some have none")
+        return strengths.where(ordered, 0)
+
+    def mean_over_pairs(self, losses: Float[Tensor, "group candidate candidate"]) -> Float[Tensor, " group"]:
+        """Return the mean loss of each group's strictly ordered pairs; 0 for a group without any."""
+        ordered = self.ordered()
+        return losses.where(ordered, 0).sum((1, 2)) / ordered.sum((1, 2)).clamp(min=1)
+
+
+class RewardObjective(Objective):
     """A loss on the rewards of ranked candidates."""
+
+    view = "lists"
+    needs = frozenset()
+    lm_weight = 0.0
+
+    @property
+    def reads_labels(self) -> bool:
+        """Tell whether the loss depends on more than the order."""
+        return True
 
     @abstractmethod
     def __call__(self, batch: RankedRewards) -> Float[Tensor, " group"]:
@@ -43,7 +74,8 @@ class BradleyTerry(RewardObjective):
 
     Pairs: Stiennon et al. 2020 (arXiv:2009.01325, Eq. 1); lists: Ouyang et al. 2022 (arXiv:2203.02155, Eq. 1), with the
     mean over ordered pairs, tied ones left out. Margin: Touvron et al. 2023 (arXiv:2307.09288, Eq. 2). Centring:
-    Eisenstein et al. 2023 (arXiv:2312.09244).
+    Eisenstein et al. 2023 (arXiv:2312.09244). With `margin_scale` 1 and the mean score of several reward models as
+    label this is the adaptive margin of Secrets of RLHF II (Wang et al. 2024, arXiv:2401.06080).
     """
 
     centering: float = 0.0
@@ -57,21 +89,18 @@ class BradleyTerry(RewardObjective):
                 f"centering and margin_scale must not be negative, got {self.centering} and {self.margin_scale}"
             )
 
+    @property
+    def reads_labels(self) -> bool:
+        """Tell whether there is a margin."""
+        return self.margin_scale > 0
+
     def __call__(self, batch: RankedRewards) -> Float[Tensor, " group"]:
         """Return the mean loss of each group's ordered pairs, in nats; 0 for a group without any.
 
         Raises ValueError when a margin is asked for and an ordered pair has no scores.
         """
-        ordered = batch.ordered()
-        r = batch.rewards
-        difference = r[:, :, None] - r[:, None, :]
+        difference, r = batch.differences(), batch.rewards
         if self.margin_scale:
-            difference = difference - self.margin_scale * self._gaps(batch, ordered)
+            difference = difference - self.margin_scale * batch.strengths("margin_scale")
         losses = -F.logsigmoid(difference) + self.centering * (r[:, :, None] + r[:, None, :]) ** 2
-        return losses.where(ordered, 0).sum((1, 2)) / ordered.sum((1, 2)).clamp(min=1)
-
-    def _gaps(self, batch: RankedRewards, ordered: Bool[Tensor, "group candidate candidate"]) -> Tensor:
-        gaps = batch.scores[:, :, None] - batch.scores[:, None, :]
-        if torch.isnan(gaps[ordered]).any():
-            raise ValueError("margin_scale needs a score for every response of the data, some have none")
-        return gaps.where(ordered, 0)
+        return batch.mean_over_pairs(losses)

@@ -3,6 +3,8 @@
 from align.records.batch import CandidateBatch, EncodedGroup, Prompts, StepTotals, totals_of
 from align.records.data import Example, Message, Preset, PromptFormat, Role, ViewName
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
+from align.records.labels import Labels, Scale, column_of
+from align.records.rescaling import Rescaling, combine
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "EncodedGroup",
     "Example",
     "Instructions",
+    "Labels",
     "ListScores",
     "Message",
     "PairScores",
@@ -20,10 +23,14 @@ __all__ = [
     "Preset",
     "PromptFormat",
     "Prompts",
+    "Rescaling",
     "ResponseScores",
     "Role",
+    "Scale",
     "StepTotals",
     "ViewName",
     "Which",
+    "column_of",
+    "combine",
     "totals_of",
 ]

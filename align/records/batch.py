@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from align.records.labels import column_of
+
 
 class EncodedGroup(NamedTuple):
     """One candidate group as token ids: what the encoder makes and the cache holds."""
@@ -43,6 +45,10 @@ class StepTotals(NamedTuple):
     """Scored response tokens, each counted with the weight of its group."""
     prompt_tokens: float
     """Prompt tokens that have a predecessor, counted likewise."""
+    labels: float = 0.0
+    """Known labels of the responses, counted likewise."""
+    labelled: float = 0.0
+    """Responses with at least one known label, counted likewise."""
 
 
 class CandidateBatch(NamedTuple):
@@ -64,11 +70,15 @@ class CandidateBatch(NamedTuple):
     weights: Float[Tensor, " group"]
     ids: tuple[str, ...]
     totals: StepTotals
+    attributes: tuple[str, ...] = ()
+    """Names of the columns of `scores`, which hold NaN where a response has no label."""
     instructed: tuple[Prompts, ...] = ()
     """The prompts under each instruction, good before bad; none where a method has no instructions."""
 
     @classmethod
-    def of(cls, groups: Sequence[EncodedGroup], totals: StepTotals | None = None) -> CandidateBatch:
+    def of(
+        cls, groups: Sequence[EncodedGroup], totals: StepTotals | None = None, attributes: Sequence[str] = ()
+    ) -> CandidateBatch:
         """Put groups into one batch. Without `totals` the batch counts as a whole optimiser step.
 
         Raises ValueError for a response without tokens: encoders never make one.
@@ -78,7 +88,6 @@ class CandidateBatch(NamedTuple):
             raise ValueError(f"a response of {[g.id for g in groups if not all(g.response_ids)]} has no tokens")
         scores = [s for g in groups for s in g.scores]
         width = max((len(s) for s in scores), default=0)
-        own = totals_of((g.weight, sum(map(len, g.response_ids)), len(g.prompt_ids)) for g in groups)
         return cls(
             prompt_ids=torch.tensor([t for g in groups for t in g.prompt_ids], dtype=torch.long),
             response_ids=torch.tensor([t for r in responses for t in r], dtype=torch.long),
@@ -90,7 +99,8 @@ class CandidateBatch(NamedTuple):
             scores=torch.tensor([s + [math.nan] * (width - len(s)) for s in scores]).reshape(len(responses), width),
             weights=torch.tensor([g.weight for g in groups]),
             ids=tuple(g.id for g in groups),
-            totals=totals or own,
+            totals=totals or totals_of(map(counts_of, groups)),
+            attributes=tuple(attributes),
             instructed=tuple(
                 Prompts(torch.tensor([t for p in prompts for t in p], dtype=torch.long), tuple(map(len, prompts)))
                 for prompts in zip(*(g.instructed_ids for g in groups), strict=True)
@@ -129,6 +139,23 @@ class CandidateBatch(NamedTuple):
         """Return which cells of a matrix hold a candidate."""
         return self.matrix(torch.ones(self.num_candidates, dtype=torch.bool, device=device))
 
+    def labels(self, attribute: str | Sequence[str] | None = None) -> Float[Tensor, " candidate"]:
+        """Return the labels under a name, the mean of those under several, or for None the only ones.
+
+        Data without labels gives NaN for None. Raises ConfigError for a name that is not there.
+        """
+        if attribute is None and self.scores.shape[1] < 2:
+            return self.scores[:, 0] if self.scores.shape[1] else torch.full_like(self.scores.sum(1), torch.nan)
+        names = [attribute] if attribute is None or isinstance(attribute, str) else attribute
+        return self.scores[:, [column_of(self.attributes, name) for name in names]].mean(1)
+
+    def columns(self, attributes: Sequence[str]) -> Float[Tensor, "candidate attribute"]:
+        """Return the scores with one column per given attribute, NaN for those the data does not have."""
+        if tuple(attributes) == self.attributes:
+            return self.scores
+        missing = torch.full_like(self.scores[:, :1].sum(1), torch.nan)
+        return torch.stack([self.labels(name) if name in self.attributes else missing for name in attributes], dim=1)
+
     def places(self) -> list[tuple[str, int]]:
         """Return the group id of every candidate and its place in the group."""
         return [(name, n) for name, size in zip(self.ids, self.group_sizes, strict=True) for n in range(size)]
@@ -139,9 +166,27 @@ class CandidateBatch(NamedTuple):
         return self.weights.repeat_interleave(sizes, output_size=self.num_candidates)
 
 
-def totals_of(groups: Iterable[tuple[float, int, int]]) -> StepTotals:
-    """Sum (weight, response tokens, prompt tokens) of the groups of a step; a prompt's first token is not counted."""
-    weight = response = prompt = 0.0
-    for w, r, p in groups:
-        weight, response, prompt = weight + w, response + w * r, prompt + w * max(p - 1, 0)
-    return StepTotals(weight, response, prompt)
+class GroupCounts(NamedTuple):
+    """What a group adds to the totals of its step, before its weight."""
+
+    weight: float
+    response_tokens: int
+    prompt_tokens: int
+    labels: int = 0
+    labelled: int = 0
+
+
+def counts_of(group: EncodedGroup) -> GroupCounts:
+    """Count the tokens and the known labels of a group."""
+    known = [sum(not math.isnan(s) for s in row) for row in group.scores]
+    responses = sum(map(len, group.response_ids))
+    return GroupCounts(group.weight, responses, len(group.prompt_ids), sum(known), sum(map(bool, known)))
+
+
+def totals_of(groups: Iterable[GroupCounts]) -> StepTotals:
+    """Sum the counts of the groups of a step by weight; a prompt's first token is not counted."""
+    totals = [0.0] * len(StepTotals._fields)
+    for weight, responses, prompt, labels, labelled in groups:
+        for i, count in enumerate((1, responses, max(prompt - 1, 0), labels, labelled)):
+            totals[i] += weight * count
+    return StepTotals(*totals)

@@ -6,8 +6,21 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
-ViewName = Literal["pairs", "lists", "singles", "worst", "either", "hindsight", "prompts", "regression", "unpaired"]
-"""What a method trains on; `align.data.views` makes it."""
+ViewName = Literal[
+    "pairs",
+    "lists",
+    "lists_by_reward",
+    "lists_by_label",
+    "best_by_reward",
+    "singles",
+    "worst",
+    "either",
+    "hindsight",
+    "prompts",
+    "regression",
+    "unpaired",
+]
+"""What a method trains on; `align.data.views` and `align.data.scored_lists` make it."""
 Preset = Literal["rahf", "pro", "dpo", "rm", "dpa"]
 """Limits on lengths by the method that made them usual; `align.encoding.truncation` holds them."""
 
@@ -43,6 +56,8 @@ class Example:
             raise ValueError(f"example {self.id}: the messages must end with a user turn")
         if self.scores and len(self.scores) != len(self.responses):
             raise ValueError(f"example {self.id}: {len(self.scores)} score rows for {len(self.responses)} responses")
+        if any(len(row) != len(self.attributes) for row in self.scores):
+            raise ValueError(f"example {self.id}: attributes {self.attributes} do not name the columns of its scores")
 
     @property
     def ranks(self) -> tuple[int, ...]:

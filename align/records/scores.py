@@ -74,6 +74,16 @@ class ListScores(NamedTuple):
         """Return the mean log-probability of a token, 0 where there is no candidate."""
         return self.logprobs / self.lengths
 
+    @property
+    def graded(self) -> Bool[Tensor, " group"]:
+        """Return which groups have a score for every candidate."""
+        return (~self.scores.isnan() | ~self.mask).all(1)
+
+    def better(self) -> Bool[Tensor, "group candidate candidate"]:
+        """Return which pairs (i, j) are strictly ordered, i better than j by rank."""
+        strictly = self.ranks[:, :, None] < self.ranks[:, None, :]
+        return strictly & self.mask[:, :, None] & self.mask[:, None, :]
+
 
 class PointScores(NamedTuple):
     """Single responses with a label each, as the pointwise objectives see them."""
@@ -82,3 +92,10 @@ class PointScores(NamedTuple):
     lengths: Int[Tensor, " candidate"]
     labels: Float[Tensor, " candidate"]
     """1 desirable, 0 undesirable, or a graded score; NaN where there is none."""
+
+    @classmethod
+    def of(cls, scores: ResponseScores, batch: CandidateBatch, labels: Float[Tensor, " candidate"]) -> PointScores:
+        """Put scores and labels together; every group must hold exactly one candidate."""
+        if any(size != 1 for size in batch.group_sizes):
+            raise ValueError(f"a pointwise objective needs groups of 1 candidate, got sizes {set(batch.group_sizes)}")
+        return cls(scores.logprobs, scores.lengths, labels)

@@ -19,6 +19,7 @@ SEGMENT_ATTENTION = "align_segments"
 
 def unwrapped(model: nn.Module) -> Any:
     """Return the Hugging Face model inside a PEFT model (its adapters stay in place), or the model itself."""
+    # PEFT gives the model inside a `peft_config` too, so that is no sign of the wrapper
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
 
 
@@ -28,12 +29,16 @@ def decoder(model: nn.Module) -> Any:
     return getattr(inner, inner.base_model_prefix)
 
 
+LANGUAGE_HEAD = "language_head"
+"""Name under which a reward model keeps a vocabulary head beside its own."""
+
+
 def head(model: nn.Module) -> Head:
     """Return the vocabulary head with the model's own logit scaling and soft-capping."""
     inner = unwrapped(model)
     config = inner.config
     scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
-    projection = inner.get_output_embeddings()
+    projection = getattr(inner, LANGUAGE_HEAD, None) or inner.get_output_embeddings()
     return Head(projection, projection.weight.shape[0], scale, getattr(config, "final_logit_softcapping", None))
 
 

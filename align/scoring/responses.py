@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from align.records import CandidateBatch, ResponseScores
 from align.scoring.backbone import choose_layout, head, hidden_states
-from align.scoring.head import tiled_logprobs
+from align.scoring.head import tiled
 from align.scoring.layouts import LAYOUTS, Plan
+from align.scoring.reductions import Reduction
 
 
 class TokenScores(NamedTuple):
@@ -19,11 +20,43 @@ class TokenScores(NamedTuple):
 
     logprobs: Float[Tensor, " token"]
     counts: Int[Tensor, " candidate"]
+    collisions: Float[Tensor, " token"] | None = None
+    """log sum_v p(v)^2 where each token stands, without gradient; only where asked for."""
+
+
+class TokenStates(NamedTuple):
+    """What the head reads: the decoder's state before each scored token, ordered as in TokenScores."""
+
+    hidden: Float[Tensor, "token hidden"]
+    targets: Int[Tensor, " token"]
+    counts: Int[Tensor, " candidate"]
+
+    def prompts(self) -> Float[Tensor, "candidate hidden"]:
+        """Return the state of the last prompt token, before the response, of each candidate (no prompt scored)."""
+        return self.hidden[self.counts.cumsum(0) - self.counts]
 
 
 def plan(model: nn.Module, batch: CandidateBatch, layout: str = "auto", *, score_prompts: bool = False) -> Plan:
     """Lay a batch out for a model: `packed`, `shared`, `padded`, or `auto` for the fastest exact one."""
     return LAYOUTS[choose_layout(model, batch, layout)](batch, score_prompts)
+
+
+def token_states(
+    model: nn.Module, batch: CandidateBatch, *, layout: str = "auto", score_prompts: bool = False
+) -> TokenStates:
+    """Run the decoder and return its states before every response token. Arguments as in `score_tokens`."""
+    laid_out = plan(model, batch, layout, score_prompts=score_prompts)
+    return TokenStates(hidden_states(model, laid_out)[laid_out.predictors], laid_out.targets, laid_out.counts)
+
+
+def read_tokens(model: nn.Module, states: TokenStates, *, logit_bytes: int, collisions: bool = False) -> TokenScores:
+    """Run the head over states of the same model. Arguments as in `score_tokens`."""
+    own = head(model)
+    measure = own.logprobs_and_collisions if collisions else own.logprobs
+    values = tiled(measure, (states.hidden, states.targets), 8 * own.vocab_size, logit_bytes)
+    if not collisions:
+        return TokenScores(values, states.counts)
+    return TokenScores(values[0], states.counts, values[1].detach())
 
 
 def score_tokens(
@@ -39,10 +72,19 @@ def score_tokens(
     The head runs on scored positions only, in tiles when their logits would take more than `logit_bytes`; the softmax
     is taken in float32 whatever the model's dtype. With `score_prompts` prompt tokens after the first are scored too.
     """
-    laid_out = plan(model, batch, layout, score_prompts=score_prompts)
-    hidden = hidden_states(model, laid_out)[laid_out.predictors]
-    logprobs = tiled_logprobs(head(model), hidden, laid_out.targets, logit_bytes)
-    return TokenScores(logprobs, laid_out.counts)
+    states = token_states(model, batch, layout=layout, score_prompts=score_prompts)
+    return read_tokens(model, states, logit_bytes=logit_bytes)
+
+
+def sum_tokens(tokens: TokenScores, batch: CandidateBatch, reduction: Reduction | None = None) -> ResponseScores:
+    """Return the numbers of every candidate; log-probabilities are weighted by the reduction, null the plain sum."""
+    logprobs = tokens.logprobs
+    if reduction is not None:
+        logprobs = logprobs * reduction.weights(batch).to(logprobs)
+    own = torch.segment_reduce(logprobs, "sum", lengths=tokens.counts)
+    if tokens.collisions is None:
+        return ResponseScores(own, tokens.counts)
+    return ResponseScores(own, tokens.counts, torch.segment_reduce(tokens.collisions, "sum", lengths=tokens.counts))
 
 
 def score_responses(
@@ -55,7 +97,30 @@ def score_responses(
 ) -> ResponseScores:
     """Return the summed log-probability and the token count of every candidate. Arguments as in `score_tokens`."""
     tokens = score_tokens(model, batch, layout=layout, logit_bytes=logit_bytes, score_prompts=score_prompts)
-    return ResponseScores(torch.segment_reduce(tokens.logprobs, "sum", lengths=tokens.counts), tokens.counts)
+    return sum_tokens(tokens, batch)
+
+
+class LastAndScores(NamedTuple):
+    """What one run of the decoder gives a reward head and a vocabulary head."""
+
+    last: Float[Tensor, "candidate hidden"]
+    """Final hidden state of each candidate's last token."""
+    scores: ResponseScores
+
+
+def last_hidden_and_scores(
+    model: nn.Module,
+    batch: CandidateBatch,
+    *,
+    layout: str = "auto",
+    logit_bytes: int = 2**30,
+    score_prompts: bool = False,
+) -> LastAndScores:
+    """Return what `last_hidden` and `score_responses` do, from one run of the decoder."""
+    laid_out = plan(model, batch, layout, score_prompts=score_prompts)
+    hidden = hidden_states(model, laid_out)
+    states = TokenStates(hidden[laid_out.predictors], laid_out.targets, laid_out.counts)
+    return LastAndScores(hidden[laid_out.last], sum_tokens(read_tokens(model, states, logit_bytes=logit_bytes), batch))
 
 
 def last_hidden(model: nn.Module, batch: CandidateBatch, *, layout: str = "auto") -> Float[Tensor, "candidate hidden"]:

@@ -18,7 +18,9 @@ RATED: dict[Ratings, tuple[str, ...]] = {
     "helpsteer": ("helpfulness", "correctness", "coherence", "complexity", "verbosity"),
     "ultrafeedback": ("instruction_following", "honesty", "truthfulness", "helpfulness"),
 }
-"""Attributes of each shape; HelpSteer rates 0 to 4, UltraFeedback 1 to 5."""
+"""Attributes of each shape."""
+GRADES: dict[Ratings, tuple[int, int]] = {"helpsteer": (0, 4), "ultrafeedback": (1, 5)}
+"""Lowest and highest grade; gold rewards are no grades."""
 
 
 @dataclass(frozen=True)

@@ -176,3 +176,55 @@ def test_real_ranked_lists(shared: Path, name: str) -> None:
     examples = PreferenceFile(str(shared / name)).read("train", Report())
     assert len(examples) == 805
     assert all(len(e.responses) >= 2 and len(e.ranking) >= 2 for e in examples)
+
+
+class TestLists:
+    ROW: ClassVar[dict] = {"prompt": "Hi", "completions": ["a", "b", "c"], "scores": [1, 3, 2]}
+
+    def test_origins_and_ranks(self, tmp_path: Path) -> None:
+        labelled, partly = read(
+            tmp_path,
+            {**self.ROW, "origins": ["x", "y", "z"], "ranks": [0, 1, 1]},
+            {**self.ROW, "prompt": "Ho", "ranks": [0, None, 1]},
+        )
+        assert (labelled.origins, labelled.ranking) == (("x", "y", "z"), ((0,), (1, 2)))
+        assert labelled.scores == ((1.0,), (3.0,), (2.0,))
+        assert partly.ranking == ((1,), (2,), (0,))
+
+    def test_labels_of_all_pairs(self, tmp_path: Path) -> None:
+        # (1,2) (1,3) (1,4) (2,3) (2,4) (3,4): 1 ties 2 and beats 3; 4 beats 1 and 3; 2 beats 3; 4 loses to 2
+        row = {"question": "Hi", "responses": ["a", "b", "c", "d"], "preference": [0, 1, 2, 1, 1, 2]}
+        (example,) = read(tmp_path, row, columns={"prompt": "question"})
+        # a: 0 + 1 - 1 = 0, b: 0 + 1 + 1 = 2, c: -3, d: 1 - 1 + 1 = 1
+        assert example.ranking == ((1,), (3,), (0,), (2,))
+        assert example.scores == ()
+
+    def test_pro_format(self, tmp_path: Path) -> None:
+        prefix = ["<|prompter|>Hi", "<|assistant|>Yes?", "<|prompter|>Tell me\n\nmore", "<|assistant|>"]
+        row = {"prefix": [prefix] * 2, "suffix": ["a", "b"], "reward": [0.5, -1.0], "sft_index": 0, "meta": {}}
+        report = Report()
+        other = {**row, "prefix": [prefix, ["<|prompter|>No", "<|assistant|>"]]}
+        (example,) = read(tmp_path, row, other, {**row, "sft_index": 1}, report=report)
+        assert [m.content for m in example.messages] == ["Hi", "Yes?", "Tell me\n\nmore"]
+        assert [m.role for m in example.messages] == ["user", "assistant", "user"]
+        assert (example.responses, example.ranking, example.scores) == (("a", "b"), ((0,), (1,)), ((0.5,), (-1.0,)))
+        assert report.dropped == Counter(
+            {"responses have different prompts": 1, "sft_index is not the best response": 1}
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({"ranks": [0, 1]}, "'ranks' is [0, 1], expected 3 whole numbers or nulls"),
+            ({"ranks": [0, 1, "x"]}, "expected 3 whole numbers or nulls"),
+            ({"preference": [0, 1]}, "'preference' is [0, 1], expected 3 labels of 0, 1 or 2"),
+            ({"origins": ["x"]}, "3 responses but 1 origins"),
+            ({"scores": [1, 2]}, "3 completions but 2 scores"),
+            ({"prefix": [["Hi"]], "suffix": ["a"], "reward": [1]}, "must begin with a role tag"),
+            ({"prefix": [["Hi"]], "suffix": ["a", "b"], "reward": [1]}, "1 prefixes, 2 suffixes and 1 rewards"),
+        ],
+    )
+    def test_rows_that_contradict_themselves(self, tmp_path: Path, changes: dict, line: str) -> None:
+        with pytest.raises(DataError) as error:
+            read(tmp_path, {**self.ROW, **changes})
+        assert line in str(error.value)

@@ -72,7 +72,7 @@ class TestUltraFeedbackRaw:
         Pairs().apply(UltraFeedback(write(tmp_path, row)).read("train", Report()), report)
         assert report.dropped == Counter({"tied responses": 1})
 
-    @pytest.mark.parametrize("rating", ["11", "0", "high", "inf"])
+    @pytest.mark.parametrize("rating", ["11", "6", "0", "high", "inf"])
     def test_ratings_out_of_range_are_refused(self, tmp_path: Path, rating: str) -> None:
         row = {"instruction": "Hi", "completions": [completion("a", rating), completion("b", "1")]}
         with pytest.raises(DataError, match=rf"rating of 'instruction_following' is '{rating}'"):

@@ -211,7 +211,7 @@ def test_very_long_text_is_dropped_and_said() -> None:
 
 
 def test_scores_and_weight_travel_along() -> None:
-    row = replace(example("Hi"), scores=((1.0,), (0.5,)), weight=2.0)
+    row = replace(example("Hi"), attributes=("score",), scores=((1.0,), (0.5,)), weight=2.0)
     group = encode(encoder(), row)
     assert (group.scores, group.weight, group.ranks) == ([[1.0], [0.5]], 2.0, [0, 1])
 

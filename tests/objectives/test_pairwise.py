@@ -1,4 +1,4 @@
-"""Pairwise objectives: worked numbers of the specification, identities, gradients, and TRL on the same batch."""
+"""Pairwise objectives: worked numbers of the specification, identities, gradients."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from align.objectives.pairwise import DPO, IPO, Hinge
-from align.records import CandidateBatch, EncodedGroup, PairScores
-from align.scoring import score_responses
-from tests.tiny import tiny_model, tiny_tokenizer
+from align.records import PairScores
 
 
 def scores(chosen: float, rejected: float, lengths: tuple[int, int] = (1, 1)) -> PairScores:
@@ -88,52 +86,3 @@ def test_gradcheck(objective) -> None:
     assert torch.autograd.gradcheck(
         lambda c, r: objective(reference._replace(chosen=c, rejected=r), reference), (chosen, rejected)
     )
-
-
-class TestAgainstTRL:
-    """TRL's trainer and our scoring and objective, on the same weights and the same token ids."""
-
-    GROUPS = (([0, 9, 10, 11], [12, 13, 1], [14, 1]), ([0, 20, 21], [22, 23, 24, 25, 1], [26, 27, 1]))
-
-    @pytest.mark.parametrize(
-        ("loss_type", "options", "objective"),
-        [
-            ("sigmoid", {}, DPO(0.2)),
-            ("ipo", {}, IPO(0.2, "token")),
-            ("hinge", {}, Hinge(0.2)),
-        ],
-    )
-    def test_loss_and_gradient(self, loss_type: str, options: dict[str, float], objective, tmp_path) -> None:
-        from datasets import Dataset
-        from trl import DPOConfig, DPOTrainer
-        from trl.trainer.dpo_trainer import DataCollatorForPreference
-
-        policy, frozen = tiny_model(), tiny_model()
-        torch.manual_seed(1)
-        with torch.no_grad():
-            for parameter in policy.parameters():
-                parameter.add_(0.02 * torch.randn_like(parameter))
-        rows = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
-        args = DPOConfig(
-            output_dir=str(tmp_path), loss_type=[loss_type], beta=0.2, report_to=[], use_cpu=True, bf16=False,
-            gradient_checkpointing=False, **options,
-        )  # fmt: skip
-        trainer = DPOTrainer(
-            model=policy, ref_model=frozen, args=args, train_dataset=rows, processing_class=tiny_tokenizer()
-        )
-        names = ("prompt_ids", "chosen_ids", "rejected_ids")
-        inputs = DataCollatorForPreference(pad_token_id=2)([dict(zip(names, g, strict=True)) for g in self.GROUPS])
-        theirs = trainer.compute_loss(policy, inputs)
-        theirs.backward()
-        gradient = torch.cat([p.grad.flatten() for p in policy.parameters()])
-        policy.zero_grad()
-
-        batch = CandidateBatch.of(
-            [EncodedGroup("g", p, [c, r], [0, 1], [[], []], 1.0, [False] * 2) for p, c, r in self.GROUPS]
-        )
-        own = [PairScores.of(score_responses(m, batch), batch) for m in (policy, frozen)]
-        ours = objective(own[0], PairScores(*(v.detach() for v in own[1]))).mean()
-        ours.backward()
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
-        difference = torch.cat([p.grad.flatten() for p in policy.parameters()]) - gradient
-        assert difference.norm() < 1e-4 * gradient.norm()

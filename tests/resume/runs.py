@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from align.cli.main import main
 
 KILL = "ALIGN_TEST_KILL"
 """JSON of (moment, count, signal): die at the count-th time this process passes the moment."""
+KILL_RANK = "ALIGN_TEST_KILL_RANK"
+"""The local rank that dies, where one command starts several processes."""
 
 
 class Killer(Callback):
@@ -30,11 +33,14 @@ class Killer(Callback):
     def at(self, moment: str) -> None:
         where, count, number = json.loads(os.environ.get(KILL, '["", 0, 0]'))
         self.passed[moment] = self.passed.get(moment, 0) + 1
-        if moment == where and self.passed[moment] == count:
+        own = os.environ.get("LOCAL_RANK", "0")
+        if moment == where and self.passed[moment] == count and own == os.environ.get(KILL_RANK, own):
+            Path(f"{self.journal}.killed").touch()
             os.kill(os.getpid(), number)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        with open(self.journal, "a", encoding="utf-8") as file:
+        rank = f".{trainer.global_rank}" if trainer.world_size > 1 else ""
+        with open(self.journal + rank, "a", encoding="utf-8") as file:
             print(json.dumps([trainer.current_epoch, batch_idx, batch.ids]), file=file, flush=True)
         self.at("batch_start")
 
@@ -54,8 +60,8 @@ class Killer(Callback):
         self.at("save")
 
 
-def in_fork(function: Callable[[], int], timeout: float = 240) -> int:
-    """Run a function in a forked process and return its exit code, negative for a signal."""
+def forked(function: Callable[[], int]) -> BaseProcess:
+    """Start a function in a forked process, whose exit code is what it returns, negative for a signal."""
 
     def child() -> None:
         os.environ.pop("PL_GLOBAL_SEED", None)
@@ -64,6 +70,12 @@ def in_fork(function: Callable[[], int], timeout: float = 240) -> int:
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
+    return process
+
+
+def in_fork(function: Callable[[], int], timeout: float = 240) -> int:
+    """Run a function in a forked process and return its exit code."""
+    process = forked(function)
     process.join(timeout)
     assert not process.is_alive(), "the run hangs"
     assert process.exitcode is not None
@@ -81,18 +93,19 @@ class Run:
     def __call__(self, kill: tuple[str, int, int] | None = None, prepare: Callable[[], object] = lambda: None) -> int:
         """Start or go on; with `kill` die at that moment. `prepare` changes the process before it begins."""
 
-        def go() -> int:
-            prepare()
-            os.environ["ALIGN_IMPORT_ALLOW"] = "tests"
-            if kill:
-                os.environ[KILL] = json.dumps(kill)
-            log = os.open(self.root.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            sys.stdout = sys.stderr = os.fdopen(log, "a", buffering=1)
-            return main(self.words)
+        return in_fork(lambda: self.go(kill, prepare))
 
-        return in_fork(go)
+    def go(self, kill: tuple[str, int, int] | None = None, prepare: Callable[[], object] = lambda: None) -> int:
+        """Run the command in this process, its output in the log."""
+        prepare()
+        os.environ["ALIGN_IMPORT_ALLOW"] = "tests"
+        if kill:
+            os.environ[KILL] = json.dumps(kill)
+        log = os.open(self.root.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.stdout = sys.stderr = os.fdopen(log, "a", buffering=1)
+        return main(self.words)
 
     @property
     def log(self) -> str:
@@ -107,11 +120,16 @@ class Run:
 
     def batches(self) -> list[list[Any]]:
         """Every batch in order; one that was seen again after a kill counts once, and must be the same."""
-        seen: dict[tuple[int, int], list[str]] = {}
-        for line in self.journal.read_text().splitlines():
-            epoch, place, ids = json.loads(line)
-            assert seen.setdefault((epoch, place), ids) == ids, f"batch {place} of epoch {epoch} changed"
-        return [[*key, seen[key]] for key in sorted(seen)]
+        return batches_in(self.journal)
+
+
+def batches_in(journal: Path) -> list[list[Any]]:
+    """Return what one process wrote down."""
+    seen: dict[tuple[int, int], list[str]] = {}
+    for line in journal.read_text().splitlines():
+        epoch, place, ids = json.loads(line)
+        assert seen.setdefault((epoch, place), ids) == ids, f"batch {place} of epoch {epoch} changed"
+    return [[*key, seen[key]] for key in sorted(seen)]
 
 
 def same(left: Run, right: Run) -> None:

@@ -41,6 +41,7 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "lora": ("dpo", ["--model.backbone.lora.r", "2", "--model.backbone.lora.lora_dropout", "0.1"]),
     "cached": ("dpo_cached", ["--model.backbone.dropout", "false"]),
     "reward_model": ("reward_model", []),
+    "reward_model_multi": ("reward_model_multi", ["--model.objective.scales", '{"score": [0, 3]}']),
     "sft": ("sft", []),
     "accumulation": ("dpo", ["--trainer.accumulate_grad_batches", "3"]),
     "token_budget": ("dpo", ["--data.batching", "TokenBudget", "--data.batching.tokens", "300"]),

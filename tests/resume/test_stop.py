@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import signal
 from collections import namedtuple
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from align.errors import ResumeError, StoreError
-from align.modules.checkpoint_files import WholeCheckpoints, newest_whole, note_path, remove_leftovers
+from align.modules.checkpoint_files import WholeCheckpoints, newest_whole, remove_leftovers
 from tests.resume.runs import KILLED, Run, same
 from tests.resume.test_exact import NINE, command
 
@@ -122,27 +124,43 @@ class TestCheckpointFiles:
     def test_a_changed_byte_is_found(self, tmp_path: Path) -> None:
         files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
         files.save_checkpoint({"a": torch.ones(1000)}, path)
-        stamp = note_path(path).stat().st_mtime_ns
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-        import os
-
-        os.utime(path, ns=(stamp, stamp))  # damage on the disk leaves no later date
         with pytest.raises(ResumeError, match="another hash"):
             files.load_checkpoint(path)
 
-    def test_a_kill_between_file_and_note_is_no_damage(self, tmp_path: Path) -> None:
+    def test_a_kill_between_the_two_renames_is_no_damage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also when the clock is set back in between: no date is compared."""
         files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
         files.save_checkpoint({"a": torch.ones(3)}, path)
-        note = note_path(path).read_bytes()
-        files.save_checkpoint({"a": torch.zeros(4)}, path)
-        import os
+        replace = os.replace
 
-        note_path(path).write_bytes(note)
-        os.utime(note_path(path), ns=(0, 0))
-        assert files.load_checkpoint(path)["a"].shape == (4,)
-        assert newest_whole(tmp_path) == path
+        def killed(source: Path, target: Path) -> None:
+            if target == path:
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        for _ in range(2):  # a second process finds the file of the first
+            monkeypatch.setattr(os, "replace", killed)
+            with pytest.raises(KeyboardInterrupt):
+                WholeCheckpoints().save_checkpoint({"a": torch.zeros(4)}, path)
+            monkeypatch.undo()
+            os.utime(path, ns=(0, 0))
+            assert files.load_checkpoint(path)["a"].shape == (3,)
+            assert newest_whole(tmp_path) == path
+
+    def test_the_note_holds_the_hash_of_the_file(self, tmp_path: Path) -> None:
+        WholeCheckpoints().save_checkpoint({"a": torch.rand(300_000), "b": "text"}, tmp_path / "last.ckpt")
+        content = (tmp_path / "last.ckpt").read_bytes()
+        note = json.loads((tmp_path / "last.json").read_text())
+        assert note["sha256"] == hashlib.sha256(content).hexdigest()
+        assert note["bytes"] == len(content)
+
+    def test_the_newest_is_the_one_with_the_most_steps(self, tmp_path: Path) -> None:
+        for step in (20, 10):  # the clock was set back
+            WholeCheckpoints().save_checkpoint({"global_step": step}, tmp_path / f"{step}.ckpt")
+        assert newest_whole(tmp_path) == tmp_path / "20.ckpt"
 
     def test_code_in_a_checkpoint_is_not_run(self, tmp_path: Path) -> None:
         class Hostile:
@@ -180,7 +198,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(run: Run) -> None:
     assert run(prepare=poison) == 3
     seen = [json.loads(line) for line in run.journal.read_text().splitlines()]
     line = last_line(run)
-    assert "gradient of optimiser step 5 is nan" in line
+    assert "loss of optimiser step 5 is nan" in line
     assert all(name in line for name in seen[4][2])  # the batch it happened on
     assert "the step was not taken" in line
     whole = torch.load(run.root / "checkpoints" / "last.ckpt", weights_only=True)

@@ -1,0 +1,20 @@
+"""How the processes of a run were started: by Lightning, torchrun, `fabric run`, SLURM, or not at all."""
+
+from __future__ import annotations
+
+import os
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+
+def is_first_process() -> bool:
+    """Tell whether this process is the first of its run, on all machines together."""
+    if "RANK" in os.environ:  # torchrun, and `fabric run`, which calls it
+        return os.environ["RANK"] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
+
+
+def is_one_of_several() -> bool:
+    """Tell whether this process was started together with others, which could not agree on a folder by themselves."""
+    by_slurm = SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1
+    return by_slurm or "LOCAL_RANK" in os.environ or "NODE_RANK" in os.environ

@@ -1,0 +1,117 @@
+"""`align rank`: fills lists up with other models' responses and ranks them with a reward model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from align.cli.functions import call
+from align.data.augment import Expansion, Generations, by_prompt
+from align.data.fields import prompt_id
+from align.data.preference_file import PreferenceFile
+from align.data.source import Report
+from align.errors import ConfigError, DataError
+from align.oracles.reward import RewardOracle
+from align.records import Example
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    return call(rank, words, "rank")
+
+
+def rank(
+    data: str,
+    reward: str,
+    out: str,
+    *,
+    add: dict[str, str] | None = None,
+    plan: list[str] | None = None,
+    order: Literal["given", "random"] = "given",
+    length: int = 5,
+    attributes: dict[str, float] | None = None,
+) -> None:
+    """Write ranked lists as JSONL with the columns prompt, completions, scores, origins and ranks, best first.
+
+    `PreferenceFileDataModule` reads them. `ranks` is the order the data had, null for added responses; train with
+    `model.ranking_source: human` to keep it where nothing was added.
+
+    Args:
+        data: Pairs, lists or prompts in any of the conventions `PreferenceFileDataModule` reads; of a folder the
+            training split.
+        reward: Folder of the reward model.
+        out: JSONL file to write.
+        add: Files of generations by a name for each, as `align generate` writes them (`--add.weak FILE`).
+        plan: The names in `add` in the order they are taken, some perhaps several times; null takes each once.
+        order: Take the plan as it stands, or shuffled for every record.
+        length: Responses of a list, at most.
+        attributes: Weights of the reward model's outputs; null takes the first.
+    """
+    names = list(add or {}) if plan is None else plan
+    if unknown := [name for name in names if name not in (add or {})]:
+        raise ConfigError(f"plan names {unknown[0]!r}, which --add does not have (there: {', '.join(add or {})})")
+    expansion = Expansion(length, tuple(names), order)
+    oracle = RewardOracle(reward)
+    weights = _weights(attributes, oracle.attributes)
+    report, added = Report(), Report()
+    examples = PreferenceFile(data).read("train", report)
+    report.kept = len(examples)
+    generations = {name: by_prompt(PreferenceFile(path).read("train", Report())) for name, path in (add or {}).items()}
+    lists = [expansion.expand(example, generations, added) for example in examples]
+    rewards = oracle.score([e.messages for e in lists for _ in e.responses], [t for e in lists for t in e.responses])
+    values = iter((rewards @ rewards.new_tensor(weights)).tolist())
+    rows = [
+        _row(known, full, [next(values) for _ in full.responses], added)
+        for known, full in zip(examples, lists, strict=True)
+    ]
+    _write(Path(out), [row for row in rows if len(row["completions"]) > 1])
+    print(f"data: {report}")
+    _tell_sources(generations, {prompt_id(example.messages) for example in examples}, added)
+    _tell_sizes(out, [len(row["completions"]) for row in rows])
+
+
+def _weights(attributes: dict[str, float] | None, known: Sequence[str]) -> list[float]:
+    weights = {known[0]: 1.0} if attributes is None else attributes
+    if unknown := [name for name in weights if name not in known]:
+        raise ConfigError(f"attributes names {unknown[0]!r}, the reward model has {', '.join(known)}")
+    return [weights.get(name, 0.0) for name in known]
+
+
+def _row(known: Example, full: Example, rewards: list[float], report: Report) -> dict[str, Any]:
+    order = sorted((i for i, r in enumerate(rewards) if not math.isnan(r)), key=lambda i: -rewards[i])
+    if len(order) < len(rewards):
+        report.drop("response that cannot be encoded", known.id)
+    return {
+        "id": known.id,
+        "prompt": [message._asdict() for message in known.messages],
+        "completions": [full.responses[i] for i in order],
+        "scores": [rewards[i] for i in order],
+        "origins": [full.origins[i] for i in order],
+        "ranks": [known.ranks[i] if i < len(known.ranks) else None for i in order],
+    }
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        raise DataError("no list of at least two responses: nothing was written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    os.replace(part, path)
+
+
+def _tell_sources(generations: Generations, prompts: set[str], added: Report) -> None:
+    for name, found in generations.items():
+        unmatched = len(set(found) - prompts)
+        print(f"{name}: generations for {len(found)} prompts, {unmatched} of them not in the data")
+    for reason, count in added.dropped.most_common():
+        print(f"left out: {count} {reason} ({', '.join(added.ids[reason])}{' …' if count > 5 else ''})")
+
+
+def _tell_sizes(out: str, sizes: list[int]) -> None:
+    counts = ", ".join(f"{sizes.count(n)} of {n}" for n in sorted(set(sizes)))
+    print(f"{out}: {sum(n > 1 for n in sizes)} lists written (by responses: {counts})")

@@ -1,0 +1,33 @@
+"""Checks on the trainer's settings and on the launcher's variables, where Lightning would crash or look away."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from align.errors import ConfigError
+
+LOWEST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 0}
+LAUNCHER = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID")
+
+
+def check_trainer(trainer: Any) -> None:
+    """Raise ConfigError for a setting out of range."""
+    for name, lowest in LOWEST.items():
+        value = trainer.get(name)
+        if isinstance(value, int | float) and value < lowest:
+            raise ConfigError(f"--trainer.{name} must be at least {lowest}, got {value}")
+
+
+def check_seed(seed: Any) -> None:
+    """Raise ConfigError for a seed that numpy does not take."""
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        raise ConfigError(f"--seed_everything must lie in [0, {2**32 - 1}], got {seed}")
+
+
+def check_launcher() -> None:
+    """Raise ConfigError for a variable of the launcher that is set and no number."""
+    for name in LAUNCHER:
+        value = os.environ.get(name, "0")
+        if not value.isdigit():
+            raise ConfigError(f"environment variable {name} is {value!r}, expected a number: unset it")

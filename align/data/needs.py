@@ -1,0 +1,28 @@
+"""What a module and its data module tell each other."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from align.records import Instructions, Labels, Preset, ViewName
+
+
+class Needs(Protocol):
+    """What a module tells its data module: the tokenizer, and the view and limits its method works on."""
+
+    view: ViewName
+    truncation: ClassVar[Preset]
+    labels: Labels
+    """What the data module tells back."""
+    instructions: Instructions | None
+    """Under which every prompt is encoded beside the plain one."""
+    max_response: int | None
+    """Longest response the method reads, in tokens; null leaves it to the limits."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Return the tokenizer."""
+
+    @property
+    def max_positions(self) -> int:
+        """Return the longest sequence the model takes."""

@@ -1,0 +1,96 @@
+"""Preference ranking optimisation, and every other method that learns from lists of responses to one prompt."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.models.reference import Reference
+from align.modules.anchoring import build_reference, prepare_reference, reference_scores
+from align.modules.base import AlignModule
+from align.modules.optimizer import Optimizer
+from align.modules.released_eos import without_longest_ends
+from align.objectives.ranking import PRO, RankingObjective
+from align.objectives.ranking_metrics import ranking_metrics
+from align.records import CandidateBatch, ListScores, Preset, StepTotals
+
+
+class PROModule(AlignModule):
+    """Trains a policy on ranked or scored lists with any list objective; a prompt is computed once for all of them."""
+
+    truncation: ClassVar[Preset] = "pro"
+    learning_rates = (5e-6, 1e-4)
+    reference_model: nn.Module | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: RankingObjective = PRO(),
+        *,
+        ranking_source: Literal["rm", "human"] = "rm",
+        reference: Reference | None = None,
+        eos: Literal["always", "released"] = "always",
+        optimizer: Optimizer = Optimizer(),
+    ) -> None:
+        """Configure learning from lists.
+
+        Args:
+            backbone: The policy.
+            objective: The loss on the log-probabilities of a list.
+            ranking_source: Order lists by the rewards in the data (`rm`, as PRO's released code does even for pairs) or
+                by its labels (`human`); `data.view` overrides it.
+            reference: Where reference log-probabilities come from, for an objective that has one; null takes the
+                policy's start.
+            eos: Score the EOS of every response, or as the published code does in all but the longest rows of a batch.
+            optimizer: AdamW and its schedule; PRO's code uses 5e-6, constant, without warm-up, weight decay 0.01.
+        """
+        super().__init__(backbone, optimizer)
+        if reference is not None and "reference" not in objective.needs:
+            raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
+        self.objective, self.ranking_source, self.reference, self.eos = objective, ranking_source, reference, eos
+        self.view = objective.view
+        if ranking_source == "human":
+            if self.view != "lists_by_reward":
+                raise ConfigError(f"ranking_source human has no effect on {type(objective).__name__}: leave it out")
+            self.view = "lists_by_label"
+
+    def build(self) -> nn.Module:
+        """Load the policy and what its reference needs."""
+        policy = super().build()
+        build_reference(self, policy, needed="reference" in self.objective.needs)
+        return policy
+
+    def on_fit_start(self) -> None:
+        """Let the reference see all batches, before the first step."""
+        prepare_reference(self)
+
+    def rewards(self, batch: CandidateBatch) -> Float[Tensor, " candidate"]:
+        """Return the data's reward of every candidate, NaN where there is none."""
+        return batch.labels()
+
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return the objective over the step's lists."""
+        if self.eos == "released":
+            batch = without_longest_ends(batch, self.tokenizer.eos_token_id)
+        rewards = self.rewards(batch)
+        policy = ListScores.of(self.score(batch), batch, rewards)
+        reference = ListScores.of(reference_scores(self, batch), batch, rewards)
+        self._record(batch, policy, reference)
+        return (self.objective(policy, reference) * batch.weights).sum() / totals.weight
+
+    @torch.no_grad()
+    def _record(self, batch: CandidateBatch, policy: ListScores, reference: ListScores) -> None:
+        metrics = ranking_metrics(policy, self.objective.rewards(policy, reference))
+        metrics |= {f"loss/{name}": value for name, value in self.objective.parts(policy, reference).items()}
+        for name, values in {
+            **metrics,
+            "logps/chosen": policy.logprobs[:, 0],
+            "length/chosen": policy.lengths[:, 0],
+            "responses": policy.mask.sum(1),
+        }.items():
+            self.record(name, values, batch.weights)

@@ -1,0 +1,85 @@
+"""Weighted sums of objectives on the same batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from align.objectives.pairwise import PairObjective
+from align.objectives.pointwise import PointContext, PointObjective
+from align.records import PairScores, PointScores
+
+
+@dataclass(frozen=True)
+class PairTerm:
+    """One part of a PairSum."""
+
+    objective: PairObjective
+    """The loss."""
+    weight: float = 1.0
+    """Its factor."""
+
+
+@dataclass(frozen=True)
+class PairSum(PairObjective):
+    """A weighted sum of pairwise objectives (TRL's list of `loss_type` with `loss_weights`)."""
+
+    terms: Sequence[PairTerm]
+    """The losses and their factors; the first one's rewards are logged."""
+
+    def __post_init__(self) -> None:
+        _combine(self, self.terms)
+
+    def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
+        """Return the weighted sum of each pair's losses."""
+        return torch.stack([t.weight * t.objective(policy, reference) for t in self.terms]).sum(0)
+
+    def rewards(self, policy: PairScores, reference: PairScores) -> Float[Tensor, "group 2"]:
+        """Return the rewards of the first objective."""
+        return self.terms[0].objective.rewards(policy, reference)
+
+
+@dataclass(frozen=True)
+class PointTerm:
+    """One part of a PointSum."""
+
+    objective: PointObjective
+    """The loss."""
+    weight: float = 1.0
+    """Its factor."""
+
+
+@dataclass(frozen=True)
+class PointSum(PointObjective):
+    """A weighted sum of pointwise objectives for the same view of the data."""
+
+    terms: Sequence[PointTerm]
+    """The losses and their factors; the first one's rewards are logged."""
+
+    def __post_init__(self) -> None:
+        _combine(self, self.terms)
+
+    def __call__(
+        self, policy: PointScores, reference: PointScores, context: PointContext
+    ) -> Float[Tensor, " candidate"]:
+        """Return the weighted sum of each response's losses."""
+        return torch.stack([t.weight * t.objective(policy, reference, context) for t in self.terms]).sum(0)
+
+    def rewards(self, policy: PointScores, reference: PointScores) -> Float[Tensor, " candidate"]:
+        """Return the rewards of the first objective."""
+        return self.terms[0].objective.rewards(policy, reference)
+
+
+def _combine(total: Any, terms: Sequence[Any]) -> None:
+    """Give a sum the view its terms share and everything they need. Raises ValueError where views differ."""
+    views = {term.objective.view for term in terms}
+    if len(views) != 1:
+        found = " and ".join(sorted(views)) or "no term"
+        raise ValueError(f"terms must be one or more objectives for one view of the data, got {found}")
+    object.__setattr__(total, "view", views.pop())
+    object.__setattr__(total, "needs", frozenset().union(*(term.objective.needs for term in terms)))

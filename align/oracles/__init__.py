@@ -1,0 +1,1 @@
+"""Oracles: what scores responses, or prefers one of two."""

@@ -1,0 +1,117 @@
+"""A trained reward model as an oracle: scores of any responses, read from its folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoConfig
+
+from align.encoding.encoder import Dropped, Encoder
+from align.encoding.templates import make_template
+from align.encoding.truncation import PRESETS, Truncation
+from align.errors import ConfigError, ModelError
+from align.models.adapters import evaluating
+from align.models.backbone import Backbone
+from align.models.files import ADAPTER_CONFIG, local_folder, read_json
+from align.models.loading import load_reward_model, max_positions
+from align.models.reward_file import check_outputs, read_reward_file
+from align.models.tokenizer import choose_pad_token, load_tokenizer
+from align.records import CandidateBatch, EncodedGroup, Example, Message
+from align.scoring.rewards import reward_outputs
+
+
+class RewardOracle:
+    """Scores responses with a reward model folder; attributes learnt from ratings are in points, about 0 to 100.
+
+    A prompt is written, and a response ends, as in training: the folder brings its template.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        attributes: Sequence[str] | None = None,
+        batch_tokens: int = 16384,
+        device: str | torch.device | None = None,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            folder: A model or adapter folder, or a hub id.
+            attributes: Outputs that are asked for, in this order; None gives all.
+            batch_tokens: Tokens of a forward pass.
+            device: Where the model runs; null takes a GPU where there is one.
+
+        Raises ModelError for a folder without a reward head, or without an output that is asked for.
+        """
+        if batch_tokens < 1:
+            raise ConfigError(f"batch_tokens must be at least 1, got {batch_tokens}")
+        self.backbone, self.batch_tokens = Backbone(folder, dtype="auto"), batch_tokens
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.rescaling = read_reward_file(folder)
+        outputs = self.rescaling.attributes if self.rescaling else _outputs(folder)
+        check_outputs(folder, outputs, attributes or ())
+        self.attributes = tuple(attributes or outputs)
+        self._columns = [outputs.index(name) for name in self.attributes]
+        tokenizer: Any = load_tokenizer(self.backbone)
+        self.model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))
+        self.model.to(self.device)
+        self.encoder = Encoder(tokenizer, make_template(tokenizer), self._limits())
+
+    def score(
+        self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]
+    ) -> Float[Tensor, "response attribute"]:
+        """Return the scores of each response to its prompt, on the CPU; NaN where a sequence is too long."""
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses")
+        examples = [Example(str(i), tuple(p), (r,)) for i, (p, r) in enumerate(zip(prompts, responses, strict=True))]
+        groups = [g for g in self.encoder.encode(examples) if not isinstance(g, Dropped)] if examples else []
+        found = torch.full((len(examples), len(self.attributes)), math.nan)
+        with torch.no_grad(), evaluating(self.model):
+            for batch in self._batches(groups):
+                found[[int(name) for name in batch.ids]] = self._score(batch).float().cpu()
+        return found
+
+    def _score(self, batch: CandidateBatch) -> Float[Tensor, "candidate attribute"]:
+        on_device = batch._replace(
+            prompt_ids=batch.prompt_ids.to(self.device), response_ids=batch.response_ids.to(self.device)
+        )
+        outputs = reward_outputs(self.model, on_device)
+        return (self.rescaling.points_of(outputs) if self.rescaling else outputs)[:, self._columns]
+
+    def _batches(self, groups: list[EncodedGroup]) -> Iterator[CandidateBatch]:
+        """Yield batches of similar length within the budget, the longest first."""
+        ordered = sorted(groups, key=_length, reverse=True)
+        while ordered:
+            size = max(self.batch_tokens // _length(ordered[0]), 1)
+            yield CandidateBatch.of(ordered[:size])
+            ordered = ordered[size:]
+
+    def _limits(self) -> Truncation:
+        usual, longest = PRESETS["rm"], max_positions(self.backbone)
+        total = min(usual.max_total, longest)
+        return Truncation(usual.max_prompt, total, usual.long_prompt, usual.long_response, usual.at_turn)
+
+
+def _length(group: EncodedGroup) -> int:
+    return len(group.prompt_ids) + len(group.response_ids[0])
+
+
+def _outputs(path: str) -> tuple[str, ...]:
+    """Return the outputs of a reward model without a file of their meaning. Raises ModelError for another model."""
+    folder = local_folder(path)
+    if folder is not None and (folder / ADAPTER_CONFIG).exists():
+        task = read_json(folder / ADAPTER_CONFIG).get("task_type")
+        if task != "SEQ_CLS":
+            raise ModelError(f"{path}: an adapter for {task}, expected a reward model (SEQ_CLS)")
+        return ("reward",)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    if not any("SequenceClassification" in name for name in config.architectures or []):
+        found = ", ".join(config.architectures or ["nothing"])
+        raise ModelError(f"{path}: {found} has no reward head, expected a folder that RewardModel or the hub exports")
+    return tuple(str(config.id2label[i]) for i in range(config.num_labels))
