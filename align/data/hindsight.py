@@ -42,6 +42,7 @@ class Hindsight(View):
         """Return up to four groups of one response, weighted by how many forms hold them."""
         pair = next(iter(Pairs().groups(example)))
         chosen, rejected = pair.responses
+        bare = replace(pair, attributes=(), scores=(), origins=())
         rows = (
             ("#p", self._asked(pair, self.good), chosen, {"p", "pn"}),
             ("#n", self._asked(pair, self.bad), rejected, {"n", "np"}),
@@ -50,15 +51,7 @@ class Hindsight(View):
         )
         made = [
             replace(
-                pair,
-                id=pair.id + suffix,
-                messages=messages,
-                responses=(text,),
-                attributes=(),
-                scores=(),
-                origins=(),
-                ranking=((0,),),
-                weight=pair.weight * n,
+                bare, id=pair.id + suffix, messages=messages, responses=(text,), ranking=((0,),), weight=pair.weight * n
             )
             for suffix, messages, text, held_by in rows
             if (n := len(held_by & set(self.forms)))

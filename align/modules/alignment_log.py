@@ -71,7 +71,7 @@ def record_alignment(module: Aligning, found: Alignment) -> None:
         spread = (energy * here).sum() / here.sum().clamp_min(1e-12)
         module.record(f"{name}/consistency", mean.pow(2).sum() / spread.clamp_min(1e-12), here.sum())
         module.record(f"{name}/error", found.errors[row], here)
-    module.record("not_finite_errors", (~found.errors.isfinite()).double())
+    module.record("states_not_finite", (~found.errors.isfinite()).double())
     ratios = abs(alpha) * (found.vector.norm(dim=-1) / found.base.norm(dim=-1).clamp_min(1e-12))
     module.record("shift", ratios.mean(0), found.weights)
 

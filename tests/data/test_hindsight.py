@@ -21,7 +21,14 @@ from align.records import CandidateBatch, Example, Message
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import tiny_tokenizer
 
-PAIR = Example("e", (Message("user", "a cat?"),), ("bad one", "good one"), ranking=((1,), (0,)))
+PAIR = Example(
+    "e",
+    (Message("user", "a cat?"),),
+    ("bad one", "good one"),
+    attributes=("a",),
+    scores=((1.0,), (2.0,)),
+    ranking=((1,), (0,)),
+)
 VIEW = Hindsight("G:", "B:")
 
 

@@ -59,7 +59,7 @@ def test_only_the_fresh_adapter_below_the_layer_moves(
     assert row["train/layer_01/fve"] == pytest.approx(0, abs=1e-5)
     assert log.series("train/layer_02/fve")[-1] != 0
     assert row["train/loss"] == pytest.approx((row["train/layer_01/error"] + row["train/layer_02/error"]) / 2, rel=1e-4)
-    assert row["train/not_finite_errors"] == 0
+    assert row["train/states_not_finite"] == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
