@@ -26,34 +26,15 @@ from align.sampling.generation import Request
 from align.sampling.local import TransformersEngine
 
 
-class RoundLoader(BatchLoader):
-    """The batches of one round; a saved position in another round is handed on to that round's loader."""
-
-    feed: RoundFeed
-    number: int
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position, and the round it is in."""
-        return {**super().state_dict(), "round": self.number}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a position. Lightning asks for the first round's loader before it knows the epoch."""
-        if state["round"] != self.number:
-            self.feed.position = state
-        else:
-            super().load_state_dict({k: v for k, v in state.items() if k != "round"})
-
-
 class RoundFeed:
     """Makes a round when its first batch is asked for; by then the weights of the round before are on disk."""
 
     def __init__(self, trainer: Any, folder: Path, settings: RoundSettings, epochs: int) -> None:
         self.trainer, self.settings, self.epochs = trainer, settings, epochs
         self.maker = RoundMaker(folder, settings)
-        self.position: dict[str, Any] | None = None
         self.acknowledged: dict[int, str] = {}
         """Hashes of the rounds that this run, or its checkpoint, has trained on."""
-        self._loaders: dict[int, RoundLoader] = {}
+        self._loaders: dict[int, BatchLoader] = {}
         self._pool: list[Example] = []
 
     @property
@@ -61,21 +42,16 @@ class RoundFeed:
         """Return the round of the current epoch."""
         return int(self.trainer.current_epoch) // self.epochs
 
-    def loader(self, data: PreferenceDataModule) -> RoundLoader:
+    def loader(self, data: PreferenceDataModule) -> BatchLoader:
         """Return the batches of the current round, made, finished or read."""
         number = self.number
         if number not in self._loaders:
             sha256 = self._sealed(number, data)
             groups = self._groups(number, sha256, data)
-            loader = RoundLoader(data.order(groups, "train", shuffle=True), sha256, data.batching.num_workers)
-            loader.feed, loader.number = self, number
-            self._loaders = {number: loader}
+            order = data.order(groups, "train", shuffle=True)
+            self._loaders = {number: BatchLoader(order, sha256, data.batching.num_workers)}
             self.acknowledged[number] = sha256
-        loader = self._loaders[number]
-        if self.position is not None and self.position["round"] == number:
-            position, self.position = self.position, None
-            loader.load_state_dict(position)
-        return loader
+        return self._loaders[number]
 
     def _sealed(self, number: int, data: PreferenceDataModule) -> str:
         """Return the hash of the round's file, which is made where it is not sealed."""
@@ -94,6 +70,8 @@ class RoundFeed:
 
     def _make(self, number: int, data: PreferenceDataModule) -> RoundRow:
         module: Any = self.trainer.lightning_module
+        if module.device_mesh is not None:
+            raise ConfigError("callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp")
         template = data.encoder.template  # type: ignore[union-attr]
         engine = TransformersEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
         prompts = self._prompts(number, data)

@@ -104,7 +104,7 @@ def random_kills(tmp_path: Path, arguments: list[str], wanted: int) -> None:
 
 
 def test_random_kills(tmp_path: Path, world_model: Path) -> None:
-    random_kills(tmp_path, command(world_model), 8)
+    random_kills(tmp_path, command(world_model), 6)
 
 
 @pytest.mark.slow
