@@ -18,10 +18,6 @@ class Needs(Protocol):
     """Longest response the method reads, in tokens; null leaves it to the limits."""
     labels: Labels
     """What the data module tells back."""
-    instructions: Instructions | None
-    """Under which every prompt is encoded beside the plain one."""
-    max_response: int | None
-    """Longest response the method reads, in tokens; null leaves it to the limits."""
 
     @property
     def tokenizer(self) -> Any:
