@@ -30,6 +30,7 @@ OTHER_VERBS = {
     "evaluate": "rewards, text measures and a judge's verdicts on model folders",
     "probe": "differences between prompts that differ in one attribute",
     "rounds": "list the rounds of a run: rewards, acceptance, samples",
+    "soup": "add up the weights of models, or the updates of adapters",
     "export": "write a model folder from a run's checkpoint, merged if asked",
     "synthetic-base": "train the base model of the synthetic world from scratch",
     "synthetic-data": "write the synthetic world's data as files in the field's formats",
