@@ -25,6 +25,29 @@ def test_flops_of_a_group() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["long", "hh"])
+def test_both_samplers_draw_what_is_asked(kind: str, tmp_path: Path) -> None:
+    from align.models.backbone import Backbone
+    from align.models.loading import load_policy
+    from align.models.tokenizer import load_tokenizer
+    from benchmarks.sampling import task, with_align, with_generate
+
+    turns = "\n\nHuman: {}\n\nAssistant:{}"
+    rows = [
+        {side: turns.format(f"What is {i}? {'Say. ' * 80}", f" {side} {i}") for side in ("chosen", "rejected")}
+        for i in range(12)
+    ]
+    (tmp_path / "hh.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    prepare(str(tmp_path / "hh.jsonl"), str(tmp_path), pairs=10, vocab_size=265, hidden_size=64, num_hidden_layers=1)
+    backbone = Backbone(str(tmp_path / "model"))
+    tokenizer = load_tokenizer(backbone)
+    model = load_policy(backbone, tokenizer).eval()
+    work = task(tmp_path / "pairs.jsonl", tokenizer, kind, 4, 2)  # type: ignore[arg-type]
+    assert len(work.prompts) == 2
+    assert with_align(model, tokenizer, work) == with_generate(model, tokenizer, work) == work.tokens
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "sft"])
 def test_both_sides_train_on_the_same(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[1])

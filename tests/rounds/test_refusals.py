@@ -96,8 +96,8 @@ def test_sabotage_is_found(tmp_path: Path, world_model: Path) -> None:
 
 
 def test_two_processes_make_the_rounds_of_one(tmp_path: Path, world_model: Path) -> None:
-    """They share the drawing, and the first round, sampled from the same weights, is the same to the byte."""
-    common = [w for w in command(world_model) if not w.startswith("tests.")]
+    """They share the drawing; a round sampled from the same weights is the same to the byte."""
+    common = [*command(world_model), "--trainer.max_epochs", "1"]
     runs = []
     for name, more in (("one", []), ("two", ["-c", str(ROOT / "configs" / "trainer" / "ddp_cpu.yaml")])):
         root = tmp_path / name
@@ -107,7 +107,6 @@ def test_two_processes_make_the_rounds_of_one(tmp_path: Path, world_model: Path)
         runs.append(root / "rounds")
     first, second = (folder / "round-0000.jsonl" for folder in runs)
     assert first.read_bytes() == second.read_bytes()
-    assert len(list(runs[1].glob("*.jsonl"))) == 3
 
 
 def test_align_rounds_lists_them(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
