@@ -81,9 +81,12 @@ class IterativeResampling(Callback):
         settings = replace(self.settings, generation=generation)
         self._feed = data.rounds = RoundFeed(trainer, self._folder(trainer), settings, self.epochs)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to the start where a new round begins, if asked to; the samples are drawn by then."""
-        if self.restart:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Go back to the start at the first batch of a round, if asked to; the samples are drawn by then.
+
+        Not at the start of the epoch: Lightning leaves that hook out in a run that goes on from an epoch's last batch.
+        """
+        if self.restart and batch_idx == 0:
             path = self._folder(trainer) / "start.safetensors"
             if trainer.current_epoch == 0:
                 save_start(pl_module, path)

@@ -51,7 +51,20 @@ class RoundFeed:
             order = data.order(groups, "train", shuffle=True)
             self._loaders = {number: BatchLoader(order, sha256, data.batching.num_workers)}
             self.acknowledged[number] = sha256
-        return self._loaders[number]
+        loader = self._loaders[number]
+        self._mend_progress(len(loader))
+        return loader
+
+    def _mend_progress(self, length: int) -> None:
+        """Let a run that goes on from the last batch of an epoch begin the next one at its first batch.
+
+        Lightning compares the batches of the finished epoch with the number of the new one, so that a longer epoch
+        would lose its first batches.
+        """
+        loop = self.trainer.fit_loop.epoch_loop
+        if loop.restarted_on_train_batch_end and loop.batch_progress.is_last_batch:
+            current = loop.batch_progress.current
+            current.completed = max(current.completed, length)
 
     def _sealed(self, number: int, data: PreferenceDataModule) -> str:
         """Return the hash of the round's file, which is made where it is not sealed."""

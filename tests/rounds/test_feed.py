@@ -128,8 +128,10 @@ def test_every_round_may_begin_at_the_start(world_model: Path) -> None:
     seen = []
 
     class Watch(IterativeResampling):
-        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            super().on_train_epoch_start(trainer, pl_module)
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+            if batch_idx:
+                return
             seen.append(torch.cat([p.detach().flatten() for p in pl_module.parameters() if p.requires_grad]))
             assert not trainer.optimizers[0].state
 

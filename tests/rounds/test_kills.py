@@ -107,6 +107,19 @@ def test_random_kills(tmp_path: Path, world_model: Path) -> None:
     random_kills(tmp_path, command(world_model), 6)
 
 
+@pytest.mark.parametrize("restart", ["false", "true"])
+def test_kills_before_the_epoch_is_saved(restart: str, tmp_path: Path, world_model: Path) -> None:
+    """The last checkpoint is then one of an epoch's last batch, and the next round has another number of batches."""
+    arguments = command(world_model, "--trainer.callbacks.restart", restart)
+    whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
+    assert whole() == 0, whole.log
+    journal = tmp_path / "journal"
+    for _ in range(2):
+        assert cut(("epoch_end", 1, NINE), killing(journal, "", 0)) == KILLED, cut.log
+    assert cut() == 0, cut.log
+    check(whole, cut, journal)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "sft"])
 def test_many_random_kills(method: str, tmp_path: Path, world_model: Path) -> None:
