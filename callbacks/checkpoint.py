@@ -46,6 +46,11 @@ class Checkpoint(ModelCheckpoint):
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save in `checkpoints` of the run folder, wherever the loggers write, unless `dirpath` names a folder."""
+        self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
+        super().setup(trainer, pl_module, stage)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals; Lightning's own handlers, which lose a batch or save nothing, come back at the end."""
         super().on_train_start(trainer, pl_module)
@@ -69,6 +74,8 @@ class Checkpoint(ModelCheckpoint):
         if asked or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
             self._write_last(trainer)
         if asked:
+            trainer._logger_connector.on_batch_end()  # what Lightning does next: the step is logged, as it is saved
+            trainer._logger_connector.update_train_step_metrics()
             number = self._signal or signal.SIGTERM
             raise Stopped(
                 f"stopped at step {trainer.global_step} by {signal.Signals(number).name}: give the same command again, "

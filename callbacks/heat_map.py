@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -16,9 +16,9 @@ from torch import Tensor
 class LayerHeatMap(Callback):
     """Draws `|h - target| / |alpha v|` by layer and response position: 1 where nothing is learned, 0 at the target.
 
-    Every so many optimiser steps in tensorboard, and at the end also in the run folder: `alignment.png`, and
-    `alignment.json` with `step`, `layers`, `positions` and the numbers, `left[layer][position]`. For modules that align
-    representations; others have no picture.
+    Every so many optimiser steps in the loggers that show pictures, and at the end also in the run folder:
+    `alignment.png`, and `alignment.json` with `step`, `layers`, `positions` and the numbers,
+    `left[layer][position]`. For modules that align representations; others have no picture.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -57,11 +57,20 @@ class LayerHeatMap(Callback):
         names = positions(shares.shape[1])
         left = shares.float().tolist()
         self._last = {"step": trainer.global_step, "layers": module.layers, "positions": names, "left": left}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                logger.experiment.add_figure(
-                    "alignment", picture(shares, module.layers), global_step=trainer.global_step
-                )
+        if trainer.is_global_zero:
+            log_figure(trainer, "alignment", picture(shares, module.layers))
+
+
+def log_figure(trainer: Trainer, name: str, figure: Figure) -> None:
+    """Show a picture in every logger that can: tensorboard, MLflow, and those with W&B's `log_image`."""
+    step = trainer.global_step
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(name, figure, global_step=step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_figure(logger.run_id, figure, f"{name}/step-{step}.png")
+        elif hasattr(logger, "log_image"):
+            logger.log_image(name, [figure], step=step)
 
 
 def positions(count: int) -> list[str]:

@@ -1,11 +1,11 @@
-"""Writes a table of sample completions to tensorboard."""
+"""Writes a table of sample completions to the loggers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
@@ -38,8 +38,8 @@ class SampleTable(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not (trainer.is_global_zero and loggers and getattr(module, "generates", False)):
+        wanted = any(takes_tables(logger) for logger in trainer.loggers)
+        if not (trainer.is_global_zero and wanted and getattr(module, "generates", False)):
             return
         if module.device_mesh is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -56,11 +56,21 @@ class SampleTable(Callback):
         return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
 
 
+def takes_tables(logger: Logger) -> bool:
+    """Tell whether a logger has a way to show texts; W&B's and the run folder's have `log_text`."""
+    return isinstance(logger, TensorBoardLogger | MLFlowLogger) or hasattr(logger, "log_text")
+
+
 def write_table(trainer: Trainer, name: str, rows: list[tuple[str, str]]) -> None:
-    """Write a table to every tensorboard log of the run."""
+    """Write a table to every logger that shows texts."""
+    step = trainer.global_step
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text(name, table(rows), global_step=trainer.global_step)
+            logger.experiment.add_text(name, table(rows), global_step=step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_text(logger.run_id, table(rows), f"{name}/step-{step}.md")
+        elif hasattr(logger, "log_text"):
+            logger.log_text(name, ["prompt", "completion"], [list(row) for row in rows], step=step)
 
 
 def table(rows: list[tuple[str, str]]) -> str:

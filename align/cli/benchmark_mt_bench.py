@@ -12,7 +12,7 @@ import align.oracles.endpoint
 import align.oracles.local_model
 from align.cli.evaluation_tables import judge_notes, parts_table, show, write_json
 from align.cli.functions import call
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.errors import ConfigError
 from align.evaluation.answer_files import read_mt_bench_questions
 from align.evaluation.benchmark_files import json_rows

@@ -8,7 +8,7 @@ import numpy as np
 
 from align.cli.evaluation_tables import name, parts_table, show, write_json
 from align.cli.functions import call
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.data.readers import read_rows
 from align.errors import ConfigError
 from align.evaluation.reward_benchmark import Item, Kind, Scored, differences, judge_items, summarise

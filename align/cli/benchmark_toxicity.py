@@ -11,7 +11,7 @@ from rich.text import Text
 import align.oracles.text_classifier
 from align.cli.evaluation_tables import name, short, show, write_json
 from align.cli.functions import call
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.toxicity import Continuations, read_toxicity_prompts

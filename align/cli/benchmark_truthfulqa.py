@@ -9,7 +9,7 @@ from rich.text import Text
 
 from align.cli.evaluation_tables import name, short, show, write_json
 from align.cli.functions import call
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.truthful_qa import read_choices, truthfulness

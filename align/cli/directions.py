@@ -8,7 +8,7 @@ from typing import Any
 
 from align.cli.functions import call
 from align.cli.generate import read_prompts
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.errors import ConfigError
 from align.evaluation.front_pictures import control_picture
 from align.evaluation.fronts import Dialogue, Front, measure, points_of, write_front

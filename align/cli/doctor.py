@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from align.cli.lightning import AlignCLI, prepare
+from align.cli.lightning import AlignCLI
+from align.cli.preparing import prepare
 from align.data.module import PreferenceDataModule
 from align.errors import DataError, ModelError
 from align.models.card import PACKAGES

@@ -11,7 +11,7 @@ from typing import Any
 from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
 from align.cli.functions import call
 from align.cli.human_labels import agreement_table, agreement_with_people
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.errors import ConfigError

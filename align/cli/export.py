@@ -10,7 +10,8 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from align.cli.functions import call
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
+from align.cli.run_folder import checkpoint_folder
 from align.errors import ConfigError, ResumeError, shorten
 from align.modules.base import AlignModule
 
@@ -31,7 +32,7 @@ def export(run: str, out: str, *, checkpoint: str = "last.ckpt", merge: bool = F
     """
     config = _config(Path(run))
     module = build_module(config["model"])
-    path = Path(run) / "checkpoints" / checkpoint
+    path = checkpoint_folder(Path(run), config) / checkpoint
     load_checkpoint(module, path)
     module.export(out, merge=merge, config=config)
     print(f"model of {path} written to {out}")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import os
 import sys
-import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import yaml
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
-from transformers.utils import logging as transformers_logging
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 import align
 import align.data.helpsteer
@@ -36,16 +32,24 @@ import align.modules.pro
 import align.modules.rahf
 import align.modules.reward_model
 import align.modules.sft
+from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
-from align.cli.main import LIGHTNING_VERBS
-from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
-from align.cli.trainer_check import check_launcher, check_seed, check_trainer
-from align.cli.yaml_check import check_configs
+from align.cli.preparing import prepare
+from align.cli.run_folder import (
+    CONFIG,
+    check_whole,
+    checkpoint_to_go_on_from,
+    claim,
+    mark_finished,
+    release,
+    save_settings,
+)
+from align.cli.run_logger import RunLogger
+from align.cli.trainer_check import check_seed, check_trainer
+from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
 
-DEFAULTS = str(Path(__file__).parent / "defaults.yaml")
-ALLOWED = ["align", "callbacks", "lightning", "pytorch_lightning", "torch.optim"]
-"""Packages a config may name classes of; others are refused before they are imported."""
+DEFAULTS = str(Path(align.__file__).parent / "cli" / "defaults.yaml")
 
 
 def run(words: list[str]) -> int:
@@ -58,50 +62,18 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def prepare(words: list[str]) -> None:
-    """Check config files, set the import policy, and make sure `callbacks` is ours."""
-    check_configs(words)
-    check_launcher()
-    check_callbacks_package()
-    quiet()
-    own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
-    set_parsing_settings(
-        import_path_denylist=["*"],
-        import_path_allowlist=ALLOWED + own,
-        docstring_parse_attribute_docstrings=True,
-    )
+class RunConfig(SaveConfigCallback):
+    """Saves the settings in the run folder; only `fit` replaces those that are there."""
 
-
-def quiet() -> None:
-    """Leave out what libraries say that a user of ours can do nothing about."""
-    for message in (
-        ".*is_gradient_checkpointing.*",  # PEFT calls transformers by an old name
-        ".*isinstance.treespec.*",  # Lightning calls torch by an old name
-        r".*module\(s\) in eval mode.*",  # a frozen reference model is meant to be
-        "The variance of predictions or target is close.*",  # a constant has no correlation, none is logged
-        "Total length of `list` across ranks is zero.*",  # data without a validation split
-        ".*sync_dist=True.*",  # what we log is summed over all processes already
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
-    transformers_logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-
-
-def check_callbacks_package() -> None:
-    """Raise ConfigError when another package named `callbacks` hides the one beside `align`."""
-    found = importlib.util.find_spec("callbacks")
-    expected = Path(align.__file__).parent.parent / "callbacks"
-    place = Path(found.origin).parent if found and found.origin else None
-    if place != expected:
-        raise ConfigError(
-            f"package `callbacks` is {place or 'missing'}, expected {expected}: install align anew or rename it"
-        )
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write `config.yaml`."""
+        root = Path(trainer.default_root_dir)
+        if stage == "fit" or not (root / CONFIG).exists():
+            save_settings(root, self.parser.dump(self.config, skip_none=False))
 
 
 class AlignCLI(LightningCLI):
-    """LightningCLI with subclass mode for model and data, tensorboard in the run folder, and no folder used twice."""
+    """LightningCLI with subclass mode for model and data, one folder per run whatever the logger."""
 
     def __init__(self, words: list[str]) -> None:
         sys.argv = [sys.argv[0], *words]  # processes that Lightning starts run the same command
@@ -114,7 +86,8 @@ class AlignCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"prog": "align", **strict, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
         )
 
@@ -131,6 +104,7 @@ class AlignCLI(LightningCLI):
         config = self.config[self.subcommand]
         root = config.trainer.default_root_dir or _new_root(self.subcommand, config.model.class_path)
         config.trainer.default_root_dir = str(root)
+        use_gpu(config.trainer)
         given = config.get("ckpt_path")
         if given not in (None, "last", "best", "hpc"):
             check_whole(given)
@@ -161,7 +135,7 @@ class AlignCLI(LightningCLI):
             trainer.max_steps = -1
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Log to tensorboard in the run folder unless the config names a logger.
+        """Log to the files of the run folder, and to tensorboard there unless the config names a logger.
 
         Of our callbacks that keep a state the last of each class counts, so that one given anew replaces the default;
         Lightning refuses two of them.
@@ -171,9 +145,16 @@ class AlignCLI(LightningCLI):
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
         last = {type(c): c for c in given if _keeps_state(c)}
         trainer.callbacks = [c for c in given if last.get(type(c), c) is c]
-        if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
-            kwargs["logger"] = TensorBoardLogger(trainer.get("default_root_dir") or ".", name="", version="")
+        if not trainer.get("fast_dev_run"):
+            kwargs["logger"] = _loggers(trainer.get("logger"), trainer.get("default_root_dir") or ".")
         return super().instantiate_trainer(**kwargs)
+
+
+def _loggers(given: Any, root: str) -> list[Logger]:
+    """Return the loggers that were asked for, tensorboard where nothing was, and always the run folder's own."""
+    if given in (None, True):
+        given = TensorBoardLogger(root, name="", version="")
+    return [*(given if isinstance(given, list) else [given] if given else []), RunLogger(Path(root))]
 
 
 def _keeps_state(callback: L.Callback) -> bool:

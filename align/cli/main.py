@@ -12,36 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from align import __version__
+from align.cli.help_pages import help_page
 from align.cli.secrets import check_secrets
+from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
 from align.errors import AlignError, did_you_mean
 
-LIGHTNING_VERBS = {
-    "fit": "train a method and export the model",
-    "validate": "evaluate a checkpoint on the validation split",
-    "test": "evaluate a checkpoint on the test split",
-    "predict": "score the validation split",
-}
-OTHER_VERBS = {
-    "stages": "run the stages of a method one after another, such as RAHF's",
-    "sweep": "steer a model by a vector at several strengths and measure its completions",
-    "export-vectors": "write steering directions as a GGUF control vector for repeng and llama.cpp",
-    "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
-    "generate": "sample completions from a model folder",
-    "rank": "fill lists up with other models' responses and rank them with a reward model",
-    "evaluate": "rewards, text measures and a judge's verdicts on model folders",
-    "benchmark": "TruthfulQA, RealToxicityPrompts, MT-bench, and benchmarks of reward models",
-    "annotate": "a web page for blind human judgments, their export, and what they say",
-    "report": "one HTML page and a Markdown table that compare runs",
-    "probe": "differences between prompts that differ in one attribute",
-    "directions": "ask a model for every direction it was trained under and measure what it reaches",
-    "pareto": "compare models over two rewards: fronts, dominance, hypervolume",
-    "rounds": "list the rounds of a run: rewards, acceptance, samples",
-    "soup": "add up the weights of models, or the updates of adapters",
-    "export": "write a model folder from a run's checkpoint, merged if asked",
-    "synthetic-base": "train the base model of the synthetic world from scratch",
-    "synthetic-data": "write the synthetic world's data as files in the field's formats",
-    "init-model": "make a small random Llama around a tokenizer, to try things out",
-}
 HELP = """usage: align VERB [options]
 
 Preference alignment of language models.
@@ -89,6 +64,10 @@ def _run(words: list[str]) -> int:
     for place, word in enumerate(words):
         _check_text(word, f"argument {place} of the command line")
         check_secrets(word, f"argument {place} of the command line")
+    page = help_page(words)
+    if page is not None:
+        print(page, end="")
+        return 0
     return _verb(words[0])(words)
 
 

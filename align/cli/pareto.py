@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from align.cli.directions import EVALUATION, measured, rewards_of, scorer_of
 from align.cli.functions import call
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.errors import ConfigError
 from align.evaluation.front_pictures import front_picture
 from align.evaluation.fronts import Front, read_front, write_front

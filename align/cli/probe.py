@@ -11,7 +11,7 @@ from rich.text import Text
 
 from align.cli.evaluation_tables import short, show
 from align.cli.functions import call
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from align.encoding.templates import TemplateName
 from align.evaluation.completions import Policy
 from align.evaluation.probe import Effect, Grid, probe

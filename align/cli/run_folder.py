@@ -18,7 +18,8 @@ from align.modules.checkpoint_files import fault_of, newest_whole
 
 MAY_CHANGE = {"ckpt_path", "trainer.default_root_dir"}
 """Settings that are not the run's own: where it begins, and where its folder lies (it may be moved)."""
-LOCK, OWNER, FINISHED = ".lock", ".owner.json", "finished.json"
+LOCK, OWNER, FINISHED, CONFIG = ".lock", ".owner.json", "finished.json", "config.yaml"
+SAVER = "callbacks.checkpoint.Checkpoint"
 
 
 _held: list[FileLock] = []
@@ -60,13 +61,13 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
 
     Raises ConfigError for a finished run, ResumeError for one with other settings or a damaged checkpoint.
     """
-    config, last = root / "config.yaml", root / "checkpoints" / "last.ckpt"
-    if not config.exists():
-        return None
+    config, last = root / CONFIG, checkpoint_folder(root, settings) / "last.ckpt"
     if (root / FINISHED).exists():
         raise ConfigError(
             f"run folder {root} holds a finished run: choose another --trainer.default_root_dir, or remove it"
         )
+    if not config.exists():
+        return None
     saved, now = flat(yaml.safe_load(config.read_text(encoding="utf-8"))), flat(settings)
     changed = sorted(k for k in saved.keys() | now.keys() if saved.get(k) != now.get(k) and k not in MAY_CHANGE)
     if changed:
@@ -76,12 +77,28 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
             f"{now.get(key)!r} now ({len(changed)} differ): choose another --trainer.default_root_dir, or go on "
             f"regardless with --ckpt_path {last}"
         )
-    if not last.exists():
-        return None
-    check_whole(str(last))
+    if last.exists():
+        check_whole(str(last))
     if is_first_process():
-        print(f"going on with the run in {root}")
-    return str(last)
+        print(f"going on with the run in {root}" + ("" if last.exists() else f", from its start: no {last} yet"))
+    return str(last) if last.exists() else None
+
+
+def checkpoint_folder(root: Path, settings: dict[str, Any]) -> Path:
+    """Return where a run with these settings keeps its checkpoints: beside them, unless its `Checkpoint` says where."""
+    callbacks = settings.get("trainer", {}).get("callbacks") or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    savers = [c.get("init_args") or {} for c in callbacks if c.get("class_path") == SAVER]
+    given = savers[-1].get("dirpath") if savers else None  # the last one counts
+    return Path(given) if given else root / "checkpoints"
+
+
+def save_settings(root: Path, text: str) -> None:
+    """Write the settings of a run, whole or not at all."""
+    root.mkdir(parents=True, exist_ok=True)
+    part = root / f".{CONFIG}.part"
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, root / CONFIG)
 
 
 def check_whole(given: str) -> None:

@@ -12,7 +12,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from align.cli.functions import call
-from align.cli.lightning import quiet
+from align.cli.preparing import quiet
 from align.data.batching import TokenBudget
 from align.data.encoding import Encoding
 from align.data.module import PreferenceDataModule

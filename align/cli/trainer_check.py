@@ -8,15 +8,24 @@ from typing import Any
 from align.errors import ConfigError
 
 LOWEST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 0}
+FSDP1 = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
 LAUNCHER = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID")
 
 
 def check_trainer(trainer: Any) -> None:
-    """Raise ConfigError for a setting out of range."""
+    """Raise ConfigError for a setting out of range, or a strategy that cannot train."""
     for name, lowest in LOWEST.items():
         value = trainer.get(name)
         if isinstance(value, int | float) and value < lowest:
             raise ConfigError(f"--trainer.{name} must be at least {lowest}, got {value}")
+    strategy = trainer.get("strategy")
+    name = str(strategy if isinstance(strategy, str) else (strategy or {}).get("class_path")).rsplit(".", 1)[-1]
+    if name in FSDP1:
+        raise ConfigError(
+            f"--trainer.strategy {name}: FSDP1 cannot clip gradients by their norm, expected FSDP2, which replaces it: "
+            "-c configs/trainer/fsdp2.yaml, or --trainer.strategy ModelParallelStrategy "
+            "--trainer.strategy.save_distributed_checkpoint false"
+        )
 
 
 def check_seed(seed: Any) -> None:

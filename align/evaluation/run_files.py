@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
 from align.errors import DataError
+from align.evaluation.run_log import METRICS, TABLES, read_numbers, read_table
 
 LOGS = ("gold", "rewards", "judge")
 """Evaluations while training, which append a line per step to a file of their name."""
-SAMPLES = "samples/text_summary"
+SAMPLES = "samples"
+EVENTS = "events.out.tfevents.*"
 LARGEST = 1_000_000
 _FACTS = re.compile(r"^Trained with align\. Data fingerprint `([^`\n]*)`, seed (\S+)\.$", re.MULTILINE)
 _METRIC = re.compile(r"^\| ([\w./ -]+) \| (\S+) \|$", re.MULTILINE)
@@ -82,22 +83,24 @@ def read_run(folder: Path) -> Run | None:
 
 
 def read_series(folder: Path) -> dict[str, Series]:
-    """Return every scalar in the tensorboard files of a folder."""
-    return _series(_events(folder))
+    """Return every number that was logged in a run folder: what the run itself wrote, else its tensorboard files."""
+    return _numbers(folder / METRICS) or _series(_events(folder))
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file() or any(folder.glob("events.out.tfevents.*"))
+    return (folder / "config.yaml").is_file() or any(folder.glob(EVENTS))
 
 
 def _read_folder(run: Run) -> None:
     if (run.folder / "config.yaml").is_file():
         run.config = _settings(_text(run.folder / "config.yaml"), run.folder / "config.yaml")
         run.seed = str(run.config.get("seed_everything", run.seed))
-    events = _events(run.folder)
-    run.series, run.samples = _series(events), _samples(events)
+    run.series, run.samples = _numbers(run.folder / METRICS), read_table(run.folder / TABLES, SAMPLES)
+    if not run.series:
+        events = _events(run.folder)
+        run.series, run.samples = _series(events), _samples(events)
     for name in LOGS:
-        for tag, series in _log(run.folder / f"{name}.jsonl").items():
+        for tag, series in _numbers(run.folder / f"{name}.jsonl").items():
             run.series[f"{name}/{tag}"] = series
     note, ended = run.folder / "checkpoints" / "last.json", run.folder / "finished.json"
     if note.is_file():
@@ -148,29 +151,16 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _log(path: Path) -> dict[str, Series]:
-    """Return the series of a file with a line per step; a step written twice counts as it was written last."""
-    rows: dict[int, dict[str, float]] = {}
-    for place, line in enumerate(_lines(path), 1):
-        try:
-            row = json.loads(line)
-            rows[int(row.pop("step"))] = {str(k): float(v) for k, v in row.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}, line {place}: expected an object with step and numbers ({error})") from error
-    steps = sorted(rows)
-    tags = dict.fromkeys(tag for row in rows.values() for tag in row)
-    having = {tag: [s for s in steps if tag in rows[s]] for tag in tags}
-    return {tag: Series(found, [rows[s][tag] for s in found]) for tag, found in having.items()}
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the whole lines of a file; one that a kill cut off is left out."""
-    if not path.is_file():
-        return []
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+def _numbers(path: Path) -> dict[str, Series]:
+    """Return the series of a file with a line per step."""
+    found = {tag: sorted(values.items()) for tag, values in read_numbers(path).items()}
+    return {tag: Series([step for step, _ in rows], [value for _, value in rows]) for tag, rows in found.items()}
 
 
 def _events(folder: Path) -> Any:
+    """Return the tensorboard files of a run that was not started by `align fit`."""
+    from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
+
     kept = {**event_accumulator.STORE_EVERYTHING_SIZE_GUIDANCE, "images": 1}
     return event_accumulator.EventAccumulator(str(folder), size_guidance=kept).Reload()
 
@@ -182,9 +172,10 @@ def _series(events: Any) -> dict[str, Series]:
 
 def _samples(events: Any) -> list[tuple[str, str]]:
     """Return the rows of the last sample table, as `callbacks.samples` writes it, with its escapes undone."""
-    if SAMPLES not in events.Tags()["tensors"]:
+    tag = f"{SAMPLES}/text_summary"
+    if tag not in events.Tags()["tensors"]:
         return []
-    text = events.Tensors(SAMPLES)[-1].tensor_proto.string_val[0].decode("utf-8", errors="replace")
+    text = events.Tensors(tag)[-1].tensor_proto.string_val[0].decode("utf-8", errors="replace")
     cells = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in text.split("\n")[2:]]
     return [(_plain(row[0]), _plain(row[1])) for row in cells if len(row) == 2]
 

@@ -156,7 +156,10 @@ class AlignModule(RecordingModule):
 
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""
-        return self._facts if self._trainer is None else facts_of(self.trainer)
+        if self._trainer is None:
+            return self._facts
+        found = facts_of(self.trainer)
+        return {**found, "metrics": {**self._facts.get("metrics", {}), **found["metrics"]}}  # also of before a stop
 
     def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
         """Write the model as a folder that transformers and PEFT open, with tokenizer and card.

@@ -8,6 +8,7 @@ from typing import Literal
 import lightning as L
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
 from align.modules.finite import NOT_FINITE, FiniteSteps
 from align.modules.metrics import Means, total_norm
@@ -25,6 +26,7 @@ class RecordingModule(L.LightningModule):
         self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
         self._phase: Phase = "train"
         self._finite = FiniteSteps(stop_after_nonfinite)
+        self._norm = torch.zeros(())
 
     @abstractmethod
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -63,7 +65,7 @@ class RecordingModule(L.LightningModule):
         counts as done for the schedule and the end of the run. Raises TrainingError after too many of them in a row.
         """
         gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
-        norm = total_norm(list(gradients.values()))
+        norm = self._norm = total_norm(list(gradients.values()))
         self._means["train"].add(NOT_FINITE, self._finite.faulty(norm, scaled=self.trainer.precision == "16-mixed"))
         means = self._means["train"].read(self._sum_over_ranks)
         if means.pop(NOT_FINITE) > 0:
@@ -76,6 +78,25 @@ class RecordingModule(L.LightningModule):
         self.log("train/lr", optimizer.param_groups[0]["lr"])
         if self._finite.skipped:
             self.log("train/skipped_steps", float(self._finite.skipped))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm that `on_before_optimizer_step` has just taken, or by value.
+
+        Lightning would take the norm again, and its mixed precision refuses to clip for a fused optimiser, which copes
+        with a gradient scaler in its own way; without a scaler there is nothing to refuse.
+        """
+        if not gradient_clip_val:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_algorithm == "value":
+            clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            clip_grads_with_norm_(parameters, gradient_clip_val, self._norm)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means of the validation run."""

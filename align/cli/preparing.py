@@ -1,0 +1,63 @@
+"""What a verb does before it reads its settings: checks, the import policy, and silence of libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from jsonargparse import set_parsing_settings
+from transformers.utils import logging as transformers_logging
+
+import align
+from align.cli.trainer_check import check_launcher
+from align.cli.yaml_check import check_configs
+from align.errors import ConfigError
+
+ALLOWED = ["align", "callbacks", "lightning", "pytorch_lightning", "torch.optim"]
+"""Packages a config may name classes of; others are refused before they are imported."""
+
+
+def prepare(words: list[str]) -> None:
+    """Check config files, set the import policy, and make sure `callbacks` is ours."""
+    check_configs(words)
+    check_launcher()
+    check_callbacks_package()
+    quiet()
+    own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
+    set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=ALLOWED + own,
+        docstring_parse_attribute_docstrings=True,
+    )
+
+
+def quiet() -> None:
+    """Leave out what libraries say that a user of ours can do nothing about."""
+    for message in (
+        ".*is_gradient_checkpointing.*",  # PEFT calls transformers by an old name
+        ".*isinstance.treespec.*",  # Lightning calls torch by an old name
+        r".*module\(s\) in eval mode.*",  # a frozen reference model is meant to be
+        "The variance of predictions or target is close.*",  # a constant has no correlation, none is logged
+        "Total length of `list` across ranks is zero.*",  # data without a validation split
+        ".*sync_dist=True.*",  # what we log is summed over all processes already
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+    transformers_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+
+
+def check_callbacks_package() -> None:
+    """Raise ConfigError when another package named `callbacks` hides the one beside `align`."""
+    found = importlib.util.find_spec("callbacks")
+    expected = Path(align.__file__).parent.parent / "callbacks"
+    place = Path(found.origin).parent if found and found.origin else None
+    if place != expected:
+        raise ConfigError(
+            f"package `callbacks` is {place or 'missing'}, expected {expected}: install align anew or rename it"
+        )

@@ -1,0 +1,58 @@
+"""The files every run of `align fit` writes for its reports, whatever it logs to: a JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from align.errors import DataError
+
+METRICS = "metrics.jsonl"
+"""Logged numbers: `step`, and a number by name."""
+TABLES = "samples.jsonl"
+"""Tables of prompts and completions: `step`, `name`, `rows`."""
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a line; what a kill left of the line before it is taken away first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        file.seek(-1, 2) if file.tell() else None
+        if file.read(1) not in (b"", b"\n"):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(row).encode() + b"\n")
+
+
+def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield step and content of every whole line. Raises DataError for a line that is none of ours."""
+    if not path.is_file():
+        return
+    for place, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        try:
+            row = json.loads(line)
+            yield int(row.pop("step")), row
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}, line {place}: expected an object with step ({error})") from error
+
+
+def read_numbers(path: Path) -> dict[str, dict[int, float]]:
+    """Return the numbers of a file by name and step; one written twice counts as it was written last."""
+    found: dict[str, dict[int, float]] = {}
+    for step, row in read(path):
+        for name, value in row.items():
+            if not isinstance(value, int | float):
+                raise DataError(f"{path}, step {step}: {name} is {value!r}, expected a number")
+            found.setdefault(str(name), {})[step] = float(value)
+    return found
+
+
+def read_table(path: Path, name: str) -> list[tuple[str, str]]:
+    """Return the rows of the last table of a name."""
+    rows: list[Any] = []
+    for _, row in read(path):
+        if row.get("name") == name:
+            rows = row.get("rows") or []
+    return [(str(prompt), str(completion)) for prompt, completion in rows]
