@@ -39,6 +39,7 @@ import align.modules.sft
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.main import LIGHTNING_VERBS
 from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
+from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_launcher, check_seed, check_trainer
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
@@ -110,6 +111,7 @@ class AlignCLI(LightningCLI):
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
+            trainer_class=AlignTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
