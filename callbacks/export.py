@@ -10,6 +10,9 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from align.atomic import check_place
+from align.errors import ConfigError
+
 
 class HFExport(Callback):
     """Exports the model at the end of training: a full folder or an adapter folder, with tokenizer and card."""
@@ -23,15 +26,29 @@ class HFExport(Callback):
         """
         self.folder, self.merge = folder, merge
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a place that cannot take the model before training, not after it."""
+        if stage != "fit":
+            return
+        try:
+            check_place(self._place(trainer))
+        except FileExistsError as error:
+            raise ConfigError(
+                f"{error.filename}: {error.strerror}, where the model goes: move it away, or set the folder of "
+                "callbacks.export.HFExport"
+            ) from error
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the folder."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        root = Path(trainer.default_root_dir)
-        folder = Path(self.folder) if self.folder else root / "model"
+        root, folder = Path(trainer.default_root_dir), self._place(trainer)
         module: Any = pl_module
         module.export(folder, merge=self.merge, config=_saved_config(root))
         rank_zero_info(f"model written to {folder}")
+
+    def _place(self, trainer: Trainer) -> Path:
+        return Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "model"
 
 
 def _saved_config(root: Path) -> dict[str, Any] | None:

@@ -18,6 +18,10 @@ class StopAt(Callback):
         """
         self.max_steps = max_steps
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before the first batch where the run goes on from its last step."""
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.max_steps
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"align", "callbacks"}
-EVERYWHERE = {"records", "errors", "durable"}
+EVERYWHERE = {"records", "errors", "durable", "atomic"}
 ALLOWED = {
     "records": set(),
     "errors": set(),
     "durable": set(),
+    "atomic": set(),
     "scoring": set(),
     "objectives": set(),
     "activations": set(),

@@ -45,6 +45,7 @@ from align.cli.run_folder import (
     save_settings,
 )
 from align.cli.run_logger import RunLogger
+from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_seed, check_trainer
 from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
@@ -82,6 +83,7 @@ class AlignCLI(LightningCLI):
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
+            trainer_class=AlignTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,

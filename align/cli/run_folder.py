@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from align.atomic import remove_leftovers, write_whole_text
 from align.cli.launch import is_first_process
 from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.evaluation.settings_diff import flat
@@ -48,6 +49,7 @@ def claim(root: Path) -> None:
         ) from error
     owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
     _held.append(lock)
+    remove_leftovers(root)
 
 
 def release() -> None:
@@ -118,4 +120,4 @@ def check_whole(given: str) -> None:
 
 def mark_finished(root: Path, step: int) -> None:
     """Note that a run has come to its end."""
-    (root / FINISHED).write_text(json.dumps({"step": step}))
+    write_whole_text(root / FINISHED, json.dumps({"step": step}))

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_info
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from align.atomic import whole_folder
+from align.errors import StoreError
 from align.models.adapters import evaluating, has_adapters
 from align.models.backbone import Backbone
 from align.models.card import model_card, settings
-from align.models.export import export_model
+from align.models.export import export_model, is_writer
 from align.models.loading import describe, load_policy, max_positions
 from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
 from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
-from align.modules.checkpoint_files import write_whole
+from align.modules.checkpoint_files import reason_of, write_whole
 from align.modules.optimizer import Optimizer, optimiser_steps
 from align.modules.recording import RecordingModule
 from align.modules.streams import seed_step
@@ -168,11 +171,23 @@ class AlignModule(RecordingModule):
             folder: Where to write.
             merge: Add LoRA adapters to the weights.
             config: The run's configuration for the card; null writes the module's own settings.
+
+        Raises:
+            StoreError: where the folder cannot be written; it is whole or absent then.
         """
+        final = Path(folder)
+        try:
+            with whole_folder(final, writes=is_writer()) as part:
+                self.write_folder(part, merge=merge, config=config)
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"model {final} not written: {reason_of(error, final)}") from error
+
+    def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
+        """Write the files of the model folder; methods add what their models need beside them."""
         facts = self.facts()
         card = model_card(type(self).__name__, self.backbone.path, config or settings(self), facts)
         written = PromptFormat(*facts["prompt_format"]) if facts.get("prompt_format") else None
-        export_model(self.model, self.tokenizer, Path(folder), merge=merge, prompt_format=written, card=card)
+        export_model(self.model, self.tokenizer, folder, merge=merge, prompt_format=written, card=card)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Return a context in which the model is in evaluation mode."""

@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from align.atomic import remove_leftovers, sync_folder
 from align.errors import ResumeError, StoreError, shorten
 from align.modules.hashing_file import HashingFile
 
@@ -44,12 +44,12 @@ class WholeCheckpoints(TorchCheckpointIO):
             _write_synced(note_part, json.dumps(_note_of(written, before, checkpoint)))
             os.replace(note_part, note_path(final))
             os.replace(part, final)  # a kill before this line leaves the file before, which the note knows too
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             part.unlink(missing_ok=True)
             note_part.unlink(missing_ok=True)
             fault = written.fault if written and written.fault else error
-            raise StoreError(f"checkpoint {final} not written: {_reason(fault, final)}") from error
+            raise StoreError(f"checkpoint {final} not written: {reason_of(fault, final)}") from error
         self._written[final] = written.sha256
 
     def _hash_before(self, final: Path) -> str | None:
@@ -126,14 +126,6 @@ def _read_note(path: Path) -> dict[str, Any] | None:
     return stored
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of processes that are gone."""
-    for part in folder.glob(".*.part") if folder.is_dir() else []:
-        owner = next((piece for piece in reversed(part.name.split(".")) if piece.isdigit()), "0")
-        if not psutil.pid_exists(int(owner)) or int(owner) == os.getpid():
-            part.unlink(missing_ok=True)
-
-
 def _note_of(written: HashingFile, before: str | None, checkpoint: dict[str, Any]) -> dict[str, Any]:
     ours = checkpoint.get("align", {})
     return {
@@ -154,14 +146,16 @@ def _check_space(final: Path) -> None:
         raise OSError(errno.ENOSPC, f"no space left (needs about {2 * largest / 2**20:.1f} MiB)")
 
 
-def _reason(error: Exception, final: Path) -> str:
-    """Return what kept a checkpoint from being written, and what to do."""
+def reason_of(error: Exception, final: Path) -> str:
+    """Return what kept a checkpoint or a model from being written, and what to do."""
     told = shorten(getattr(error, "strerror", None) or error, 120)
     if not final.parent.is_dir():
         return f"{told}: choose a folder that can be written"
-    free = shutil.disk_usage(final.parent).free / 2**20
-    advice = "make room, then give the same command again; checkpoints written before are whole"
-    return f"{told} (free {free:.1f} MiB): {advice}"
+    free = f" (free {shutil.disk_usage(final.parent).free / 2**20:.1f} MiB)"
+    first = {errno.EEXIST: "move it away", errno.EACCES: "allow writing", errno.EROFS: "allow writing"}
+    mend = first.get(getattr(error, "errno", None) or 0, "make room")
+    free = free if mend == "make room" else ""
+    return f"{told}{free}: {mend}, then give the same command again; checkpoints written before are whole"
 
 
 def _hash(path: Path) -> str:
@@ -174,11 +168,3 @@ def _write_synced(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -55,8 +55,8 @@ class DPARSFModule(SFTModule):
         super().on_load_checkpoint(checkpoint)
         self.asks = checkpoint["asks"]
 
-    def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
+    def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
         """Write the model folder, and beside the weights how it is asked."""
-        super().export(folder, merge=merge, config=config)
+        super().write_folder(folder, merge=merge, config=config)
         if self.asks and is_writer():
-            write_condition_file(self.conditioning, self.asks, Path(folder))
+            write_condition_file(self.conditioning, self.asks, folder)

@@ -72,12 +72,12 @@ class GoodBadModule(AlignModule):
                 self.record(f"nll_gap/{side}", scores.means - across.means, batch.weights)
         return sum(losses[1:], losses[0])
 
-    def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
+    def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
         """Write `good` and `bad` as adapter folders, and what the second stage checks."""
         if merge:
             raise ConfigError("the second stage needs the unmerged base: export good and bad as adapters (merge false)")
         for side in SIDES:
             with adapters_active(self.model, [side]):
-                super().export(Path(folder) / side, config=config)
+                super().write_folder(folder / side, merge=merge, config=config)
         if self._trainer is None or self.global_rank == 0:
-            write_note(Path(folder), "GoodBadModule", self.base_weights, SIDES, None)
+            write_note(folder, "GoodBadModule", self.base_weights, SIDES, None)

@@ -129,12 +129,12 @@ class HIRModule(AlignModule):
         self.record("margin", margin, weights)
         self.record("accuracy", (margin > 0).double(), weights)
 
-    def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
+    def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
         """Write the model, and beside it what the second stage checks."""
-        super().export(folder, merge=merge, config=config)
+        super().write_folder(folder, merge=merge, config=config)
         adapter = has_adapters(self.model) and not merge
         if self._is_writer():
-            write_note(Path(folder), "HIRModule", self.base_weights, ["."] if adapter else [], self.instructions)
+            write_note(folder, "HIRModule", self.base_weights, ["."] if adapter else [], self.instructions)
 
     def predictions(self, batch: CandidateBatch) -> dict[str, Tensor]:
         """Return log-probabilities under both instructions."""

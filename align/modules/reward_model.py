@@ -187,9 +187,9 @@ class RewardModel(AlignModule):
         super().on_load_checkpoint(checkpoint)
         self.rescaling = Rescaling.of_plain(saved) if saved else self.rescaling
 
-    def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
+    def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
         """Write the model as a folder that transformers and PEFT open, and what its outputs mean beside it."""
         with without_language_head(self.model):
-            super().export(folder, merge=merge, config=config)
+            super().write_folder(folder, merge=merge, config=config)
         if self.rescaling and is_writer():
-            write_reward_file(self.rescaling, Path(folder))
+            write_reward_file(self.rescaling, folder)

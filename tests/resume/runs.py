@@ -19,6 +19,7 @@ from align.cli.main import main
 
 KILL = "ALIGN_TEST_KILL"
 """JSON of (moment, count, signal): die at the count-th time this process passes the moment."""
+TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
 KILL_RANK = "ALIGN_TEST_KILL_RANK"
 """The local rank that dies, where one command starts several processes."""
 
@@ -58,6 +59,17 @@ class Killer(Callback):
 
     def on_save_checkpoint(self, *_: Any) -> None:
         self.at("save")
+
+
+def after_touches(count: int, act: Callable[[], None]) -> None:
+    """Act at the count-th time this process touches a file from now on, however long it takes."""
+    left = iter(range(count - 1, -1, -1))
+
+    def watch(event: str, _: object) -> None:
+        if event in TOUCHES and next(left, -1) == 0:
+            act()
+
+    sys.addaudithook(watch)
 
 
 def forked(function: Callable[[], int]) -> BaseProcess:
