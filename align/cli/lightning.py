@@ -36,16 +36,16 @@ import align.modules.pro
 import align.modules.rahf
 import align.modules.reward_model
 import align.modules.sft
+from align.cli.class_paths import mean_classes
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.main import LIGHTNING_VERBS
+from align.cli.own_packages import allow_imports
 from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
 from align.cli.trainer_check import check_launcher, check_seed, check_trainer
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
 
 DEFAULTS = str(Path(__file__).parent / "defaults.yaml")
-ALLOWED = ["align", "callbacks", "lightning", "pytorch_lightning", "torch.optim"]
-"""Packages a config may name classes of; others are refused before they are imported."""
 
 
 def run(words: list[str]) -> int:
@@ -64,12 +64,9 @@ def prepare(words: list[str]) -> None:
     check_launcher()
     check_callbacks_package()
     quiet()
-    own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
-    set_parsing_settings(
-        import_path_denylist=["*"],
-        import_path_allowlist=ALLOWED + own,
-        docstring_parse_attribute_docstrings=True,
-    )
+    mean_classes()
+    allow_imports()
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def quiet() -> None:
