@@ -33,15 +33,13 @@ def mean_classes() -> None:
     if _originals:
         return
     found = {name: getattr(_typehints, name, None) for name in _written_against}
-    for name, function in found.items():
-        parameters = list(inspect.signature(function).parameters) if function else []
-        if function is None or parameters[: len(_written_against[name])] != _written_against[name]:
+    for name, original in found.items():
+        parameters = list(inspect.signature(original).parameters) if original else []
+        if original is None or parameters[: len(_written_against[name])] != _written_against[name]:
             raise ConfigError(f"jsonargparse: no {name}({', '.join(_written_against[name])}): install version 4.53")
-        _originals[name] = function
-    _typehints.discard_init_args_on_class_path_change = _forget
-    _typehints.adapt_typehints = _adapt
-    _typehints.get_all_subclass_paths = _subclass_paths
-    _typehints.resolve_class_path_by_name = _resolve
+        _originals[name] = original
+    for name, function in zip(_written_against, (_forget, _adapt, _subclass_paths, _resolve), strict=True):
+        setattr(_typehints, name, function)
 
 
 def _forget(parser_or_action: Any, prev_val: Any, value: Any) -> None:

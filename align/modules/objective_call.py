@@ -60,7 +60,7 @@ def visible(objective: Objective, reference: Record) -> Record:
     """Return reference scores as an objective may see them: those it did not ask for cannot be read."""
     if "reference" in objective.needs:
         return reference
-    hidden = torch.empty(0).as_subclass(type("Unread", (_Unread,), {"owner": type(objective).__name__}))
+    hidden: Tensor = torch.empty(0).as_subclass(type("Unread", (_Unread,), {"owner": type(objective).__name__}))
     scores: Any = reference
     return scores._replace(**{name: hidden for name in REFERENCE if name in scores._fields})  # type: ignore[no-any-return]
 
