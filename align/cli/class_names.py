@@ -36,12 +36,19 @@ def import_all(package: str) -> None:
 
 
 def resolve(original: Callable[[Any, str], str], cls: Any, name: str) -> str:
-    """Return the class path behind a name. Raises ValueError naming the classes of the type where there is none."""
-    found = original(cls, name)
-    if "." in found and (found.split(".")[0] not in OURS or _is_there(found)):
-        return found
+    """Return the class path behind a name; where Lightning has one of that name too, ours.
+
+    Raises ValueError naming the classes of the type where there is none.
+    """
+    if "." in name and (name.split(".")[0] not in OURS or _is_there(name)):
+        return name
     kinds = cls if isinstance(cls, tuple) else (cls,)
-    known = {path.rsplit(".", 1)[1] for kind in kinds for path in _typehints.get_all_subclass_paths(kind)}
+    paths = [path for kind in kinds for path in _typehints.get_all_subclass_paths(kind)]
+    ours = [path for path in paths if path.rsplit(".", 1)[1] == name and path.split(".")[0] in OURS]
+    found = ours[0] if len(ours) == 1 else original(cls, name)
+    if "." in found and found != name:
+        return found
+    known = {path.rsplit(".", 1)[1] for path in paths}
     known = known - {kind.__name__ for kind in kinds} or known
     raise ValueError(f"no class named {name!r} among {', '.join(sorted(known))}")
 

@@ -13,7 +13,7 @@ MAX_KNOWN = 300
 """Longest list of class names that a message holds, in characters."""
 
 _KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)', re.DOTALL)
-_INNER = re.compile(r'Parser key "([\w.]+)"')
+_INNER = re.compile(r'^(.*)Parser key "([\w.]+)"', re.MULTILINE)
 _UNKNOWN = re.compile(r"ption '([^']+)' is not accepted|nrecognized arguments: --([\w.-]+)|not accept option '([^']+)'")
 _MISSING = re.compile(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", re.IGNORECASE)
 _VERB = re.compile(r"^(fit|validate|test|predict)\.")
@@ -47,13 +47,24 @@ def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
         return None
     found = _KEY.search(text)
     key, body = (found.group(1), found.group(2)) if found else ("", text.removeprefix("argument "))
-    inner = [name for name in _INNER.findall(body) if name != key]
-    place = f"--{'.'.join([key, *inner[-1:]])}: " if key else ""
+    inner = [name for name in _inner_keys(body) if name != key]
+    place = f"--{'.'.join([key, *inner])}: " if key else ""
     for line in (_denied(body), _class_name(place, body), _unknown(key, body, options), _missing(key, body)):
         if line is not None:
             return line
     reasons = _reasons(body)
     return place + shorten("; ".join(dict.fromkeys(reasons)) or body, 300)
+
+
+def _inner_keys(body: str) -> list[str]:
+    """Return the keys that lead to the innermost fault: a message is indented further for each."""
+    path: list[tuple[int, str]] = []
+    longest: list[tuple[int, str]] = []
+    for match in _INNER.finditer(body):
+        depth = len(match[1])
+        path = [step for step in path if step[0] < depth] + [(depth, match[2])]
+        longest = max(longest, path, key=len)
+    return [name for _, name in longest]
 
 
 def _reasons(body: str) -> list[str]:
@@ -65,7 +76,8 @@ def _reasons(body: str) -> list[str]:
     expected = [line.removeprefix("expected ") for line in plain if line.startswith("expected ")]
     if expected and len(expected) == len(plain) and value:
         return [f"expected {' or '.join(expected)}, got {shorten(value.group(1), 60)!r}"]
-    return plain
+    of_another_kind = [line for line in plain if "does not correspond to a subclass" in line]
+    return [line for line in plain if line not in of_another_kind] or of_another_kind
 
 
 def _denied(body: str) -> str | None:

@@ -86,20 +86,19 @@ def required(kind: type) -> dict[str, Any]:
 def sample(hint: Any) -> Any:
     """Return any value of a type, as YAML gives it."""
     origin = typing.get_origin(hint) or hint
-    if hint in (int, float, str, bool):
-        return {int: 1, float: 0.5, str: "x", bool: True}[hint]
-    if inspect.isclass(origin) and issubclass(origin, tuple):
+    simple = {int: 1, float: 0.5, str: "x", bool: True}
+    if not inspect.isclass(origin):
+        return sample(typing.get_args(hint)[0])
+    if origin in simple:
+        return simple[origin]
+    if issubclass(origin, tuple):
         return [sample(inner) for inner in typing.get_args(hint)]
-    if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return {}
-    if inspect.isclass(origin) and issubclass(origin, Sequence):
-        return []
+    if issubclass(origin, Mapping | Sequence):
+        return {} if issubclass(origin, Mapping) else []
     if dataclasses.is_dataclass(hint) and not inspect.isabstract(hint):
         return required(hint)
-    if inspect.isclass(hint):
-        first = concrete(hint)[0]
-        return {"class_path": f"{first.__module__}.{first.__qualname__}", "init_args": required(first)}
-    return sample(typing.get_args(hint)[0])
+    first = concrete(hint)[0]
+    return {"class_path": f"{first.__module__}.{first.__qualname__}", "init_args": required(first)}
 
 
 def changed(value: Any) -> Any:

@@ -29,7 +29,7 @@ def mypackage(tmp_path: Path) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("" if name == "mypackage" else "raise SystemExit('a decoy')\n")
     (folder / "mypackage" / "losses.py").write_text(re.sub("^  ", "", code[1], flags=re.MULTILINE))
-    named = re.search(r"`(model: .*mypackage.losses.Softplus.*)`", text)
+    named = re.search(r"`(model: [^`]*mypackage.losses.Softplus[^`]*)`", text)
     assert named
     (folder / "mine.yaml").write_text(named[1] + "\n")
     return folder
@@ -45,7 +45,7 @@ def installed(tmp_path: Path) -> list[str]:
 
 
 def test_it_trains_as_the_readme_prints_it_and_exports_without_it(
-    mypackage: Path, installed: list[str], fit_words: list[str], tmp_path: Path, told
+    mypackage: Path, installed: list[str], fit_words: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     limits = ["--trainer.limit_train_batches", "1", "--trainer.default_root_dir", str(run)]
@@ -95,7 +95,7 @@ class TestFinder:
 
     def test_what_is_no_package_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "./mypackage")
-        with pytest.raises(ConfigError, match="names './mypackage', expected packages such as mypackage"):
+        with pytest.raises(ConfigError, match=r"names '\./mypackage', expected packages such as mypackage"):
             allow_imports()
 
 
