@@ -64,6 +64,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean 'x' or 'y'?` for the known words that come nearest, whatever their case."""
+    scores = {name: _likeness(word.lower(), name.lower()) for name in known}
+    least = max(0.6, max(scores.values(), default=0) - 0.1)
+    close = sorted((name for name in scores if scores[name] >= least), key=lambda name: -scores[name])
+    return f", did you mean {' or '.join(map(repr, close[:3]))}?" if close else ""
+
+
+def _likeness(word: str, name: str) -> float:
+    ratio = difflib.SequenceMatcher(None, word, name).ratio()
+    return max(ratio, 0.8) if len(word) > 2 and word in name else ratio
+
+
 def shorten(text: object, limit: int = 60) -> str:
     """Return the text on one line, cut to `limit` characters, for use inside a message."""
     line = " ".join(str(text).split())

@@ -9,11 +9,15 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
+from align.cli.class_names import OURS
 from align.cli.functions import call
 from align.cli.preparing import prepare
 from align.cli.run_folder import checkpoint_folder
 from align.errors import ConfigError, ResumeError, shorten
 from align.modules.base import AlignModule
+
+LOSS = ("objective", "reference", "reduction", "weighting")
+"""Settings of a module that only its loss reads."""
 
 
 def run(words: list[str]) -> int:
@@ -31,9 +35,10 @@ def export(run: str, out: str, *, checkpoint: str = "last.ckpt", merge: bool = F
         merge: Add LoRA adapters to the weights and write a full folder.
     """
     config = _config(Path(run))
-    module = build_module(config["model"])
+    spec = without_own_loss(config["model"])
+    module = build_module(spec)
     path = checkpoint_folder(Path(run), config) / checkpoint
-    load_checkpoint(module, path)
+    load_checkpoint(module, path, with_loss=spec == config["model"])
     module.export(out, merge=merge, config=config)
     print(f"model of {path} written to {out}")
 
@@ -46,6 +51,21 @@ def _config(folder: Path) -> dict[str, Any]:
     return content
 
 
+def without_own_loss(spec: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only the loss reads where it names a package of the user's own: the weights need none of it."""
+    settings: dict[str, Any] = spec.get("init_args", {})
+    own = {name for name in LOSS if _names_own_package(settings.get(name))}
+    left_out = {*own, "reference"} if "objective" in own else own
+    return {**spec, "init_args": {name: value for name, value in settings.items() if name not in left_out}}
+
+
+def _names_own_package(value: Any) -> bool:
+    if isinstance(value, dict):
+        top = str(value.get("class_path", "align")).split(".")[0]
+        return top not in OURS or any(_names_own_package(inner) for inner in value.values())
+    return isinstance(value, list) and any(_names_own_package(inner) for inner in value)
+
+
 def build_module(spec: dict[str, Any]) -> AlignModule:
     """Return the module a run's configuration describes."""
     prepare([])
@@ -55,8 +75,11 @@ def build_module(spec: dict[str, Any]) -> AlignModule:
     return module
 
 
-def load_checkpoint(module: AlignModule, path: Path) -> None:
-    """Build the model of a checkpoint. Raises ResumeError for a missing, damaged or foreign one."""
+def load_checkpoint(module: AlignModule, path: Path, *, with_loss: bool = True) -> None:
+    """Build the model of a checkpoint, with or without what its loss has learnt.
+
+    Raises ResumeError for a missing, damaged or foreign one.
+    """
     if not path.exists():
         known = ", ".join(sorted(p.name for p in path.parent.glob("*.ckpt"))) or "none"
         raise ResumeError(f"{path}: no such checkpoint (there: {known})")
@@ -64,4 +87,7 @@ def load_checkpoint(module: AlignModule, path: Path) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise ResumeError(f"{path}: damaged checkpoint ({path.stat().st_size} bytes, {shorten(error)})") from error
+    for values in () if with_loss else (content["state_dict"], content["align"]["trained"]):
+        for name in [name for name in values if name.startswith("provider.")]:
+            del values[name]
     module.restore(content)

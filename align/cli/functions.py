@@ -8,7 +8,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
+from align.cli.own_packages import allow_imports
 from align.errors import ConfigError
 
 
@@ -19,6 +21,8 @@ def call(
 
     With `config`, settings may stand in YAML files given by `-c`.
     """
+    mean_classes()
+    allow_imports()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=f"align {verb}", exit_on_error=False, allow_abbrev=False, description=_summary(function)

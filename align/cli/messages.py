@@ -7,15 +7,18 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from align.errors import did_you_mean, shorten
+from align.errors import did_you_mean, nearest, shorten
+
+MAX_KNOWN = 300
+"""Longest list of class names that a message holds, in characters."""
 
 _KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)', re.DOTALL)
-_INNER = re.compile(r'Parser key "([\w.]+)"')
+_INNER = re.compile(r'^(.*)Parser key "([\w.]+)"', re.MULTILINE)
 _UNKNOWN = re.compile(r"ption '([^']+)' is not accepted|nrecognized arguments: --([\w.-]+)|not accept option '([^']+)'")
 _MISSING = re.compile(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", re.IGNORECASE)
 _VERB = re.compile(r"^(fit|validate|test|predict)\.")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
-_NOT_A_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_NOT_A_CLASS = re.compile(r"^(.*)no class named '([^']*)' among (.*)$", re.MULTILINE)
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 _NOISE = (
     "Does not validate against",
@@ -29,6 +32,7 @@ _NOISE = (
     "a class path (str)",
     "a dict with",
     "Parser key",
+    "Expected a path but",
 )
 
 
@@ -43,13 +47,24 @@ def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
         return None
     found = _KEY.search(text)
     key, body = (found.group(1), found.group(2)) if found else ("", text.removeprefix("argument "))
-    for line in (_denied(body), _class_name(key, body), _unknown(key, body, options), _missing(key, body)):
+    inner = [name for name in _inner_keys(body) if name != key]
+    place = f"--{'.'.join([key, *inner])}: " if key else ""
+    for line in (_denied(body), _class_name(place, body), _unknown(key, body, options), _missing(key, body)):
         if line is not None:
             return line
     reasons = _reasons(body)
-    inner = [name for name in _INNER.findall(body) if name != key]
-    place = f"--{'.'.join([key, *inner[-1:]])}: " if key else ""
     return place + shorten("; ".join(dict.fromkeys(reasons)) or body, 300)
+
+
+def _inner_keys(body: str) -> list[str]:
+    """Return the keys that lead to the innermost fault: a message is indented further for each."""
+    path: list[tuple[int, str]] = []
+    longest: list[tuple[int, str]] = []
+    for match in _INNER.finditer(body):
+        depth = len(match[1])
+        path = [step for step in path if step[0] < depth] + [(depth, match[2])]
+        longest = max(longest, path, key=len)
+    return [name for _, name in longest]
 
 
 def _reasons(body: str) -> list[str]:
@@ -61,23 +76,31 @@ def _reasons(body: str) -> list[str]:
     expected = [line.removeprefix("expected ") for line in plain if line.startswith("expected ")]
     if expected and len(expected) == len(plain) and value:
         return [f"expected {' or '.join(expected)}, got {shorten(value.group(1), 60)!r}"]
-    return plain
+    of_another_kind = [line for line in plain if "does not correspond to a subclass" in line]
+    return [line for line in plain if line not in of_another_kind] or of_another_kind
 
 
 def _denied(body: str) -> str | None:
     found = _DENIED.search(body)
+    if not found:
+        return None
+    package = found.group(1).split(".")[0]
     return (
-        found and f"class_path {found.group(1)!r} is outside the packages a config may name (see README, own classes)"
+        f"class_path {found.group(1)!r} is outside the packages a config may name: if you trust {package}, put "
+        f"ALIGN_IMPORT_ALLOW={package} in front of the command"
     )
 
 
-def _class_name(key: str, body: str) -> str | None:
-    found = _NOT_A_CLASS.search(body)
-    if not found or key not in ("data", "model"):
+def _class_name(place: str, body: str) -> str | None:
+    found = [match.groups() for match in _NOT_A_CLASS.finditer(body)]
+    if not found:
         return None
-    word = found.group(1)
-    names = known_classes(key)
-    return f"--{key}: no class named {word!r}{did_you_mean(word, names)} (known: {', '.join(sorted(names))})"
+    deepest = max(len(indent) for indent, _, _ in found)  # outside it stand the types of a union that were not meant
+    lists = {(word, name) for indent, word, known in found if len(indent) == deepest for name in known.split(", ")}
+    word, names = min(lists)[0], sorted({name for _, name in lists})
+    known = f" (known: {', '.join(names)})"
+    guess = nearest(word.rsplit(".", 1)[-1], names)
+    return f"{place}no class named {word!r}{guess}{known if len(known) < MAX_KNOWN else ''}"
 
 
 def _unknown(key: str, body: str, options: Sequence[str]) -> str | None:

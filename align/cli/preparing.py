@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,12 +12,11 @@ from jsonargparse import set_parsing_settings
 from transformers.utils import logging as transformers_logging
 
 import align
+from align.cli.class_paths import mean_classes
+from align.cli.own_packages import allow_imports
 from align.cli.trainer_check import check_launcher
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
-
-ALLOWED = ["align", "callbacks", "lightning", "pytorch_lightning", "torch.optim"]
-"""Packages a config may name classes of; others are refused before they are imported."""
 
 
 def prepare(words: list[str]) -> None:
@@ -27,12 +25,9 @@ def prepare(words: list[str]) -> None:
     check_launcher()
     check_callbacks_package()
     quiet()
-    own = [p for p in os.environ.get("ALIGN_IMPORT_ALLOW", "").split(",") if p]
-    set_parsing_settings(
-        import_path_denylist=["*"],
-        import_path_allowlist=ALLOWED + own,
-        docstring_parse_attribute_docstrings=True,
-    )
+    mean_classes()
+    allow_imports()
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def quiet() -> None:

@@ -95,11 +95,16 @@ class AlignModule(RecordingModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its schedule over the run's optimiser steps."""
-        full, lora = self.learning_rates
+        full, lora = self.usual_rates
         steps = optimiser_steps(self.trainer)
         fused = self.trainer.precision != "16-mixed"  # its gradient scaler cannot clip for a fused optimiser
         usual = lora if has_adapters(self.model) else full
         return self.optimizer.build(self.parameters(), usual, steps, fused=fused)
+
+    @property
+    def usual_rates(self) -> tuple[float, float]:
+        """Return the objective's usual learning rates where it has some of its own, else the method's."""
+        return getattr(getattr(self, "objective", None), "learning_rates", None) or self.learning_rates
 
     def score(self, batch: CandidateBatch) -> ResponseScores:
         """Return the response log-probabilities of the model as it is."""

@@ -12,6 +12,7 @@ from align.models.backbone import Backbone
 from align.models.reference import Reference
 from align.modules.anchoring import build_reference, prepare_reference, reference_scores
 from align.modules.base import AlignModule
+from align.modules.objective_call import ObjectiveCall, visible
 from align.modules.optimizer import Optimizer
 from align.modules.point_context import ContextProvider, check_data, check_reference, point_scores
 from align.modules.preference_metrics import pair_metrics, point_metrics
@@ -65,7 +66,10 @@ class DPOModule(AlignModule):
             )
         if weighting and reduction:
             raise ConfigError("weighting is defined on plain sums over tokens: leave out either it or reduction")
+        if reference is not None and "reference" not in objective.needs:
+            raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
         self.objective, self.reference, self.reduction = objective, reference, reduction
+        self.call = ObjectiveCall()
         self.attribute = attribute
         self.weighting, self.nll_weight = weighting, nll_weight
         self.view = objective.view
@@ -110,8 +114,8 @@ class DPOModule(AlignModule):
         self, objective: PairObjective, batch: CandidateBatch, scores: ResponseScores
     ) -> Float[Tensor, " group"]:
         policy = PairScores.of(scores, batch)
-        reference = PairScores.of(reference_scores(self, batch), batch)
-        losses = objective(policy, reference)
+        reference = visible(objective, PairScores.of(reference_scores(self, batch), batch))
+        losses = self.call(objective, policy, reference)
         if self.weighting is not None:
             weights = self.weighting(scores, batch)
             self.record("weights", weights, batch.weights)
@@ -130,10 +134,11 @@ class DPOModule(AlignModule):
         policy = point_scores(batch, scores, self.attribute)
         reference = point_scores(batch, reference_scores(self, batch), self.attribute)
         context = self.provider.context(self, batch, states, policy.logprobs.detach() - reference.logprobs)
+        reference = visible(objective, reference)
         rewards = objective.rewards(policy, reference).detach()
         labelled = objective.view == "unpaired"
         self._record_all(batch, point_metrics(rewards, policy, context, labelled=labelled))
-        return objective(policy, reference, context)
+        return self.call(objective, policy, reference, context)
 
     def _record_all(self, batch: CandidateBatch, metrics: dict[str, Tensor]) -> None:
         for name, values in metrics.items():

@@ -46,7 +46,7 @@ class Optimizer:
     """AdamW (Loshchilov and Hutter 2019) with warm-up."""
 
     learning_rate: float | None = None
-    """Peak learning rate; null takes the method's usual one for full fine-tuning or for LoRA."""
+    """Peak learning rate; null takes the objective's or method's usual one for full fine-tuning or LoRA."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     adam_beta1: float = 0.9

@@ -13,6 +13,7 @@ from align.models.backbone import Backbone
 from align.models.reference import Reference
 from align.modules.anchoring import build_reference, prepare_reference, reference_scores
 from align.modules.base import AlignModule
+from align.modules.objective_call import ObjectiveCall, visible
 from align.modules.optimizer import Optimizer
 from align.modules.released_eos import without_longest_ends
 from align.objectives.ranking import PRO, RankingObjective
@@ -53,7 +54,7 @@ class PROModule(AlignModule):
         if reference is not None and "reference" not in objective.needs:
             raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
         self.objective, self.ranking_source, self.reference, self.eos = objective, ranking_source, reference, eos
-        self.view = objective.view
+        self.call, self.view = ObjectiveCall(), objective.view
         if ranking_source == "human":
             if self.view != "lists_by_reward":
                 raise ConfigError(f"ranking_source human has no effect on {type(objective).__name__}: leave it out")
@@ -79,9 +80,9 @@ class PROModule(AlignModule):
             batch = without_longest_ends(batch, self.tokenizer.eos_token_id)
         rewards = self.rewards(batch)
         policy = ListScores.of(self.score(batch), batch, rewards)
-        reference = ListScores.of(reference_scores(self, batch), batch, rewards)
+        reference = visible(self.objective, ListScores.of(reference_scores(self, batch), batch, rewards))
         self._record(batch, policy, reference)
-        return (self.objective(policy, reference) * batch.weights).sum() / totals.weight
+        return (self.call(self.objective, policy, reference) * batch.weights).sum() / totals.weight
 
     @torch.no_grad()
     def _record(self, batch: CandidateBatch, policy: ListScores, reference: ListScores) -> None:

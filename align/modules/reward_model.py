@@ -18,6 +18,7 @@ from align.models.reward_file import read_reward_file, write_reward_file
 from align.models.tokenizer import choose_pad_token
 from align.modules.agreement import Agreement
 from align.modules.base import AlignModule
+from align.modules.objective_call import ObjectiveCall
 from align.modules.optimizer import Optimizer
 from align.modules.recording import Phase
 from align.objectives.regression import Regression
@@ -58,7 +59,7 @@ class RewardModel(AlignModule):
         """
         super().__init__(backbone, optimizer)
         self.objective, self.attribute, self.direction, self.clamp = objective, attribute, direction, clamp
-        self.view = objective.view
+        self.call, self.view = ObjectiveCall(), objective.view
         self.rescaling: Rescaling | None = None
 
     @property
@@ -108,7 +109,7 @@ class RewardModel(AlignModule):
             return self._regression(batch, totals, self.objective)
         ranked = self._ranked(batch, self.rewards(batch), self.objective)
         self._record_order(batch, ranked)
-        return (self.objective(ranked) * batch.weights).sum() / totals.weight
+        return (self.call(self.objective, ranked) * batch.weights).sum() / totals.weight
 
     def _regression(self, batch: CandidateBatch, totals: StepTotals, objective: Regression) -> Tensor:
         assert self.rescaling is not None

@@ -22,4 +22,6 @@ class Objective(ABC):
     view: ClassVar[ViewName]
     """The data view it is for."""
     needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
-    """What its module has to provide; without `reference` it is given log-probability 0 for every response."""
+    """What its module has to provide; without `reference` it cannot read any."""
+    learning_rates: ClassVar[tuple[float, float] | None] = None
+    """Usual learning rates for full fine-tuning and for LoRA; null takes the module's."""

@@ -13,6 +13,9 @@ from torch import Tensor
 from align.objectives.pairwise import SmoothedObjective, log_ratios, logistic
 from align.records import PairScores
 
+MAX_EXPONENT = 80.0
+"""Largest exponent of a ratio, as in TRL: beyond it exp leaves float32, and the loss has no gradient."""
+
 
 class Divergence(ABC):
     """A divergence between policy and reference, by the derivative of its generator f."""
@@ -28,7 +31,7 @@ class ForwardKL(Divergence):
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         """Return f' at the ratio."""
-        return 1 - (-log_ratio).exp()
+        return 1 - (-log_ratio).clamp(max=MAX_EXPONENT).exp()
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,16 @@ class Alpha(Divergence):
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         """Return f' at the ratio."""
-        return torch.expm1((self.alpha - 1) * log_ratio) / (self.alpha - 1)
+        exponent = ((self.alpha - 1) * log_ratio).clamp(max=MAX_EXPONENT)
+        return torch.expm1(exponent) / (self.alpha - 1)
 
 
 @dataclass(frozen=True)
 class FDPO(SmoothedObjective):
     """f-DPO (Wang et al. 2023, arXiv:2309.16240; TRL's `f_divergence_type` with loss `sigmoid`).
 
-    The reverse KL is `align.objectives.pairwise.DPO`. TRL caps the exponent of alpha-divergences at 80.
+    The reverse KL is `align.objectives.pairwise.DPO`. Exponents are capped at 80, as TRL does for alpha-divergences;
+    for the forward KL, which is alpha 0, it has no cap.
     """
 
     divergence: Divergence = JensenShannon()

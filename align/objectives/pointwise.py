@@ -122,6 +122,7 @@ class PMPO(PointObjective):
 
     view = "unpaired"
     needs = frozenset({"reference", "forward_kl"})
+    learning_rates = (8e-6, 8e-5)  # ours, as ORPO's: it too is likelihood beside a contrast
 
     alpha: float = 0.5
     """Share of the desirable rows, in [0, 1]; 1 ignores undesirable ones, 0 desirable ones."""

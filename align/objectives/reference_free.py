@@ -74,6 +74,8 @@ class CPO(ScaledObjective):
     tokens, TRL a mean over the tokens of a batch.
     """
 
+    learning_rates = (8e-6, 8e-5)  # of TRL's example of CPO; the likelihood term is fine-tuning
+
     label_smoothing: float = 0.0
     """Assumed probability that a label is flipped, in [0, 0.5)."""
     nll_weight: float = 1.0
@@ -98,6 +100,8 @@ class ORPO(ScaledObjective):
     The likelihood term is over the response, as the paper writes it; its code and TRL also count the prompt's tokens.
     """
 
+    learning_rates = (8e-6, 8e-5)  # of TRL's example of ORPO; the likelihood term is fine-tuning
+
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
         """Return the loss of each pair, in nats."""
         chosen, rejected = _means(policy)
@@ -114,6 +118,8 @@ class SLiC(ReferenceFreeObjective):
 
     The paper's regularisation target is the chosen response here. TRL's `hinge` is `align.objectives.pairwise.Hinge`.
     """
+
+    learning_rates = (1e-5, 1e-4)  # the paper's 1e-5; the likelihood term is fine-tuning
 
     delta: float = 1.0
     """Margin of log-probability by which the chosen response should lead, in nats."""
@@ -157,6 +163,8 @@ class ChosenLikelihood(ReferenceFreeObjective):
 
     A mean over a response's tokens and then over responses; TRL takes the mean over the tokens of a batch.
     """
+
+    learning_rates = (2e-5, 2e-4)  # those of SFTModule: it is fine-tuning
 
     def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
         """Return the negative log-likelihood per token."""

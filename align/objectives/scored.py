@@ -18,6 +18,7 @@ class WeightedLikelihood(PointObjective):
 
     view = "regression"
     needs = frozenset()
+    learning_rates = (2e-5, 2e-4)  # those of SFTModule: it is fine-tuning
 
     @abstractmethod
     def weights(self, labels: Float[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:

@@ -76,10 +76,15 @@ class PointSum(PointObjective):
 
 
 def _combine(total: Any, terms: Sequence[Any]) -> None:
-    """Give a sum the view its terms share and everything they need. Raises ValueError where views differ."""
+    """Give a sum the view its terms share, everything they need, and the lowest of their learning rates.
+
+    Raises ValueError where views differ.
+    """
     views = {term.objective.view for term in terms}
     if len(views) != 1:
         found = " and ".join(sorted(views)) or "no term"
         raise ValueError(f"terms must be one or more objectives for one view of the data, got {found}")
     object.__setattr__(total, "view", views.pop())
     object.__setattr__(total, "needs", frozenset().union(*(term.objective.needs for term in terms)))
+    rates = [term.objective.learning_rates for term in terms]
+    object.__setattr__(total, "learning_rates", None if None in rates else min(rates))

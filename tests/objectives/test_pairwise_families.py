@@ -76,6 +76,21 @@ class TestIdentities:
         forward = FDPO(0.3, divergence=Alpha(0))(POLICY, REFERENCE)
         torch.testing.assert_close(forward, FDPO(0.3, divergence=ForwardKL())(POLICY, REFERENCE))
 
+    @pytest.mark.parametrize(
+        ("divergence", "ratio", "derivative"),
+        [
+            (ForwardKL(), -1000.0, 1 - math.exp(80)),
+            (Alpha(2.0), 1000.0, math.exp(80) - 1),
+            (Alpha(0.5), -1000.0, (math.exp(80) - 1) / -0.5),
+            (Alpha(0.5), -math.inf, (math.exp(80) - 1) / -0.5),
+            (ForwardKL(), -79.0, 1 - math.exp(79)),
+        ],
+    )
+    def test_exponents_are_capped_at_80(self, divergence, ratio: float, derivative: float) -> None:
+        """In float32, where exp overflows at 88.7; the numbers are f' of the classes at the cap of TRL's DPO trainer."""
+        found = divergence(torch.tensor(ratio))
+        torch.testing.assert_close(found, torch.tensor(derivative, dtype=torch.float32), rtol=1e-5, atol=0)
+
     def test_lengths_of_one_make_normalised_dpo_plain(self) -> None:
         ones = torch.ones(6, dtype=torch.long)
         policy, reference = (s._replace(chosen_lengths=ones, rejected_lengths=ones) for s in (POLICY, REFERENCE))

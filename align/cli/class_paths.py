@@ -1,0 +1,67 @@
+"""A class path means the class: no value of the class that it replaces reaches it.
+
+jsonargparse keeps every value of the former class that the new one would take too, be it the module's default objective
+or an earlier file's, and merges a list into the one it replaces wherever both are of one length. It has no setting for
+that, and no method to override: nested parsers call functions of `jsonargparse._typehints` by their names. So these
+functions are replaced here, in one place; another signature than the one written against is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import Namespace, _typehints
+from jsonargparse._util import import_object
+
+from align.cli.class_names import resolve, subclass_paths
+from align.errors import ConfigError
+
+Function = Callable[..., Any]
+_written_against: dict[str, list[str]] = {
+    "discard_init_args_on_class_path_change": ["parser_or_action", "prev_val", "value"],
+    "adapt_typehints": ["val", "typehint"],
+    "get_all_subclass_paths": ["cls", "include_abstract", "closed_types"],
+    "resolve_class_path_by_name": ["cls", "name"],
+}
+_originals: dict[str, Function] = {}
+
+
+def mean_classes() -> None:
+    """Let class paths mean their class in all parsers of this process. Raises ConfigError for another jsonargparse."""
+    if _originals:
+        return
+    found = {name: getattr(_typehints, name, None) for name in _written_against}
+    for name, original in found.items():
+        parameters = list(inspect.signature(original).parameters) if original else []
+        if original is None or parameters[: len(_written_against[name])] != _written_against[name]:
+            raise ConfigError(f"jsonargparse: no {name}({', '.join(_written_against[name])}): install version 4.53")
+        _originals[name] = original
+    for name, function in zip(_written_against, (_forget, _adapt, _subclass_paths, _resolve), strict=True):
+        setattr(_typehints, name, function)
+
+
+def _forget(parser_or_action: Any, prev_val: Any, value: Any) -> None:
+    """Forget all values of the class before, where it is another one; the same class by another path keeps its own."""
+    before = prev_val.get("class_path") if isinstance(prev_val, Namespace) else None
+    if before is None:  # values of a plain dataclass, which has no class path
+        _originals["discard_init_args_on_class_path_change"](parser_or_action, prev_val, value)
+    elif before != value["class_path"] and import_object(before) is not import_object(value["class_path"]):
+        for name in ("init_args", "dict_kwargs"):
+            prev_val.pop(name)
+
+
+def _adapt(val: Any, typehint: Any, **options: Any) -> Any:
+    """Adapt a value to its type; a list given whole replaces the one before, item by item."""
+    if isinstance(val, list) and not options.get("append"):
+        options["prev_val"] = None
+    return _originals["adapt_typehints"](val, typehint, **options)
+
+
+def _subclass_paths(cls: Any, include_abstract: bool = False, closed_types: bool = True) -> list[str]:
+    return subclass_paths(_originals["get_all_subclass_paths"], cls, include_abstract, closed_types)
+
+
+def _resolve(cls: Any, name: str) -> str:
+    return resolve(_originals["resolve_class_path_by_name"], cls, name)
