@@ -40,7 +40,7 @@ def resolve(original: Callable[[Any, str], str], cls: Any, name: str) -> str:
 
     Raises ValueError naming the classes of the type where there is none.
     """
-    if "." in name and (name.split(".")[0] not in OURS or _is_there(name)):
+    if "." in name and (name.split(".", maxsplit=1)[0] not in OURS or _is_there(name)):
         return name
     kinds = cls if isinstance(cls, tuple) else (cls,)
     paths = [path for kind in kinds for path in _typehints.get_all_subclass_paths(kind)]
