@@ -73,7 +73,7 @@ class AlignModule(RecordingModule):
 
     def build(self) -> nn.Module:
         """Load the model to train."""
-        return load_policy(self.backbone, self.tokenizer)
+        return load_policy(self.backbone, self.tokenizer, masters=not self.optimizer.kahan)
 
     def configure_model(self) -> None:
         """Load the model once, inside the strategy's context, and shard it where the strategy has a device mesh."""

@@ -71,7 +71,10 @@ class RewardModel(AlignModule):
         ratings = isinstance(self.objective, Regression)
         self.rescaling = self._known_rescaling() if ratings else None
         pad = choose_pad_token(self.tokenizer)
-        model = load_reward_model(self.backbone, self.tokenizer, list(self.outputs), pad, zero_head=ratings)
+        masters = not self.optimizer.kahan
+        model = load_reward_model(
+            self.backbone, self.tokenizer, list(self.outputs), pad, zero_head=ratings, masters=masters
+        )
         if self.objective.lm_weight:
             attach_language_head(model, self.backbone)
         if ratings:
