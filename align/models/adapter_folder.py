@@ -110,7 +110,10 @@ def _read(model: Any, folder: Path, name: str, mapping: dict[str, str] | None) -
     for parameter in _own(model, name).values():
         parameter.fill_(torch.nan)
     device = str(next(model.parameters()).device)
-    result = model.load_adapter(str(folder), name, is_trainable=True, torch_device=device, key_mapping=mapping)
+    try:
+        result = model.load_adapter(str(folder), name, is_trainable=True, torch_device=device, key_mapping=mapping)
+    except KeyError as error:  # what PEFT says of a copied layer that the folder lacks
+        raise ModelError(f"adapter {folder}: missing or not a number: {error.args[0]}") from error
     missing = [path for path, own in _own(model, name).items() if bool(own.isnan().any())]
     faults = listed("missing or not a number", missing) + listed("unexpected", result.unexpected_keys)
     if faults:
