@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from jinja2.exceptions import TemplateError
+
 from align.encoding.templates import Rendered, RowRefused, Template
 from align.encoding.truncation import Truncation, fit
 from align.errors import ModelError
-from align.records import BOTH, EncodedGroup, Example, Instructions
+from align.records import BOTH, EncodedGroup, Example, Instructions, Message
 
 MAX_CHARACTERS = 1_000_000
 
@@ -67,6 +69,21 @@ class Encoder:
     def prompt_ids(self, messages: Sequence[Any]) -> list[int]:
         """Return the ids of a prompt alone, as the sampler continues it."""
         return self._with_bos(self._tokenize([self.template.prompt(messages)])[0].ids)
+
+    def whole(self, messages: Sequence[Message]) -> list[int] | None:
+        """Return the ids of a dialogue as the tokenizer's chat template renders it; None where it cannot be rendered.
+
+        A special token typed in the text cannot: it would be read as the template's own.
+        """
+        if any(self._special.search(m.content) for m in messages):
+            return None
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            text: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        except (TemplateError, ValueError, TypeError, KeyError):
+            return None
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedGroup | Dropped]:
         """Encode each example, or say why not. Candidates keep their order."""

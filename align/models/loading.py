@@ -204,3 +204,10 @@ def max_positions(backbone: Backbone) -> int:
     base, _ = _resolve(backbone)
     limit = getattr(_config(base, backbone).get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else 10**9
+
+
+def pad_token(backbone: Backbone) -> int | None:
+    """Return the padding token a model's configuration names."""
+    base, _ = _resolve(backbone)
+    found: int | None = _config(base, backbone).get_text_config().pad_token_id
+    return found

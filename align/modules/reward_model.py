@@ -191,8 +191,8 @@ class RewardModel(AlignModule):
         self.rescaling = Rescaling.of_plain(saved) if saved else self.rescaling
 
     def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:
-        """Write the model as a folder that transformers and PEFT open, and what its outputs mean beside it."""
+        """Write the model as a folder that transformers and PEFT open, and beside it where and how to read it."""
         with without_language_head(self.model):
             super().export(folder, merge=merge, config=config)
-        if self.rescaling and is_writer():
+        if is_writer():
             write_reward_file(self.rescaling, Path(folder))
