@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.files import ADAPTER_CONFIG, read_json
+from align.scoring.backbone import unwrapped
 
 SHORT = (torch.bfloat16, torch.float16)
 
@@ -43,6 +46,31 @@ def raise_heads(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype in SHORT:
             parameter.data = parameter.data.float()
+
+
+def check_precision(model: nn.Module, backbone: Backbone, precision: str, *, kahan: bool) -> None:
+    """Say where weights are trained in another dtype than was asked for.
+
+    Raises ConfigError where trained weights would be rounded to 16 bits by an optimiser that loses what is cut off, and
+    for one that keeps it where nothing is cut off.
+    """
+    if precision in ("bf16-true", "16-true"):
+        raise ConfigError(
+            f"trainer.precision {precision} rounds trained weights to 16 bits, where an update at usual rates is lost: set "
+            f"{precision.replace('true', 'mixed')} (or backbone.dtype bfloat16 with optimizer.kahan)"
+        )
+    short = any(p.requires_grad and p.dtype in SHORT for p in model.parameters())
+    if kahan and not short:
+        raise ConfigError(
+            f"optimizer.kahan is for 16-bit weights, and what is trained has more (backbone.dtype {backbone.dtype}): set "
+            "backbone.dtype bfloat16 without backbone.lora, or leave optimizer.kahan out"
+        )
+    if (asked := asked_dtype(unwrapped(model))) is not None:
+        rank_zero_info(
+            f"backbone.dtype {backbone.dtype}: weights that are trained are kept in float32, and exports written in "
+            f"{str(asked).removeprefix('torch.')}; trainer.precision bf16-mixed computes in 16 bits, optimizer.kahan "
+            "trains 16-bit weights as they are"
+        )
 
 
 def asked_dtype(model: Any) -> torch.dtype | None:

@@ -14,6 +14,7 @@ from align.models.adapters import evaluating, has_adapters
 from align.models.backbone import Backbone
 from align.models.card import model_card, settings
 from align.models.export import export_model
+from align.models.masters import check_precision
 from align.models.loading import describe, load_policy, max_positions
 from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
@@ -92,6 +93,7 @@ class AlignModule(RecordingModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its schedule over the run's optimiser steps."""
+        check_precision(self.model, self.backbone, self.trainer.precision, kahan=self.optimizer.kahan)
         full, lora = self.learning_rates
         steps = optimiser_steps(self.trainer)
         fused = self.trainer.precision != "16-mixed"  # its gradient scaler cannot clip for a fused optimiser
