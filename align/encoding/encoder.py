@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from jinja2.exceptions import TemplateError
-
+from align.encoding.rendered import special_tokens
 from align.encoding.templates import Rendered, RowRefused, Template
 from align.encoding.truncation import Truncation, fit
 from align.errors import ModelError
-from align.records import BOTH, EncodedGroup, Example, Instructions, Message
+from align.records import BOTH, EncodedGroup, Example, Instructions
 
 MAX_CHARACTERS = 1_000_000
 
@@ -51,8 +49,7 @@ class Encoder:
             raise ModelError("the tokenizer has no fast version: convert it to a tokenizer.json first")
         self.tokenizer, self.template, self.truncation = tokenizer, template, truncation
         self.instructions, self.context = instructions, context
-        texts = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-        self._special = re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
+        self._special = special_tokens(tokenizer)
 
     @property
     def fingerprint(self) -> str:
@@ -69,21 +66,6 @@ class Encoder:
     def prompt_ids(self, messages: Sequence[Any]) -> list[int]:
         """Return the ids of a prompt alone, as the sampler continues it."""
         return self._with_bos(self._tokenize([self.template.prompt(messages)])[0].ids)
-
-    def whole(self, messages: Sequence[Message]) -> list[int] | None:
-        """Return the ids of a dialogue as the tokenizer's chat template renders it; None where it cannot be rendered.
-
-        A special token typed in the text cannot: it would be read as the template's own.
-        """
-        if any(self._special.search(m.content) for m in messages):
-            return None
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        try:
-            text: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
-        except (TemplateError, ValueError, TypeError, KeyError):
-            return None
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedGroup | Dropped]:
         """Encode each example, or say why not. Candidates keep their order."""

@@ -125,7 +125,7 @@ def _read(model: Any, folder: Path, name: str, mapping: dict[str, str] | None) -
 
 def _own(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
     """Return the weights an adapter brings, by their name without the adapter's."""
-    config: Any = model.peft_config[name]  # type: ignore[index, operator]
+    config: Any = model.peft_config[name]  # type: ignore[index]
     biases = getattr(config, "bias", "none") != "none"
     found = {}
     for path, parameter in model.named_parameters():

@@ -40,7 +40,9 @@ def export_model(
     weights = _gathered(model)
     merges = merge and has_adapters(model)
     if merges and weights is not None:
-        raise ConfigError("a model sharded over processes cannot be merged: export it, then `align export --merge true`")
+        raise ConfigError(
+            "a model sharded over processes cannot be merged: export it, then `align export --merge true`"
+        )
     if not is_writer():
         return
 

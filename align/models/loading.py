@@ -12,11 +12,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from align.errors import ConfigError, ModelError, shorten
-from align.models.adapter_folder import check_adapter_folder, with_trained_adapter
+from align.models.adapter_folder import with_trained_adapter
 from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
-from align.models.files import ADAPTER_CONFIG, check_base, check_weights, local_folder, read_json
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
+from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.whole import load_whole, one_line
 
@@ -28,7 +28,7 @@ def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) ->
 
     Raises ModelError for a folder, weights or tokenizer that do not fit together.
     """
-    base, adapter = _resolve(backbone, "CAUSAL_LM")
+    base, adapter = resolve(backbone, "CAUSAL_LM")
     config = _config(base, backbone)
     model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config)
     rows = model.get_input_embeddings().num_embeddings
@@ -53,7 +53,7 @@ def load_reward_model(
     `pad_token` None adds a `<pad>` token to tokenizer and embedding. `zero_head` starts a fresh head at 0. `masters`
     keeps in float32 what is trained.
     """
-    base, adapter = _resolve(backbone, "SEQ_CLS")
+    base, adapter = resolve(backbone, "SEQ_CLS")
     config = _config(base, backbone)
     trained = any("SequenceClassification" in name for name in config.architectures or [])
     if trained and config.num_labels != len(labels):
@@ -81,7 +81,7 @@ def load_reward_model(
 
 def load_part(auto: Any, backbone: Backbone) -> Any:
     """Return the base model of a backbone as another class of transformers sees it, without adapters."""
-    base, _ = _resolve(backbone)
+    base, _ = resolve(backbone)
     return _build(auto, base, backbone, _config(base, backbone))[0]
 
 
@@ -98,37 +98,6 @@ def describe(model: nn.Module) -> str:
 
 def _dtypes(parameters: Collection[torch.Tensor]) -> str:
     return " and ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters}))
-
-
-def _resolve(backbone: Backbone, task: str | None = None) -> tuple[str, Path | None]:
-    """Return the base model's path and the adapter folder to go on from, if the backbone names one."""
-    folder = local_folder(backbone.path)
-    if folder is None or not (folder / ADAPTER_CONFIG).exists():
-        if folder is not None and not backbone.random_init:
-            _config_exists(folder)
-            check_weights(folder)
-            check_base(folder)
-        return str(folder or backbone.path), None
-    if backbone.lora is not None:
-        raise ConfigError(
-            f"backbone.path {folder} is an adapter, which brings its own rank and targets: leave backbone.lora out to "
-            "train it on, or merge it first with `align export --merge`"
-        )
-    base = check_adapter_folder(folder, task).get("base_model_name_or_path")
-    if not base:
-        raise ModelError(f"adapter {folder}: base_model_name_or_path is {base!r}, expected the model it belongs to")
-    inner = local_folder(base)
-    if inner is not None:
-        if (inner / ADAPTER_CONFIG).exists():
-            raise ModelError(f"adapter {folder}: its base {inner} is an adapter too: merge that one first")
-        check_weights(inner)
-    return base, folder
-
-
-def _config_exists(folder: Any) -> None:
-    if not (folder / "config.json").exists():
-        raise ModelError(f"{folder}: no config.json, so this is not a model folder")
-    read_json(folder / "config.json")
 
 
 def _config(base: str, backbone: Backbone) -> Any:
@@ -201,13 +170,13 @@ def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
 
 def max_positions(backbone: Backbone) -> int:
     """Return the longest sequence the model takes, in tokens; a large number where it has no limit."""
-    base, _ = _resolve(backbone)
+    base, _ = resolve(backbone)
     limit = getattr(_config(base, backbone).get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else 10**9
 
 
 def pad_token(backbone: Backbone) -> int | None:
     """Return the padding token a model's configuration names."""
-    base, _ = _resolve(backbone)
+    base, _ = resolve(backbone)
     found: int | None = _config(base, backbone).get_text_config().pad_token_id
     return found

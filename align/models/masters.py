@@ -56,13 +56,13 @@ def check_precision(model: nn.Module, backbone: Backbone, precision: str, *, kah
     """
     if precision in ("bf16-true", "16-true"):
         raise ConfigError(
-            f"trainer.precision {precision} rounds trained weights to 16 bits, where an update at usual rates is lost: set "
+            f"trainer.precision {precision} rounds trained weights to 16 bits, where updates are lost: set "
             f"{precision.replace('true', 'mixed')} (or backbone.dtype bfloat16 with optimizer.kahan)"
         )
     short = any(p.requires_grad and p.dtype in SHORT for p in model.parameters())
     if kahan and not short:
         raise ConfigError(
-            f"optimizer.kahan is for 16-bit weights, and what is trained has more (backbone.dtype {backbone.dtype}): set "
+            f"optimizer.kahan is for 16-bit weights, and what is trained has more (dtype {backbone.dtype}): set "
             "backbone.dtype bfloat16 without backbone.lora, or leave optimizer.kahan out"
         )
     if (asked := asked_dtype(unwrapped(model))) is not None:

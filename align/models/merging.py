@@ -52,7 +52,7 @@ def write_merged(model: nn.Module, tokenizer: Any, folder: Path, write: Write) -
                 _tell(found, folder)
                 return
     raise ModelError(
-        f"export {folder}: merged, the model scores a row {found[dtype]:.2g} nats per token (or points of reward) apart "
+        f"export {folder}: merged, the model scores a row {found[dtype]:.2g} nats per token (or of reward) apart "
         f"from what it does with its adapters (at most {TOLERANCE:g}): export without merge"
     )
 

@@ -69,8 +69,8 @@ class AdapterOff(Reference):
             raise ConfigError("reference AdapterOff needs backbone.lora: without adapters use FrozenCopy or Cached")
         if getattr(policy, STARTS_TRAINED, False):
             raise ConfigError(
-                "the run goes on from a trained adapter, so its base is not the reference: use NamedAdapter (FrozenCopy "
-                "for an adapter with biases)"
+                "the run goes on from a trained adapter, so its base is not the reference: use NamedAdapter "
+                "(FrozenCopy for an adapter with biases)"
             )
         return None
 

@@ -14,9 +14,9 @@ from align.records import Rescaling
 REWARD_FILE = "reward.json"
 MEANING = "points = offset + unit * logit; label = (points - intercept) / slope; a label's range is 0 to 100 points"
 Reading = Literal["turn_end", "template"]
-"""Where a reward is read: at the token that ends the response's turn, as here in training, or at the last token of the
-dialogue as the tokenizer's chat template renders it, as RewardBench and the cards of most reward models do (it may add a
-line break after that token)."""
+"""Where a reward is read: at the token that ends the response's turn, as here in training, or at the last token of
+the dialogue as the tokenizer's chat template renders it, as RewardBench and the cards of most reward models do (it may
+add a line break after that token)."""
 
 
 def write_reward_file(rescaling: Rescaling | None, folder: Path) -> None:

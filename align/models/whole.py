@@ -34,6 +34,8 @@ def load_whole(
         model, info = auto.from_pretrained(
             path, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **READ, **options
         )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(f"{path}: an adapter lies beside the model there: give a local folder of one or the other")
     missing = set(info["missing_keys"])
     unexpected = {name for name in info["unexpected_keys"] if left is None or not left(name)}
     drawn = bool(fresh) and set(fresh) <= missing

@@ -14,8 +14,8 @@ from align.models.adapters import evaluating, has_adapters
 from align.models.backbone import Backbone
 from align.models.card import model_card, settings
 from align.models.export import export_model
-from align.models.masters import check_precision
 from align.models.loading import describe, load_policy, max_positions
+from align.models.masters import check_precision
 from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
 from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions

@@ -90,7 +90,12 @@ class Optimizer:
         """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""
         trained = [p for p in parameters if p.requires_grad]
         rate, betas = self.learning_rate or usual, (self.adam_beta1, self.adam_beta2)
-        shared: dict[str, Any] = {"lr": rate, "betas": betas, "eps": self.adam_epsilon, "weight_decay": self.weight_decay}
+        shared: dict[str, Any] = {
+            "lr": rate,
+            "betas": betas,
+            "eps": self.adam_epsilon,
+            "weight_decay": self.weight_decay,
+        }
         optimizer = _kahan(trained, shared) if self.kahan else torch.optim.AdamW(trained, fused=fused, **shared)
         return {
             "optimizer": optimizer,
@@ -114,5 +119,8 @@ def _kahan(trained: list[Parameter], settings: dict[str, Any]) -> torch.optim.Op
     try:
         import optimi
     except ImportError as error:
-        raise ConfigError("optimizer.kahan needs torch-optimi: pip install 'align-lm[kahan]' -c constraints.txt") from error
-    return optimi.AdamW(trained, kahan_sum=True, **settings)
+        raise ConfigError(
+            "optimizer.kahan needs torch-optimi: pip install 'align-lm[kahan]' -c constraints.txt"
+        ) from error
+    optimizer: torch.optim.Optimizer = optimi.AdamW(trained, kahan_sum=True, **settings)
+    return optimizer

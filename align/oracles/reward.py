@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from align.encoding.encoder import Dropped, Encoder
+from align.encoding.rendered import rendered_ids
 from align.encoding.templates import make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError, ModelError, shorten
@@ -89,7 +90,8 @@ class RewardOracle:
             return [g for g in self.encoder.encode(examples) if not isinstance(g, Dropped)] if examples else []
         longest, groups = max_positions(self.backbone), []
         for example in examples:
-            ids = self.encoder.whole([*example.messages, Message("assistant", example.responses[0])]) or []
+            dialogue = [*example.messages, Message("assistant", example.responses[0])]
+            ids = rendered_ids(self.encoder.tokenizer, dialogue)
             while ids and ids[-1] == self._ignored:  # transformers reads the last token that is no padding
                 ids.pop()
             if 1 < len(ids) <= longest:
@@ -123,7 +125,7 @@ def _usual_reading(path: str, tokenizer: Any) -> Reading:
     reading: Reading = "template" if tokenizer.chat_template else "turn_end"
     where = "the last token of its rendered chat template" if tokenizer.chat_template else "the end of the turn"
     rank_zero_info(
-        f"reward model {path}: no {REWARD_FILE}, so its reward is read at {where} (reading {reading!r}; a {REWARD_FILE} "
+        f"reward model {path}: no {REWARD_FILE}, so its reward is read at {where} ({reading!r}; a {REWARD_FILE} "
         'with {"reading": "turn_end"} or "template" beside the weights says otherwise)'
     )
     return reading

@@ -55,7 +55,9 @@ def _quantiser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(tmp_path: Path, kind: str) -> tuple[Path, Path]:
     base = save_tiny(tmp_path / "base", "qwen2", vocab_size=300)  # has biases
-    folder = adapter(base, tmp_path / "adapter", **{"target_modules": ["q_proj", "v_proj", "up_proj"], **CHANGING[kind]})
+    folder = adapter(
+        base, tmp_path / "adapter", **{"target_modules": ["q_proj", "v_proj", "up_proj"], **CHANGING[kind]}
+    )
     return base, folder
 
 
@@ -115,7 +117,9 @@ def test_a_cache_of_an_adapter_with_biases_is_its_start(tmp_path: Path) -> None:
         (LoraConfig(task_type="SEQ_CLS"), "an adapter for SEQ_CLS, expected one for CAUSAL_LM"),
     ],
 )
-def test_kinds_that_cannot_be_exact_get_their_reason(model_folder: Path, tmp_path: Path, config: Any, reason: str) -> None:
+def test_kinds_that_cannot_be_exact_get_their_reason(
+    model_folder: Path, tmp_path: Path, config: Any, reason: str
+) -> None:
     model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model_folder), config)
     model.save_pretrained(tmp_path / "adapter")
     tiny_tokenizer().save_pretrained(tmp_path / "adapter")
@@ -178,7 +182,7 @@ class TestFaults:
     def test_no_weights(self, tmp_path: Path) -> None:
         folder = adapter(save_tiny(tmp_path / "base"), tmp_path / "adapter")
         (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-        with pytest.raises(ModelError, match="no adapter_model.safetensors"):
+        with pytest.raises(ModelError, match=r"no adapter_model\.safetensors"):
             loaded(folder)
 
 
