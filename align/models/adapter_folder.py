@@ -54,6 +54,7 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
     try:
         if has_adapters(model):
             model.add_adapter(name, config)
+            model.set_requires_grad(name)
         else:
             kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
             model = kind(model, config, name)
@@ -62,8 +63,9 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError, ImportError) as error:
         raise ModelError(f"adapter {folder}: does not fit its base model ({shorten(error, 160)})") from error
-    for parameter in _own(model, name).values():
-        parameter.requires_grad_(trained)
+    if not trained:
+        for parameter in _own(model, name).values():
+            parameter.requires_grad_(False)
     return model
 
 
@@ -107,14 +109,16 @@ def _reason(config: dict[str, Any]) -> str | None:
 @torch.no_grad()
 def _read(model: Any, folder: Path, name: str, mapping: dict[str, str] | None) -> None:
     """Read the weights; what the folder lacks stays NaN, which no weight is."""
-    for parameter in _own(model, name).values():
+    trained = {path: own for path, own in _own(model, name).items() if own.requires_grad}
+    for parameter in trained.values():
         parameter.fill_(torch.nan)
     device = str(next(model.parameters()).device)
     try:
         result = model.load_adapter(str(folder), name, is_trainable=True, torch_device=device, key_mapping=mapping)
     except KeyError as error:  # what PEFT says of a copied layer that the folder lacks
         raise ModelError(f"adapter {folder}: missing or not a number: {error.args[0]}") from error
-    missing = [path for path, own in _own(model, name).items() if bool(own.isnan().any())]
+    own = _own(model, name)
+    missing = [path for path in trained if bool(own[path].isnan().any())]
     faults = listed("missing or not a number", missing) + listed("unexpected", result.unexpected_keys)
     if faults:
         raise ModelError(
