@@ -110,7 +110,7 @@ def _model(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     config = unwrapped(module.model).config.get_text_config()
     batch = next(iter(data.train_dataloader()))
     tokens = sum(batch.prompt_lengths) + sum(batch.response_lengths)
-    width = 2 if module.backbone.dtype in ("bfloat16", "float16") else 4
+    width = next(module.model.parameters()).element_size()
     activations = 17 * width * tokens * config.hidden_size * config.num_hidden_layers
     parts = {
         "weights": weights,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from align.encoding.rendered import special_tokens
 from align.encoding.templates import Rendered, RowRefused, Template
 from align.encoding.truncation import Truncation, fit
 from align.errors import ModelError
@@ -49,8 +49,7 @@ class Encoder:
             raise ModelError("the tokenizer has no fast version: convert it to a tokenizer.json first")
         self.tokenizer, self.template, self.truncation = tokenizer, template, truncation
         self.instructions, self.context = instructions, context
-        texts = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-        self._special = re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
+        self._special = special_tokens(tokenizer)
 
     @property
     def fingerprint(self) -> str:

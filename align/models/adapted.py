@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from align.activations import parts_of
 from align.errors import ConfigError, ModelError, shorten
+from align.models.adapter_folder import changes_base, check_adapter_folder, with_adapter
 from align.models.adapters import freeze_but, has_adapters
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import load_policy
@@ -35,15 +36,14 @@ def load_bare(backbone: Backbone, tokenizer: Any) -> Any:
 
 
 def attach(model: Any, folders: Mapping[str, Path]) -> Any:
-    """Load adapters by name, frozen."""
+    """Load adapters by name, frozen. Raises ModelError for one that cannot share its base with others."""
     for name, folder in folders.items():
-        try:
-            if has_adapters(model):
-                model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
-            else:
-                model = peft.PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=False)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise ModelError(f"adapter {folder}: does not fit its base model ({shorten(error, 160)})") from error
+        if changes_base(check_adapter_folder(folder, "CAUSAL_LM")):
+            raise ModelError(
+                f"adapter {folder}: init_lora_weights changes the base, which other adapters share: write it as plain "
+                "LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)"
+            )
+        model = with_adapter(model, folder, name, trained=False)
     return model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -50,7 +51,8 @@ def attach_language_head(model: nn.Module, backbone: Backbone) -> None:
             f"backbone path {backbone.path}: a reward model without a vocabulary head, which a language loss needs: "
             "set objective.lm_weight to 0, or start from a language model"
         )
-    own: Any = load_part(AutoModelForCausalLM, backbone).get_output_embeddings()
+    same: Any = str(inner.dtype).removeprefix("torch.")
+    own: Any = load_part(AutoModelForCausalLM, replace(backbone, dtype=same)).get_output_embeddings()
     own.train().requires_grad_(not has_adapters(model))
     setattr(inner, LANGUAGE_HEAD, own)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import peft
@@ -12,38 +12,48 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from align.errors import ConfigError, ModelError, shorten
+from align.models.adapter_folder import with_trained_adapter
 from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
-from align.models.files import ADAPTER_CONFIG, check_base, check_safetensors, check_weights, local_folder, read_json
+from align.models.masters import built_as, make_masters, raise_heads, trains_base
+from align.models.resolving import resolve
+from align.models.reward_head import HEAD, check_head, vocabulary_head
+from align.models.whole import load_whole, one_line
 
-REFERENCE_ADAPTER = "reference"
-"""Name of the frozen copy of the adapter a run starts from."""
 
-
-def load_policy(backbone: Backbone, tokenizer: Any) -> nn.Module:
+def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) -> nn.Module:
     """Return a causal language model in train mode, with its adapters.
+
+    `masters` keeps in float32 what is trained, whatever the backbone's dtype.
 
     Raises ModelError for a folder, weights or tokenizer that do not fit together.
     """
-    base, adapter = _resolve(backbone)
+    base, adapter = resolve(backbone, "CAUSAL_LM")
     config = _config(base, backbone)
-    model = _build(AutoModelForCausalLM, base, backbone, config)
+    model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config)
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows: they do not belong together"
         )
-    return _prepare(model, backbone, adapter, "CAUSAL_LM")
+    return _prepare(model, backbone, adapter, "CAUSAL_LM", masters)
 
 
 def load_reward_model(
-    backbone: Backbone, tokenizer: Any, labels: list[str], pad_token: str | None, *, zero_head: bool = False
+    backbone: Backbone,
+    tokenizer: Any,
+    labels: list[str],
+    pad_token: str | None,
+    *,
+    zero_head: bool = False,
+    masters: bool = False,
 ) -> nn.Module:
-    """Return a sequence classifier with one output per label; a causal model gets a fresh head.
+    """Return a sequence classifier with one output per label; a causal model without a head gets a fresh one.
 
-    `pad_token` None adds a `<pad>` token to tokenizer and embedding. `zero_head` starts a fresh head at 0.
+    `pad_token` None adds a `<pad>` token to tokenizer and embedding. `zero_head` starts a fresh head at 0. `masters`
+    keeps in float32 what is trained.
     """
-    base, adapter = _resolve(backbone)
+    base, adapter = resolve(backbone, "SEQ_CLS")
     config = _config(base, backbone)
     trained = any("SequenceClassification" in name for name in config.architectures or [])
     if trained and config.num_labels != len(labels):
@@ -54,63 +64,44 @@ def load_reward_model(
         )
     config.num_labels = len(labels)
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
-    model = _build(AutoModelForSequenceClassification, base, backbone, config)
-    if not trained:
+    with one_line(base):
+        check_head(base, config)
+    read_as = built_as(backbone, adapter, masters=masters)
+    fresh: dict[str, Any] = {} if trained else {"fresh": HEAD, "left": vocabulary_head(config)}
+    model, drawn = _build(AutoModelForSequenceClassification, base, read_as, config, **fresh)
+    if drawn:
         width = config.get_text_config().hidden_size
         nn.init.normal_(model.score.weight, std=0.0 if zero_head else (width + 1) ** -0.5)
     tokenizer.pad_token = pad_token or "<pad>"  # assigning an unknown token adds it
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
-    return _prepare(model, backbone, adapter, "SEQ_CLS")
+    return _prepare(model, backbone, adapter, "SEQ_CLS", masters)
 
 
 def load_part(auto: Any, backbone: Backbone) -> Any:
     """Return the base model of a backbone as another class of transformers sees it, without adapters."""
-    base, _ = _resolve(backbone)
-    return _build(auto, base, backbone, _config(base, backbone))
+    base, _ = resolve(backbone)
+    return _build(auto, base, backbone, _config(base, backbone))[0]
 
 
 def describe(model: nn.Module) -> str:
-    """Return one line on size, trainable share, dtype and mode."""
+    """Return one line on size, trainable share, the dtype of each part, and mode."""
     total = sum(p.numel() for p in model.parameters())
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters()})
-    mode = "train" if model.training else "eval"
-    share = f"{trainable:,} of {total:,} parameters trained ({100 * trainable / total:.1f} %)"
-    return f"{share}, {' and '.join(dtypes)}, {mode} mode"
+    trained = [p for p in model.parameters() if p.requires_grad]
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    count = sum(p.numel() for p in trained)
+    share = f"{count:,} of {total:,} parameters trained ({100 * count / total:.1f} %)"
+    parts = [f"{name} {_dtypes(part)}" for name, part in (("trained", trained), ("frozen", frozen)) if part]
+    return f"{share}, {', '.join(parts)}, {'train' if model.training else 'eval'} mode"
 
 
-def _resolve(backbone: Backbone) -> tuple[str, str | None]:
-    """Return the base model's path and the adapter folder to go on from, if the backbone names one."""
-    folder = local_folder(backbone.path)
-    if folder is None or not (folder / ADAPTER_CONFIG).exists():
-        if folder is not None and not backbone.random_init:
-            _config_exists(folder)
-            check_weights(folder)
-            check_base(folder)
-        return str(folder or backbone.path), None
-    if backbone.lora is not None:
-        raise ConfigError(
-            f"backbone.path {folder} is an adapter, which brings its own rank and targets: leave backbone.lora out to "
-            "train it on, or merge it first with `align export --merge`"
-        )
-    check_safetensors(folder / "adapter_model.safetensors")
-    base = read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"]
-    inner = local_folder(base)
-    if inner is not None:
-        check_weights(inner)
-    return base, str(folder)
-
-
-def _config_exists(folder: Any) -> None:
-    if not (folder / "config.json").exists():
-        raise ModelError(f"{folder}: no config.json, so this is not a model folder")
-    read_json(folder / "config.json")
+def _dtypes(parameters: Collection[torch.Tensor]) -> str:
+    return " and ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters}))
 
 
 def _config(base: str, backbone: Backbone) -> Any:
-    with _one_line(base):
+    with one_line(base):
         return AutoConfig.from_pretrained(base, revision=backbone.revision, trust_remote_code=False)
 
 
@@ -122,28 +113,41 @@ def _switch_off_dropout(config: Any) -> dict[str, float]:
     return rates
 
 
-def _build(auto: Any, base: str, backbone: Backbone, config: Any) -> Any:
+def _build(
+    auto: Any,
+    base: str,
+    backbone: Backbone,
+    config: Any,
+    *,
+    fresh: Collection[str] = (),
+    left: Callable[[str], bool] | None = None,
+) -> tuple[Any, bool]:
+    """Return a model, and whether its fresh part was drawn at random."""
     options: dict[str, Any] = {"dtype": backbone.torch_dtype}
     if backbone.attn_implementation != "auto":
         options["attn_implementation"] = backbone.attn_implementation
     rates = {} if backbone.dropout else _switch_off_dropout(config)
-    with _one_line(base):
-        if backbone.random_init:
-            model = auto.from_config(config, **options)
-        else:
-            options |= {"revision": backbone.revision, "use_safetensors": True, "trust_remote_code": False}
-            model = auto.from_pretrained(base, config=config, **options)
+    if backbone.random_init:
+        with one_line(base):
+            model, drawn = auto.from_config(config, **options), True
+    else:
+        options |= {"revision": backbone.revision, "config": config}
+        model, drawn = load_whole(auto, base, fresh=fresh, left=left, **options)
     model.original_dropout = rates
-    return model
+    return model, drawn
 
 
-def _prepare(model: Any, backbone: Backbone, adapter: str | None, task: str) -> nn.Module:
+def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, masters: bool) -> nn.Module:
     if backbone.attn_implementation == "auto":
         use_segment_attention(model)
+    if masters and trains_base(backbone, adapter):
+        make_masters(model, backbone)
     if adapter is not None:
-        model = _with_trained_adapter(model, adapter)
+        model = with_trained_adapter(model, adapter)
     elif backbone.lora is not None:
         model = _with_lora(model, backbone.lora, task)
+    if masters:
+        raise_heads(model)
     if backbone.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     model.train()
@@ -164,29 +168,15 @@ def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
         raise ConfigError(f"backbone.lora.target_modules {lora.target_modules!r}: {shorten(error, 160)}") from error
 
 
-def _with_trained_adapter(model: Any, adapter: str) -> Any:
-    """Load an adapter to train on, and a frozen copy of it under the name `reference`."""
-    try:
-        model = peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
-        model.load_adapter(adapter, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ModelError(f"adapter {adapter}: does not fit its base model ({shorten(error, 160)})") from error
-    model.set_adapter("default")
-    return model
-
-
-@contextmanager
-def _one_line(base: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, torch.OutOfMemoryError) as error:
-        raise ModelError(
-            f"backbone path {base}: cannot be loaded ({shorten(error, 200)}): check the spelling, or give a folder"
-        ) from error
-
-
 def max_positions(backbone: Backbone) -> int:
     """Return the longest sequence the model takes, in tokens; a large number where it has no limit."""
-    base, _ = _resolve(backbone)
+    base, _ = resolve(backbone)
     limit = getattr(_config(base, backbone).get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else 10**9
+
+
+def pad_token(backbone: Backbone) -> int | None:
+    """Return the padding token a model's configuration names."""
+    base, _ = resolve(backbone)
+    found: int | None = _config(base, backbone).get_text_config().pad_token_id
+    return found

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from align.errors import ConfigError
+from align.models.adapter_folder import REFERENCE_ADAPTER, STARTS_TRAINED
 from align.models.adapters import adapter_active, adapters_off, evaluating, has_adapters
 from align.models.backbone import Backbone
-from align.models.loading import REFERENCE_ADAPTER, load_policy
+from align.models.loading import load_policy
 from align.records import CandidateBatch, ResponseScores
 
 Scorer = Callable[[nn.Module, CandidateBatch], ResponseScores]
@@ -66,9 +67,10 @@ class AdapterOff(Reference):
         """Check that there are adapters and that switching them off gives the start of the run."""
         if not has_adapters(policy):
             raise ConfigError("reference AdapterOff needs backbone.lora: without adapters use FrozenCopy or Cached")
-        if REFERENCE_ADAPTER in policy.peft_config:  # type: ignore[operator]
+        if getattr(policy, STARTS_TRAINED, False):
             raise ConfigError(
-                "the run goes on from a trained adapter, so its base is not the reference: use NamedAdapter"
+                "the run goes on from a trained adapter, so its base is not the reference: use NamedAdapter "
+                "(FrozenCopy for an adapter with biases)"
             )
         return None
 
@@ -124,6 +126,6 @@ class FrozenCopy(Reference):
 
 def default_reference(policy: nn.Module) -> Reference:
     """Return the kind that gives the policy's own start: its base, the adapter it came with, or a copy."""
-    if not has_adapters(policy):
-        return FrozenCopy()
-    return NamedAdapter() if REFERENCE_ADAPTER in policy.peft_config else AdapterOff()  # type: ignore[operator]
+    if REFERENCE_ADAPTER in getattr(policy, "peft_config", {}):
+        return NamedAdapter()
+    return FrozenCopy() if not has_adapters(policy) or getattr(policy, STARTS_TRAINED, False) else AdapterOff()

@@ -19,10 +19,9 @@ from torch import nn
 from tqdm import tqdm
 
 from align.errors import ResumeError
-from align.models.adapters import has_adapters
+from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.backbone import Backbone
-from align.models.loading import REFERENCE_ADAPTER
-from align.models.reference import Reference, Scorer, default_reference
+from align.models.reference import FrozenCopy, Reference, Scorer, default_reference
 from align.records import CandidateBatch, ResponseScores
 
 Key = bytes
@@ -109,7 +108,8 @@ class Cached(Reference):
         path = self.file(own.header)
         if path.exists():
             own.load(path)
-        kind = default_reference(policy) if has_adapters(policy) else None
+        usual = default_reference(policy)
+        kind = None if isinstance(usual, FrozenCopy) else usual  # then the policy scores, which is the start still
         fresh: dict[Key, tuple[float, int]] = {}
         for batch in tqdm(batches, desc="reference log-probabilities", leave=False, disable=None):
             keys = candidate_keys(batch)
@@ -148,10 +148,11 @@ def candidate_keys(batch: CandidateBatch) -> list[Key]:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Return a hash of all weights but those of adapters in training."""
+    """Return a hash of all weights the start is computed with: not those of adapters where it has none, or a copy."""
     digest = hashlib.blake2b(digest_size=16)
+    whole = isinstance(default_reference(model), FrozenCopy)
     for name, tensor in sorted(model.state_dict().items()):
-        if "lora_" not in name or REFERENCE_ADAPTER in name:
+        if whole or "lora_" not in name or REFERENCE_ADAPTER in name:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

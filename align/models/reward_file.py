@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 from align.errors import ModelError
 from align.models.files import local_folder, read_json
@@ -12,30 +13,50 @@ from align.records import Rescaling
 
 REWARD_FILE = "reward.json"
 MEANING = "points = offset + unit * logit; label = (points - intercept) / slope; a label's range is 0 to 100 points"
+Reading = Literal["turn_end", "template"]
+"""Where a reward is read: at the token that ends the response's turn, as here in training, or at the last token of
+the dialogue as the tokenizer's chat template renders it, as RewardBench and the cards of most reward models do (it may
+add a line break after that token)."""
 
 
-def write_reward_file(rescaling: Rescaling, folder: Path) -> None:
-    """Write attributes and rescaling."""
-    content = {"meaning": MEANING, **rescaling.plain()}
+def write_reward_file(rescaling: Rescaling | None, folder: Path) -> None:
+    """Write where the reward is read, and attributes and rescaling of a model of ratings."""
+    content: dict[str, Any] = {"reading": "turn_end"}
+    if rescaling is not None:
+        content |= {"meaning": MEANING, **rescaling.plain()}
     (folder / REWARD_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_reward_file(path: str, needed: Sequence[str] = ()) -> Rescaling | None:
-    """Return what the outputs of a reward model folder mean; None for a model without the file.
+    """Return what the outputs of a reward model folder mean; None where the file says nothing of it.
 
     Raises ModelError for a file that cannot be understood, or where a needed output is missing.
     """
-    folder = local_folder(path)
-    if folder is None or not (folder / REWARD_FILE).exists():
+    content = _content(path)
+    if set(content) <= {"reading"}:
         return None
     try:
-        found = Rescaling.of_plain(read_json(folder / REWARD_FILE))
-    except ModelError:
-        raise
+        found = Rescaling.of_plain(content)
     except ValueError as error:
-        raise ModelError(f"{folder / REWARD_FILE}: {error}") from error
+        raise ModelError(f"{Path(path) / REWARD_FILE}: {error}") from error
     check_outputs(path, found.attributes, needed)
     return found
+
+
+def read_reading(path: str) -> Reading | None:
+    """Return where the reward of a folder is read, None where its file does not say. Raises ModelError for nonsense."""
+    content = _content(path)
+    if not content:
+        return None
+    found = content.get("reading", "turn_end")  # without it the file is an older one of ours
+    if found not in get_args(Reading):
+        raise ModelError(f"{Path(path) / REWARD_FILE}: reading {found!r}, expected {' or '.join(get_args(Reading))}")
+    return found  # type: ignore[no-any-return]
+
+
+def _content(path: str) -> dict[str, Any]:
+    folder = local_folder(path)
+    return read_json(folder / REWARD_FILE) if folder is not None and (folder / REWARD_FILE).exists() else {}
 
 
 def check_outputs(path: str, found: Sequence[str], needed: Sequence[str]) -> None:

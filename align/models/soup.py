@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from align.errors import ConfigError, ModelError
+from align.models.adapter_folder import ADAPTER_WEIGHTS, changes_base
 from align.models.files import ADAPTER_CONFIG, check_weights, local_folder, read_json
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PLAIN: dict[str, Any] = {
     "use_dora": False,
     "use_rslora": False,
@@ -104,6 +104,11 @@ def _write_adapter(out: Path, used: Sequence[tuple[Path, float]]) -> None:
         if unusual := [key for key, plain in PLAIN.items() if (config.get(key) or plain) != plain]:
             raise ModelError(
                 f"adapter {folder}: {unusual[0]} {config[unusual[0]]!r} cannot be added up: merge it first"
+            )
+        if changes_base(config):
+            raise ModelError(
+                f"adapter {folder}: init_lora_weights {config['init_lora_weights']!r} is no update of the plain base: "
+                "merge it first"
             )
     scaled = [
         (load_file(folder / ADAPTER_WEIGHTS), factor * config["lora_alpha"] / config["r"])

@@ -18,6 +18,7 @@ from align.models.backbone import Backbone
 from align.models.card import model_card, settings
 from align.models.export import export_model, is_writer
 from align.models.loading import describe, load_policy, max_positions
+from align.models.masters import check_precision
 from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
 from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
@@ -76,7 +77,7 @@ class AlignModule(RecordingModule):
 
     def build(self) -> nn.Module:
         """Load the model to train."""
-        return load_policy(self.backbone, self.tokenizer)
+        return load_policy(self.backbone, self.tokenizer, masters=not self.optimizer.kahan)
 
     def configure_model(self) -> None:
         """Load the model once, inside the strategy's context, and shard it where the strategy has a device mesh."""
@@ -95,6 +96,7 @@ class AlignModule(RecordingModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its schedule over the run's optimiser steps."""
+        check_precision(self.model, self.backbone, self.trainer.precision, kahan=self.optimizer.kahan)
         full, lora = self.usual_rates
         steps = optimiser_steps(self.trainer)
         fused = self.trainer.precision != "16-mixed"  # its gradient scaler cannot clip for a fused optimiser

@@ -38,6 +38,8 @@ def optimiser_steps(trainer: Any) -> int:
     return int(min(steps, limit or steps))
 
 
+KAHAN_BETA2 = 0.99
+"""Slowest decay of second moments that bfloat16 can hold: a step of 1 % is above its resolution of .4 %."""
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"]
 
 
@@ -59,6 +61,9 @@ class Optimizer:
     """Share of all optimiser steps over which the learning rate rises from 0."""
     lr_scheduler_type: Schedule = "cosine"
     """What the learning rate does after warm-up."""
+    kahan: bool = False
+    """Train 16-bit weights as they are: what rounding leaves out of an update is kept for the next (Kahan summation, by
+    torch-optimi). Without it 16-bit weights are trained in float32, which takes more memory."""
     stop_after_nonfinite: int = 1
     """Steps in a row without a finite loss or gradient at which the run ends; such a step is never taken."""
 
@@ -71,6 +76,11 @@ class Optimizer:
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optimizer.{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.kahan and self.adam_beta2 > KAHAN_BETA2:
+            raise ConfigError(
+                f"optimizer.adam_beta2 must be at most {KAHAN_BETA2} with optimizer.kahan, got {self.adam_beta2}: its "
+                "second moments have 16 bits too, and a slower decay rounds to none"
+            )
         if not 0 <= self.warmup_ratio <= 1:
             raise ConfigError(f"optimizer.warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
         if self.stop_after_nonfinite < 1:
@@ -78,14 +88,15 @@ class Optimizer:
 
     def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
         """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""
-        optimizer = torch.optim.AdamW(
-            [p for p in parameters if p.requires_grad],
-            lr=self.learning_rate or usual,
-            betas=(self.adam_beta1, self.adam_beta2),
-            eps=self.adam_epsilon,
-            weight_decay=self.weight_decay,
-            fused=fused,
-        )
+        trained = [p for p in parameters if p.requires_grad]
+        rate, betas = self.learning_rate or usual, (self.adam_beta1, self.adam_beta2)
+        shared: dict[str, Any] = {
+            "lr": rate,
+            "betas": betas,
+            "eps": self.adam_epsilon,
+            "weight_decay": self.weight_decay,
+        }
+        optimizer = _kahan(trained, shared) if self.kahan else torch.optim.AdamW(trained, fused=fused, **shared)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.schedule(optimizer, steps), "interval": "step"},
@@ -102,3 +113,14 @@ class Optimizer:
             scheduler_specific_kwargs=options,
         )
         return schedule
+
+
+def _kahan(trained: list[Parameter], settings: dict[str, Any]) -> torch.optim.Optimizer:
+    try:
+        import optimi
+    except ImportError as error:
+        raise ConfigError(
+            "optimizer.kahan needs torch-optimi: pip install 'align-lm[kahan]' -c constraints.txt"
+        ) from error
+    optimizer: torch.optim.Optimizer = optimi.AdamW(trained, kahan_sum=True, **settings)
+    return optimizer

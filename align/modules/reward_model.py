@@ -72,7 +72,10 @@ class RewardModel(AlignModule):
         ratings = isinstance(self.objective, Regression)
         self.rescaling = self._known_rescaling() if ratings else None
         pad = choose_pad_token(self.tokenizer)
-        model = load_reward_model(self.backbone, self.tokenizer, list(self.outputs), pad, zero_head=ratings)
+        masters = not self.optimizer.kahan
+        model = load_reward_model(
+            self.backbone, self.tokenizer, list(self.outputs), pad, zero_head=ratings, masters=masters
+        )
         if self.objective.lm_weight:
             attach_language_head(model, self.backbone)
         if ratings:
@@ -189,8 +192,8 @@ class RewardModel(AlignModule):
         self.rescaling = Rescaling.of_plain(saved) if saved else self.rescaling
 
     def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
-        """Write the model as a folder that transformers and PEFT open, and what its outputs mean beside it."""
+        """Write the model as a folder that transformers and PEFT open, and beside it where and how to read it."""
         with without_language_head(self.model):
             super().write_folder(folder, merge=merge, config=config)
-        if self.rescaling and is_writer():
+        if is_writer():
             write_reward_file(self.rescaling, folder)

@@ -12,14 +12,15 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from align.encoding.encoder import Dropped, Encoder
+from align.encoding.rendered import rendered_ids
 from align.encoding.templates import make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError, ModelError, shorten
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.files import ADAPTER_CONFIG, local_folder, read_json
-from align.models.loading import load_reward_model, max_positions
-from align.models.reward_file import check_outputs, read_reward_file
+from align.models.loading import load_reward_model, max_positions, pad_token
+from align.models.reward_file import REWARD_FILE, Reading, check_outputs, read_reading, read_reward_file
 from align.models.tokenizer import choose_pad_token, load_tokenizer
 from align.records import CandidateBatch, EncodedGroup, Example, Message
 from align.scoring.rewards import reward_outputs
@@ -28,7 +29,8 @@ from align.scoring.rewards import reward_outputs
 class RewardOracle:
     """Scores responses with a reward model folder; attributes learnt from ratings are in points, about 0 to 100.
 
-    A prompt is written, and a response ends, as in training: the folder brings its template.
+    A model of ours is read as it was trained: a prompt is written, and a response ends, as the folder's template says.
+    One of others is read at the last token of the dialogue as its chat template renders it.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class RewardOracle:
         attributes: Sequence[str] | None = None,
         batch_tokens: int = 16384,
         device: str | torch.device | None = None,
+        reading: Reading | None = None,
     ) -> None:
         """Load the model.
 
@@ -46,6 +49,8 @@ class RewardOracle:
             attributes: Outputs that are asked for, in this order; None gives all.
             batch_tokens: Tokens of a forward pass.
             device: Where the model runs; null takes a GPU where there is one.
+            reading: Where the reward is read, `turn_end` or `template`; null does as the folder's reward.json says,
+                and without one takes the rendered chat template, or the end of the turn where there is no template.
 
         Raises ModelError for a folder without a reward head, or without an output that is asked for.
         """
@@ -59,6 +64,8 @@ class RewardOracle:
         self.attributes = tuple(attributes or outputs)
         self._columns = [outputs.index(name) for name in self.attributes]
         tokenizer: Any = load_tokenizer(self.backbone)
+        self.reading = reading or read_reading(folder) or _usual_reading(folder, tokenizer)
+        self._ignored = pad_token(self.backbone)
         self.model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))
         self.model.to(self.device)
         self.encoder = Encoder(tokenizer, make_template(tokenizer), self._limits())
@@ -70,12 +77,26 @@ class RewardOracle:
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses")
         examples = [Example(str(i), tuple(p), (r,)) for i, (p, r) in enumerate(zip(prompts, responses, strict=True))]
-        groups = [g for g in self.encoder.encode(examples) if not isinstance(g, Dropped)] if examples else []
+        groups = self._encoded(examples)
         found = torch.full((len(examples), len(self.attributes)), math.nan)
         with torch.no_grad(), evaluating(self.model):
             for batch in self._batches(groups):
                 found[[int(name) for name in batch.ids]] = self._score(batch).float().cpu()
         return found
+
+    def _encoded(self, examples: list[Example]) -> list[EncodedGroup]:
+        """Return what can be scored; the reward is read at the last token of the response."""
+        if not examples or self.reading == "turn_end":
+            return [g for g in self.encoder.encode(examples) if not isinstance(g, Dropped)] if examples else []
+        longest, groups = max_positions(self.backbone), []
+        for example in examples:
+            dialogue = [*example.messages, Message("assistant", example.responses[0])]
+            ids = rendered_ids(self.encoder.tokenizer, dialogue)
+            while ids and ids[-1] == self._ignored:  # transformers reads the last token that is no padding
+                ids.pop()
+            if 1 < len(ids) <= longest:
+                groups.append(EncodedGroup(example.id, ids[:-1], [ids[-1:]], [0], [[]], 1.0, [False]))
+        return groups
 
     def _score(self, batch: CandidateBatch) -> Float[Tensor, "candidate attribute"]:
         on_device = batch._replace(
@@ -96,6 +117,18 @@ class RewardOracle:
         usual, longest = PRESETS["rm"], max_positions(self.backbone)
         total = min(usual.max_total, longest)
         return Truncation(usual.max_prompt, total, usual.long_prompt, usual.long_response, usual.at_turn)
+
+
+def _usual_reading(path: str, tokenizer: Any) -> Reading:
+    from lightning.pytorch.utilities import rank_zero_info
+
+    reading: Reading = "template" if tokenizer.chat_template else "turn_end"
+    where = "the last token of its rendered chat template" if tokenizer.chat_template else "the end of the turn"
+    rank_zero_info(
+        f"reward model {path}: no {REWARD_FILE}, so its reward is read at {where} ({reading!r}; a {REWARD_FILE} "
+        'with {"reading": "turn_end"} or "template" beside the weights says otherwise)'
+    )
+    return reading
 
 
 def _length(group: EncodedGroup) -> int:

@@ -10,7 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from align.errors import ConfigError, ModelError, shorten
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.models.files import check_weights, local_folder
+from align.models.tokenizer import load_tokenizer
+from align.models.whole import load_whole
 from align.oracles.scorers import Dialogue, Scorer
 
 
@@ -39,20 +43,15 @@ class TextClassifier(Scorer):
 
     @cached_property
     def _pipeline(self) -> Any:
-        from transformers import pipeline
+        from transformers import AutoModelForSequenceClassification, pipeline
 
+        if (folder := local_folder(self.path)) is not None:
+            check_weights(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            with torch.random.fork_rng(devices=[]):
-                return pipeline(
-                    "text-classification",
-                    self.path,
-                    device=device,
-                    trust_remote_code=False,
-                    model_kwargs={"use_safetensors": True},
-                )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"classifier {self.path}: cannot be loaded ({shorten(error, 160)})") from error
+        tokenizer = load_tokenizer(Backbone(self.path))
+        with torch.random.fork_rng(devices=[]):
+            model, _ = load_whole(AutoModelForSequenceClassification, self.path)
+        return pipeline("text-classification", model, tokenizer=tokenizer, device=device)
 
     @cached_property
     def _chosen(self) -> str:

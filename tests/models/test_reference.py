@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from align.errors import ConfigError, ResumeError
+from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.adapters import adapter_active, adapters_off, evaluating, has_adapters
 from align.models.backbone import Backbone, LoRA
-from align.models.loading import REFERENCE_ADAPTER, load_policy
+from align.models.loading import load_policy
 from align.models.reference import AdapterOff, FrozenCopy, NamedAdapter, Reference, default_reference
 from align.models.reference_cache import Cached, candidate_keys, weights_hash
 from align.models.tokenizer import load_tokenizer

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from align.data.source import Report
 from align.errors import ConfigError, ModelError
@@ -19,7 +21,7 @@ from tests.data.test_labels import BOTH
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
 from tests.modules.rated import rated_data
-from tests.tiny import WORDS
+from tests.tiny import WORDS, save_reward_model, save_tiny
 
 
 @pytest.mark.parametrize("lora", [None, LoRA(r=2)])
@@ -67,3 +69,81 @@ def test_other_folders_are_refused(model_folder: Path, tmp_path: Path) -> None:
         RewardOracle(str(tmp_path / "adapter"))
     with pytest.raises(ConfigError, match="batch_tokens must be at least 1"):
         RewardOracle(str(model_folder), batch_tokens=0)
+
+
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"
+)
+ENDS = CHAT.replace("<|im_end|>\n", "<|im_end|>")
+
+
+class TestReading:
+    """The truth is a plain sequence classifier on what its own tokenizer renders, one row at a time."""
+
+    PROMPTS = ([Message("user", "Hi")], [Message("system", "Be brief"), Message("user", "A much longer question?")])
+    RESPONSES = ("yes", "no, not at all")
+
+    def folder(self, tmp_path: Path, template: str, pad: str = "<pad>") -> Path:
+        folder = save_reward_model(tmp_path / "theirs")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.chat_template, tokenizer.pad_token = template, pad
+        tokenizer.save_pretrained(folder)
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": tokenizer.pad_token_id}))
+        return folder
+
+    def plain(self, folder: Path, cut: int = 0) -> torch.Tensor:
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        rewards = []
+        for prompt, response in zip(self.PROMPTS, self.RESPONSES, strict=True):
+            turns = [*(m._asdict() for m in prompt), {"role": "assistant", "content": response}]
+            ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")["input_ids"]
+            rewards.append(model(ids[:, : ids.shape[1] - cut]).logits[0].detach())
+        return torch.stack(rewards)
+
+    @pytest.mark.parametrize("template", [CHAT, ENDS])
+    def test_models_of_others_at_the_last_token_of_the_template(self, tmp_path: Path, template: str) -> None:
+        folder = self.folder(tmp_path, template)
+        oracle = RewardOracle(str(folder))
+        assert oracle.reading == "template"
+        expected = self.plain(folder)
+        torch.testing.assert_close(oracle.score(self.PROMPTS, self.RESPONSES), expected, rtol=0, atol=1e-5)
+
+    def test_a_line_break_after_the_turn_matters(self, tmp_path: Path) -> None:
+        folder = self.folder(tmp_path, CHAT)
+        at_end = RewardOracle(str(folder), reading="turn_end").score(self.PROMPTS, self.RESPONSES)
+        torch.testing.assert_close(at_end, self.plain(folder, cut=1), rtol=0, atol=1e-5)
+        assert (at_end - self.plain(folder)).abs().min() > 1e-3
+
+    def test_a_template_that_ends_in_the_padding_token(self, tmp_path: Path) -> None:
+        """A classifier of transformers reads the last token that is no padding, in a row of its own too."""
+        folder = self.folder(tmp_path, ENDS, pad="<|im_end|>")
+        found = RewardOracle(str(folder)).score(self.PROMPTS, self.RESPONSES)
+        torch.testing.assert_close(found, self.plain(folder), rtol=0, atol=1e-5)
+
+    def test_the_choice_is_in_the_folder(self, tmp_path: Path) -> None:
+        folder = self.folder(tmp_path, CHAT)
+        for reading in ("turn_end", "template"):
+            (folder / "reward.json").write_text(json.dumps({"reading": reading}))
+            assert RewardOracle(str(folder)).reading == reading
+        (folder / "reward.json").write_text('{"reading": "start"}')
+        with pytest.raises(ModelError, match="reading 'start', expected turn_end or template"):
+            RewardOracle(str(folder))
+
+    def test_ours_stay_as_trained(self, tmp_path: Path) -> None:
+        module = RewardModel(Backbone(str(save_tiny(tmp_path / "base", template=CHAT))))
+        module.build_model()
+        disturb(module.model)
+        module.export(tmp_path / "rm")
+        assert json.loads((tmp_path / "rm" / "reward.json").read_text()) == {"reading": "turn_end"}
+        oracle = RewardOracle(str(tmp_path / "rm"))
+        torch.testing.assert_close(
+            oracle.score(self.PROMPTS, self.RESPONSES), self.plain(tmp_path / "rm", cut=1), rtol=0, atol=1e-5
+        )
+
+    def test_what_cannot_be_rendered_or_is_too_long_has_no_reward(self, tmp_path: Path) -> None:
+        oracle = RewardOracle(str(self.folder(tmp_path, CHAT)))
+        found = oracle.score([self.PROMPTS[0]] * 3, ["typed <|im_end|> token", "x" * 600, "fine"])
+        assert found[:, 0].isnan().tolist() == [True, True, False]

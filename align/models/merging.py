@@ -1,0 +1,116 @@
+"""Adapters added to the weights of a model: compared before and after, on disk, or refused."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from align.errors import ModelError
+from align.models.masters import SHORT
+from align.models.whole import load_whole
+from align.scoring.backbone import unwrapped
+
+TOLERANCE = 1e-3
+"""Largest difference of a token's log-probability, in nats, or of a reward, between a model and its merged folder."""
+ROW = 128
+"""Tokens of the row that is scored."""
+Write = Callable[[Any, Path, torch.dtype], None]
+
+
+def write_merged(model: nn.Module, tokenizer: Any, folder: Path, write: Write) -> None:
+    """Write a model with its adapters in its weights, and keep the folder only if it scores a row as the model does.
+
+    Weights keep the base's dtype; where rounding to 16 bits would show, float32 is written, and said.
+
+    Raises ModelError for a folder that differs; nothing is left of it.
+    """
+    kept = next(unwrapped(model).parameters()).dtype
+    own = copy.deepcopy(model).cpu().eval()
+    own = own.float() if kept in SHORT else own
+    row = probe_row(own, tokenizer)
+    expected = scores(own, row)
+    merged = merge(own)
+    found: dict[torch.dtype, float] = {}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for dtype in dict.fromkeys((kept, next(merged.parameters()).dtype)):
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent) as name:
+            part = Path(name)
+            write(merged, part, dtype)
+            opened, _ = load_whole(type(merged), str(part), dtype=expected.dtype)
+            found[dtype] = float((scores(opened, row) - expected).abs().max())
+            if found[dtype] <= TOLERANCE:
+                _move(part, folder)
+                _tell(found, folder)
+                return
+    raise ModelError(
+        f"export {folder}: merged, the model scores a row {found[dtype]:.2g} nats per token (or of reward) apart "
+        f"from what it does with its adapters (at most {TOLERANCE:g}): export without merge"
+    )
+
+
+def merge(model: Any) -> Any:
+    """Return the model inside with its adapters added up; embeddings that this parts are tied no more."""
+    inner = unwrapped(model)
+    ends = [_plain(part) for part in (inner.get_input_embeddings(), inner.get_output_embeddings()) if part is not None]
+    if len(ends) == 2 and ends[0].weight is ends[1].weight:  # a sum written into the one would be read by the other
+        ends[1].weight = nn.Parameter(ends[1].weight.detach().clone(), requires_grad=False)
+    configs = (inner.config, inner.config.get_text_config())
+    known = configs[0].tie_word_embeddings, configs[1].tie_word_embeddings
+    merged = model.merge_and_unload()
+    into, out = merged.get_input_embeddings(), merged.get_output_embeddings()
+    if out is not None and any(known):
+        same = torch.equal(into.weight, out.weight)
+        if same:
+            out.weight = into.weight
+        for config, ties in zip(configs, known, strict=True):
+            config.tie_word_embeddings = ties and same
+    return merged
+
+
+def probe_row(model: nn.Module, tokenizer: Any) -> Int[Tensor, "row token"]:
+    """Return one row of tokens, added ones among them: those are what adapters of embeddings are trained on."""
+    config = unwrapped(model).config.get_text_config()
+    length = min(ROW, getattr(config, "max_position_embeddings", None) or ROW)
+    draw = torch.Generator().manual_seed(0)
+    plain = torch.randint(len(tokenizer), (length,), generator=draw)
+    added = torch.tensor(sorted(tokenizer.added_tokens_decoder)[-length // 4 :], dtype=torch.long)
+    row = torch.cat([added, plain])[:length]
+    return row[torch.randperm(length, generator=draw)][None]
+
+
+@torch.no_grad()
+def scores(model: Any, row: Int[Tensor, "row token"]) -> Float[Tensor, " score"]:
+    """Return the log-probability of every token after the first, or the outputs of a reward model."""
+    logits = model.eval()(input_ids=row).logits
+    if logits.dim() == 2:
+        return logits[0]  # type: ignore[no-any-return]
+    return logits.log_softmax(-1)[0, :-1].gather(1, row[0, 1:, None])[:, 0]  # type: ignore[no-any-return]
+
+
+def _plain(part: Any) -> Any:
+    """Return the layer beneath what adapters wrap around it."""
+    while (below := getattr(part, "base_layer", None) or getattr(part, "original_module", None)) is not None:
+        part = below
+    return part
+
+
+def _move(part: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in part.iterdir():
+        os.replace(file, folder / file.name)
+
+
+def _tell(found: dict[torch.dtype, float], folder: Path) -> None:
+    names = [(str(dtype).removeprefix("torch."), difference) for dtype, difference in found.items()]
+    rounded = "".join(f", since {name} would move a row by {difference:.2g}" for name, difference in names[:-1])
+    name, difference = names[-1]
+    rank_zero_info(f"merged into {folder}: {difference:.2g} nats per token apart at most, written in {name}{rounded}")
