@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from align.cli.messages import explain
+from align.cli.unused import Unused, refuse_unused
 from align.errors import ConfigError
 
 
 def call(
-    function: Callable[..., Any], words: list[str], verb: str, *, positional: bool = False, config: bool = False
+    function: Callable[..., Any],
+    words: list[str],
+    verb: str,
+    *,
+    positional: bool = False,
+    config: bool = False,
+    unused: Sequence[Unused] = (),
 ) -> int:
     """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0).
 
-    With `config`, settings may stand in YAML files given by `-c`.
+    With `config`, settings may stand in YAML files given by `-c`. `unused` are the options that do nothing beside
+    others: one that is given is refused before the function is called.
     """
+    parser = parser_of(function, verb, positional=positional, config=config)
+    try:
+        parsed = parser.parse_args(words)
+        named = parser.parse_args(words, defaults=False) if unused else None
+        values = parser.instantiate(parsed)
+    except ArgumentError as error:
+        line = explain(error, [action.dest for action in parser._actions])
+        raise ConfigError(line or str(error)) from error
+    settings = values.as_dict()
+    settings.pop("config", None)
+    if named is not None:
+        refuse_unused(unused, [name for name, value in named.items() if value not in (None, False)], settings)
+    return function(**settings) or 0
+
+
+def parser_of(
+    function: Callable[..., Any], verb: str, *, positional: bool = False, config: bool = False
+) -> ArgumentParser:
+    """Return the parser of a verb."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=f"align {verb}", exit_on_error=False, allow_abbrev=False, description=_summary(function)
@@ -26,14 +53,7 @@ def call(
     if config:
         parser.add_argument("-c", "--config", action="config", help="YAML file with settings; may be repeated.")
     parser.add_function_arguments(function, as_positional=positional, as_group=False)
-    try:
-        values = parser.instantiate(parser.parse_args(words))
-    except ArgumentError as error:
-        line = explain(error, [action.dest for action in parser._actions])
-        raise ConfigError(line or str(error)) from error
-    settings = values.as_dict()
-    settings.pop("config", None)
-    return function(**settings) or 0
+    return parser
 
 
 def _summary(function: Callable[..., Any]) -> str:
