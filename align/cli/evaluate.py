@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.lightning import prepare
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
+from align.data.telling import warning
 from align.errors import ConfigError
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import Policy, Prompt, fingerprint
@@ -121,6 +123,8 @@ def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[lis
                 report.kept += 1
         notes[name or path] = {"read": report.read, "kept": report.kept, "dropped": dict(report.dropped)}
         print(f"prompts {name or path}: {report}")
+        if told := warning(report):
+            print(f"WARNING prompts {name or path}: {told}", file=sys.stderr)
     if not found:
         raise ConfigError(f"prompts {files}: no prompt is left to evaluate on")
     return list(found.values()), notes

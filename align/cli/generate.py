@@ -37,6 +37,8 @@ UNUSED = (
     Unused(("vector", "layers", "coefficient", "where"), without("steer"), "belongs to --steer: name its file too"),
     Unused(("steer",), _elsewhere, "changes states inside the model: leave out --server and --engine vllm"),
     Unused(("instructions",), without("under", "none"), "belongs to --under: say positive or negative"),
+    Unused(("instructions.positive",), without("under", "negative"), "belongs to --under positive: leave it out"),
+    Unused(("instructions.negative",), without("under", "positive"), "belongs to --under negative: leave it out"),
     Unused(("name",), without("answers"), "belongs to --answers: leave it out"),
     Unused(("prompt",), given("answers"), "--answers asks the prompts of the benchmark's file: leave it out"),
     Unused(
@@ -154,7 +156,12 @@ def read_prompts(path: str | None) -> list[Dialogue]:
     """Return the different prompts of a file."""
     if path is None:
         return []
-    return list(dict.fromkeys(e.messages for e in PreferenceFile(path).read("train", Report())))
+    report = Report()
+    found = list(dict.fromkeys(example.messages for example in PreferenceFile(path).read("train", report)))
+    if report.dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.most_common())
+        print(f"prompts {path}: {report.read} rows, left out: {reasons}", file=sys.stderr)
+    return found
 
 
 def _readable(row: dict[str, Any]) -> str:

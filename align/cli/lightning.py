@@ -17,6 +17,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 from transformers.utils import logging as transformers_logging
 
 import align
@@ -39,7 +40,7 @@ import align.modules.sft
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.main import LIGHTNING_VERBS
 from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
-from align.cli.trainer_check import check_launcher, check_seed, check_trainer
+from align.cli.trainer_check import check_launcher, check_seed, check_trainer, ended_by
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
 
@@ -83,7 +84,9 @@ def quiet() -> None:
         ".*sync_dist=True.*",  # what we log is summed over all processes already
     ):
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+    unwanted = ("Tip:", "`Trainer.fit` stopped")  # `ended_by` says the latter, and knows our callbacks
+    noisy = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    noisy.addFilter(lambda record: not any(words in record.getMessage() for words in unwanted))
     transformers_logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
@@ -148,7 +151,8 @@ class AlignCLI(LightningCLI):
             config.ckpt_path = checkpoint_to_go_on_from(root, settings)
 
     def after_fit(self) -> None:
-        """Note that the run is finished."""
+        """Say what ended the run, and note that it is finished."""
+        rank_zero_info(ended_by(self.trainer))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             mark_finished(Path(self.trainer.default_root_dir), self.trainer.global_step)
 

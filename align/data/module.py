@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.batching import Batching, TokenBudget
 from align.data.encoded import FORMAT, encode, load_cached, write_note
@@ -22,6 +21,7 @@ from align.data.needs import Needs
 from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
 from align.data.splits import Divided, Splits, divide_source
+from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
@@ -72,8 +72,7 @@ class PreferenceDataModule(L.LightningDataModule):
         """Read, view and encode every split; with a warm cache only open it."""
         if not self.groups and self.trainer is not None:
             self.connect(self.trainer.lightning_module)  # type: ignore[arg-type]
-            for name, report in self.reports.items():
-                rank_zero_info(f"data {name}: {report}")
+            tell(self.reports, self.groups)
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
