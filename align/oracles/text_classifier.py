@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError, ModelError, shorten
+from align.oracles.reward import refuse_not_finite
 from align.oracles.scorers import Dialogue, Scorer
 
 
@@ -68,4 +69,6 @@ class TextClassifier(Scorer):
         chosen = self._chosen
         found = self._pipeline(list(responses), top_k=None, truncation=True, batch_size=self.batch_size)
         values = [next(entry["score"] for entry in row if entry["label"] == chosen) for row in found]
-        return torch.tensor(values, dtype=torch.float64)[:, None]
+        scores = torch.tensor(values, dtype=torch.float64)[:, None]
+        refuse_not_finite(f"classifier {self.path}", (chosen,), prompts, scores)
+        return scores
