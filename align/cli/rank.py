@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.cli.functions import call
+from align.cli.unused import Unused, without
 from align.data.augment import Expansion, Generations, by_prompt
 from align.data.fields import prompt_id
 from align.data.preference_file import PreferenceFile
@@ -20,10 +21,12 @@ from align.errors import ConfigError, DataError
 from align.oracles.reward import RewardOracle
 from align.records import Example
 
+UNUSED = (Unused(("plan", "order"), without("add"), "belongs to --add: name files of generations, or leave it out"),)
+
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(rank, words, "rank")
+    return call(rank, words, "rank", unused=UNUSED)
 
 
 def rank(

@@ -11,6 +11,7 @@ from align.activations.artefact import chosen_vectors
 from align.activations.directions import Kind
 from align.cli.functions import call
 from align.cli.generate import read_prompts
+from align.cli.unused import GREEDY, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.steering import SteeringPoint, sweep
@@ -27,7 +28,7 @@ COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(sweep_command, words, "sweep")
+    return call(sweep_command, words, "sweep", unused=(TRAINING, GREEDY))
 
 
 def sweep_command(  # noqa: PLR0913  the signature is the command line

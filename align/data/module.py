@@ -20,7 +20,7 @@ from align.data.naming import Parts, join, mean_labels, name_labels
 from align.data.needs import Needs
 from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
-from align.data.splits import Divided, Splits, divide_source
+from align.data.splits import Divided, Splits, check_fractions, divide_source
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.encoding.encoder import Encoder
@@ -77,6 +77,7 @@ class PreferenceDataModule(L.LightningDataModule):
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
         view = self.view_of(needs)
+        check_fractions(self.sources, self.splits)
         self.encoder = Encoder(
             needs.tokenizer,
             make_template(needs.tokenizer, self.encoding.template),
