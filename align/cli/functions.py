@@ -38,8 +38,15 @@ def call(
     settings = values.as_dict()
     settings.pop("config", None)
     if named is not None:
-        refuse_unused(unused, [name for name, value in named.items() if value not in (None, False)], settings)
+        usual = parser.get_defaults()
+        set_ = [name for name, value in named.items() if value is not None and not _usual_flag(value, usual.get(name))]
+        refuse_unused(unused, set_, settings)
     return function(**settings) or 0
+
+
+def _usual_flag(value: Any, usual: Any) -> bool:
+    """Return whether a flag is set to what it is anyway."""
+    return isinstance(value, bool) and value is usual
 
 
 def parser_of(

@@ -48,7 +48,7 @@ def check_fractions(sources: Sequence[Source], splits: Splits) -> None:
         asked, usual = (getattr(of, f"{name}_fraction") for of in (splits, Splits))
         if asked != usual and all(source.split_names()[name] for source in sources):
             raise ConfigError(
-                f"data.splits.{name}_fraction {asked}: {sources[0].path} ships a {name} split, which is taken as it is: "
+                f"data.splits.{name}_fraction {asked}: {sources[0].path} ships a {name} split, taken as it is: "
                 "leave it out, or give the training file alone"
             )
 

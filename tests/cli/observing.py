@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import os
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +73,11 @@ def _recorded() -> Iterator[list[Any]]:
 
 
 def _content(path: Path) -> str:
-    """Return a file's text without what only echoes settings, or its size where it is no text."""
+    """Return a file's text without what only echoes settings, or its hash where it is no text."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        return str(path.stat().st_size)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     if path.suffix == ".json":
         return json.dumps(_plain(json.loads(text)), sort_keys=True)
     if path.suffix == ".jsonl":
@@ -126,8 +127,11 @@ class Verb(NamedTuple):
     refused: Mapping[tuple[str, str], str] = {}
     """What is said where an option has no use, by mode and option; `*` is every mode."""
 
+    only: Mapping[str, Collection[str]] = {}
+    """The options that mean something of their own in a mode; those left out are tried in another mode."""
+
     def cases(self) -> list[tuple[str, str]]:
-        return [(mode, option) for mode in self.modes for option in self.options]
+        return [(mode, option) for mode in self.modes for option in self.only.get(mode, self.options)]
 
     def words(self, mode: str, option: str | None = None) -> list[str]:
         base = [*self.name.split(), *self.modes[mode]]

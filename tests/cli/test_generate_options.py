@@ -12,6 +12,7 @@ import pytest
 
 from align.cli.generate import generate
 from align.sampling import http
+from tests.cli.model_options import DRAWN, GREEDY_REFUSED, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Seen, Verb, check, options_of
 from tests.sampling.server import Handler
 
@@ -32,18 +33,7 @@ SERVER = ("served", "chat")
 ANSWERS = ("served", "mt")
 TOLD = ("greedy", "steered")
 OPTIONS = {
-    "model.path": ("--model.path", "THINGS/other"),
-    "model.dtype": ("--model.dtype", "bfloat16"),
-    "model.lora": ("--model.lora.r", "4"),
-    "model.attn_implementation": ("--model.attn_implementation", "nosuch"),
-    "model.gradient_checkpointing": ("--model.gradient_checkpointing", "true"),
-    "model.dropout": ("--model.dropout", "true"),
-    "model.layout": ("--model.layout", "padded"),
-    "model.logit_bytes": ("--model.logit_bytes", "1000"),
-    "model.random_init": ("--model.random_init", "true"),
-    "model.revision": ("--model.revision", "abc"),
-    "model.tokenizer": ("--model.tokenizer", "THINGS/two"),
-    "model.chat_template": ("--model.chat_template", "THINGS/template.jinja"),
+    **MODEL,
     "prompt": ("--prompt", "Hello"),
     "prompts": ("--prompts", "THINGS/pairs2.jsonl"),
     "direction": ("--direction", "0.8,-0.6"),
@@ -51,12 +41,7 @@ OPTIONS = {
     "ratings": ("--model.path", "THINGS/rated", "--ratings", "80,20"),
     "out": ("--out", "there/other.txt"),
     "template": ("--template", "plain"),
-    "generation.max_new_tokens": ("--generation.max_new_tokens", "3"),
-    "generation.temperature": ("--generation.temperature", "0.3"),
-    "generation.top_p": ("--generation.top_p", "0.1"),
-    "generation.num_samples": ("--generation.num_samples", "2"),
-    "generation.seed": ("--generation.seed", "7"),
-    "generation.batch_tokens": ("--generation.batch_tokens", "1"),
+    **DRAWN,
     "under": ("--under", "negative"),
     "instructions.positive": ("--instructions.positive", "Be kind."),
     "instructions.negative": ("--instructions.negative", "Be rude."),
@@ -98,11 +83,7 @@ def but(*modes: str) -> list[str]:
 
 
 REFUSED = {
-    **rows(
-        "model.lora model.gradient_checkpointing model.dropout model.layout model.logit_bytes", "belongs to training"
-    ),
-    **rows("model.revision", "is a commit of a hub repository"),
-    **rows("model.attn_implementation", "nosuch"),
+    **MODEL_REFUSED,
     **rows("vector layers coefficient where", "belongs to --steer", but("steered")),
     **rows("instructions.positive instructions.negative instructions.placement", "belongs to --under", but(*TOLD)),
     **rows("instructions.positive", "belongs to --under positive", ["greedy"]),
@@ -119,9 +100,7 @@ REFUSED = {
     **rows("template model.chat_template", "has prompts written by the server", ["chat"]),
     **rows("generation.num_samples", "one answer each is read", ANSWERS),
     **rows("generation.temperature", "asks at the temperature of each category", ["mt"]),
-    **rows("generation.seed", "draws nothing at --generation.temperature 0", ["greedy"]),
-    **rows("generation.top_p", "whatever top_p is", ["greedy"]),
-    **rows("generation.num_samples", "set num_samples to 1", ["greedy"]),
+    **{("greedy", name): reason for name, reason in GREEDY_REFUSED.items()},
 }
 GROUP = [name for name in OPTIONS if name.startswith("server.") and name != "server.base_url"]
 """What a server is told, once there is one."""

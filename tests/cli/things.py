@@ -23,15 +23,18 @@ OTHER = TEMPLATE.replace("[{{", "<{{").replace("}}]", "}}>").replace("[assistant
 
 def make(folder: Path) -> Path:
     """Write everything into a folder and return it."""
-    for name, seed in (("model", 0), ("other", 1), ("rated", 0)):
+    for name, seed in (("model", 0), ("model2", 1), ("other", 1), ("rated", 0)):
         torch.manual_seed(seed)
         save_tiny(folder / name, template=TEMPLATE, max_position_embeddings=2048, initializer_range=0.6 + 0.2 * seed)
     conditioning = WeightedRating(system="")
     write_condition_file(conditioning, {"asks": "direction", "targets": []}, folder / "model")
+    write_condition_file(conditioning, {"asks": "direction", "targets": []}, folder / "model2")
     write_condition_file(conditioning, {"asks": "ratings", "targets": [(80.0, 20.0), (20.0, 80.0)]}, folder / "rated")
+    save_tiny(folder / "gpt2", "gpt2")
     for name, seed in (("reward", 0), ("reward2", 1)):
         save_reward_model(folder / name, seed)
-    save_reward_model(folder / "two", 2, ("helpfulness", "verbosity"))
+    for name, seed in (("two", 2), ("two2", 3)):
+        save_reward_model(folder / name, seed, ("helpfulness", "verbosity"))
     (folder / "plain").mkdir()
     shutil.copytree(folder / "model", folder / "plain", dirs_exist_ok=True)
     (folder / "plain" / "conditions.json").unlink()
