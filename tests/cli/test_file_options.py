@@ -54,9 +54,9 @@ INIT = Verb(
 VECTORS = Verb(
     export_vectors,
     "export-vectors",
-    {"noted": ("--steer", "THINGS/vectors.safetensors", "--out", "v.gguf")},
+    {"noted": ("--steer", "THINGS/deep.safetensors", "--out", "v.gguf")},
     {
-        "steer": ("--steer", "THINGS/vectors2.safetensors"),
+        "steer": ("--steer", "THINGS/deep2.safetensors"),
         "out": ("--out", "w.gguf"),
         "model": ("--model", "THINGS/gpt2"),
         "direction": ("--direction", "pca"),
@@ -85,6 +85,7 @@ WORLD = Verb(
         "world.fact_accuracy": ("--world.fact_accuracy", "0.1"),
         "world.seed": ("--world.seed", "1"),
     },
+    refused={("*", "preferences.ratings"): "have ratings of their own"},
 )
 MADE = ("--completions.a", "THINGS/ca.jsonl", "--completions.b", "THINGS/cb.jsonl", "--store", "new.sqlite")
 SERVE = Verb(
@@ -95,7 +96,7 @@ SERVE = Verb(
         "completions": ("--completions.c", "THINGS/ca.jsonl"),
         "store": ("--store", "other.sqlite"),
         "raters": ("--raters", "[cat]"),
-        "task": ("--task", "best_worst"),
+        "task": ("--task", "best_worst", "--completions.c", "THINGS/ca.jsonl"),
         "question": ("--question", "Which?"),
         "guidelines": ("--guidelines", "THINGS/template.jinja"),
         "limit": ("--limit", "2"),
@@ -105,6 +106,7 @@ SERVE = Verb(
         "listen.address": ("--listen.address", "https://rate.example"),
         "new_links": ("--new_links", "true"),
     },
+    otherwise={("old", "task"): ("--task", "best_worst")},
     refused={("old", name): "task, question and limit belong" for name in ("task", "question", "limit", "seed")},
     only={"old": ["task", "question", "limit", "seed", "raters", "new_links", "guidelines", "listen.port"]},
 )
@@ -189,7 +191,7 @@ def _judged(path: Path, number: int) -> None:
 
 
 def _described(store: AnnotationStore, listen: Any, guidelines: str) -> None:
-    items = [(item.messages, item.responses) for item in store.items()]
+    items = [str(item[1:3]) for item in store.items()]
     secret = store.setting("secret") == SECRETS.setdefault(store.path.name, store.setting("secret"))
     print(listen, guidelines, [r.name for r in store.raters()], store.setting("question"), items, secret)
 

@@ -50,7 +50,7 @@ EVALUATE = Verb(
     only={"greedy": ONLY_ONE, "judged": ["judge", "against", "human", "sampling.temperatures", "rewards", "models"]},
 )
 RANKED = ("--data", "THINGS/pairs.jsonl", "--reward", "THINGS/two", "--out", "o.txt")
-ADD = ("--add.a", "THINGS/a.jsonl", "--add.b", "THINGS/b.jsonl")
+ADD = ("--add.a", "THINGS/a.jsonl", "--add.b", "THINGS/b.jsonl", "--add.c", "THINGS/c.jsonl")
 RANK = Verb(
     rank,
     "rank",
@@ -59,7 +59,7 @@ RANK = Verb(
         "data": ("--data", "THINGS/pairs2.jsonl"),
         "reward": ("--reward", "THINGS/two2"),
         "out": ("--out", "other.txt"),
-        "add": ("--add.c", "THINGS/a.jsonl"),
+        "add": ("--add.a", "THINGS/b.jsonl"),
         "plan": ("--plan", "[b,b]"),
         "order": ("--order", "random"),
         "length": ("--length", "4"),
@@ -77,7 +77,7 @@ REWARDS = Verb(
         "data": ("--data", "THINGS/bench2.jsonl"),
         "kind": ("--data", "THINGS/lists.jsonl", "--kind", "pairs"),
         "direction.weights": ("--direction.weights.verbosity", "-1"),
-        "direction.gates": ("--direction.gates", '[{"attribute": "verbosity", "at_least": 0.0, "penalty": 5}]'),
+        "direction.gates": ("--direction.gates", '[{"attribute": "verbosity", "at_least": -0.135, "penalty": 5}]'),
         "out": ("--out", "other.json"),
     },
     refused={("pairs", "kind"): "expected"},
@@ -113,7 +113,7 @@ VERBS = {verb.name: verb for verb in (EVALUATE, RANK, REWARDS, MT_BENCH)}
 @pytest.fixture(scope="module", autouse=True)
 def files(things: Path) -> None:
     prompts = [json.loads(line)["prompt"] for line in (things / "pairs.jsonl").read_text().splitlines()]
-    for name in "ab":
+    for name in "abc":
         rows = [{"prompt": p, "completion": f"{name} {i} {n}"} for n, p in enumerate(prompts) for i in range(2)]
         lines(things / f"{name}.jsonl", rows)
     many = [{"prompt": f"Q{n}", "completions": ["x", "yy", "zzz"], "scores": [1, 2, 3]} for n in range(3)]

@@ -39,9 +39,9 @@ def make(folder: Path) -> Path:
     shutil.copytree(folder / "model", folder / "plain", dirs_exist_ok=True)
     (folder / "plain" / "conditions.json").unlink()
     (folder / "template.jinja").write_text(OTHER)
-    for name in ("vectors", "vectors2"):
+    for name, layers in (("vectors", (1, 2)), ("vectors2", (1, 2)), ("deep", (2, 3)), ("deep2", (2, 3))):
         states = {kind: torch.randn(2, 32) for kind in ("mean", "pca")}
-        save_vectors(folder / f"{name}.safetensors", states, VectorNote((1, 2), "good - bad", str(folder / "model")))
+        save_vectors(folder / f"{name}.safetensors", states, VectorNote(layers, "good - bad", str(folder / "model")))
     write_pairs(folder / "pairs.jsonl", 4)
     write_pairs(folder / "pairs2.jsonl", 3, seed=5)
     lines(folder / "alpaca.json", [[{"instruction": f"Say {i}.", "dataset": "d"} for i in range(3)]])
