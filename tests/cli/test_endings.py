@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,18 @@ from align.data.telling import FEW, warning, warnings_of
 from tests.test_configs import scalars
 
 
-def told(words: list[str], capfd: pytest.CaptureFixture[str]) -> list[str]:
-    assert main(words) == 0
-    found = capfd.readouterr()
-    return (found.err + found.out).splitlines()
+def told(words: list[str]) -> list[str]:
+    """Return what the first process of a run says."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addHandler(handler)
+    try:
+        assert main(words) == 0
+    finally:
+        logger.removeHandler(handler)
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -27,23 +36,19 @@ def told(words: list[str], capfd: pytest.CaptureFixture[str]) -> list[str]:
         (["--trainer.max_epochs", "1", "--trainer.max_steps", "900"], "--trainer.max_epochs 1"),
     ],
 )
-def test_the_setting_that_ended_the_run(
-    words: list[str], reason: str, fit_words: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
-    lines = told([*fit_words, *words], capfd)
+def test_the_setting_that_ended_the_run(words: list[str], reason: str, fit_words: list[str]) -> None:
+    lines = told([*fit_words, *words])
     (ended,) = [line for line in lines if line.startswith("fit ended")]
     assert ended.endswith(reason)
     assert not any("stopped:" in line for line in lines)
 
 
-def test_rows_lost_and_a_validation_split_of_few_rows(
-    fit_words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_lost_and_a_validation_split_of_few_rows(fit_words: list[str], tmp_path: Path) -> None:
     rows = [{"prompt": f"Q{n}?", "chosen": "yes", "rejected": "no", "margin": n % 8 == 0} for n in range(80)]
     path = tmp_path / "tied.jsonl"
     path.write_text("".join(json.dumps({**row, "margin": float(row["margin"])}) + "\n" for row in rows))
     run = ["--data.path", str(path), "--data.splits.val_fraction", "0.4", "--trainer.default_root_dir", "run"]
-    lines = told([*fit_words, *run], capfd)
+    lines = told([*fit_words, *run])
     warned = [line for line in lines if line.startswith("WARNING data")]
     assert len(warned) == 3
     assert all("tied responses" in line for line in warned[:2])
