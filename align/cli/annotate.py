@@ -16,9 +16,12 @@ from align.annotation.results import agreements, compare_names, summaries
 from align.annotation.rows import Ties, list_rows, pair_rows, voted
 from align.annotation.store import AnnotationStore
 from align.cli.functions import call
+from align.cli.unused import Unused, without
 from align.errors import ConfigError, DataError, did_you_mean
 
 STORE = "runs/annotation.sqlite"
+NEW = "task, question and limit belong to the items of a new store, as does the seed: give --completions too"
+UNUSED = (Unused(("task", "question", "limit", "seed"), without("completions"), NEW),)
 HELP = """usage: align annotate serve|results|export [options]
 
 Blind human comparison of responses.
@@ -38,7 +41,7 @@ def run(words: list[str]) -> int:
         return 0
     if words[0] not in verbs:
         raise ConfigError(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)}: one of {', '.join(verbs)}")
-    return call(verbs[words[0]], words[1:], f"annotate {words[0]}")
+    return call(verbs[words[0]], words[1:], f"annotate {words[0]}", unused=UNUSED if words[0] == "serve" else ())
 
 
 def serve(  # noqa: PLR0913  the signature is the command line
@@ -80,8 +83,6 @@ def serve(  # noqa: PLR0913  the signature is the command line
 
     told = _guidelines(guidelines)
     _check_raters(raters or [])
-    if completions is None and (task, question, limit) != (None, None, None):
-        raise ConfigError("task, question and limit belong to the items of a new store: give --completions too")
     gathered = None if completions is None else _gathered(completions, task or "pairs", limit, seed)
     opened = AnnotationStore(Path(store), create=gathered is not None)
     try:

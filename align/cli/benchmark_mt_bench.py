@@ -13,6 +13,7 @@ import align.oracles.local_model
 from align.cli.evaluation_tables import judge_notes, parts_table, show, write_json
 from align.cli.functions import call
 from align.cli.preparing import prepare
+from align.cli.unused import Unused, without
 from align.errors import ConfigError
 from align.evaluation.answer_files import read_mt_bench_questions
 from align.evaluation.benchmark_files import json_rows
@@ -31,11 +32,19 @@ from align.oracles.templates import JudgePrompt
 NAMED = (align.oracles.endpoint.Endpoint, align.oracles.local_model.LocalModel)
 """Classes that `--responder` takes without their path."""
 
+UNUSED = (
+    Unused(
+        ("references", "repeats", "fences", "store"),
+        without("responder"),
+        "belongs to --answers and --responder, which ask a judge: name them, or leave it out",
+    ),
+)
+
 
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(mt_bench, words, "benchmark mt-bench", config=True)
+    return call(mt_bench, words, "benchmark mt-bench", config=True, unused=UNUSED)
 
 
 def mt_bench(  # noqa: PLR0913  the signature is the command line

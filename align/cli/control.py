@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from align.errors import ConfigError
 from align.models.condition_file import Conditions, needed_conditions
@@ -14,15 +14,15 @@ Dialogue = tuple[Message, ...]
 
 
 def controlled(
-    path: str, dialogues: Sequence[Dialogue], *, direction: str | None, angle: float | None, ratings: str | None
-) -> list[Dialogue]:
-    """Return the dialogues under what is asked for, as they are where nothing is.
+    path: str, *, direction: str | None, angle: float | None, ratings: str | None
+) -> Callable[[Dialogue], Dialogue]:
+    """Return what puts a dialogue under what is asked for, and leaves it as it is where nothing is.
 
     Raises ModelError for a folder that does not say how it is asked, ConfigError for what it was not trained on.
     """
     given = [name for name, value in zip(GIVEN, (direction, angle, ratings), strict=True) if value is not None]
     if not given:
-        return list(dialogues)
+        return lambda dialogue: dialogue
     if len(given) > 1:
         raise ConfigError(f"{given[0]} and {given[1]} ask for two things: give one of them")
     known = needed_conditions(path)
@@ -34,7 +34,7 @@ def controlled(
         _rated(known, ratings) if ratings is not None else known.conditioning.direction(_angle(known, direction, angle))
     )
     print(f"asked for: {known.conditioning.apply((), clause)[0].content}", file=sys.stderr)
-    return [known.conditioning.apply(dialogue, clause) for dialogue in dialogues]
+    return lambda dialogue: known.conditioning.apply(dialogue, clause)
 
 
 GIVEN = ("--direction", "--angle", "--ratings")

@@ -9,11 +9,12 @@ from typing import Any
 from align.cli.functions import call
 from align.cli.generate import read_prompts
 from align.cli.preparing import prepare
+from align.cli.unused import GREEDY, TRAINING, Settings, Unused
 from align.errors import ConfigError
 from align.evaluation.front_pictures import control_picture
 from align.evaluation.fronts import Dialogue, Front, measure, points_of, write_front
 from align.models.backbone import Backbone
-from align.models.condition_file import Conditions, needed_conditions
+from align.models.condition_file import Conditions, needed_conditions, read_condition_file
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.oracles.points import Points
@@ -29,10 +30,22 @@ NAMED = (GoldRewards, Points, RewardFolder)
 """Scorers that the command line takes without their path."""
 
 
+def _rated(settings: Settings) -> bool:
+    found = read_condition_file(settings["model"].path)
+    return found is not None and found.asks == "ratings"
+
+
+UNUSED = (
+    TRAINING,
+    GREEDY,
+    Unused(("count",), _rated, "a model asked for ratings is asked for those its folder names: leave it out"),
+)
+
+
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(directions, words, "directions", config=True)
+    return call(directions, words, "directions", config=True, unused=UNUSED)
 
 
 def directions(

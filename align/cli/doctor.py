@@ -14,6 +14,7 @@ import torch
 from align.cli.lightning import AlignCLI
 from align.cli.preparing import prepare
 from align.data.module import PreferenceDataModule
+from align.data.telling import warnings_of
 from align.errors import DataError, ModelError
 from align.models.card import PACKAGES
 from align.models.loading import describe
@@ -75,6 +76,7 @@ def _versions() -> Iterator[str]:
 def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     data.connect(module)
     yield f"view {module.view}, fingerprint {data.fingerprint}"
+    yield from (f"WARNING {line}" for line in warnings_of(data.reports, data.groups))
     for name, report in data.reports.items():
         yield f"{name}: {report}"
         for reason, ids in report.ids.items():

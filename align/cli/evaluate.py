@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,10 @@ from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, 
 from align.cli.functions import call
 from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
+from align.cli.unused import Settings, Unused, always, without
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
+from align.data.telling import warning
 from align.errors import ConfigError
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import Policy, Prompt, fingerprint
@@ -28,6 +31,25 @@ from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
 from align.oracles.reward import RewardOracle
 
 REFERENCES = "references"
+
+
+def _greedy(settings: Settings) -> bool:
+    return not any(settings["sampling"].temperatures)
+
+
+UNUSED = (
+    Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
+    Unused(
+        ("sampling.generation.temperature",),
+        always,
+        "responses are drawn at --sampling.temperatures, a list of them: set that instead",
+    ),
+    Unused(
+        ("sampling.generation.top_p", "sampling.generation.num_samples", "sampling.generation.seed"),
+        _greedy,
+        "draws nothing at --sampling.temperatures [0]: name another temperature too, or leave it out",
+    ),
+)
 NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
 """Classes that `--judge` and `--judge.responder` take without their path."""
 
@@ -35,7 +57,7 @@ NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(evaluate, words, "evaluate", config=True)
+    return call(evaluate, words, "evaluate", config=True, unused=UNUSED)
 
 
 def evaluate(  # noqa: PLR0913  the signature is the command line
@@ -121,6 +143,8 @@ def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[lis
                 report.kept += 1
         notes[name or path] = {"read": report.read, "kept": report.kept, "dropped": dict(report.dropped)}
         print(f"prompts {name or path}: {report}")
+        if told := warning(report):
+            print(f"WARNING prompts {name or path}: {told}", file=sys.stderr)
     if not found:
         raise ConfigError(f"prompts {files}: no prompt is left to evaluate on")
     return list(found.values()), notes

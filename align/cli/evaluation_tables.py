@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,23 @@ def parts_table(title: str, lines: Mapping[str, Sequence[Line]], apart: Mapping[
         apart: Paired differences to the first model; a star marks those whose interval leaves out 0.
     """
     table = Table(title=Text(title + (" (* differs from the first model)" if apart else "")), title_justify="left")
-    for header in ("part", "measure", "n", *map(name, lines)):
+    counts = {place: [found[place] for found in lines.values()] for place in range(len(next(iter(lines.values()))))}
+    lost = ["left out"] if any(line.left_out for of in counts.values() for line in of) else []
+    for header in ("part", "measure", "n", *lost, *map(name, lines)):
         table.add_column(Text(header), justify="left" if header in ("part", "measure") else "right")
     for place, line in enumerate(next(iter(lines.values()))):
-        cells = [line.part, line.measure, str(line.items)]
+        cells = [line.part, line.measure, _each(one.items for one in counts[place])]
+        cells += [_each(one.left_out for one in counts[place])] if lost else []
         for model, found in lines.items():
             star = "*" if model in apart and apart[model][place].value.excludes_zero else " "
             cells.append(short(found[place].value) + star)
         table.add_row(*map(Text, cells))
     return table
+
+
+def _each(numbers: Iterable[int]) -> str:
+    """Return the number of every model, once where all are the same."""
+    return " / ".join(map(str, found if len(set(found := list(numbers))) > 1 else found[:1]))
 
 
 def show(table: Table) -> None:
@@ -137,8 +146,17 @@ def write_json(out: str | None, content: Mapping[str, Any]) -> None:
     if out is None:
         return
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    Path(out).write_text(json.dumps(_known(content), indent=1, ensure_ascii=False), encoding="utf-8")
     print(f"written to {out}")
+
+
+def _known(value: Any) -> Any:
+    """Return plain values with null for NaN, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _known(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def name(path: str) -> str:
@@ -148,7 +166,9 @@ def name(path: str) -> str:
 
 
 def short(value: Interval) -> str:
-    """Return a value and its interval with few digits."""
+    """Return a value and its interval with few digits, a dash where there is none."""
+    if math.isnan(value.value):
+        return "-"
     return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"
 
 

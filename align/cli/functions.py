@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -11,16 +11,50 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
 from align.cli.own_packages import allow_imports
+from align.cli.unused import Unused, refuse_unused
 from align.errors import ConfigError
 
 
 def call(
-    function: Callable[..., Any], words: list[str], verb: str, *, positional: bool = False, config: bool = False
+    function: Callable[..., Any],
+    words: list[str],
+    verb: str,
+    *,
+    positional: bool = False,
+    config: bool = False,
+    unused: Sequence[Unused] = (),
 ) -> int:
     """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0).
 
-    With `config`, settings may stand in YAML files given by `-c`.
+    With `config`, settings may stand in YAML files given by `-c`. `unused` are the options that do nothing beside
+    others: one that is given is refused before the function is called.
     """
+    parser = parser_of(function, verb, positional=positional, config=config)
+    try:
+        parsed = parser.parse_args(words)
+        named = parser.parse_args(words, defaults=False) if unused else None
+        values = parser.instantiate(parsed)
+    except ArgumentError as error:
+        line = explain(error, [action.dest for action in parser._actions])
+        raise ConfigError(line or str(error)) from error
+    settings = values.as_dict()
+    settings.pop("config", None)
+    if named is not None:
+        usual = parser.get_defaults()
+        set_ = [name for name, value in named.items() if value is not None and not _usual_flag(value, usual.get(name))]
+        refuse_unused(unused, set_, settings)
+    return function(**settings) or 0
+
+
+def _usual_flag(value: Any, usual: Any) -> bool:
+    """Return whether a flag is set to what it is anyway."""
+    return isinstance(value, bool) and value is usual
+
+
+def parser_of(
+    function: Callable[..., Any], verb: str, *, positional: bool = False, config: bool = False
+) -> ArgumentParser:
+    """Return the parser of a verb."""
     mean_classes()
     allow_imports()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -30,14 +64,7 @@ def call(
     if config:
         parser.add_argument("-c", "--config", action="config", help="YAML file with settings; may be repeated.")
     parser.add_function_arguments(function, as_positional=positional, as_group=False)
-    try:
-        values = parser.instantiate(parser.parse_args(words))
-    except ArgumentError as error:
-        line = explain(error, [action.dest for action in parser._actions])
-        raise ConfigError(line or str(error)) from error
-    settings = values.as_dict()
-    settings.pop("config", None)
-    return function(**settings) or 0
+    return parser
 
 
 def _summary(function: Callable[..., Any]) -> str:

@@ -4,41 +4,76 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from align.activations.artefact import chosen_vectors
 from align.activations.directions import Kind
-from align.activations.steering import Steering, Where, steered
-from align.cli.answers import AnswerFormat, write_answers
+from align.activations.steering import Steering, Where
+from align.cli.answering import Dialogue, EngineName, Steered, answerer
+from align.cli.answers import AnswerFormat, answer_file
 from align.cli.control import controlled
 from align.cli.functions import call
+from align.cli.unused import GREEDY, TRAINING, Settings, Unused, given, without
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
-from align.encoding.encoder import Encoder
-from align.encoding.templates import TemplateName, make_template
-from align.encoding.truncation import Truncation
+from align.encoding.templates import TemplateName
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.loading import load_policy
-from align.models.tokenizer import load_tokenizer
 from align.records import Instructions, Message
-from align.sampling.engine import Engine
-from align.sampling.generation import Generation, Request
-from align.sampling.http import HTTPEngine, Server
-from align.sampling.local import TransformersEngine
-from align.sampling.sampler import Sampler
-from align.sampling.vllm import VLLMEngine
+from align.sampling.generation import Generation
+from align.sampling.http import Server
 
-Dialogue = tuple[Message, ...]
 Under = Literal["none", "positive", "negative"]
+
+
+def _elsewhere(settings: Settings) -> bool:
+    return settings["server"] is not None or settings["engine"] == "vllm"
+
+
+UNUSED = (
+    TRAINING,
+    Unused(("vector", "layers", "coefficient", "where"), without("steer"), "belongs to --steer: name its file too"),
+    Unused(("steer",), _elsewhere, "changes states inside the model: leave out --server and --engine vllm"),
+    Unused(("instructions",), without("under", "none"), "belongs to --under: say positive or negative"),
+    Unused(("instructions.positive",), without("under", "negative"), "belongs to --under positive: leave it out"),
+    Unused(("instructions.negative",), without("under", "positive"), "belongs to --under negative: leave it out"),
+    Unused(("name",), without("answers"), "belongs to --answers: leave it out"),
+    Unused(("prompt",), given("answers"), "--answers asks the prompts of the benchmark's file: leave it out"),
+    Unused(
+        ("generation.temperature",),
+        lambda settings: settings["answers"] == "mt_bench",
+        "--answers mt_bench asks at the temperature of each category: leave it out",
+    ),
+    GREEDY,
+    Unused(("engine",), given("server"), "--server draws instead: give one of them"),
+    Unused(
+        ("model.dtype", "model.attn_implementation", "model.random_init"),
+        _elsewhere,
+        "--server and --engine vllm load the weights in their own way: leave it out",
+    ),
+    Unused(
+        ("model.revision",),
+        lambda settings: settings["server"] is None and settings["engine"] == "vllm",
+        "--engine vllm is given a folder or the newest commit: leave it out, or name a folder",
+    ),
+    Unused(
+        ("template", "model.chat_template"),
+        lambda settings: settings["server"] is not None and settings["server"].api == "chat",
+        "--server.api chat has prompts written by the server: leave it out, or use api completions",
+    ),
+    Unused(
+        ("generation.batch_tokens",),
+        _elsewhere,
+        "--server and --engine vllm make their own batches: leave it out",
+    ),
+)
 
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(generate, words, "generate")
+    return call(generate, words, "generate", unused=UNUSED)
 
 
 def generate(  # noqa: PLR0913  the signature is the command line
@@ -61,7 +96,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
     where: Where = "all",
     answers: AnswerFormat | None = None,
     name: str | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: EngineName = "transformers",
     server: Server | None = None,
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
@@ -86,30 +121,23 @@ def generate(  # noqa: PLR0913  the signature is the command line
         where: Steer the states of the prompt, of what is generated, or of both.
         answers: Write the answer file of a benchmark instead: `prompts` is then AlpacaEval's evaluation set or
             MT-bench's question.jsonl, and their own commands read OUT.
-        name: What such a file calls the model; null takes the name of its folder.
+        name: What such a file calls the model; null takes the name of its folder. The policy is asked, steered and
+            drawn from as without `answers`, each turn of MT-bench after the answers before it.
         engine: What draws: transformers, or vLLM in this process (an extra).
         server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
     """
-    if answers is not None:
-        write_answers(model, answers, prompts, out, template=template, generation=generation, name=name)
-        return
+    ask = _asked(controlled(model.path, direction=direction, angle=angle, ratings=ratings), under, instructions)
+    steered = None if steer is None else Steered(steer, vector, layers, Steering(coefficient, where))
+    asked = answer_file(answers, prompts, out, name or Path(model.path).name, generation) if answers else None
     texts = [prompt] if isinstance(prompt, str) else prompt or []
-    dialogues = [(Message("user", text),) for text in texts] + read_prompts(prompts)
-    if not dialogues:
+    dialogues = [] if asked else [(Message("user", text),) for text in texts] + read_prompts(prompts)
+    if not dialogues and asked is None:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
-    tokenizer = load_tokenizer(model)
-    encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
-    wanted = controlled(model.path, dialogues, direction=direction, angle=angle, ratings=ratings)
-    asked = [d if under == "none" else instructions.apply(d, under) for d in wanted]
-    requests = [Request.of_ids(encoder.prompt_ids(text))._replace(messages=text) for text in asked]
-    drawing = _server_engine(server, encoder) if server else _own_engine(engine, model, encoder)
-    with ExitStack() as stack:
-        if steer is not None:
-            if not isinstance(drawing, TransformersEngine):
-                raise ConfigError("--steer changes states inside the model: leave out --server and --engine vllm")
-            vectors = chosen_vectors(Path(steer), vector, layers)
-            stack.enter_context(steered(drawing.model, vectors, Steering(coefficient, where)))
-        samples = Sampler(drawing, generation).sample(requests, bar=True)
+    with answerer(model, ask, template=template, engine=engine, server=server, steer=steered) as policy:
+        if asked is not None:
+            asked.write(policy.texts)
+            return
+        samples = policy.samples(dialogues, generation)
     with _output(out) as file:
         for found in samples:
             messages = [m._asdict() for m in dialogues[found.prompt]]
@@ -117,30 +145,23 @@ def generate(  # noqa: PLR0913  the signature is the command line
             print(json.dumps(row, ensure_ascii=False) if out else _readable(row), file=file)
 
 
+def _asked(
+    condition: Callable[[Dialogue], Dialogue], under: Under, instructions: Instructions
+) -> Callable[[Dialogue], Dialogue]:
+    """Return what puts a dialogue as the policy is asked: under a condition, an instruction, both, or neither."""
+    return condition if under == "none" else lambda dialogue: instructions.apply(condition(dialogue), under)
+
+
 def read_prompts(path: str | None) -> list[Dialogue]:
     """Return the different prompts of a file."""
     if path is None:
         return []
-    return list(dict.fromkeys(e.messages for e in PreferenceFile(path).read("train", Report())))
-
-
-def _server_engine(server: Server, encoder: Encoder) -> Engine:
-    return HTTPEngine(server, encoder.tokenizer, [encoder.template.eos_id], encoder.template.stop)
-
-
-def _own_engine(name: Literal["transformers", "vllm"], model: Backbone, encoder: Encoder) -> Engine:
-    tokenizer, template = encoder.tokenizer, encoder.template
-    if name == "vllm":
-        return VLLMEngine(model.path, tokenizer, [template.eos_id], stop=template.stop)
-    policy: Any = load_policy(model, tokenizer).eval()
-    return TransformersEngine(policy, tokenizer, response_ends(policy, encoder), template.stop)
-
-
-def response_ends(policy: Any, encoder: Encoder) -> list[int]:
-    """Return the tokens that end a completion: the template's, and those the folder names."""
-    known = policy.generation_config.eos_token_id
-    named = [] if known is None else [known] if isinstance(known, int) else list(known)
-    return list(dict.fromkeys([encoder.template.eos_id, *named]))
+    report = Report()
+    found = list(dict.fromkeys(example.messages for example in PreferenceFile(path).read("train", report)))
+    if report.dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.most_common())
+        print(f"prompts {path}: {report.read} rows, left out: {reasons}", file=sys.stderr)
+    return found
 
 
 def _readable(row: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 import align
 import align.data.helpsteer
@@ -46,7 +47,7 @@ from align.cli.run_folder import (
 )
 from align.cli.run_logger import RunLogger
 from align.cli.trainer import AlignTrainer
-from align.cli.trainer_check import check_seed, check_trainer
+from align.cli.trainer_check import check_seed, check_trainer, ended_by
 from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
 
@@ -124,7 +125,8 @@ class AlignCLI(LightningCLI):
             config.ckpt_path = checkpoint_to_go_on_from(root, settings)
 
     def after_fit(self) -> None:
-        """Note that the run is finished."""
+        """Say what ended the run, and note that it is finished."""
+        rank_zero_info(ended_by(self.trainer))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             mark_finished(Path(self.trainer.default_root_dir), self.trainer.global_step)
 

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from align.cli.directions import EVALUATION, measured, rewards_of, scorer_of
 from align.cli.functions import call
 from align.cli.preparing import prepare
+from align.cli.unused import GREEDY, Settings, Unused
 from align.errors import ConfigError
 from align.evaluation.front_pictures import front_picture
 from align.evaluation.fronts import Front, read_front, write_front
@@ -26,10 +27,30 @@ from align.sampling.generation import Generation
 Corner = Float[np.ndarray, " reward"]
 
 
+def _measured(settings: Settings) -> bool:
+    return all(model.endswith(".json") for model in settings["models"])
+
+
+def _undirected(settings: Settings) -> bool:
+    found = [read_condition_file(model) for model in settings["models"] if not model.endswith(".json")]
+    return not any(conditions is not None and conditions.asks == "direction" for conditions in found)
+
+
+UNUSED = (
+    Unused(
+        ("scorer", "prompts", "generation"),
+        _measured,
+        "files of `align directions` are measured already: name a model folder among --models, or leave it out",
+    ),
+    Unused(("count",), _undirected, "no model of --models is asked for directions: leave it out"),
+    GREEDY,
+)
+
+
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(pareto, words, "pareto", config=True)
+    return call(pareto, words, "pareto", config=True, unused=UNUSED)
 
 
 def pareto(  # noqa: PLR0913  the signature is the command line

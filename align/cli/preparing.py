@@ -41,7 +41,9 @@ def quiet() -> None:
         ".*sync_dist=True.*",  # what we log is summed over all processes already
     ):
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+    unwanted = ("Tip:", "`Trainer.fit` stopped")  # `ended_by` says the latter, and knows our callbacks
+    noisy = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    noisy.addFilter(lambda record: not any(words in record.getMessage() for words in unwanted))
     transformers_logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()

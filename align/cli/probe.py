@@ -12,6 +12,7 @@ from rich.text import Text
 from align.cli.evaluation_tables import short, show
 from align.cli.functions import call
 from align.cli.preparing import prepare
+from align.cli.unused import GREEDY, TRAINING
 from align.encoding.templates import TemplateName
 from align.evaluation.completions import Policy
 from align.evaluation.probe import Effect, Grid, probe
@@ -24,7 +25,7 @@ from align.sampling.generation import Generation
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(probe_grid, words, "probe", config=True)
+    return call(probe_grid, words, "probe", config=True, unused=(TRAINING, GREEDY))
 
 
 def probe_grid(

@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from align.cli.functions import call
+from align.cli.unused import Unused, without
 from align.data.augment import Expansion, Generations, by_prompt
 from align.data.fields import prompt_id
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
+from align.data.telling import warning
 from align.errors import ConfigError, DataError
 from align.oracles.reward import RewardOracle
 from align.records import Example
 
+UNUSED = (Unused(("plan", "order"), without("add"), "belongs to --add: name files of generations, or leave it out"),)
+
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(rank, words, "rank")
+    return call(rank, words, "rank", unused=UNUSED)
 
 
 def rank(
@@ -70,6 +75,8 @@ def rank(
     ]
     _write(Path(out), [row for row in rows if len(row["completions"]) > 1])
     print(f"data: {report}")
+    if told := warning(report):
+        print(f"WARNING data: {told}", file=sys.stderr)
     _tell_sources(generations, {prompt_id(example.messages) for example in examples}, added)
     _tell_sizes(out, [len(row["completions"]) for row in rows])
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from align.activations.artefact import chosen_vectors
 from align.activations.directions import Kind
 from align.cli.functions import call
-from align.cli.generate import read_prompts, response_ends
-from align.encoding.encoder import Encoder
-from align.encoding.templates import make_template
-from align.encoding.truncation import Truncation
+from align.cli.generate import read_prompts
+from align.cli.unused import GREEDY, TRAINING
 from align.errors import ConfigError
+from align.evaluation.completions import Policy
 from align.evaluation.steering import SteeringPoint, sweep
 from align.models.backbone import Backbone
-from align.models.loading import load_policy
-from align.models.tokenizer import load_tokenizer
 from align.oracles.reward import RewardOracle
 from align.records import Message
 from align.sampling.generation import Generation
@@ -32,7 +28,7 @@ COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(sweep_command, words, "sweep")
+    return call(sweep_command, words, "sweep", unused=(TRAINING, GREEDY))
 
 
 def sweep_command(  # noqa: PLR0913  the signature is the command line
@@ -63,18 +59,16 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
     if not coefficients:
         raise ConfigError("coefficients is empty: give at least one")
     vectors = chosen_vectors(Path(steer), vector, layers)
-    tokenizer = load_tokenizer(model)
-    policy: Any = load_policy(replace(model, gradient_checkpointing=False), tokenizer).eval()
-    encoder = Encoder(tokenizer, make_template(tokenizer), Truncation())
+    policy = Policy.load(model)
     dialogues = read_prompts(prompts) if prompts else held_out_prompts(World(), 120, 40)
     points = sweep(
-        policy,
-        tokenizer,
-        [encoder.prompt_ids(dialogue) for dialogue in dialogues],
+        policy.model,
+        policy.tokenizer,
+        [policy.encoder.prompt_ids(dialogue) for dialogue in dialogues],
         vectors,
         coefficients,
         generation=generation,
-        eos_ids=response_ends(policy, encoder),
+        eos_ids=policy.eos_ids,
         rewards=_rewards(dialogues, rewards or [], gold_too=prompts is None),
     )
     print(table(points))

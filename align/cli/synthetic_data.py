@@ -5,15 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from align.cli.functions import call
+from align.cli.unused import Unused, always
 from align.data.synthetic_files import write_files
 from align.errors import ConfigError
 from align.world.preferences import Preferences
 from align.world.universe import World
 
+UNUSED = (
+    Unused(
+        ("preferences.ratings",),
+        always,
+        "HelpSteer's and UltraFeedback's files have ratings of their own: leave it out",
+    ),
+)
+
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(synthetic_data, words, "synthetic-data")
+    return call(synthetic_data, words, "synthetic-data", unused=UNUSED)
 
 
 def synthetic_data(out: str, *, preferences: Preferences = Preferences(), world: World = World()) -> None:

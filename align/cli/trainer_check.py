@@ -34,6 +34,20 @@ def check_seed(seed: Any) -> None:
         raise ConfigError(f"--seed_everything must lie in [0, {2**32 - 1}], got {seed}")
 
 
+def ended_by(trainer: Any) -> str:
+    """Return one line: which setting ended a run that was not cut off, and where.
+
+    Lightning takes the end of an epoch for the reason, and `max_steps` is a callback of ours.
+    """
+    limit = next((c.max_steps for c in trainer.callbacks if hasattr(c, "max_steps")), None)
+    place = f"fit ended after {trainer.global_step} steps"
+    if limit is not None and trainer.global_step >= limit:
+        return f"{place}: --trainer.max_steps {limit}"
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
+        return f"{place}: --trainer.max_epochs {trainer.max_epochs}"
+    return f"{place}, in epoch {trainer.current_epoch + 1}: a callback or --trainer.max_time"
+
+
 def check_launcher() -> None:
     """Raise ConfigError for a variable of the launcher that is set and no number."""
     for name in LAUNCHER:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from align.data.fields import field, messages_of
+from align.data.fields import check_finite, field, messages_of
 from align.data.list_rows import from_pro, labelled_ranking, origins_of, rank_by_score
 from align.data.readers import Located, Row
 from align.data.source import DroppedRow
@@ -170,6 +170,5 @@ def _number(where: str, value: Row | float | str | None) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise DataError(f"{where}: score {value!r} is not a number")
-    if math.isinf(value):
-        raise DataError(f"{where}: score {value!r} is not finite")
+    check_finite(where, "score", value)
     return float(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,7 +33,15 @@ def field(located: Located, key: str, kind: type | tuple[type, ...] = str) -> An
         raise DataError(f"{where}: {key!r} is null, expected {_names(kind)}")
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise DataError(f"{where}: {key!r} is {type(value).__name__} {shorten(value, 30)!r}, expected {_names(kind)}")
+    if isinstance(value, float):
+        check_finite(where, repr(key), value)
     return value
+
+
+def check_finite(where: str, name: str, value: float) -> None:
+    """Raise DataError for NaN and infinity, which would pass through a loss unnoticed."""
+    if not math.isfinite(value):
+        raise DataError(f"{where}: {name} {value} is not finite: mend the column, or leave it empty where unknown")
 
 
 def messages_of(where: str, turns: Iterable[Any]) -> list[Message]:

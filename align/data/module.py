@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.batching import Batching, TokenBudget
 from align.data.encoded import FORMAT, encode, load_cached, write_note
@@ -21,7 +20,8 @@ from align.data.naming import Parts, join, mean_labels, name_labels
 from align.data.needs import Needs
 from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
-from align.data.splits import Divided, Splits, divide_source
+from align.data.splits import Divided, Splits, check_fractions, divide_source
+from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
@@ -72,12 +72,12 @@ class PreferenceDataModule(L.LightningDataModule):
         """Read, view and encode every split; with a warm cache only open it."""
         if not self.groups and self.trainer is not None:
             self.connect(self.trainer.lightning_module)  # type: ignore[arg-type]
-            for name, report in self.reports.items():
-                rank_zero_info(f"data {name}: {report}")
+            tell(self.reports, self.groups)
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
         view = self.view_of(needs)
+        check_fractions(self.sources, self.splits)
         self.encoder = Encoder(
             needs.tokenizer,
             make_template(needs.tokenizer, self.encoding.template),

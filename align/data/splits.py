@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from align.data.fields import prompt_id
@@ -39,6 +40,17 @@ class Splits:
         if place < self.test_fraction:
             return "test"
         return "val" if place < self.test_fraction + self.val_fraction else "train"
+
+
+def check_fractions(sources: Sequence[Source], splits: Splits) -> None:
+    """Raise ConfigError for a share that is asked for where all data ship the split."""
+    for name in ("val", "test"):
+        asked, usual = (getattr(of, f"{name}_fraction") for of in (splits, Splits))
+        if asked != usual and all(source.split_names()[name] for source in sources):
+            raise ConfigError(
+                f"data.splits.{name}_fraction {asked}: {sources[0].path} ships a {name} split, taken as it is: "
+                "leave it out, or give the training file alone"
+            )
 
 
 Divided = dict[str, tuple[list[Example], Report]]

@@ -93,7 +93,7 @@ def _number(completion: Located, key: str, value: object, highest: int) -> float
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = math.inf
-    if not math.isnan(number) and not 1 <= number <= highest:
+    if not 1 <= number <= highest:
         raise DataError(f"{completion.where}: rating of {key!r} is {value!r}, expected 1 to {highest} or N/A")
     return number
 

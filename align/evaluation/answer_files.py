@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.errors import DataError
 from align.evaluation.benchmark_files import json_rows
-from align.evaluation.completions import Policy, Prompt
 from align.records import Message
 from align.sampling.generation import Generation
 
+Answer = Callable[[Sequence[tuple[Message, ...]], Generation], Sequence[str]]
+"""Answers dialogues, one text each."""
 MT_BENCH_TEMPERATURES = {
     "writing": 0.7,
     "roleplay": 0.7,
@@ -37,27 +37,26 @@ class MTBenchQuestion(NamedTuple):
 
 
 def alpaca_eval_answers(
-    policy: Policy, instructions: Sequence[tuple[str, str]], name: str, generation: Generation
+    answer: Answer, instructions: Sequence[tuple[str, str]], name: str, generation: Generation
 ) -> str:
     """Return the JSON that `alpaca_eval --model_outputs FILE` reads.
 
     Args:
-        policy: The model.
+        answer: Who answers.
         instructions: (instruction, dataset) in AlpacaEval's order.
         name: The name of the model on the leaderboard (`generator`).
         generation: How to sample, one response per instruction.
     """
-    prompts = [Prompt((Message("user", instruction),)) for instruction, _ in instructions]
-    answers = policy.complete(prompts, generation)
+    answers = answer([(Message("user", instruction),) for instruction, _ in instructions], generation)
     rows = [
-        {"instruction": instruction, "output": answer.text, "generator": name, "dataset": dataset}
-        for (instruction, dataset), answer in zip(instructions, answers, strict=True)
+        {"instruction": instruction, "output": text, "generator": name, "dataset": dataset}
+        for (instruction, dataset), text in zip(instructions, answers, strict=True)
     ]
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
 def mt_bench_answers(
-    policy: Policy, questions: Sequence[MTBenchQuestion], name: str, generation: Generation, *, now: float
+    answer: Answer, questions: Sequence[MTBenchQuestion], name: str, generation: Generation, *, now: float
 ) -> str:
     """Return the JSONL that FastChat's `gen_judgment.py` reads from `data/mt_bench/model_answer/NAME.jsonl`.
 
@@ -67,10 +66,10 @@ def mt_bench_answers(
     for turn in range(max(len(q.turns) for q in questions)):
         for temperature in sorted({_temperature(q) for q in questions}):
             asked = [q for q in questions if len(q.turns) > turn and _temperature(q) == temperature]
-            prompts = [Prompt(_dialogue(q, answered[q.question_id])) for q in asked]
-            drawn = replace(generation, temperature=temperature, num_samples=1)
-            for question, answer in zip(asked, policy.complete(prompts, drawn) if prompts else [], strict=True):
-                answered[question.question_id].append(answer.text)
+            dialogues = [_dialogue(q, answered[q.question_id]) for q in asked]
+            texts = answer(dialogues, generation.at(temperature)) if dialogues else []
+            for question, text in zip(asked, texts, strict=True):
+                answered[question.question_id].append(text)
     return "".join(
         json.dumps(_row(q, answered[q.question_id], name, now), ensure_ascii=False) + "\n" for q in questions
     )

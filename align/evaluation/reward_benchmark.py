@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align.errors import DataError
-from align.evaluation.statistics import Line, bootstrap
+from align.evaluation.statistics import Interval, Line, bootstrap
 from align.records import Message
 
 Kind = Literal["pairs", "best_of_n", "n_by_n"]
@@ -85,22 +85,28 @@ def judge_items(
 def summarise(kind: Kind, scored: Scored, *, seed: int = 0) -> list[Line]:
     """Return every subset, section, the average of the sections, and the mean over all rows, in per cent.
 
-    A subset outside the known sections is a section of its own. Rows are drawn with replacement.
+    A subset outside the known sections is a section of its own. Rows are drawn with replacement. Rows with a response
+    that could not be read are left out, and where none of a part is left its value is NaN and counts nowhere.
     """
     names = sorted(set(scored.subsets), key=scored.subsets.index)
+    read = ~np.isnan(scored.values).any(axis=1)
     column = np.array([names.index(s) for s in scored.subsets])
-    counts = np.bincount(column)
-    table = np.full((len(column), len(names), scored.values.shape[1]), math.nan)
-    table[np.arange(len(column)), column] = 100 * scored.values
-    parts, weights, sizes = _parts(names, counts)
+    counts, left_out = (np.bincount(column[which], minlength=len(names)) for which in (read, ~read))
+    table = np.full((int(read.sum()), len(names), scored.values.shape[1]), math.nan)
+    table[np.arange(len(table)), column[read]] = 100 * scored.values[read]
+    parts, weights, inside = _parts(names, counts)
 
     def statistic(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         means = np.nanmean(rows, axis=-2).reshape(*rows.shape[:-2], len(names), -1)
-        found: NDArray[np.float64] = weights @ means
+        there = ~np.isnan(means)
+        with np.errstate(invalid="ignore"):
+            found: NDArray[np.float64] = (weights @ np.where(there, means, 0.0)) / (weights @ there.astype(np.float64))
         return found.reshape(*rows.shape[:-2], -1)
 
-    values = iter(bootstrap(table.reshape(len(column), -1), statistic, seed=seed))
-    return [Line(part, m, next(values), n) for part, n in zip(parts, sizes, strict=True) for m in MEASURES[kind]]
+    none = [Interval(math.nan, math.nan, math.nan)] * (len(parts) * len(MEASURES[kind]))
+    values = iter(bootstrap(table.reshape(len(table), -1), statistic, seed=seed) if len(table) else none)
+    sizes = zip(parts, (inside @ counts).tolist(), (inside @ left_out).tolist(), strict=True)
+    return [Line(part, m, next(values), int(n), int(lost)) for part, n, lost in sizes for m in MEASURES[kind]]
 
 
 def differences(kind: Kind, first: Scored, second: Scored) -> list[Line]:
@@ -151,25 +157,30 @@ def _tied_credit(
     return accurate + 0.2 * (margins[1] > spread) + 0.2 * (least > spread) + 0.01 * margin
 
 
-def _parts(names: Sequence[str], counts: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64], list[int]]:
-    """Return the parts to report, the weight of each subset in each of them, and how many rows they have."""
+def _parts(names: Sequence[str], counts: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64], NDArray[np.int64]]:
+    """Return the parts to report, the weight of each subset in each of them, and whether it belongs to them."""
     own = [SECTION_OF.get(name, name) for name in names]
     sections = list(dict.fromkeys(own))
-    inside = np.array([[name == section for name in own] for section in sections], dtype=np.float64)
+    inside = np.array([[name == section for name in own] for section in sections])
     weights = inside * [_weight(name, int(n)) for name, n in zip(names, counts, strict=True)]
-    weights /= weights.sum(axis=1, keepdims=True)
+    totals = weights.sum(axis=1, keepdims=True)
+    weights = np.divide(weights, totals, out=np.zeros_like(weights), where=totals > 0)
     grouped = [i for i, section in enumerate(sections) if section not in names]
-    lines = np.stack([*np.eye(len(names)), *weights[grouped], weights.mean(axis=0), counts / counts.sum()])
-    sizes = [*counts, *(inside @ counts)[grouped], counts.sum(), counts.sum()]
-    return [*names, *(sections[i] for i in grouped), AVERAGE, ALL], lines, [int(n) for n in sizes]
+    average = weights.sum(axis=0) / max(int((totals > 0).sum()), 1)
+    lines = np.stack([*np.eye(len(names)), *weights[grouped], average, counts / max(counts.sum(), 1)])
+    every = np.ones(len(names), dtype=np.int64)
+    members = np.stack([*np.eye(len(names), dtype=np.int64), *inside[grouped].astype(np.int64), every, every])
+    return [*names, *(sections[i] for i in grouped), AVERAGE, ALL], lines, members
 
 
 def _weight(subset: str, rows: int) -> float:
     """Return what a subset weighs in its section: its rows, but for two exceptions.
 
     RewardBench counts the 447 rows of mathematics as 984, so that they weigh what code does; the halves of RM-Bench's
-    safety weigh the same whatever their sizes.
+    safety weigh the same whatever their sizes. A subset without a row weighs nothing.
     """
+    if not rows:
+        return 0.0
     if subset in SECTIONS["safety"]:
         return 1.0
     return rows * 984 / 447 if subset == "math-prm" else float(rows)

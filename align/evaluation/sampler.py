@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from align.encoding.templates import TemplateName
@@ -35,9 +35,8 @@ class Sampling:
             raise ConfigError(f"sampling.limit must be at least 1, got {self.limit}")
 
     def at(self, temperature: float) -> Generation:
-        """Return the settings at a temperature; the most probable response is drawn once."""
-        count = self.generation.num_samples if temperature > 0 else 1
-        return replace(self.generation, temperature=temperature, num_samples=count)
+        """Return the settings at a temperature."""
+        return self.generation.at(temperature)
 
 
 class Sampler:

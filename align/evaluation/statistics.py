@@ -35,6 +35,9 @@ class Line(NamedTuple):
     measure: str
     value: Interval
     items: int
+    """How many rows it is over."""
+    left_out: int = 0
+    """Further rows of the part that could not be read."""
 
 
 def bootstrap(

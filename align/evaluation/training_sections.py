@@ -13,7 +13,9 @@ CURVES = re.compile(
     r"(train|val)/(loss|accuracy|margin|rewards/(margins|accuracies))|gold/(reward|kl|share_of_optimum)"
     r"|rewards/(?!.*(text/|/sigmoid)).+|judge/win_rate"
 )
-LAST = re.compile(r"val/(loss|accuracy|rewards/(margins|accuracies))|gold/(reward|kl)|rewards/(?!.*(text/|/sigmoid)).+")
+LAST = re.compile(
+    r"val/(loss|accuracy|rows|rewards/(margins|accuracies))|gold/(reward|kl)|rewards/(?!.*(text/|/sigmoid)).+"
+)
 LAYER = re.compile(r"train/layer_(\d+)/(fve|cosine|shift)$")
 LAYER_MEASURES = {"fve": "share of the target reached (FVE)", "cosine": "cosine to the target", "shift": "shift"}
 

@@ -45,6 +45,10 @@ def write_soup(out: Path, models: Sequence[str], factors: Sequence[float], base:
     _check_tokenizers(folders)
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out {out}: the folder is not empty")
+    if base is not None and all(adapters):
+        raise ConfigError(
+            f"base {base}: adapters bring theirs, and a start without an update adds nothing: leave it out"
+        )
     if len(used) == 1 and used[0][1] == 1:
         shutil.copytree(used[0][0], out, dirs_exist_ok=True)
     elif all(adapters):

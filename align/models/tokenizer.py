@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from align.errors import ModelError, shorten
+from align.errors import ConfigError, ModelError, shorten
 from align.models.backbone import Backbone
 from align.models.files import ADAPTER_CONFIG, local_folder, read_json
 
@@ -17,6 +17,11 @@ def load_tokenizer(backbone: Backbone) -> Any:
     """Return the backbone's tokenizer with its chat template replaced where the backbone names one."""
     path = backbone.tokenizer or backbone.path
     folder = local_folder(path)
+    if backbone.revision is not None and local_folder(backbone.path) is not None:
+        raise ConfigError(
+            f"backbone.revision {backbone.revision!r} is a commit of a hub repository, but backbone.path "
+            f"{backbone.path} is a folder: leave it out"
+        )
     if folder is not None and not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
         base = folder / ADAPTER_CONFIG
         if not base.exists():

@@ -16,6 +16,8 @@ from align.records import CandidateBatch, StepTotals
 
 Phase = Literal["train", "val", "test"]
 PROGRESS_BAR = {"loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins"}
+ROWS = "rows"
+"""How many groups the means of a validation or test run are over."""
 
 
 class RecordingModule(L.LightningModule):
@@ -24,6 +26,7 @@ class RecordingModule(L.LightningModule):
     def __init__(self, stop_after_nonfinite: int) -> None:
         super().__init__()
         self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
+        self._rows: dict[Phase, int] = {"train": 0, "val": 0, "test": 0}
         self._phase: Phase = "train"
         self._finite = FiniteSteps(stop_after_nonfinite)
         self._norm = torch.zeros(())
@@ -53,6 +56,7 @@ class RecordingModule(L.LightningModule):
     def _recorded_loss(self, phase: Phase, batch: CandidateBatch) -> Tensor:
         self._phase = phase
         loss = self.loss(batch, batch.totals)
+        self._rows[phase] += len(batch.group_sizes)
         share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1
         self._means[phase].add("loss", loss / share, share, keep_nan=True)
         return loss
@@ -100,11 +104,20 @@ class RecordingModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the means of the validation run."""
-        self.log_means("val", self._means["val"].read(self._sum_over_ranks))
+        self._log_held_out("val")
 
     def on_test_epoch_end(self) -> None:
         """Log the means of the test run."""
-        self.log_means("test", self._means["test"].read(self._sum_over_ranks))
+        self._log_held_out("test")
+
+    def _log_held_out(self, phase: Phase) -> None:
+        """Log means, and beside them the number of rows they are over."""
+        means = self._means[phase].read(self._sum_over_ranks)
+        if means:
+            rows = torch.tensor(float(self._rows[phase]), device=self.device)
+            means[ROWS] = self._sum_over_ranks(rows)
+        self._rows[phase] = 0
+        self.log_means(phase, means)
 
     def log_means(self, phase: Phase, means: dict[str, Tensor]) -> None:
         """Log means that are summed over all ranks."""

@@ -81,7 +81,12 @@ class RewardOracle:
         found = torch.full((len(examples), len(self.attributes)), math.nan)
         with torch.no_grad(), evaluating(self.model):
             for batch in self._batches(groups):
-                found[[int(name) for name in batch.ids]] = self._score(batch).float().cpu()
+                places = [int(name) for name in batch.ids]
+                scores = self._score(batch).float().cpu()
+                refuse_not_finite(
+                    f"reward model {self.backbone.path}", self.attributes, [prompts[i] for i in places], scores
+                )
+                found[places] = scores
         return found
 
     def _encoded(self, examples: list[Example]) -> list[EncodedGroup]:
@@ -129,6 +134,23 @@ def _usual_reading(path: str, tokenizer: Any) -> Reading:
         'with {"reading": "turn_end"} or "template" beside the weights says otherwise)'
     )
     return reading
+
+
+def refuse_not_finite(
+    model: str,
+    attributes: Sequence[str],
+    prompts: Sequence[Sequence[Message]],
+    scores: Float[Tensor, "response attribute"],
+) -> None:
+    """Raise ModelError naming model, output and prompt of the first score that is not finite."""
+    if scores.isfinite().all():
+        return
+    row, column = (~scores.isfinite()).nonzero()[0].tolist()
+    asked = shorten(prompts[row][-1].content if prompts[row] else "", 60)
+    raise ModelError(
+        f"{model}: {attributes[column]} is {float(scores[row, column])} for a response to {asked!r}: its weights are "
+        "damaged, or too large for their dtype"
+    )
 
 
 def _length(group: EncodedGroup) -> int:

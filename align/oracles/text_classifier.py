@@ -15,6 +15,7 @@ from align.models.backbone import Backbone
 from align.models.files import check_weights, local_folder
 from align.models.tokenizer import load_tokenizer
 from align.models.whole import load_whole
+from align.oracles.reward import refuse_not_finite
 from align.oracles.scorers import Dialogue, Scorer
 
 
@@ -67,4 +68,6 @@ class TextClassifier(Scorer):
         chosen = self._chosen
         found = self._pipeline(list(responses), top_k=None, truncation=True, batch_size=self.batch_size)
         values = [next(entry["score"] for entry in row if entry["label"] == chosen) for row in found]
-        return torch.tensor(values, dtype=torch.float64)[:, None]
+        scores = torch.tensor(values, dtype=torch.float64)[:, None]
+        refuse_not_finite(f"classifier {self.path}", (chosen,), prompts, scores)
+        return scores

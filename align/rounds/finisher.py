@@ -11,6 +11,7 @@ from typing import NamedTuple
 from align.data.fields import text_fault
 from align.data.source import Report
 from align.errors import DataError
+from align.oracles.reward import refuse_not_finite
 from align.oracles.scorers import Direction
 from align.records import Conditioning, Example
 from align.rounds.best_by_direction import RatedRows
@@ -85,8 +86,10 @@ class Finisher:
                 (e.id, s.text): e.messages for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known
             }
             if new:
-                rows = scorer.score(list(new.values()), [text for _, text in new]).tolist()
-                known |= {key: tuple(row) for key, row in zip(new, rows, strict=True)}
+                scores = scorer.score(list(new.values()), [text for _, text in new])
+                infinite = scores.where(~scores.isnan(), scores.new_zeros(()))  # NaN says that there is no score
+                refuse_not_finite(type(scorer).__name__, scorer.attributes, list(new.values()), infinite)
+                known |= {key: tuple(row) for key, row in zip(new, scores.tolist(), strict=True)}
             scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
             self.store.add_scores(self.number, scored, scorer.identity)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -44,6 +44,14 @@ class Generation:
             )
         if self.temperature == 0 and self.num_samples > 1:
             raise ConfigError("temperature 0 draws the same completion every time: set num_samples to 1")
+        if self.temperature == 0 and self.top_p < 1:
+            raise ConfigError(f"temperature 0 takes the most probable token whatever top_p is: leave out {self.top_p}")
+
+    def at(self, temperature: float) -> Generation:
+        """Return the settings at a temperature; the most probable completion is drawn once."""
+        if temperature > 0:
+            return replace(self, temperature=temperature)
+        return replace(self, temperature=temperature, num_samples=1, top_p=1.0, seed=0)
 
 
 class Request(NamedTuple):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from align.cli.main import main
+from tests.cli.observing import Observed, Seen, observe
 from tests.test_configs import CPU, METHOD
 
 
@@ -35,3 +36,32 @@ def fit_words(model_folder: Path, pairs_file: Path) -> list[str]:
         *("fit", "-c", METHOD, "-c", CPU, "--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)),
         *("--model.backbone.path", str(model_folder)),
     ]
+
+
+@pytest.fixture(scope="session")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small models, files and vectors that the tests of options share."""
+    from tests.cli.things import make
+
+    return make(tmp_path_factory.mktemp("things"))
+
+
+@pytest.fixture(scope="module")
+def recorder() -> list[str]:
+    """What servers are asked, and how they are called, while a command runs."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def observed(things: Path, recorder: list[str], tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    """Run a command once for the whole module and see what it did."""
+    known: dict[tuple[str, ...], Seen] = {}
+
+    def run(words: Sequence[str]) -> Seen:
+        key = tuple(word.replace("THINGS", str(things)) for word in words)
+        if key not in known:
+            recorder.clear()
+            known[key] = observe(key, tmp_path_factory.mktemp("run") / "here", recorder)
+        return known[key]
+
+    return run

@@ -88,7 +88,7 @@ def test_bad_rows_are_counted_or_named(tmp_path: Path) -> None:
     rows = [
         {"completions": ["a"], "scores": [1]},
         {"completions": ["a", "b"], "scores": [1, 1]},
-        {"completions": ["a", "b"], "scores": [1, NAN]},
+        {"completions": ["a", "b"], "scores": [1, None]},
         {"completions": ["a", "b"], "scores": [1, None], "ranks": [1, 0]},
         {"completions": ["a", "b", "c"], "scores": [1, 2, 2]},
         {"completions": ["a", "b", "c", "d", "e"], "scores": [1, 2, 3, 4, 5]},
@@ -108,6 +108,7 @@ def test_bad_rows_are_counted_or_named(tmp_path: Path) -> None:
     for scores, line in {
         (1, "N/A"): "score 'N/A' is not a number",
         (1, math.inf): "score inf is not finite",
+        (1, math.nan): "score nan is not finite",
         (1,): "2 completions but 1 scores",
     }.items():
         path.write_text(json.dumps({"prompt": "Hi", "completions": ["a", "b"], "scores": scores}))

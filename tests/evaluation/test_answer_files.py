@@ -5,10 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from align.cli.answering import Answerer
 from align.cli.main import main
+from align.errors import ConfigError
+from align.evaluation.answer_files import MTBenchQuestion, mt_bench_answers
+from align.evaluation.completions import Policy
+from align.models.backbone import Backbone
+from align.records import Message
+from align.sampling.engine import Engine
+from align.sampling.generation import Completion, Generation
 
 SHORT = ("--generation.max_new_tokens", "3")
 
@@ -71,3 +80,27 @@ def test_bad_questions(row: dict, model_folder: Path, capsys: pytest.CaptureFixt
     words = ["generate", "--model.path", str(model_folder), "--answers", "mt_bench", "--prompts", "q.jsonl"]
     assert main([*words, "--out", "x"]) == 2
     assert "q.jsonl, row 1: expected a question_id" in capsys.readouterr().err
+
+
+def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
+    """Both turns of MT-bench stand under the condition, the second after the first answer."""
+    asked: list[tuple[Message, ...]] = []
+
+    class Echo(Engine):
+        def generate(self, jobs: Any, settings: Generation, round_number: int = 0) -> list[list[Completion]]:
+            asked.extend(job.request.messages for job in jobs)
+            return [[Completion([1], f" answer {len(asked)} ", "eos")] for _ in jobs]
+
+    policy = Policy.load(Backbone(str(model_folder)))
+    under = lambda dialogue: (Message("system", "more of it"), *dialogue)  # noqa: E731
+    answerer = Answerer(Echo(), policy.encoder, under, policy)
+    mt_bench_answers(answerer.texts, [MTBenchQuestion(1, "math", ("One?", "Two?"))], "m", Generation(4), now=0)
+    told = Message("system", "more of it")
+    assert asked == [
+        (told, Message("user", "One?")),
+        (told, Message("user", "One?"), Message("assistant", "answer 1"), Message("user", "Two?")),
+    ]
+    with pytest.raises(ConfigError, match="what it is asked under are longer than the context"):
+        answerer.texts([(Message("user", "x" * 600),)], Generation(4))
+    plain = answerer._replace(ask=lambda dialogue: dialogue)
+    assert plain.texts([(Message("user", "x" * 600),)], Generation(4)) == ["answer 3"]

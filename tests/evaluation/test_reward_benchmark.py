@@ -130,6 +130,40 @@ def test_differences_are_paired() -> None:
     assert line.value.high - line.value.low <= 6.1
 
 
+def test_rows_that_cannot_be_read_count_nowhere() -> None:
+    """Of 4 + 2 + 1 rows 3 + 1 + 0 are read: the means are over those, the section without one is not in the average."""
+    nan = float("nan")
+    subsets = ["alpacaeval-easy"] * 4 + ["mt-bench-med"] * 2 + ["hep-cpp"]
+    values = np.array([[1.0], [0.0], [1.0], [nan], [0.0], [nan], [nan]])
+    lines = {line.part: line for line in summarise("pairs", Scored(subsets, values))}
+    counts = {part: (line.items, line.left_out) for part, line in lines.items()}
+    assert counts["Chat"] == (4, 2)
+    assert (counts["alpacaeval-easy"], counts["hep-cpp"], counts["Reasoning"]) == ((3, 1), (0, 1), (0, 1))
+    assert counts[ALL] == counts[AVERAGE] == (4, 3)
+    found = {part: line.value.value for part, line in lines.items()}
+    assert np.isnan(found["hep-cpp"])
+    assert found["alpacaeval-easy"] == pytest.approx(200 / 3)
+    assert found["Chat"] == found[AVERAGE] == found[ALL] == pytest.approx(50)
+    apart = {line.part: line for line in differences("pairs", Scored(subsets, 1 - values), Scored(subsets, values))}
+    assert apart[ALL].value.value == pytest.approx(0)
+    assert all(np.isnan(line.value.value) for line in summarise("pairs", Scored(["a"], np.array([[nan]]))))
+
+
+def test_a_row_longer_than_the_context(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_reward_model(tmp_path / "rm")
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "subset": "s"} for _ in range(3)]
+    rows += [{"prompt": "p", "chosen": "a " * 2000, "rejected": "b", "subset": part} for part in ("s", "long")]
+    Path("b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main(["benchmark", "rewards", "--models", f"[{folder}]", "--data", "b.jsonl", "--out", "b.json"]) == 0
+    assert "left out" in capsys.readouterr().out
+    text = Path("b.json").read_text()
+    assert "NaN" not in text
+    lines = {line["part"]: line for line in json.loads(text)["models"][str(folder)]}
+    assert (lines[ALL]["items"], lines[ALL]["left_out"]) == (3, 2)
+    assert lines["long"]["value"] == [None, None, None]
+    assert lines[ALL]["value"] == lines["s"]["value"] != [None, None, None]
+
+
 @pytest.mark.parametrize(
     ("row", "kind"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_a_model_of_rankings_has_one_output(model_folder: Path, pairs_file: Path
     assert oracle.attributes == ("reward",)
     scores = oracle.score([[Message("user", w)] for w in WORDS[:3]], ["a", "x" * 600, "b"])
     assert scores.isnan()[:, 0].tolist() == [False, True, False]  # the second is longer than the context
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_told(value: float, tmp_path: Path) -> None:
+    oracle = RewardOracle(str(save_reward_model(tmp_path / "rm")))
+    with torch.no_grad():
+        oracle.model.score.weight.fill_(value)
+    with pytest.raises(ModelError, match=r"rm: reward is (nan|-?inf) for a response to 'the cat'"):
+        oracle.score([[Message("user", "the cat")]], ["sat"])
 
 
 def test_other_folders_are_refused(model_folder: Path, tmp_path: Path) -> None:

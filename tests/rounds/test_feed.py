@@ -12,7 +12,7 @@ import torch
 
 from align.data.batching import FixedSize
 from align.data.synthetic import SyntheticDataModule
-from align.errors import ConfigError, DataError, ResumeError
+from align.errors import ConfigError, DataError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
 from align.modules.optimizer import Optimizer
@@ -153,6 +153,10 @@ class TestBadInput:
     def test_no_reward_at_all(self, world_model: Path) -> None:
         with pytest.raises(DataError, match=r"round 0 gives nothing to train on: .*24 sample: no reward"):
             run(world_model, resampling(Told(lambda text: math.nan)))
+
+    def test_an_infinite_reward_is_told(self, world_model: Path) -> None:
+        with pytest.raises(ModelError, match=r"Told: reward is inf for a response to '"):
+            run(world_model, resampling(Told(lambda text: math.inf)))
 
     def test_a_constant_reward_trains_nothing(self, world_model: Path) -> None:
         with pytest.raises(DataError, match="6 rewards too close"):

@@ -1,0 +1,209 @@
+"""Every option of the verbs that make files of files: soups, models, vectors, the world's data, judgments, exports."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.annotation.items import Choice
+from align.annotation.store import AnnotationStore
+from align.cli import annotate
+from align.cli.export import export
+from align.cli.export_vectors import export_vectors
+from align.cli.init_model import init_model
+from align.cli.main import main
+from align.cli.report import report
+from align.cli.soup import soup
+from align.cli.synthetic_data import synthetic_data
+from tests.annotation.service import fill, pairs
+from tests.cli.observing import Observed, Verb, check, options_of
+from tests.cli.things import lines
+from tests.test_configs import CPU, METHOD
+
+TWO = ("--models", "[THINGS/model,THINGS/other]")
+SOUP = Verb(
+    soup,
+    "soup",
+    {"full": (*TWO, "--weights", "[0.25,0.75]", "--out", "soup")},
+    {
+        "models": ("--models", "[THINGS/other,THINGS/model]"),
+        "weights": ("--weights", "[0.5,0.5]"),
+        "out": ("--out", "broth"),
+        "kind": ("--kind", "TaskArithmetic", "--base", "THINGS/model", "--weights", "[1,1]"),
+        "base": ("--kind", "TaskArithmetic", "--weights", "[1,1]", "--base", "THINGS/other"),
+    },
+)
+INIT = Verb(
+    init_model,
+    "init-model",
+    {"bytes": ("--tokenizer", "bytes", "--out", "m", "--hidden_size", "16", "--num_hidden_layers", "1")},
+    {
+        "tokenizer": ("--tokenizer", "THINGS/model"),
+        "out": ("--out", "n"),
+        "hidden_size": ("--hidden_size", "32"),
+        "num_hidden_layers": ("--num_hidden_layers", "2"),
+        "num_attention_heads": ("--num_attention_heads", "2"),
+        "max_positions": ("--max_positions", "64"),
+        "seed": ("--seed", "1"),
+    },
+)
+VECTORS = Verb(
+    export_vectors,
+    "export-vectors",
+    {"noted": ("--steer", "THINGS/deep.safetensors", "--out", "v.gguf")},
+    {
+        "steer": ("--steer", "THINGS/deep2.safetensors"),
+        "out": ("--out", "w.gguf"),
+        "model": ("--model", "THINGS/gpt2"),
+        "direction": ("--direction", "pca"),
+        "layers": ("--layers", "[2]"),
+    },
+)
+WORLD = Verb(
+    synthetic_data,
+    "synthetic-data",
+    {"small": ("--out", "w", "--preferences.size", "40", "--preferences.held_out_size", "8")},
+    {
+        "out": ("--out", "x"),
+        "preferences.size": ("--preferences.size", "41"),
+        "preferences.held_out_size": ("--preferences.held_out_size", "9"),
+        "preferences.responses": ("--preferences.responses", "3"),
+        "preferences.temperature": ("--preferences.temperature", "5"),
+        "preferences.label_noise": ("--preferences.label_noise", "0.4"),
+        "preferences.missing": ("--preferences.missing", "0.5"),
+        "preferences.ratings": ("--preferences.ratings", "helpsteer"),
+        "preferences.users": ("--preferences.users", "{x: {verbosity: -1}}"),
+        "preferences.seed": ("--preferences.seed", "1"),
+        "world.entities": ("--world.entities", "9"),
+        "world.facts": ("--world.facts", "5"),
+        "world.harmful_share": ("--world.harmful_share", "0.9"),
+        "world.held_out_entities": ("--world.held_out_entities", "3"),
+        "world.fact_accuracy": ("--world.fact_accuracy", "0.1"),
+        "world.seed": ("--world.seed", "1"),
+    },
+    refused={("*", "preferences.ratings"): "have ratings of their own"},
+)
+MADE = ("--completions.a", "THINGS/ca.jsonl", "--completions.b", "THINGS/cb.jsonl", "--store", "new.sqlite")
+SERVE = Verb(
+    annotate.serve,
+    "annotate serve",
+    {"new": MADE, "old": ("--store", "THINGS/judged.sqlite", "--raters", "[ann]")},
+    {
+        "completions": ("--completions.c", "THINGS/ca.jsonl"),
+        "store": ("--store", "other.sqlite"),
+        "raters": ("--raters", "[cat]"),
+        "task": ("--task", "best_worst", "--completions.c", "THINGS/ca.jsonl"),
+        "question": ("--question", "Which?"),
+        "guidelines": ("--guidelines", "THINGS/template.jinja"),
+        "limit": ("--limit", "2"),
+        "seed": ("--seed", "5"),
+        "listen.host": ("--listen.host", "localhost"),
+        "listen.port": ("--listen.port", "1"),
+        "listen.address": ("--listen.address", "https://rate.example"),
+        "new_links": ("--new_links", "true"),
+    },
+    otherwise={("old", "task"): ("--task", "best_worst")},
+    refused={("old", name): "task, question and limit belong" for name in ("task", "question", "limit", "seed")},
+    only={"old": ["task", "question", "limit", "seed", "raters", "new_links", "guidelines", "listen.port"]},
+)
+RESULTS = Verb(
+    annotate.results,
+    "annotate results",
+    {"judged": ("--store", "THINGS/judged.sqlite")},
+    {"store": ("--store", "THINGS/judged2.sqlite"), "out": ("--out", "r.json")},
+)
+JUDGED = ("--store", "THINGS/judged.sqlite", "--out", "e.txt")
+TAKEN = Verb(
+    annotate.export,
+    "annotate export",
+    {"pairs": JUDGED, "lists": (*JUDGED, "--rows", "lists")},
+    {
+        "out": ("--out", "f.txt"),
+        "store": ("--store", "THINGS/judged2.sqlite"),
+        "rows": ("--rows", "lists"),
+        "ties": ("--ties", "both"),
+        "votes": ("--votes", "each"),
+    },
+    {("lists", "rows"): ("--rows", "pairs")},
+    {("lists", "ties"): "ties both is for --rows pairs"},
+)
+EXPORT = Verb(
+    export,
+    "export",
+    {"adapter": ("--run", "THINGS/run", "--out", "m")},
+    {
+        "run": ("--run", "THINGS/run2"),
+        "out": ("--out", "n"),
+        "checkpoint": ("--checkpoint", "first.ckpt"),
+        "merge": ("--merge", "true"),
+    },
+)
+REPORT = Verb(
+    report,
+    "report",
+    {"runs": ("THINGS/run", "THINGS/run2", "--out", "r.html")},
+    {"runs": (), "out": ("--out", "s.html"), "title": ("--title", "Mine"), "examples": ("--examples", "0")},
+    only={"runs": ["out", "title", "examples"]},
+)
+VERBS = {v.name: v for v in (SOUP, INIT, VECTORS, WORLD, SERVE, RESULTS, TAKEN, EXPORT, REPORT)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files(things: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs with two checkpoints, judgments, completions; the page is not served but described."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+    for seed, name in enumerate(("run", "run2")):
+        words = ["fit", "-c", METHOD, "-c", CPU, "--data", "PreferenceFileDataModule", "--seed_everything", str(seed)]
+        words += ["--data.path", str(things / "pairs.jsonl"), "--model.backbone.path", str(things / "model")]
+        words += ["--model.backbone.lora.r", "2", "--model.optimizer.learning_rate", "0.1"]
+        assert (
+            main([*words, "--data.splits.val_fraction", "0.4", "--trainer.default_root_dir", str(things / name)]) == 0
+        )
+        folder = things / name / "checkpoints"
+        others = [path for path in folder.glob("*.ckpt") if path.name != "last.ckpt"]
+        shutil.copy(others[0] if others else folder / "last.ckpt", folder / "first.ckpt")
+    for name in ("ca", "cb"):
+        lines(things / f"{name}.jsonl", [{"prompt": f"p{n}", "completion": f"{name} {n}"} for n in range(5)])
+    for number, name in enumerate(("judged", "judged2")):
+        _judged(fill(things / f"{name}.sqlite", pairs(4), ("ann", "bob")), number)
+    monkeypatch.setattr("align.annotation.serving.serve", _described)
+    yield
+    monkeypatch.undo()
+
+
+def _judged(path: Path, number: int) -> None:
+    """Judge every item: raters agree on some, call one a tie, and differ on the rest."""
+    store = AnnotationStore(path)
+    for rater in store.raters():
+        for place, item in enumerate(store.items()):
+            shown = store.show(rater.id, item.id)
+            assert shown is not None
+            best = (place + (rater.name == "bob") * place) % 2
+            first, second = (shown.order.index(side) for side in (best, 1 - best))
+            choice = Choice(None, None) if place == number else Choice(first, second)
+            store.submit(rater.id, item.id, choice, key=f"{rater.name} {place}", replaces=None)
+    store.close()
+
+
+def _described(store: AnnotationStore, listen: Any, guidelines: str) -> None:
+    items = [str(item[1:3]) for item in store.items()]
+    secret = store.setting("secret") == SECRETS.setdefault(store.path.name, store.setting("secret"))
+    print(listen, guidelines, [r.name for r in store.raters()], store.setting("question"), items, secret)
+
+
+SECRETS: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_option_is_tried(name: str) -> None:
+    assert options_of(VERBS[name].function) == set(VERBS[name].options)
+
+
+@pytest.mark.parametrize(("name", "mode", "option"), [(v.name, *case) for v in VERBS.values() for case in v.cases()])
+def test_option(name: str, mode: str, option: str, observed: Observed) -> None:
+    check(VERBS[name], mode, option, observed)
