@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from align.cli.class_paths import mean_classes
-from align.cli.lightning import prepare
+from align.cli.preparing import prepare
 from tests.cli.pluggable import changed, concrete, pluggable_types, required
 from tests.test_configs import METHOD, ParseOnly
 
