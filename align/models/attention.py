@@ -9,22 +9,21 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from align.scoring.attention import Segments, segment_attention
+from align.scoring.attention import Segments, carried, segment_attention
 from align.scoring.backbone import SEGMENT_ATTENTION
 
 
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    segments: Segments | None = options.pop("segments", None)
-    shared: Any = options.pop("shared_prompts", None)
-    if shared is not None:  # one more token of rows that go on from shared prompts: align.sampling.prompt_cache
-        return shared.attend(module.layer_idx, query, key, value, options.get("scaling")), None
-    if segments is None:
+    load = carried(attention_mask)
+    if load is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return output, None
+    if not isinstance(load, Segments):  # one more token of rows that go on from shared prompts
+        return load.attend(module.layer_idx, query, key, value, options.get("scaling")), None
     dropout = options.get("dropout", 0.0)
-    output = segment_attention(query, key, value, segments, scale=options.get("scaling"), dropout_p=dropout)
+    output = segment_attention(query, key, value, load, scale=options.get("scaling"), dropout_p=dropout)
     return output.transpose(1, 2).contiguous(), None
 
 

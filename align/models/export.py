@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from align.errors import ConfigError
 from align.models.adapters import has_adapters
 from align.models.combined import save_combined
+from align.models.deterministic import set_rates
 from align.models.masters import asked_dtype
 from align.models.merging import write_merged
 from align.records import PromptFormat
@@ -76,8 +77,7 @@ def _write(
 ) -> None:
     inner = unwrapped(model)
     rates = getattr(inner, "original_dropout", {})
-    trained_with = {key: getattr(inner.config, key) for key in rates}
-    _set(inner.config, rates)
+    set_rates(inner.config, rates)
     try:
         if has_adapters(model) and list(model.active_adapters) != ["default"]:  # type: ignore[arg-type]
             save_combined(model, folder, weights)
@@ -87,7 +87,7 @@ def _write(
             _stop_at(inner, prompt_format)
             _save_full(inner, folder, weights, dtype)
     finally:
-        _set(inner.config, trained_with)
+        set_rates(inner.config, dict.fromkeys(rates, 0.0))
 
 
 def _save_full(inner: Any, folder: Path, weights: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
@@ -121,11 +121,6 @@ def is_writer() -> bool:
     import torch.distributed as dist
 
     return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def _set(config: Any, values: dict[str, float]) -> None:
-    for key, value in values.items():
-        setattr(config, key, value)
 
 
 def _stop_at(inner: Any, prompt_format: PromptFormat | None) -> None:

@@ -15,9 +15,12 @@ from align.errors import ConfigError, ModelError, shorten
 from align.models.adapter_folder import with_trained_adapter
 from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
+from align.models.causal import check_causal
+from align.models.deterministic import make_deterministic, switch_off_rates
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
+from align.models.router_loss import tell_router_loss
 from align.models.whole import load_whole, one_line
 
 
@@ -31,6 +34,8 @@ def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) ->
     base, adapter = resolve(backbone, "CAUSAL_LM")
     config = _config(base, backbone)
     model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config)
+    check_causal(model, base)
+    tell_router_loss(config)
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
@@ -105,14 +110,6 @@ def _config(base: str, backbone: Backbone) -> Any:
         return AutoConfig.from_pretrained(base, revision=backbone.revision, trust_remote_code=False)
 
 
-def _switch_off_dropout(config: Any) -> dict[str, float]:
-    """Set every dropout of a configuration to 0 and return what it was, for the export."""
-    rates = {k: v for k, v in config.to_dict().items() if ("drop" in k) and isinstance(v, float)}
-    for key in rates:
-        setattr(config, key, 0.0)
-    return rates
-
-
 def _build(
     auto: Any,
     base: str,
@@ -126,13 +123,15 @@ def _build(
     options: dict[str, Any] = {"dtype": backbone.torch_dtype}
     if backbone.attn_implementation != "auto":
         options["attn_implementation"] = backbone.attn_implementation
-    rates = {} if backbone.dropout else _switch_off_dropout(config)
+    rates = {} if backbone.dropout else switch_off_rates(config)
     if backbone.random_init:
         with one_line(base):
             model, drawn = auto.from_config(config, **options), True
     else:
         options |= {"revision": backbone.revision, "config": config}
         model, drawn = load_whole(auto, base, fresh=fresh, left=left, **options)
+    if not backbone.dropout:
+        make_deterministic(model)
     model.original_dropout = rates
     return model, drawn
 

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionLayer
 
+from align.scoring.attention import carrying
 from align.scoring.backbone import SEGMENT_ATTENTION, attention_window, can_share, decoder, unwrapped
 
 
@@ -60,10 +61,10 @@ class SharedPrompts:
         self._lay_out()
 
     def step(self, tokens: Int[Tensor, " row"], position_ids: Int[Tensor, " row"]) -> dict[str, Any]:
-        """Return the model's inputs; the mask is one that nothing reads, so that none is made."""
-        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
+        """Return the model's inputs; the mask brings the prompts to our attention, which reads nothing else of it."""
+        mask = carrying(torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device), self)
         fed = {"input_ids": tokens[:, None], "position_ids": position_ids[:, None], "attention_mask": mask}
-        return {**fed, "past_key_values": self.own, "shared_prompts": self}
+        return {**fed, "past_key_values": self.own}
 
     def keep(self, places: Int[Tensor, " row"]) -> None:
         """Drop the tokens of the other rows; prompts stay until the batch is done."""
@@ -142,7 +143,10 @@ class RepeatedPrompts:
 def prefill(
     model: nn.Module, prompts: Sequence[Sequence[int]], owners: Int[Tensor, " row"]
 ) -> tuple[Float[Tensor, "prompt vocab"], PromptCache]:
-    """Compute every prompt once; return the logits after each, and the cache from which the rows of `owners` go on."""
+    """Compute every prompt once; return the logits after each, and the cache from which the rows of `owners` go on.
+
+    Raises NotImplementedError for a model whose layers keep something else than keys and values.
+    """
     width, device = max(map(len, prompts)), owners.device
     ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
@@ -153,16 +157,23 @@ def prefill(
     if positions:
         fed["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
     logits = last_logits(model, fed)
+    kinds = {type(layer).__name__ for layer in cache.layers if isinstance(layer, LinearAttentionLayer)}
+    if kinds:
+        raise NotImplementedError(f"no cache of ours holds layers of kind {', '.join(sorted(kinds))}")
     if _can_share(inner, cache):
         return logits, SharedPrompts(cache, mask, owners)
     return logits, RepeatedPrompts(cache, mask, owners, positions)
 
 
 def _can_share(inner: Any, cache: DynamicCache) -> bool:
-    """Tell whether a decoder attends through our function, to all that is before, with keys of its own per layer."""
-    ours = inner.config._attn_implementation == SEGMENT_ATTENTION and can_share(inner)
-    own_keys = len(cache.layers) == inner.config.num_hidden_layers
-    return bool(ours and own_keys and attention_window(inner.config) == float("inf"))
+    """Tell whether a decoder attends through our function, to all that is before, with keys of its own per layer.
+
+    A cache that holds something smaller, from which keys and values are made, cannot be attended to as it is.
+    """
+    ours = inner.config._attn_implementation == SEGMENT_ATTENTION and can_share(inner) and getattr(inner, "packs", True)
+    own_keys = len(cache.layers) == inner.config.get_text_config().num_hidden_layers
+    whole = all(layer.keys.shape == layer.values.shape for layer in cache.layers)
+    return bool(ours and own_keys and whole and attention_window(inner.config) == float("inf"))
 
 
 def last_logits(model: nn.Module, fed: dict[str, Any]) -> Float[Tensor, "row vocab"]:

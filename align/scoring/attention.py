@@ -18,7 +18,16 @@ class Segments:
 
     def __init__(self, trees: list[Tree]) -> None:
         self.trees = trees
+        self.asked = 0
+        """How often attention was computed over them."""
         self._masks: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def placeholder(self, device: torch.device) -> Tensor:
+        """Return a mask that brings the segments to our attention function.
+
+        A model hands a 4-D mask on as it is, whatever else it hands on. Attention that is not ours finds it closed.
+        """
+        return carrying(torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=device), self)
 
     def mask(self, response: int, prompt: int, device: torch.device) -> Tensor:
         """Return which keys `[prompt | response]` each response token may see."""
@@ -26,6 +35,17 @@ class Segments:
         if key not in self._masks:
             self._masks[key] = torch.ones(response, prompt + response, dtype=torch.bool, device=device).tril(prompt)
         return self._masks[key]
+
+
+def carrying(mask: Tensor, load: Any) -> Tensor:
+    """Return a mask with something for our attention function on it."""
+    mask.carried = load  # type: ignore[attr-defined]
+    return mask
+
+
+def carried(mask: Tensor | None) -> Any:
+    """Return what a mask carries, None for a plain one."""
+    return getattr(mask, "carried", None)
 
 
 def segment_attention(
@@ -39,6 +59,7 @@ def segment_attention(
 
     `options` are passed on to `scaled_dot_product_attention` (`scale`, `dropout_p`).
     """
+    segments.asked += 1
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)

@@ -8,24 +8,25 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
 class Head:
-    """A vocabulary projection and what the model does to its logits before the softmax."""
+    """From a decoder's states to logits."""
 
-    projection: nn.Module
+    projection: Callable[[Tensor], Tensor]
+    """A vocabulary projection, or all that a model does after its decoder (see `align.scoring.own_head`)."""
     vocab_size: int
     scale: float = 1.0
-    """Factor on the logits (`logit_scale` of Cohere, 1 / `logits_scaling` of Granite)."""
+    """Factor on the logits."""
     softcap: float | None = None
-    """`final_logit_softcapping` of Gemma 2: logits become `softcap * tanh(logits / softcap)`."""
+    """Logits become `softcap * tanh(logits / softcap)`."""
 
     def logits(self, hidden: Float[Tensor, "token hidden"]) -> Float[Tensor, "token vocab"]:
         """Return float32 logits (float64 for a float64 model)."""
-        logits: Tensor = self.projection(hidden)
+        logits = self.projection(hidden)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if self.scale != 1.0:
             logits = logits * self.scale

@@ -35,6 +35,8 @@ class Plan(NamedTuple):
     """Flat index of each candidate's last token."""
     shifted: bool = False
     """Whether positions do not count from 0, so that the model must be told them."""
+    lengths: tuple[int, ...] | None = None
+    """Tokens of every padded row; None where a prompt's responses share a row."""
 
 
 Layout = Callable[[CandidateBatch, bool], Plan]
@@ -84,7 +86,8 @@ def padded_rows(batch: CandidateBatch, score_prompts: bool = False) -> Plan:
     starts = [row * width for row in range(len(rows))]
     spans = _Spans(starts, [s + batch.prompt_lengths[p] for s, p in zip(starts, batch.prompt_of, strict=True)])
     positions = torch.arange(width, device=ids.device).expand_as(ids)
-    return Plan(ids, positions, None, None, *_finish(batch, spans, score_prompts))
+    finished = _finish(batch, spans, score_prompts)
+    return Plan(ids, positions, None, None, *finished, lengths=tuple(map(len, rows)))
 
 
 def shared_rows(batch: CandidateBatch, score_prompts: bool = False) -> Plan:
@@ -120,9 +123,7 @@ def packed_segments(batch: CandidateBatch, score_prompts: bool = False) -> Plan:
         trees.append((start, batch.prompt_lengths[prompt], responses))
         start += len(ids[prompt])
     flat, flat_positions = torch.cat(ids)[None], torch.cat(positions).to(ids[0].device)[None]
-    # a 4-D mask is handed to the attention function as it is; this one keeps the model from building its own
-    placeholder = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=flat.device)
-    return Plan(flat, flat_positions, placeholder, Segments(trees), *_finish(batch, spans, score_prompts))
+    return Plan(flat, flat_positions, None, Segments(trees), *_finish(batch, spans, score_prompts))
 
 
 def _share(batch: CandidateBatch) -> tuple[list[Tensor], list[Tensor], list[int]]:

@@ -1,0 +1,72 @@
+"""Switching off what a model draws at random while it trains: dropout, dropped layers, noise in routers."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from types import MethodType
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+Rates = dict[str, float]
+"""Probabilities by the path of their setting, such as `text_config.attention_dropout`."""
+
+
+def switch_off_rates(config: Any) -> Rates:
+    """Set every dropout of a configuration, nested ones too, to 0 and return what it was, for the export."""
+    rates = dict(_rates(config, ""))
+    set_rates(config, dict.fromkeys(rates, 0.0))
+    return rates
+
+
+def set_rates(config: Any, rates: Rates) -> None:
+    """Write rates into a configuration."""
+    for path, rate in rates.items():
+        *parents, name = path.split(".")
+        owner = config
+        for parent in parents:
+            owner = getattr(owner, parent)
+        setattr(owner, name, rate)
+
+
+def _rates(config: Any, prefix: str) -> Iterator[tuple[str, float]]:
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "model_type"):
+            yield from _rates(value, f"{prefix}{name}.")
+        elif "drop" in name and isinstance(value, float):
+            yield prefix + name, value
+
+
+def make_deterministic(model: nn.Module) -> None:
+    """Make a model compute in train mode what it computes in evaluation mode, whatever its configuration said.
+
+    Dropout modules and the rates modules keep are set to 0. Modules that add noise while they train (routers of Mixtral
+    and DBRX, which jitter; Phi-3.5-MoE's, which draws its experts) stay in evaluation mode for good.
+    """
+    for module in model.modules():
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+        if _is_noisy(type(module)):
+            module.train = MethodType(_stay, module)  # type: ignore[method-assign]
+            module.train(False)
+
+
+def _stay(self: nn.Module, mode: bool = True) -> nn.Module:
+    """Stand in for `train` of a module: its parts follow, itself does not."""
+    nn.Module.train(self, mode)
+    self.training = False
+    return self
+
+
+def _is_noisy(kind: type[nn.Module]) -> bool:
+    """Tell whether a module of transformers draws random numbers while it trains, beside dropout."""
+    if not kind.__module__.startswith("transformers."):
+        return False
+    forward = inspect.getsource(kind.forward)
+    return "self.training" in forward and re.search("jitter|noise|uniform_|gumbel", forward) is not None
