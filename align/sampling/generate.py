@@ -1,4 +1,4 @@
-"""The model's own `generate`: for models whose state after a prompt our caches do not hold (recurrent, hybrid, latent)."""
+"""The model's own `generate`, for models whose state after a prompt our caches do not hold (recurrent, latent)."""
 
 from __future__ import annotations
 
