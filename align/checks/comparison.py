@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 SMALL_SHARE = 0.01
-"""A parameter whose gradient is a smaller share of the whole is measured against this share: some are 0 but for rounding,
-such as biases of keys."""
+"""A parameter whose gradient is a smaller share of the whole is measured against this share: that of a key's bias, say,
+is 0 but for rounding."""
 
 
 class Computed(NamedTuple):
@@ -54,7 +54,7 @@ def _gradients(total: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor
     if not any(isinstance(p, DTensor) for p in parameters):
         return list(torch.autograd.grad(total, parameters, allow_unused=True))  # no hook of DDP sees it
     total.backward()  # type: ignore[no-untyped-call]  # a sharded parameter is no part of the graph: its hooks fill `grad`
-    found = [None if p.grad is None else p.grad.to_local() for p in parameters]  # type: ignore[union-attr,attr-defined]
+    found = [None if p.grad is None else p.grad.to_local() for p in parameters]  # type: ignore[attr-defined]
     for p in parameters:
         p.grad = None
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from align.checks.comparison import Computed, Difference, compare, compute
@@ -40,7 +41,10 @@ class Scoring(NamedTuple):
 
 
 LOGPROBS = Scoring(
-    "log-probabilities", lambda model, batch, layout: score_tokens(model, batch, layout=layout).logprobs, plain_logprobs, 1.0
+    "log-probabilities",
+    lambda model, batch, layout: score_tokens(model, batch, layout=layout).logprobs,
+    plain_logprobs,
+    1.0,
 )
 REWARDS = Scoring(
     "rewards", lambda model, batch, layout: reward_outputs(model, batch, layout=layout).flatten(), plain_rewards, 0.1
@@ -97,13 +101,20 @@ class LayoutCheck:
         raise ModelError(self._no_layout(refused, layout))
 
     def _run(self, function: Callable[[], Tensor]) -> Computed | str:
-        """Return what a function gives, or why it does not run."""
+        """Return what a function gives, or why it does not run: the same kind of answer on all ranks."""
+        found: Computed | str
         try:
-            return compute(self.model, function, gradients=self.gradients)
+            found = compute(self.model, function, gradients=self.gradients)
         except torch.OutOfMemoryError:
             raise
         except BROKEN as error:
-            return f"{type(error).__name__}: {shorten(error, 120)}"
+            found = f"{type(error).__name__}: {shorten(error, 120)}"
+        if self.everywhere and dist.is_initialized():
+            failed = torch.tensor(float(isinstance(found, str)), device=next(self.model.parameters()).device)
+            dist.all_reduce(failed, op=dist.ReduceOp.MAX)
+            if failed and not isinstance(found, str):
+                return "it fails in another process"
+        return found
 
     def _compare(self, ours: Computed, plain: Computed) -> Difference:
         return compare(ours, plain, least=self.scoring.least, everywhere=self.everywhere)
@@ -122,8 +133,8 @@ class LayoutCheck:
         found = "; ".join(f"{name}: {why}" for name, why in refused.items())
         advice = "set backbone.layout to auto" if layout != "auto" else "take another model"
         return (
-            f"model type {self._type}: {self.scoring.name} of no layout agree with a plain forward pass of transformers "
-            f"({found}; {self.tolerance.precision} allows {self.tolerance.wrong}): {advice}, or look into the difference"
+            f"model type {self._type}: {self.scoring.name} agree with a plain forward pass of transformers in no layout "
+            f"({found}; expected in {self.tolerance.precision} {self.tolerance.right}): {advice}"
         )
 
 

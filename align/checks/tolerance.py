@@ -45,7 +45,8 @@ def compute_dtype(model: Any) -> torch.dtype:
     """Return the dtype of matrix products: that of autocast, of the weights, or of TF32, which rounds as float16."""
     device = next(model.parameters()).device.type
     if torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
+        chosen: torch.dtype = torch.get_autocast_dtype(device)
+        return chosen
     dtypes = {p.dtype for p in model.parameters()} & TOLERANCES.keys()
     found = max(dtypes or {torch.bfloat16}, key=lambda dtype: TOLERANCES[dtype].right.values)
     if found == torch.float32 and torch.get_float32_matmul_precision() != "highest":
