@@ -16,6 +16,10 @@ SMALL_SHARE = 0.01
 is 0 but for rounding."""
 
 
+MOST_ON_CPU = 2**24
+"""Gradients of more numbers than this are compared in part on a CPU: a fault inside reaches those of all before it."""
+
+
 class Computed(NamedTuple):
     """Numbers, and the gradient of a fixed random weighting of them."""
 
@@ -46,8 +50,16 @@ def compute(model: nn.Module, function: Callable[[], Tensor], *, gradients: bool
     values = function()
     stream = torch.Generator().manual_seed(0)
     weights = torch.randn(len(values), generator=stream).to(values)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = _some([p for p in model.parameters() if p.requires_grad])
     return Computed(values.detach().double(), _gradients((values * weights).sum(), parameters))
+
+
+def _some(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Return all parameters, or on a CPU so many, spread over the model, that they are soon compared."""
+    if not parameters or parameters[0].device.type != "cpu" or any(isinstance(p, DTensor) for p in parameters):
+        return parameters
+    every = -(-sum(p.numel() for p in parameters) // MOST_ON_CPU)
+    return [p for p in parameters[::every] if p.numel() <= MOST_ON_CPU] or parameters[-1:]
 
 
 def _gradients(total: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
@@ -86,8 +98,15 @@ def _squares(ours: Computed, plain: Computed) -> Float[Tensor, "parameter 2"]:
         if given is not None:
             zero = torch.zeros_like(given)
             own, other = (zero if g is None else g for g in (own, other))
-            rows.append(torch.stack([(own.double() - other.double()).square().sum(), other.double().square().sum()]))
+            rows.append(torch.stack([_square(own - other), _square(other)]))
     return torch.stack(rows) if rows else torch.zeros(1, 2, dtype=torch.float64, device=plain.values.device)
+
+
+def _square(gradient: Tensor) -> Tensor:
+    """Return the squared norm; of 16-bit gradients in float32."""
+    wide = torch.promote_types(gradient.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(gradient, dtype=wide)
+    return norm.double().square()
 
 
 def _gradient_difference(squares: Float[Tensor, "parameter 2"], *, everywhere: bool) -> Tensor:

@@ -85,6 +85,11 @@ class LayoutCheck:
         plain = self._run(lambda: self.scoring.plain(self.model, batch))
         if isinstance(plain, str):
             raise ModelError(f"model type {self._type}: a plain forward pass of transformers does not run: {plain}")
+        if not bool(plain.values.isfinite().all()):
+            value = float(plain.values[~plain.values.isfinite()][0])
+            raise ModelError(
+                f"model type {self._type}: {self.scoring.name} hold {value}: check the weights and their dtype"
+            )
         first = choose_layout(self.model, batch, layout)
         exact = exact_layouts(self.model, batch)
         order = [name for name in FASTEST_FIRST[FASTEST_FIRST.index(first) :] if name in exact]
@@ -133,7 +138,7 @@ class LayoutCheck:
         found = "; ".join(f"{name}: {why}" for name, why in refused.items())
         advice = "set backbone.layout to auto" if layout != "auto" else "take another model"
         return (
-            f"model type {self._type}: {self.scoring.name} agree with a plain forward pass of transformers in no layout "
+            f"model type {self._type}: {self.scoring.name} agree with a plain forward pass in no layout "
             f"({found}; expected in {self.tolerance.precision} {self.tolerance.right}): {advice}"
         )
 

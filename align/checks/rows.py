@@ -56,13 +56,14 @@ def rows_to_check(groups: Groups, tokens: int) -> list[EncodedGroup]:
     lengths[several] = -1
     longest = int(np.argmax(lengths))
     chosen = groups[[several] if len(lengths) == 1 else [several, longest]]
-    return [cut(group, tokens // len(chosen)) for group in chosen if group.response_ids]
+    shares = zip(chosen, (2, 1), strict=False)
+    return [cut(group, tokens // len(chosen), fewest) for group, fewest in shares if group.response_ids]
 
 
-def cut(group: EncodedGroup, tokens: int) -> EncodedGroup:
+def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
     """Return a group whose candidates, each with its prompt, have about so many tokens: fewer, then shorter ones."""
     order = sorted(range(len(group.response_ids)), key=lambda c: -len(group.response_ids[c]))
-    kept = sorted(order[: min(MOST_CANDIDATES, max(tokens // 24, 2))])
+    kept = sorted(order[: min(MOST_CANDIDATES, max(tokens // 24, fewest))])
     each = tokens // len(kept)
     longest = len(group.response_ids[order[0]])
     response = max(min(longest, each - min(len(group.prompt_ids), each // 2)), 2)

@@ -48,7 +48,7 @@ def compute_dtype(model: Any) -> torch.dtype:
         chosen: torch.dtype = torch.get_autocast_dtype(device)
         return chosen
     dtypes = {p.dtype for p in model.parameters()} & TOLERANCES.keys()
-    found = max(dtypes or {torch.bfloat16}, key=lambda dtype: TOLERANCES[dtype].right.values)
+    found: torch.dtype = max(dtypes or {torch.bfloat16}, key=lambda dtype: TOLERANCES[dtype].right.values)
     if found == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         return torch.float16 if device == "cuda" or torch.get_float32_matmul_precision() == "high" else torch.bfloat16
     return found

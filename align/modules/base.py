@@ -135,15 +135,30 @@ class AlignModule(RecordingModule):
         write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
 
     def on_fit_start(self) -> None:
-        """Compare the model with plain forward passes, on the longest rows of the data, before it scores any."""
+        """Compare the model with plain forward passes, on rows of the data, before it scores any."""
+        self._check(gradients=True)
+
+    def on_validation_start(self) -> None:
+        """Compare the model with plain forward passes, unless training did."""
+        self._check()
+
+    def on_test_start(self) -> None:
+        """Compare the model with plain forward passes."""
+        self._check()
+
+    def on_predict_start(self) -> None:
+        """Compare the model with plain forward passes."""
+        self._check()
+
+    def _check(self, *, gradients: bool = False) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if "train" in getattr(data, "groups", {}):
-            self.checked = check_layouts(self, data.groups["train"])
+        if not self.checked and "train" in getattr(data, "groups", {}):
+            self.checked = check_layouts(self, data.groups["train"], gradients=gradients)
 
     def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
         """Give every batch a random stream of its own, the same after a resume."""
         if not self.checked:  # the data came without a data module
-            self.checked = check_layouts(self, GroupsOfBatch(batch))
+            self.checked = check_layouts(self, GroupsOfBatch(batch), gradients=True)
         seed_step(self.global_rank, self.current_epoch, batch_idx)
 
     def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:

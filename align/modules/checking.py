@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning.pytorch.utilities.seed import isolate_rng
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -23,22 +24,26 @@ from align.records import CandidateBatch, ResponseScores
 from align.scoring.backbone import choose_layout
 
 OFF = "switched off"
+UNDER_FSDP1 = "none, FSDP1 runs a model in its own steps only: take configs/trainer/fsdp2.yaml for one"
 SCORINGS = {True: LOGPROBS, False: REWARDS}
 """By whether a model writes text."""
 
 
-def check_layouts(module: Any, groups: Groups) -> str:
+def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
     """Find the layouts of a module that agree with plain forward passes, refuse the others, and say what was found.
 
     Raises ModelError where none agrees, or where the one that was asked for does not.
     """
     if not module.backbone.check:
         return OFF
+    if module._trainer is not None and isinstance(module.trainer.strategy, FSDPStrategy):
+        rank_zero_warn(f"self-check: {UNDER_FSDP1}")
+        return UNDER_FSDP1
     rows = rows_to_check(groups, tokens_to_check(module.model, module.backbone.logit_bytes))
     batches = [CandidateBatch.of(rows), CandidateBatch.of(rows[:1])] if rows else []
     verdicts: list[Verdict] = []
-    with isolate_rng(), _as_in_training(module):
-        check = LayoutCheck(module.model, SCORINGS[module.generates], gradients=True, everywhere=True)
+    with isolate_rng(), _as_in_training(module, gradients):
+        check = LayoutCheck(module.model, SCORINGS[module.generates], gradients=gradients, everywhere=True)
         for batch in move_data_to_device(batches, next(module.model.parameters()).device):
             chosen = choose_layout(module.model, batch, module.backbone.layout)
             if chosen not in [verdict.layout for verdict in verdicts]:
@@ -58,10 +63,14 @@ def _refuse(module: nn.Module, verdict: Verdict) -> None:
 
 
 @contextmanager
-def _as_in_training(module: Any) -> Iterator[None]:
+def _as_in_training(module: Any, gradients: bool) -> Iterator[None]:
     """Run in the mode and precision of a training step; dropout that was asked for is off."""
     precision = module._trainer and module.trainer.precision_plugin.forward_context()
-    with torch.enable_grad(), precision or nullcontext(), evaluating(module.model) if _drops(module) else nullcontext():
+    with (
+        torch.set_grad_enabled(gradients),
+        precision or nullcontext(),
+        evaluating(module.model) if _drops(module) else nullcontext(),
+    ):
         yield
 
 

@@ -30,7 +30,7 @@ ENGINES: dict[str, Make] = {
     "generate of transformers without a cache": lambda *parts: GenerateEngine(*parts, cached=False),
 }
 """By the name a warning calls them, the fastest first."""
-GREEDY = Generation(max_new_tokens=6, temperature=0.0)
+GREEDY = Generation(max_new_tokens=4, temperature=0.0)
 GAPS = {torch.float64: 1e-3, torch.float32: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.5}
 """How far below the highest logit, in nats, the token of a right engine may lie in a plain forward pass: rounding."""
 
@@ -47,15 +47,14 @@ class LocalEngine(Engine):
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job."""
-        self.check([job.request.ids for job in jobs])
-        make = ENGINES[getattr(unwrapped(self.model), CHECKED)]
+        make = ENGINES[self.check([job.request.ids for job in jobs])]
         return make(self.model, self.tokenizer, self.eos_ids, self.stop).generate(jobs, settings, round_number)
 
-    def check(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Find the engine for the model, if that was not done yet."""
+    def check(self, prompts: Sequence[Sequence[int]]) -> str:
+        """Find the engine for the model, if that was not done yet, and return its name."""
         inner = unwrapped(self.model)
         if hasattr(inner, CHECKED):
-            return
+            return str(getattr(inner, CHECKED))
         asked = _few(inner, prompts)
         faults: dict[str, str] = {}
         for name, make in ENGINES.items():
@@ -73,6 +72,7 @@ class LocalEngine(Engine):
             told = "; ".join(f"{left_out}: {fault}" for left_out, fault in faults.items())
             warnings.warn(f"self-check: {name} draws, which agrees with plain forward passes ({told})", stacklevel=2)
         setattr(inner, CHECKED, name)
+        return name
 
     @torch.no_grad()
     def _fault(self, make: Make, prompts: list[list[int]]) -> str | None:
@@ -84,16 +84,15 @@ class LocalEngine(Engine):
             raise
         except BROKEN as error:
             return f"does not run ({type(error).__name__}: {shorten(error, 120)})"
-        rows = [prompt + found.ids for prompt, own in zip(prompts, drawn, strict=True) for found in own]
-        begins = [len(prompt) for prompt in prompts for _ in range(2)]
-        gap = max(itertools.starmap(self._gap, zip(rows, begins, strict=True)))
+        rows = {(*prompt, *found.ids): len(prompt) for prompt, own in zip(prompts, drawn, strict=True) for found in own}
+        gap = max(itertools.starmap(self._gap, rows.items()))
         if gap <= GAPS[compute_dtype(self.model)]:
             return None
         return f"takes a token that lies {gap:.2g} nats below the most probable one"
 
-    def _gap(self, row: list[int], begin: int) -> float:
+    def _gap(self, row: Sequence[int], begin: int) -> float:
         """Return how far the tokens of a completion lie below the most probable ones at most."""
-        ids = torch.tensor(row, device=next(self.model.parameters()).device)
+        ids = torch.tensor(list(row), device=next(self.model.parameters()).device)
         with evaluating(self.model), plain_attention(self.model):
             logits = self.model(input_ids=ids[None], use_cache=False).logits[0, begin - 1 : -1].double()
         gaps = logits.max(-1).values - logits.gather(1, ids[begin:, None])[:, 0]
