@@ -18,6 +18,7 @@ from align.models import attention
 from align.models.attention import use_segment_attention
 from align.models.loading import _switch_off_dropout
 from align.scoring.backbone import choose_layout, exact_layouts
+from align.scoring.head import Head
 from tests.tiny import FAMILIES, random_batch, tiny_config, tiny_model
 
 BATCH = random_batch([3, 2, 1], longest=20)
@@ -112,24 +113,17 @@ def test_a_layout_that_crashes_is_replaced_too(monkeypatch: pytest.MonkeyPatch) 
     assert found.refused == {"packed": "does not run: RuntimeError: no such kernel"}
 
 
-def skipped_scale(model: nn.Module, factor: float) -> None:
-    """Let the model's own forward pass scale its logits, where nothing tells us of it."""
-    own = model.forward
-
-    def forward(*args: Any, **options: Any) -> Any:
-        output = own(*args, **options)
-        output.logits = output.logits * factor
-        return output
-
-    model.forward = forward  # type: ignore[method-assign]
+def skip_scale(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """Let our head leave out a factor on the logits."""
+    right = Head.logits
+    monkeypatch.setattr(Head, "logits", lambda self, hidden: right(self, hidden) / factor)
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.01])
-def test_a_head_that_skips_a_scale_is_refused(factor: float) -> None:
-    model = model_of()
-    skipped_scale(model, factor)
+def test_a_head_that_skips_a_scale_is_refused(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_scale(monkeypatch, factor)
     with pytest.raises(ModelError, match=r"model type llama: log-probabilities agree .* in no layout .*packed.*padded"):
-        check(model)
+        check(model_of())
 
 
 def test_a_wrong_gradient_behind_right_values_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
