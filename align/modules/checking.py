@@ -32,6 +32,7 @@ SCORINGS = {True: LOGPROBS, False: REWARDS}
 def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
     """Find the layouts of a module that agree with plain forward passes, refuse the others, and say what was found.
 
+    Says nothing where the groups have no responses, as before the first of several rounds.
     Raises ModelError where none agrees, or where the one that was asked for does not.
     """
     if not module.backbone.check:
@@ -40,7 +41,9 @@ def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
         rank_zero_warn(f"self-check: {UNDER_FSDP1}")
         return UNDER_FSDP1
     rows = rows_to_check(groups, tokens_to_check(module.model, module.backbone.logit_bytes))
-    batches = [CandidateBatch.of(rows), CandidateBatch.of(rows[:1])] if rows else []
+    if not rows:
+        return ""
+    batches = [CandidateBatch.of(rows), CandidateBatch.of(rows[:1])]
     verdicts: list[Verdict] = []
     with isolate_rng(), _as_in_training(module, gradients):
         check = LayoutCheck(module.model, SCORINGS[module.generates], gradients=gradients, everywhere=True)
@@ -95,7 +98,7 @@ def start_checked(module: Any, policy: ResponseScores, reference: ResponseScores
     bound = tolerance_of(module.model).right
     if not found.within(bound):
         raise ModelError(
-            f"policy and reference differ at the first step, where they are the same model: log-probabilities by "
+            "policy and reference differ at the first step, where they are the same model: log-probabilities by "
             f"{found.values:.1e} (relative; {bound.values:g} is rounding), so the loss does not start where it has to: "
             "check model.reference, and whether the model draws random numbers in training mode"
         )
