@@ -43,7 +43,6 @@ def test_two_processes_replace_a_layout_together(
     two = Pair(tmp_path / "two", command("dpo", pairs_file, model_folder, *DOUBLE, strategy=strategy))
     assert two(prepare=leak_in_one) == 0, two.log
     assert found(two).startswith("Self-check: shared rows, values off by ")
-    assert two.log.count("this run uses shared rows, which do") >= 1
     assert scalars(two.root, "train/loss") == pytest.approx(scalars(one.root, "train/loss"), rel=1e-6)
 
 
