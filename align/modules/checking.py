@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
@@ -24,7 +23,6 @@ from align.records import CandidateBatch, ResponseScores
 from align.scoring.backbone import choose_layout
 
 OFF = "switched off"
-UNDER_FSDP1 = "none, FSDP1 runs a model in its own steps only: take configs/trainer/fsdp2.yaml for one"
 SCORINGS = {True: LOGPROBS, False: REWARDS}
 """By whether a model writes text."""
 
@@ -37,9 +35,6 @@ def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
     """
     if not module.backbone.check:
         return OFF
-    if module._trainer is not None and isinstance(module.trainer.strategy, FSDPStrategy):
-        rank_zero_warn(f"self-check: {UNDER_FSDP1}")
-        return UNDER_FSDP1
     rows = rows_to_check(groups, tokens_to_check(module.model, module.backbone.logit_bytes))
     if not rows:
         return ""
