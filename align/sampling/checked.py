@@ -15,7 +15,7 @@ from align.checks.plain import plain_attention
 from align.checks.rows import tokens_to_check
 from align.checks.tolerance import compute_dtype
 from align.checks.trust import CHECKED, OWN_ENGINE
-from align.errors import AlignError, ModelError, shorten
+from align.errors import ModelError, shorten
 from align.models.adapters import evaluating
 from align.sampling.engine import Engine
 from align.sampling.generate import GenerateEngine
@@ -80,7 +80,7 @@ class LocalEngine(Engine):
         jobs = [Job(place, Request.of_ids(ids), range(2)) for place, ids in enumerate(prompts)]
         try:
             drawn = make(self.model, self.tokenizer, (), ()).generate(jobs, GREEDY)
-        except (AlignError, torch.OutOfMemoryError):
+        except torch.OutOfMemoryError:
             raise
         except BROKEN as error:
             return f"does not run ({type(error).__name__}: {shorten(error, 120)})"
