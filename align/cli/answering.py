@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from align.activations.artefact import chosen_vectors
 from align.activations.directions import Kind
@@ -19,12 +19,15 @@ from align.evaluation.completions import Policy, Prompt
 from align.models.backbone import Backbone
 from align.models.tokenizer import load_tokenizer
 from align.records import Message
+from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine
 from align.sampling.generation import Generation, Request, Sample
 from align.sampling.http import HTTPEngine, Server
-from align.sampling.local import TransformersEngine
 from align.sampling.sampler import Sampler
 from align.sampling.vllm import VLLMEngine
+
+BEFORE_STEERING = ("Hello.", "What do you see when you look out of the window?")
+"""What the engine is checked on while nothing steers the model: plain forward passes are steered another way."""
 
 Dialogue = tuple[Message, ...]
 EngineName = Literal["transformers", "vllm"]
@@ -99,9 +102,10 @@ def answerer(
             yield _elsewhere(model, ask, template, server)
             return
         policy = Policy.load(model, template)
+        own = LocalEngine(policy.model, policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
         if steer is not None and vectors is not None:
+            own.check([policy.encoder.prompt_ids([Message("user", text)]) for text in BEFORE_STEERING])
             stack.enter_context(steered(policy.model, vectors, steer.steering))
-        own: Any = TransformersEngine(policy.model, policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
         yield Answerer(own, policy.encoder, ask, policy)
 
 

@@ -19,14 +19,15 @@ from align.errors import DataError, ModelError
 from align.models.card import PACKAGES
 from align.models.loading import describe
 from align.modules.base import AlignModule
-from align.records import CandidateBatch
-from align.scoring import score_responses
-from align.scoring.backbone import choose_layout, head, unwrapped
+from align.modules.checking import check_layouts
+from align.sampling.checked import LocalEngine
+from align.scoring.backbone import unwrapped
 
 HELP = """usage: align doctor [the options of align fit]
 
 Check a run before it starts: versions, the model's dtype, size and memory, three decoded examples with their scored
-tokens, lengths, dropped rows, and whether scores agree with the model's own forward pass. Exit code 2 on a fault."""
+tokens, lengths, dropped rows, and whether scores, gradients and samples agree with plain forward passes. Exit code 2 on
+a fault."""
 BAR = 40
 
 
@@ -47,7 +48,8 @@ def run(words: list[str]) -> int:
         return 0
     prepare(words)
     cli = _FitWithoutRunning(["fit", *words])
-    return examine(cli.model, cli.datamodule)
+    with cli.trainer.precision_plugin.forward_context():
+        return examine(cli.model, cli.datamodule)
 
 
 @torch.no_grad()
@@ -128,8 +130,9 @@ def _checks(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     batch = next(iter(data.train_dataloader()))
     yield _check_bos(module, data)
     yield _check_eos(data)
+    yield f"self-check: {check_layouts(module, data.groups['train'], gradients=True)}"
     if module.generates:
-        yield _check_scores(module, batch)
+        yield f"sampling: {LocalEngine(module.model, module.tokenizer, []).check(data.prompts(64))}"
     loss = float(module.loss(batch, batch.totals))
     if not math.isfinite(loss):
         raise ModelError(f"the loss of the first batch is {loss}: check the weights' dtype")
@@ -152,23 +155,6 @@ def _check_eos(data: PreferenceDataModule) -> str:
             if (ids[-1] == eos) == truncated:
                 raise DataError(f"row {row.id}: a response must end in EOS exactly when it is not truncated")
     return f"one scored EOS at the end of every whole response of {len(rows)} rows"
-
-
-def _check_scores(module: AlignModule, batch: CandidateBatch) -> str:
-    """Compare the layout in use with a plain forward pass over one candidate, head included."""
-    ours = score_responses(module.model, batch, layout=module.backbone.layout).logprobs
-    layout = choose_layout(module.model, batch, module.backbone.layout)
-    ids = torch.cat([batch.prompt_ids[: batch.prompt_lengths[0]], batch.response_ids[: batch.response_lengths[0]]])
-    logits = module.model(input_ids=ids[None]).logits[0, -batch.response_lengths[0] - 1 : -1].double()
-    plain = logits.log_softmax(-1).gather(1, ids[-batch.response_lengths[0] :, None]).sum()
-    error = abs(float(ours[0] - plain) / float(plain))
-    tolerance = 1e-4 if module.backbone.dtype in ("float32", "float64") else 2e-2
-    if not error < tolerance:
-        raise ModelError(
-            f"layout {layout!r} gives {float(ours[0]):.4f}, the model's own forward pass {float(plain):.4f}: set "
-            f"backbone.layout to padded; vocabulary {head(module.model).vocab_size}"
-        )
-    return f"layout {layout} agrees with the model's own forward pass (relative difference {error:.1e})"
 
 
 def _bytes(size: float) -> str:

@@ -52,6 +52,7 @@ from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
 
 DEFAULTS = str(Path(align.__file__).parent / "cli" / "defaults.yaml")
+CHECK = "`off` leaves out the comparison with plain forward passes (the same as model.backbone.check)"
 
 
 def run(words: list[str]) -> int:
@@ -94,10 +95,16 @@ class AlignCLI(LightningCLI):
             parser_kwargs={"prog": "align", **strict, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
         )
 
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        """Add the options that are ours."""
+        parser.add_argument("--check", type=bool | None, default=None, help=CHECK)
+
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse, then check what Lightning does not."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        if config.check is not None:
+            config.model.init_args.backbone.check = config.check
         check_seed(config.get("seed_everything"))
         check_trainer(config.trainer)
 

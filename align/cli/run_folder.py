@@ -17,8 +17,8 @@ from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.evaluation.settings_diff import flat
 from align.modules.checkpoint_files import fault_of, newest_whole
 
-MAY_CHANGE = {"ckpt_path", "trainer.default_root_dir"}
-"""Settings that are not the run's own: where it begins, and where its folder lies (it may be moved)."""
+MAY_CHANGE = {"ckpt_path", "trainer.default_root_dir", "check", "model.init_args.backbone.check"}
+"""Settings that change no weight: where a run begins, where its folder lies (it may be moved), what is checked."""
 LOCK, OWNER, FINISHED, CONFIG = ".lock", ".owner.json", "finished.json", "config.yaml"
 SAVER = "callbacks.checkpoint.Checkpoint"
 

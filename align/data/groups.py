@@ -41,8 +41,11 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
         self.weights = np.asarray(table.with_format("numpy")["weight"][:], dtype=np.float64)
         columns = table.with_format("arrow")[:]
         responses = columns["response_ids"].combine_chunks()
-        owner = np.repeat(np.arange(len(table)), responses.value_lengths())
-        lengths = responses.flatten().value_lengths()
+        self.sizes = np.asarray(responses.value_lengths(), dtype=np.int64)
+        owner = np.repeat(np.arange(len(table)), self.sizes)
+        lengths = np.asarray(responses.flatten().value_lengths(), dtype=np.int64)
+        self.longest_responses = np.zeros(len(table), dtype=np.int64)
+        np.maximum.at(self.longest_responses, owner, lengths)
         self.prompt_tokens = np.asarray(columns["prompt_ids"].combine_chunks().value_lengths(), dtype=np.int64)
         self.response_tokens = np.bincount(owner, weights=lengths, minlength=len(table)).astype(np.int64)
         labels = [self._matrix(part, n) for n, part in enumerate(parts)]

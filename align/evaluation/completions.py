@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from align.checks.trust import trust
 from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import Truncation
@@ -86,6 +87,8 @@ class Policy(NamedTuple):
         tokenizer = load_tokenizer(backbone)
         with torch.random.fork_rng(devices=[]):
             model: Any = load_policy(backbone, tokenizer).eval().requires_grad_(False)
+        if not backbone.check:
+            trust(model)
         return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template)
 
     def prompt_ids(self, prompts: Sequence[Prompt], new_tokens: int) -> list[tuple[list[int], bool]]:

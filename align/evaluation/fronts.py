@@ -20,8 +20,8 @@ from align.models.condition_file import Conditions
 from align.oracles.scorers import Scorer
 from align.records import Message
 from align.records.directions import unit
+from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Request
-from align.sampling.local import TransformersEngine
 from align.sampling.sampler import Sampler
 
 Dialogue = tuple[Message, ...]
@@ -94,7 +94,7 @@ def measure(
 ) -> Front:
     """Sample under every point, with the same random numbers, and score."""
     encoder = Encoder(tokenizer, make_template(tokenizer), Truncation())
-    engine = TransformersEngine(policy, tokenizer, [encoder.template.eos_id], encoder.template.stop)
+    engine = LocalEngine(policy, tokenizer, [encoder.template.eos_id], encoder.template.stop)
     rewards = []
     for point in points:
         asked = [d if conditions is None else conditions.conditioning.apply(d, point.clause) for d in dialogues]

@@ -20,6 +20,7 @@ SAMPLES = "samples"
 EVENTS = "events.out.tfevents.*"
 LARGEST = 1_000_000
 _FACTS = re.compile(r"^Trained with align\. Data fingerprint `([^`\n]*)`, seed (\S+)\.$", re.MULTILINE)
+_CHECK = re.compile(r"^Self-check: (.+)\.$", re.MULTILINE)
 _METRIC = re.compile(r"^\| ([\w./ -]+) \| (\S+) \|$", re.MULTILINE)
 _SETTINGS = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VERSION = re.compile(r"^- (\S+) ([\w.+-]+)$", re.MULTILINE)
@@ -42,6 +43,8 @@ class Run:
     seed: str = ""
     fingerprint: str = ""
     """Of the training data and how it was encoded; data of the same fingerprint are the same."""
+    check: str = ""
+    """What the self-check of the run found."""
     versions: dict[str, str] = field(default_factory=dict)
     finished: bool | None = None
     """Whether training came to its end; None where the folder does not tell."""
@@ -117,6 +120,7 @@ def _read_card(run: Run, card: str) -> None:
     if facts is None or settings is None:
         return
     run.fingerprint, run.seed = facts.group(1).removeprefix("none"), facts.group(2)
+    run.check = check.group(1) if (check := _CHECK.search(card[: settings.start()])) else ""
     run.config = _settings(settings.group(1), run.model / "README.md")
     run.versions = dict(_VERSION.findall(card[settings.end() :]))
     for name, value in _METRIC.findall(card[: settings.start()]):

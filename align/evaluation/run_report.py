@@ -54,13 +54,13 @@ def run_section(runs: Sequence[Run]) -> list[Section]:
     """Return what every run is: method, start, data, seed, versions."""
     if not runs:
         return []
-    header = ["run", "method", "starts from", "data fingerprint", "seed", "steps", "ended", "folder"]
+    header = ["run", "method", "starts from", "data fingerprint", "seed", "steps", "ended", "self-check", "folder"]
     rows = []
     for run in runs:
         ended = {True: "yes", False: "no", None: ""}[run.finished]
         steps = max((s.steps[-1] for s in run.series.values() if s.steps), default=0)
         rows.append([run.name, run.method, _start(run), run.fingerprint, run.seed, str(steps or ""), ended])
-        rows[-1].append(str(run.folder))
+        rows[-1] += [run.check, str(run.folder)]
     tables = [Table(header, rows, words=True)]
     packages = list(dict.fromkeys(p for run in runs for p in run.versions))
     if packages:

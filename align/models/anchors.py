@@ -83,6 +83,11 @@ class Mixture(Reference):
         """Whether an anchor's values were computed before training."""
         return any(anchor.reference is not None and anchor.reference.precomputed for anchor in self.anchors)
 
+    @property
+    def is_start(self) -> bool:
+        """Whether all are the policy as the run starts."""
+        return all(anchor.reference is None or anchor.reference.is_start for anchor in self.anchors)
+
     def _kinds(self, policy: nn.Module) -> list[Reference]:
         return [anchor.reference or default_reference(policy) for anchor in self.anchors]
 

@@ -60,6 +60,8 @@ class Backbone:
     """Folder or hub id of the tokenizer; null takes the model's own."""
     chat_template: str | None = None
     """A Jinja file that replaces the tokenizer's chat template."""
+    check: bool = True
+    """Compare scores, gradients and samples with plain forward passes of transformers before they are used."""
 
     def __post_init__(self) -> None:
         if not self.path:

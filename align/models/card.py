@@ -44,6 +44,8 @@ def model_card(method: str, base: str, config: dict[str, Any], facts: dict[str, 
 
 Trained with align. Data fingerprint `{facts.get("fingerprint") or "none"}`, seed {facts.get("seed")}.
 
+Self-check: {facts.get("check") or "none"}.
+
 ## Metrics at the end of training
 
 | metric | value |

@@ -58,6 +58,11 @@ class Reference:
         """Whether values were computed before training: plain sums, of the data's own prompts and responses."""
         return False
 
+    @property
+    def is_start(self) -> bool:
+        """Whether it is the policy as the run starts, so that both score alike at the first step."""
+        return False
+
 
 @dataclass(frozen=True)
 class AdapterOff(Reference):
@@ -73,6 +78,11 @@ class AdapterOff(Reference):
                 "(FrozenCopy for an adapter with biases)"
             )
         return None
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is the policy as the run starts: `build` has made sure."""
+        return True
 
     @torch.no_grad()
     def run(self, policy: nn.Module, own: nn.Module | None, function: Callable[[nn.Module], Result]) -> Result:
@@ -95,6 +105,11 @@ class NamedAdapter(Reference):
             raise ConfigError(f"reference adapter {self.name!r} does not exist, the model has {known or 'no adapters'}")
         return None
 
+    @property
+    def is_start(self) -> bool:
+        """Whether it is the copy of the adapter the run starts from."""
+        return self.name == REFERENCE_ADAPTER
+
     @torch.no_grad()
     def run(self, policy: nn.Module, own: nn.Module | None, function: Callable[[nn.Module], Result]) -> Result:
         """Call with the policy, only this adapter active."""
@@ -116,6 +131,11 @@ class FrozenCopy(Reference):
         else:
             own = load_policy(replace(backbone, path=self.path, lora=None, random_init=False), tokenizer)
         return own.requires_grad_(False).eval()
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is a copy of the policy."""
+        return self.path is None
 
     @torch.no_grad()
     def run(self, policy: nn.Module, own: nn.Module | None, function: Callable[[nn.Module], Result]) -> Result:

@@ -138,6 +138,11 @@ class Cached(Reference):
         """Whether values were computed before training."""
         return True
 
+    @property
+    def is_start(self) -> bool:
+        """Whether they are those of the policy as the run starts."""
+        return True
+
 
 def candidate_keys(batch: CandidateBatch) -> list[Key]:
     """Return a hash of prompt and response ids for every candidate; it holds tokenizer, template and truncation."""

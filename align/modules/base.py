@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from align.atomic import whole_folder
+from align.checks.rows import GroupsOfBatch
+from align.checks.trust import trust
 from align.errors import StoreError
 from align.models.adapters import evaluating, has_adapters
 from align.models.backbone import Backbone
@@ -21,6 +23,7 @@ from align.models.loading import describe, load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
+from align.modules.checking import check_layouts
 from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
 from align.modules.checkpoint_files import reason_of, write_whole
 from align.modules.optimizer import Optimizer, optimiser_steps
@@ -63,6 +66,8 @@ class AlignModule(RecordingModule):
         self.strict_loading = False  # names and shapes are compared in on_load_checkpoint
         self._facts: dict[str, Any] = {}
         self._trained: Shapes = {}
+        self.checked = ""  # what the self-check found
+        self.start_checked = False
         self.labels = Labels()  # the data module fills it in before the model is built
 
     @cached_property
@@ -91,6 +96,8 @@ class AlignModule(RecordingModule):
         if hasattr(self, "model"):
             return False
         self.model = self.build()
+        if not self.backbone.check:
+            trust(self.model)
         self._trained = trained_shapes(self)  # now, while they are whole
         return True
 
@@ -127,8 +134,31 @@ class AlignModule(RecordingModule):
             refuse_sharded_files(strategy)
         write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
 
+    def on_fit_start(self) -> None:
+        """Compare the model with plain forward passes, on rows of the data, before it scores any."""
+        self._check(gradients=True)
+
+    def on_validation_start(self) -> None:
+        """Compare the model with plain forward passes, unless training did."""
+        self._check()
+
+    def on_test_start(self) -> None:
+        """Compare the model with plain forward passes."""
+        self._check()
+
+    def on_predict_start(self) -> None:
+        """Compare the model with plain forward passes."""
+        self._check()
+
+    def _check(self, *, gradients: bool = False) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not self.checked and "train" in getattr(data, "groups", {}):
+            self.checked = check_layouts(self, data.groups["train"], gradients=gradients)
+
     def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
         """Give every batch a random stream of its own, the same after a resume."""
+        if not self.checked:  # the data came without a data module
+            self.checked = check_layouts(self, GroupsOfBatch(batch), gradients=True)
         seed_step(self.global_rank, self.current_epoch, batch_idx)
 
     def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:
@@ -168,7 +198,7 @@ class AlignModule(RecordingModule):
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""
         if self._trainer is None:
             return self._facts
-        found = facts_of(self.trainer)
+        found = {**facts_of(self.trainer), "check": self.checked}
         return {**found, "metrics": {**self._facts.get("metrics", {}), **found["metrics"]}}  # also of before a stop
 
     def export(self, folder: str | Path, *, merge: bool = False, config: dict[str, Any] | None = None) -> None:

@@ -12,6 +12,7 @@ from align.models.backbone import Backbone
 from align.models.reference import Reference
 from align.modules.anchoring import build_reference, prepare_reference, reference_scores
 from align.modules.base import AlignModule
+from align.modules.checking import start_checked
 from align.modules.objective_call import ObjectiveCall, visible
 from align.modules.optimizer import Optimizer
 from align.modules.point_context import ContextProvider, check_data, check_reference, point_scores
@@ -84,7 +85,8 @@ class DPOModule(AlignModule):
         return policy
 
     def on_fit_start(self) -> None:
-        """Look at the data, and let the reference see all batches, before the first step."""
+        """Check layouts, look at the data, and let the reference see all batches, before the first step."""
+        super().on_fit_start()
         if self.device_mesh is not None and "values" in self.objective.needs:
             raise ConfigError("DRO's value head is not sharded: take another trainer.strategy, such as ddp")
         check_data(self.objective, self.trainer.datamodule)  # type: ignore[attr-defined]
@@ -114,7 +116,8 @@ class DPOModule(AlignModule):
         self, objective: PairObjective, batch: CandidateBatch, scores: ResponseScores
     ) -> Float[Tensor, " group"]:
         policy = PairScores.of(scores, batch)
-        reference = visible(objective, PairScores.of(reference_scores(self, batch), batch))
+        anchor = start_checked(self, scores, reference_scores(self, batch))
+        reference = visible(objective, PairScores.of(anchor, batch))
         losses = self.call(objective, policy, reference)
         if self.weighting is not None:
             weights = self.weighting(scores, batch)
@@ -132,7 +135,7 @@ class DPOModule(AlignModule):
         self, objective: PointObjective, batch: CandidateBatch, scores: ResponseScores, states: TokenStates
     ) -> Float[Tensor, " candidate"]:
         policy = point_scores(batch, scores, self.attribute)
-        reference = point_scores(batch, reference_scores(self, batch), self.attribute)
+        reference = point_scores(batch, start_checked(self, scores, reference_scores(self, batch)), self.attribute)
         context = self.provider.context(self, batch, states, policy.logprobs.detach() - reference.logprobs)
         reference = visible(objective, reference)
         rewards = objective.rewards(policy, reference).detach()

@@ -13,6 +13,7 @@ from align.models.backbone import Backbone
 from align.models.reference import Reference
 from align.modules.anchoring import build_reference, prepare_reference, reference_scores
 from align.modules.base import AlignModule
+from align.modules.checking import start_checked
 from align.modules.objective_call import ObjectiveCall, visible
 from align.modules.optimizer import Optimizer
 from align.modules.released_eos import without_longest_ends
@@ -67,7 +68,8 @@ class PROModule(AlignModule):
         return policy
 
     def on_fit_start(self) -> None:
-        """Let the reference see all batches, before the first step."""
+        """Check layouts, and let the reference see all batches, before the first step."""
+        super().on_fit_start()
         prepare_reference(self)
 
     def rewards(self, batch: CandidateBatch) -> Float[Tensor, " candidate"]:
@@ -79,8 +81,10 @@ class PROModule(AlignModule):
         if self.eos == "released":
             batch = without_longest_ends(batch, self.tokenizer.eos_token_id)
         rewards = self.rewards(batch)
-        policy = ListScores.of(self.score(batch), batch, rewards)
-        reference = visible(self.objective, ListScores.of(reference_scores(self, batch), batch, rewards))
+        scores = self.score(batch)
+        policy = ListScores.of(scores, batch, rewards)
+        anchor = start_checked(self, scores, reference_scores(self, batch))
+        reference = visible(self.objective, ListScores.of(anchor, batch, rewards))
         self._record(batch, policy, reference)
         return (self.call(self.objective, policy, reference) * batch.weights).sum() / totals.weight
 

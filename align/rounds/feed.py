@@ -24,7 +24,7 @@ from align.rounds.maker import RoundMaker
 from align.rounds.settings import RoundSettings
 from align.rounds.store import RoundRow
 from align.rounds.weights import policy_hash
-from align.sampling.local import TransformersEngine
+from align.sampling.checked import LocalEngine
 
 
 class RoundFeed:
@@ -88,7 +88,7 @@ class RoundFeed:
         if module.device_mesh is not None:
             raise ConfigError("callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp")
         template = data.encoder.template  # type: ignore[union-attr]
-        engine = TransformersEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
+        engine = LocalEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
         prompts, replayed = self._prompts(number, data), self._replayed(number, data)
         policy = policy_hash(module)
         with self.trainer.precision_plugin.forward_context():

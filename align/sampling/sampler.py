@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
+from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine
 from align.sampling.generation import Generation, Job, Request, Sample
-from align.sampling.local import TransformersEngine
 
 Batch = list[Job]
 
@@ -98,5 +98,5 @@ def sample(
     bar: bool = False,
 ) -> list[Sample]:
     """Return `num_samples` completions of each prompt by a model in this process, in the order of the prompts."""
-    engine = TransformersEngine(model, tokenizer, eos_ids, stop)
+    engine = LocalEngine(model, tokenizer, eos_ids, stop)
     return Sampler(engine, settings).sample([Request.of_ids(ids) for ids in prompts], bar=bar)

@@ -118,8 +118,14 @@ def exact_layouts(model: nn.Module, batch: CandidateBatch) -> list[str]:
 
     A prompt cannot be shared under attention windows shorter than a candidate, by recurrent layers, under ALiBi, by a
     model that takes no position ids, or where rotary angles depend on a row's length; packed segments need our
-    attention function.
+    attention function. Layouts that a check found wrong for this model (`align.checks.layouts`) are left out.
     """
+    refused = getattr(unwrapped(model), "refused_layouts", ())
+    return [name for name in _takes(model, batch) if name not in refused]
+
+
+def _takes(model: nn.Module, batch: CandidateBatch) -> list[str]:
+    """Return the layouts a model can take by what its configuration says."""
     inner = decoder(model)
     lengths = [batch.prompt_lengths[p] + r for p, r in zip(batch.prompt_of, batch.response_lengths, strict=True)]
     longest = min(attention_window(inner.config), unscaled_length(inner.config))

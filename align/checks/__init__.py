@@ -1,0 +1,1 @@
+"""What a run compares with plain forward passes of transformers before it believes its own."""

@@ -1,0 +1,34 @@
+"""`--check off`, and where the outcome of the self-check is shown: card, report, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from align.cli.main import main
+from align.evaluation.run_files import read_run
+from tests.test_configs import CPU, METHOD
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [([], "packed rows, values off by "), (["--check", "off"], "switched off")]
+)
+def test_card_and_report_say_what_was_found(
+    words: list[str], expected: str, pairs_file: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    source = ["--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)]
+    place = ["--model.backbone.path", str(model_folder), "--trainer.default_root_dir", str(tmp_path / "run")]
+    assert main(["fit", "-c", METHOD, "-c", CPU, *source, *place, *words]) == 0
+    run = read_run(tmp_path / "run")
+    assert run is not None
+    assert run.check.startswith(expected)
+    assert run.config["model"]["init_args"]["backbone"]["check"] is (not words)
+
+
+def test_doctor_shows_it(pairs_file: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = ["--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)]
+    assert main(["doctor", "-c", METHOD, "-c", CPU, *source, "--model.backbone.path", str(model_folder)]) == 0
+    text = capsys.readouterr().out
+    assert "self-check: packed rows, values off by " in text
+    assert "sampling: align's own engine" in text

@@ -1,0 +1,184 @@
+"""The self-check of a run: before the first step, on its own data; what it finds decides, and is kept."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from align.checks.rows import cut, rows_to_check
+from align.errors import ModelError
+from align.models import attention
+from align.models.backbone import Backbone, LoRA
+from align.modules.dpo import DPOModule
+from align.modules.hir import HIRModule
+from align.modules.pro import PROModule
+from align.modules.reward_model import RewardModel
+from align.modules.sft import SFTModule
+from align.objectives.pointwise import KTO
+from align.records import EncodedGroup
+from tests.checks.test_layouts import leaking, skip_scale
+from tests.modules.fitting import fit, pairs_data
+from tests.tiny import random_batch
+
+METHODS = [SFTModule, RewardModel, DPOModule, PROModule, HIRModule]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_checked_in_the_layout_it_uses(method: Any, model_folder: Path, pairs_file: Path) -> None:
+    module = method(Backbone(str(model_folder)))
+    fit(module, pairs_data(pairs_file), max_steps=1)
+    assert module.checked.startswith("packed rows, values off by ")
+    assert "(float32) against plain forward passes" in module.checked
+    assert ("policy and reference start equal" in module.checked) == (method is DPOModule)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_the_precision_is_that_of_the_run(precision: str, model_folder: Path, pairs_file: Path) -> None:
+    dtype = "bfloat16" if precision == "bf16-true" else "float32"
+    module = DPOModule(Backbone(str(model_folder), dtype=dtype))
+    fit(module, pairs_data(pairs_file), max_steps=1, precision=precision, gradient_clip_val=None)
+    assert "(bfloat16) against" in module.checked
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(r=2, lora_dropout=0.1)])
+def test_nothing_of_the_run_is_changed(lora: LoRA | None, model_folder: Path, pairs_file: Path) -> None:
+    """Random streams, weights, gradients and modes are what they were: runs with and without the check are the same."""
+    weights = []
+    for check in (True, False):
+        module = SFTModule(Backbone(str(model_folder), lora=lora, check=check, dropout=True))
+        states: list[Any] = []
+
+        class Look(L.Callback):
+            def on_train_start(self, trainer: Any, pl_module: Any, states: list[Any] = states) -> None:
+                states += [torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()]  # type: ignore[index]
+                assert all(p.grad is None for p in pl_module.parameters())
+                assert pl_module.model.training
+
+        fit(module, pairs_data(pairs_file), max_steps=3, callbacks=[Look()])
+        weights.append([*(p.detach() for p in module.parameters()), states[0], torch.as_tensor(states[1])])
+        assert module.checked == ("switched off" if not check else module.checked)
+        assert module.checked
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_a_layout_that_fails_is_replaced_for_policy_and_reference(
+    model_folder: Path, pairs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = DPOModule(Backbone(str(model_folder), dtype="float64"))
+    expected = fit(right, pairs_data(pairs_file)).series("train/loss")
+    monkeypatch.setattr(attention, "segment_attention", leaking())
+    module = DPOModule(Backbone(str(model_folder), dtype="float64"))
+    with pytest.warns(
+        UserWarning, match=r"self-check: packed rows do not agree .* this run uses shared rows, which do"
+    ):
+        found = fit(module, pairs_data(pairs_file)).series("train/loss")
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert module.checked.startswith("shared rows")
+    blind = DPOModule(Backbone(str(model_folder), dtype="float64", check=False))
+    assert fit(blind, pairs_data(pairs_file)).series("train/loss") != pytest.approx(expected, rel=1e-6)
+    asked = DPOModule(Backbone(str(model_folder), dtype="float64", layout="packed"))
+    with pytest.raises(ModelError, match=r"set backbone\.layout to auto"):
+        fit(asked, pairs_data(pairs_file))
+
+
+def test_a_model_that_fits_no_layout_is_refused_before_the_first_step(
+    model_folder: Path, pairs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = DPOModule(Backbone(str(model_folder)))
+    module.build_model()
+    skip_scale(monkeypatch, 1.01)
+    before = [p.detach().clone() for p in module.model.parameters()]
+    with pytest.raises(ModelError, match=r"model type llama: log-probabilities agree .* in no layout"):
+        fit(module, pairs_data(pairs_file))
+    assert all(torch.equal(a, b) for a, b in zip(before, module.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("method", ["pairs", "points", "lists"])
+def test_a_reference_that_is_not_the_policy_is_refused(method: str, model_folder: Path, pairs_file: Path) -> None:
+    """Its weights are a twentieth larger."""
+    from align.objectives.lists import LiPO
+
+    backbone = Backbone(str(model_folder))
+    module: Any = {
+        "pairs": lambda: DPOModule(backbone),
+        "points": lambda: DPOModule(backbone, KTO()),
+        "lists": lambda: PROModule(backbone, LiPO()),
+    }[method]()
+    module.build_model()
+    with torch.no_grad():
+        for parameter in module.reference_model.parameters():
+            parameter.mul_(1.05)
+    with pytest.raises(ModelError, match="policy and reference differ at the first step"):
+        fit(module, pairs_data(pairs_file))
+
+
+def test_a_reference_of_its_own_may_differ(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
+    from align.models.reference import FrozenCopy
+    from tests.tiny import save_tiny
+
+    save_tiny(tmp_path / "other", initializer_range=0.05)
+    module = DPOModule(Backbone(str(model_folder)), reference=FrozenCopy(str(tmp_path / "other")))
+    fit(module, pairs_data(pairs_file), max_steps=1)
+    assert "start equal" not in module.checked
+
+
+def test_loaders_without_a_data_module_are_checked_at_their_first_batch(model_folder: Path) -> None:
+    module = SFTModule(Backbone(str(model_folder)))
+    loader: Any = DataLoader([random_batch([1, 1]), random_batch([1, 1], seed=1)], batch_size=None)  # type: ignore[arg-type]
+    trainer = L.Trainer(
+        accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(module, loader)
+    assert module.checked.startswith("packed rows")
+
+
+def test_random_numbers_in_training_mode_are_seen(model_folder: Path, pairs_file: Path) -> None:
+    """As a router's jitter would: noise that no dropout setting asked for."""
+    module = SFTModule(Backbone(str(model_folder)))
+    module.build_model()
+    block: Any = module.model.model.layers[0]  # type: ignore[union-attr,index]
+    block.mlp.register_forward_hook(
+        lambda part, inputs, output: output * (1 + 0.1 * torch.rand_like(output)) if part.training else output
+    )
+    with pytest.raises(ModelError, match="in no layout"):
+        fit(module, pairs_data(pairs_file))
+
+
+class Table:
+    def __init__(self, groups: list[EncodedGroup]) -> None:
+        self.groups = groups
+        self.sizes = np.array([len(g.response_ids) for g in groups])
+        self.longest_responses = np.array([max(map(len, g.response_ids)) for g in groups])
+
+    def __getitem__(self, indices: Any) -> list[EncodedGroup]:
+        return [self.groups[i] for i in indices]
+
+
+def group(prompt: int, *responses: int) -> EncodedGroup:
+    n = len(responses)
+    ids = [list(range(length)) for length in responses]
+    return EncodedGroup(f"{prompt}", list(range(prompt)), ids, list(range(n)), [[]] * n, 1.0, [False] * n)
+
+
+def test_rows_are_the_widest_group_and_the_longest_response() -> None:
+    table = Table([group(5, 3, 4), group(6, 2, 3, 4), group(7, 40), group(9, 3)])
+    assert [g.id for g in rows_to_check(table, 1000)] == ["6", "7"]
+    assert [g.id for g in rows_to_check(Table(table.groups[:1]), 1000)] == ["5"]
+
+
+@pytest.mark.parametrize("tokens", [48, 200, 2048])
+def test_a_cut_group_costs_no_more_than_it_may(tokens: int) -> None:
+    for long in (group(3000, 5, 900, 7, 800, 30, 2000), group(10, 3000, 2), group(3000, 3), group(2, 2, 3)):
+        short = cut(long, tokens, 2)
+        assert sum(len(short.prompt_ids) + len(r) for r in short.response_ids) <= max(tokens, 16)
+        assert max(map(len, short.response_ids)) >= min(max(map(len, long.response_ids)), 2)
+        assert short.prompt_ids == long.prompt_ids[-len(short.prompt_ids) :]
+        assert len(short.response_ids) == len(short.ranks) == len(short.truncated)
+        assert len(short.response_ids) > 1 or len(long.response_ids) == 1
