@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from align.data.fields import hashed, text_fault
-from align.data.source import DroppedRow, Report
+from align.data.fields import hashed
+from align.data.report import DroppedRow, LeftOut, Report
+from align.data.selection import desirable, fault_of, select, usable
 from align.records import Example, ViewName
 
 
@@ -28,40 +29,9 @@ class View(ABC):
             try:
                 kept.extend(self.groups(example))
             except DroppedRow as reason:
-                report.drop(str(reason), example.id)
+                report.drop(str(reason), example.id, odd=not isinstance(reason, LeftOut))
         report.kept = len(kept)
         return kept
-
-
-def select(example: Example, order: Sequence[int], ranks: Sequence[int], suffix: str = "") -> Example:
-    """Return the example with the given responses only, in that order and with those ranks."""
-    by_rank = [tuple(i for i, r in enumerate(ranks) if r == rank) for rank in sorted(set(ranks))]
-    return replace(
-        example,
-        id=example.id + suffix,
-        responses=tuple(example.responses[i] for i in order),
-        scores=tuple(example.scores[i] for i in order) if example.scores else (),
-        origins=tuple(example.origins[i] for i in order) if example.origins else (),
-        ranking=tuple(by_rank),
-    )
-
-
-def usable(example: Example) -> list[int]:
-    """Return the responses that can be trained on, best first: readable, not empty, each text once."""
-    if not example.responses:
-        raise DroppedRow("no response")
-    ranks = example.ranks or (0,) * len(example.responses)
-    order = sorted(range(len(ranks)), key=lambda i: ranks[i])
-    faults = [text_fault(example.responses[i]) for i in order]
-    texts: set[str] = set()
-    kept = []
-    for i, fault in zip(order, faults, strict=True):
-        if fault is None and example.responses[i] not in texts:
-            kept.append(i)
-        texts.add(example.responses[i])
-    if len(kept) < min(2, len(order)):
-        raise DroppedRow(next((f for f in faults if f), "identical responses"))
-    return kept
 
 
 @dataclass(frozen=True)
@@ -76,7 +46,7 @@ class Pairs(View):
         order, ranks = _ranked(example)
         pairs = [(a, b) for a, b in itertools.combinations(order, 2) if ranks[a] < ranks[b]]
         if not pairs:
-            raise DroppedRow("tied responses")
+            raise LeftOut("tied responses")
         if self.selection == "all":
             return [select(example, pair, (0, 1), f"#{n}" if len(pairs) > 1 else "") for n, pair in enumerate(pairs)]
         best = [pair for pair in pairs if pair[0] == order[0]]
@@ -101,7 +71,7 @@ class RankedLists(View):
         order = order[: self.max_responses]
         levels = sorted({ranks[i] for i in order})
         if len(levels) < 2:
-            raise DroppedRow("tied responses")
+            raise LeftOut("tied responses")
         return [select(example, order, [levels.index(ranks[i]) for i in order])]
 
 
@@ -114,9 +84,10 @@ class Singles(View):
 
     def groups(self, example: Example) -> Iterable[Example]:
         """Return groups of one."""
-        order = [i for i in range(len(example.responses)) if text_fault(example.responses[i]) is None]
+        order = [i for i in range(len(example.responses)) if fault_of(example, i) is None]
         if not order:
             raise DroppedRow("empty response" if example.responses else "no response")
+        order = desirable(example, order)
         if self.responses == "all":
             return [select(example, [i], [0], f"#{i}" if len(order) > 1 else "") for i in order]
         if self.responses == "random":
@@ -129,7 +100,7 @@ class Singles(View):
             return [select(example, [max(order, key=lambda i: example.ranks[i])], [0])]
         best = min(order, key=lambda i: (example.ranks or (0,))[i])
         if example.ranking and best not in example.ranking[0]:
-            raise DroppedRow(text_fault(example.responses[example.ranking[0][0]]) or "empty response")
+            raise DroppedRow(fault_of(example, example.ranking[0][0]) or "empty response")
         return [select(example, [best], [0])]
 
 
@@ -149,7 +120,7 @@ class RegressionRows(View):
     def groups(self, example: Example) -> Iterable[Example]:
         """Return groups of one."""
         known = [i for i, row in enumerate(example.scores) if not all(map(math.isnan, row))]
-        rows = [i for i in known if text_fault(example.responses[i]) is None]
+        rows = [i for i in known if fault_of(example, i) is None]
         if not rows:
             raise DroppedRow("empty response" if known else "no scores")
         return [select(example, [i], [0], f"#{i}" if len(example.responses) > 1 else "") for i in rows]
@@ -168,7 +139,7 @@ class Unpaired(View):
             labels = dict.fromkeys(example.ranking[0], 1.0) | dict.fromkeys(example.ranking[-1], 0.0)
         else:
             raise DroppedRow("no label")
-        rows = [i for i in labels if text_fault(example.responses[i]) is None]
+        rows = [i for i in labels if fault_of(example, i) is None]
         if not rows:
             raise DroppedRow("empty response")
         bare = replace(

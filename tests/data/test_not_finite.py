@@ -65,7 +65,8 @@ def test_texts_are_no_numbers_either(text: str) -> None:
 def test_unknown_is_written_as_null() -> None:
     path = jsonl([{**LIST, "scores": [None, 1.0]}])
     (example,) = PreferenceFile(str(path)).read("train", Report())
-    assert not example.scores
+    assert math.isnan(example.scores[0][0])
+    assert (example.scores[1], example.ranking) == ((1.0,), ())
 
 
 def test_ratings_of_published_data_sets() -> None:
