@@ -133,7 +133,7 @@ def _told(name: str, report: Report, kept: int) -> str:
 
 
 def _items(candidates: Candidates, task: Task) -> Iterator[Item]:
-    prompt = [message._asdict() for message in candidates.messages]
+    prompt = [message.as_turn() for message in candidates.messages]
     groups: Sequence[tuple[int, ...]] = list(combinations(range(len(candidates.responses)), 2))
     if task == "best_worst":
         groups = [tuple(range(len(candidates.responses)))] if 3 <= len(candidates.responses) <= len(LETTERS) else []

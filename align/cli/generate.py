@@ -140,7 +140,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
         samples = policy.samples(dialogues, generation)
     with _output(out) as file:
         for found in samples:
-            messages = [m._asdict() for m in dialogues[found.prompt]]
+            messages = [m.as_turn() for m in dialogues[found.prompt]]
             row = {"prompt": messages, "completion": found.text, "tokens": len(found.ids), "finished": found.finished}
             print(json.dumps(row, ensure_ascii=False) if out else _readable(row), file=file)
 

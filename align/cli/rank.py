@@ -63,7 +63,7 @@ def rank(
     oracle = RewardOracle(reward)
     weights = _weights(attributes, oracle.attributes)
     report, added = Report(), Report()
-    examples = PreferenceFile(data).read("train", report)
+    examples = _plain(PreferenceFile(data).read("train", report), report)
     report.kept = len(examples)
     generations = {name: by_prompt(PreferenceFile(path).read("train", Report())) for name, path in (add or {}).items()}
     lists = [expansion.expand(example, generations, added) for example in examples]
@@ -81,6 +81,14 @@ def rank(
     _tell_sizes(out, [len(row["completions"]) for row in rows])
 
 
+def _plain(examples: Sequence[Example], report: Report) -> list[Example]:
+    """Return the examples whose responses are texts to one prompt; a list holds nothing else."""
+    for example in examples:
+        if example.answers or example.contexts:
+            report.drop("response is more than a text to a shared prompt", example.id)
+    return [e for e in examples if not (e.answers or e.contexts)]
+
+
 def _weights(attributes: dict[str, float] | None, known: Sequence[str]) -> list[float]:
     weights = {known[0]: 1.0} if attributes is None else attributes
     if unknown := [name for name in weights if name not in known]:
@@ -94,7 +102,7 @@ def _row(known: Example, full: Example, rewards: list[float], report: Report) ->
         report.drop("response that cannot be encoded", known.id)
     return {
         "id": known.id,
-        "prompt": [message._asdict() for message in known.messages],
+        "prompt": [message.as_turn() for message in known.messages],
         "completions": [full.responses[i] for i in order],
         "scores": [rewards[i] for i in order],
         "origins": [full.origins[i] for i in order],

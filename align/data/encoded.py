@@ -19,7 +19,7 @@ from align.encoding.encoder import Dropped, Encoder
 from align.errors import DataError
 from align.records import Example, Message
 
-FORMAT = 3
+FORMAT = 4
 """Raise when the meaning of a cached column changes."""
 PARALLEL_FROM = 20_000
 """Below this many groups starting processes takes longer than it saves."""
@@ -115,8 +115,8 @@ def _plain(example: Example, attributes: tuple[str, ...]) -> dict[str, Any]:
     scores = example.scores or [()] * len(example.responses)
     return {
         "id": example.id,
-        "roles": [m.role for m in example.messages],
-        "contents": [m.content for m in example.messages],
+        "dialogues": json.dumps([example.messages, example.answers, example.contexts]),
+        "tools": example.tools,
         "responses": list(example.responses),
         "scores": [[row[p] if p is not None and row else math.nan for p in places] for row in scores],
         "attributes": list(attributes),
@@ -126,14 +126,18 @@ def _plain(example: Example, attributes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _example(row: dict[str, Any]) -> Example:
+    messages, answers, contexts = json.loads(row["dialogues"])
     return Example(
         row["id"],
-        tuple(Message(r, c) for r, c in zip(row["roles"], row["contents"], strict=True)),
+        tuple(Message(*m) for m in messages),
         tuple(row["responses"]),
         attributes=tuple(row["attributes"]),
         scores=tuple(tuple(s) for s in row["scores"]),
         ranking=tuple(tuple(g) for g in row["ranking"]),
         weight=row["weight"],
+        answers=tuple(Message(*m) for m in answers),
+        contexts=tuple(tuple(Message(*m) for m in context) for context in contexts),
+        tools=row["tools"],
     )
 
 

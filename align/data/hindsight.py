@@ -41,6 +41,8 @@ class Hindsight(View):
     def groups(self, example: Example) -> Iterable[Example]:
         """Return up to four groups of one response, weighted by how many forms hold them."""
         pair = next(iter(Pairs().groups(example)))
+        if pair.answers or pair.contexts:
+            raise DroppedRow("response is more than a text to a shared prompt")
         chosen, rejected = pair.responses
         bare = replace(pair, attributes=(), scores=(), origins=())
         rows = (

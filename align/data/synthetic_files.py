@@ -95,7 +95,7 @@ def _best_first(example: Example) -> Iterable[str]:
 
 
 def _messages(example: Example) -> list[dict[str, str]]:
-    return [message._asdict() for message in example.messages]
+    return [message.as_turn() for message in example.messages]
 
 
 FORMATS = {

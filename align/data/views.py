@@ -36,12 +36,16 @@ class View(ABC):
 def select(example: Example, order: Sequence[int], ranks: Sequence[int], suffix: str = "") -> Example:
     """Return the example with the given responses only, in that order and with those ranks."""
     by_rank = [tuple(i for i, r in enumerate(ranks) if r == rank) for rank in sorted(set(ranks))]
+    contexts = tuple(example.context(i) for i in order)
     return replace(
         example,
         id=example.id + suffix,
+        messages=contexts[0] if contexts else example.messages,
         responses=tuple(example.responses[i] for i in order),
         scores=tuple(example.scores[i] for i in order) if example.scores else (),
         origins=tuple(example.origins[i] for i in order) if example.origins else (),
+        answers=tuple(example.answers[i] for i in order) if example.answers else (),
+        contexts=contexts if len(set(contexts)) > 1 else (),
         ranking=tuple(by_rank),
     )
 

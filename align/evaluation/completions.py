@@ -152,7 +152,7 @@ class CompletionFile:
         return {
             "index": found.prompt,
             "subset": prompt.subset,
-            "prompt": [m._asdict() for m in prompt.messages],
+            "prompt": [m.as_turn() for m in prompt.messages],
             "completion": found.text,
             "finished": found.finished,
             "cut": found.cut,

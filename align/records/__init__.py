@@ -2,7 +2,7 @@
 
 from align.records.batch import CandidateBatch, EncodedGroup, Prompts, StepTotals, totals_of
 from align.records.conditions import Conditioning, Tally, TwoDigits, WeightedRating
-from align.records.data import Example, Message, Preset, PromptFormat, Role, ViewName
+from align.records.data import ASKING, Example, Message, Preset, PromptFormat, Role, ViewName
 from align.records.directions import Arc
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
 from align.records.labels import Labels, Scale, column_of
@@ -10,6 +10,7 @@ from align.records.rescaling import Rescaling, combine
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 
 __all__ = [
+    "ASKING",
     "BOTH",
     "NEGATIVE",
     "POSITIVE",

@@ -64,6 +64,8 @@ class Drawn:
             scores=tuple((c.reward,) for c in chosen),
             ranking=tuple(tuple(i for i, r in enumerate(ranks) if r == level) for level in levels),
             origins=tuple(f"policy@{self.round_number}" for _ in chosen),
+            answers=(),
+            contexts=(),
         )
 
 

@@ -52,7 +52,11 @@ def read_round(path: Path, sha256: str) -> list[Example]:
 
 def _row(example: Example) -> dict[str, Any]:
     row = {name: value for name, value in vars(example).items() if value not in ((), "")}
-    row["messages"] = [m._asdict() for m in example.messages]
+    row["messages"] = [m.as_turn() for m in example.messages]
+    if example.answers:
+        row["answers"] = [m.as_turn() for m in example.answers]
+    if example.contexts:
+        row["contexts"] = [[m.as_turn() for m in context] for context in example.contexts]
     if example.scores:
         row["scores"] = [[None if math.isnan(v) else v for v in scores] for scores in example.scores]
     return row
@@ -60,7 +64,9 @@ def _row(example: Example) -> dict[str, Any]:
 
 def _example(row: dict[str, Any]) -> Example:
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    values["messages"] = tuple(Message(**m) for m in row["messages"])
+    values["messages"] = tuple(map(Message.of, row["messages"]))
+    values["answers"] = tuple(map(Message.of, row.get("answers", ())))
+    values["contexts"] = tuple(tuple(map(Message.of, context)) for context in row.get("contexts", ()))
     values["ranking"] = tuple(tuple(group) for group in row.get("ranking", ()))
     scores = row.get("scores", ())
     values["scores"] = tuple(tuple(math.nan if v is None else v for v in s) for s in scores)

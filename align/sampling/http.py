@@ -112,7 +112,7 @@ class HTTPEngine(Engine):
     def _chat(self, request: Request, common: dict[str, Any]) -> Any:
         if not request.messages:
             raise ConfigError("api `chat` needs prompts as messages, these are token ids: use api `completions`")
-        turns: Any = [m._asdict() for m in request.messages]
+        turns: Any = [m._replace(weight=1.0).as_turn() for m in request.messages]
         return self._client.chat.completions.create(messages=turns, **common)
 
     def _completion(self, choice: Any) -> Completion:
