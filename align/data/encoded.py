@@ -32,7 +32,8 @@ def load_cached(folder: Path, key: str) -> tuple[list[Table], Report] | None:
         return None
     stored = json.loads(note.read_text())
     attributes = tuple(stored.pop("attributes"))
-    report = Report(**{**stored, "dropped": Counter(stored["dropped"])})
+    counters = {name: Counter(stored[name]) for name in ("dropped", "layouts")}
+    report = Report(**{**stored, **counters})
     return ([Table(datasets.Dataset.from_file(str(data)), attributes)] if report.kept else []), report
 
 

@@ -5,77 +5,88 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from align.data.readers import Located
+from align.data.report import RowError
 from align.errors import DataError, did_you_mean, shorten
-from align.records import Message, Role
+from align.records import Message
 
-ROLES: dict[str, Role] = {
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "system": "system",
-}
+FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+"""Letters that show nothing; control and format characters are known by their category."""
 
 
 def field(located: Located, key: str, kind: type | tuple[type, ...] = str) -> Any:
-    """Return a field of the expected type. Raises DataError naming place, key, and what was found."""
+    """Return a field of the expected type. Raises RowError naming place, key, and what was found."""
     where, row = located
     if key not in row:
-        raise DataError(
-            f"{where}: no key {key!r}{did_you_mean(key, row)} (the row has {', '.join(map(str, row)) or 'none'})"
-        )
+        there = ", ".join(map(str, row)) or "none"
+        raise RowError(where, f"no key {key!r}", f"no key {key!r}{did_you_mean(key, row)} (the row has {there})")
     value = row[key]
     if value is None:
-        raise DataError(f"{where}: {key!r} is null, expected {_names(kind)}")
+        raise RowError(where, f"{key!r} is null", f"{key!r} is null, expected {_names(kind)}")
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise DataError(f"{where}: {key!r} is {type(value).__name__} {shorten(value, 30)!r}, expected {_names(kind)}")
-    if isinstance(value, float):
-        check_finite(where, repr(key), value)
+        found = f"{key!r} is {type(value).__name__} {shorten(value, 30)!r}, expected {_names(kind)}"
+        raise RowError(where, f"{key!r} is {type(value).__name__}, expected {_names(kind)}", found)
     return value
 
 
-def check_finite(where: str, name: str, value: float) -> None:
-    """Raise DataError for NaN and infinity, which would pass through a loss unnoticed."""
-    if not math.isfinite(value):
-        raise DataError(f"{where}: {name} {value} is not finite: mend the column, or leave it empty where unknown")
+def number(where: str, name: str, value: object) -> float:
+    """Return a number that may be written as text, NaN for one that is missing (null or an empty text).
+
+    Raises RowError for what is no number, and DataError for NaN and infinity: they come from a fault of whatever wrote
+    the file, and would pass through a loss unnoticed.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return math.nan
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise RowError(where, f"{name} is not a number", f"{name} {shorten(value, 30)!r} is not a number")
+    if not math.isfinite(found):
+        raise DataError(f"{where}: {name} {found} is not finite: mend the column, or leave it empty where unknown")
+    return found
 
 
-def messages_of(where: str, turns: Iterable[Any]) -> list[Message]:
-    """Read `{role, content}` (or `{from, value}`) turns; consecutive turns of one role are joined."""
-    messages: list[Message] = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            raise DataError(f"{where}: a message is {type(turn).__name__}, expected an object with role and content")
-        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-        if role not in ROLES:
-            raise DataError(f"{where}: message role is {role!r}, expected one of {', '.join(ROLES)}")
-        if not isinstance(content, str):
-            raise DataError(f"{where}: message content is {type(content).__name__}, expected text")
-        messages.append(Message(ROLES[role], content))
-    return merge_turns(messages)
+def flag(where: str, name: str, value: object) -> bool | None:
+    """Return true or false, which may be written as text or as 1 and 0, None for a missing one. Raises RowError."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    found = FLAGS.get(str(value).strip().lower()) if isinstance(value, (bool, int, float, str)) else None
+    if found is None:
+        detail = f"{name!r} is {shorten(value, 30)!r}, expected true or false"
+        raise RowError(where, f"{name!r} is neither true nor false", detail)
+    return found
 
 
-def merge_turns(messages: Iterable[Message]) -> list[Message]:
-    """Join consecutive turns of the same role with a blank line."""
-    merged: list[Message] = []
-    for message in messages:
-        if merged and merged[-1].role == message.role:
-            joined = f"{merged[-1].content}\n\n{message.content}".strip()
-            merged[-1] = Message(message.role, joined)
-        else:
-            merged.append(message)
-    return merged
+def blank(text: str) -> bool:
+    """Return whether a text shows nothing: white space, control, zero-width and filler characters only."""
+    return not any(_shows(character) for character in text)
+
+
+def _shows(character: str) -> bool:
+    return not (
+        character.isspace() or character in INVISIBLE or unicodedata.category(character) in ("Cf", "Cc", "Zs", "Mn")
+    )
 
 
 def text_fault(text: str) -> str | None:
     """Return why a text cannot be trained on, or None."""
-    if not text.strip():
+    if blank(text):
         return "empty response"
     return unreadable(text)
+
+
+def turn_fault(message: Message) -> str | None:
+    """Return why a response cannot be trained on, or None; one that calls a tool may have no text."""
+    if message.tool_calls:
+        return unreadable(message.content + message.reasoning_content)
+    return text_fault(message.content) or unreadable(message.reasoning_content)
 
 
 def unreadable(text: str) -> str | None:
@@ -89,7 +100,7 @@ def unreadable(text: str) -> str | None:
 
 def prompt_id(messages: Sequence[Message]) -> str:
     """Return a hash of the messages, equal for prompts that differ in white space only."""
-    normalised = [(m.role, " ".join(m.content.split())) for m in messages]
+    normalised = [(m.role, " ".join(m.content.split()), *([m.tool_calls] if m.tool_calls else [])) for m in messages]
     return hashlib.sha256(json.dumps(normalised).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

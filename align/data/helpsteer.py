@@ -10,17 +10,22 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from align.data.fields import field, messages_of
+from align.data.fields import field, number
+from align.data.layouts import ATTRIBUTES
 from align.data.list_rows import rank_by_score
 from align.data.module import PreferenceDataModule
+from align.data.parts import EVERYWHERE, example_of
 from align.data.readers import Located
-from align.data.source import DroppedRow, Report, Source
-from align.errors import ConfigError, DataError
+from align.data.released import STRENGTHS, rated_pair
+from align.data.report import DroppedRow, Report, RowError
+from align.data.source import Source
+from align.errors import ConfigError
 from align.records import Example, Message, Scale
 
-ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-PREFERENCES = {"overall_preference": ("response1", "response2"), "preference_strength": ("response_1", "response_2")}
-"""Strength from -3 (the first response is much better) to 3 (the second is), and the columns it compares."""
+__all__ = ["ATTRIBUTES", "HelpSteer", "HelpSteerDataModule"]
+RATED = {"prompt", "response", *ATTRIBUTES}
+COMPARED = EVERYWHERE.union({"prompt", "context"}, STRENGTHS, *STRENGTHS.values())
+"""Columns that are read of a rated response, and of two compared ones."""
 
 
 class HelpSteer(Source):
@@ -51,68 +56,45 @@ class HelpSteer(Source):
 
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
         """Read preference rows one by one, and attribute rows grouped by prompt over the whole split."""
-        groups: dict[str, list[Located]] = {}
+        groups: dict[str, list[tuple[Located, list[float]]]] = {}
         for located in rows:
-            strength = next((key for key in PREFERENCES if key in located.row), None)
-            if strength is None:
-                groups.setdefault(field(located, "prompt"), []).append(located)
-                continue
+            compared = any(located.row.get(key) is not None for key in STRENGTHS)
+            for name in located.row.keys() - (COMPARED if compared else RATED):
+                report.unused.setdefault(str(name), self.place(located))
             try:
-                yield self._pair(located, strength)
-            except DroppedRow as reason:
-                report.drop(str(reason), located.where)
+                if compared:
+                    yield example_of(located, rated_pair(located), self.place(located), self.name)
+                else:
+                    grades = [_rating(located, attribute) for attribute in ATTRIBUTES]
+                    field(located, "response")
+                    groups.setdefault(field(located, "prompt"), []).append((located, grades))
+            except (DroppedRow, RowError) as error:
+                report.refuse(error, located.where, self.place(located))
         report.read -= sum(len(group) - 1 for group in groups.values())  # an example is a prompt with its responses
         for prompt, group in groups.items():
             yield self._rated(prompt, group)
 
-    def _name(self, located: Located) -> str:
-        return located.where.removeprefix(self.path).lstrip("/, ")
-
-    def _pair(self, located: Located, key: str) -> Example:
-        strength = field(located, key, (int, float))
-        if not -3 <= strength <= 3:
-            raise DataError(f"{located.where}: {key!r} is {strength}, expected -3 to 3")
-        context = located.row.get("context")
-        if context is None:
-            messages = [Message("user", field(located, "prompt"))]
-        else:
-            messages = messages_of(located.where, field(located, "context", list))
-        if not messages or messages[-1].role != "user":
-            raise DroppedRow("context does not end with a user turn")
-        scores = (float(max(-strength, 0)), float(max(strength, 0)))
-        return Example(
-            id=self._name(located),
-            messages=tuple(messages),
-            responses=tuple(field(located, column) for column in PREFERENCES[key]),
-            attributes=("strength",),
-            scores=tuple((s,) for s in scores),
-            ranking=rank_by_score(scores),
-            source=self.name,
-        )
-
-    def _rated(self, prompt: str, group: list[Located]) -> Example:
-        scores = [tuple(_rating(located, attribute) for attribute in ATTRIBUTES) for located in group]
+    def _rated(self, prompt: str, group: list[tuple[Located, list[float]]]) -> Example:
         columns = [ATTRIBUTES.index(name) for name in self.rank_by]
-        totals = [sum(row[c] for c in columns) / len(columns) for row in scores]
+        totals = [sum(grades[c] for c in columns) / len(columns) for _, grades in group]
         known = not any(map(math.isnan, totals))
         return Example(
-            id=self._name(group[0]),
+            id=self.place(group[0][0]),
             messages=(Message("user", prompt),),
-            responses=tuple(field(located, "response") for located in group),
+            responses=tuple(located.row["response"] for located, _ in group),
             attributes=ATTRIBUTES,
-            scores=tuple(scores),
+            scores=tuple(tuple(grades) for _, grades in group),
             ranking=rank_by_score(totals) if known else (),
             source=self.name,
         )
 
 
 def _rating(located: Located, attribute: str) -> float:
-    if located.row.get(attribute) is None:
-        return math.nan
-    value = field(located, attribute, (int, float))
-    if not 0 <= value <= 4:
-        raise DataError(f"{located.where}: {attribute!r} is {value}, expected 0 to 4")
-    return float(value)
+    value = number(located.where, f"{attribute!r}", located.row.get(attribute))
+    if value < 0 or value > 4:
+        detail = f"{attribute!r} is {located.row[attribute]}, expected 0 to 4"
+        raise RowError(located.where, f"{attribute!r} is out of range", detail)
+    return value
 
 
 class HelpSteerDataModule(PreferenceDataModule):

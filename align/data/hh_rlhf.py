@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from align.data.fields import field
+from align.data.folders import folder_splits
 from align.data.hub import HubDataset, load_hub
 from align.data.module import PreferenceDataModule
 from align.data.readers import Located
-from align.data.source import DroppedRow, Report, Source, folder_splits
+from align.data.report import DroppedRow, Report
+from align.data.source import Source
 from align.data.transcripts import read_context, read_dialogue
 from align.errors import ConfigError
 from align.records import Example
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+COLUMNS = {"prompt", "chosen", "rejected"}
 
 
 class HHRLHF(Source):
@@ -63,15 +66,10 @@ class HHRLHF(Source):
         names = {s: [n for n in self.hub().splits if n.startswith(f"{s}@")] for s in ("train", "test")}
         return {**names, "val": []}
 
-    def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
-        """Parse both dialogues; rows that are not a preference between two answers to one context are dropped."""
-        for located in rows:
-            try:
-                yield self._example(located)
-            except DroppedRow as reason:
-                report.drop(str(reason), located.where)
-
-    def _example(self, located: Located) -> Example:
+    def examples(self, located: Located, report: Report) -> Iterable[Example]:
+        """Parse both dialogues; a row that is not a preference between two answers to one context is dropped."""
+        for name in located.row.keys() - COLUMNS:
+            report.unused.setdefault(str(name), self.place(located))
         if "prompt" in located.row:  # the variant with columns prompt, chosen, rejected
             context = read_context(field(located, "prompt"))
             answers = [field(located, key).strip() for key in ("chosen", "rejected")]
@@ -80,8 +78,7 @@ class HHRLHF(Source):
             if dialogues[0][:-1] != dialogues[1][:-1]:
                 raise DroppedRow("chosen and rejected have different contexts")
             context, answers = dialogues[0][:-1], [d[-1].content for d in dialogues]
-        example_id = located.where.removeprefix(self.path).lstrip("/, ")
-        return Example(example_id, tuple(context), tuple(answers), ranking=((0,), (1,)), source=self.name)
+        yield Example(self.place(located), tuple(context), tuple(answers), ranking=((0,), (1,)), source=self.name)
 
 
 class HHRLHFDataModule(PreferenceDataModule):

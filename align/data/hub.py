@@ -1,12 +1,16 @@
-"""Rows of a Hugging Face dataset: a hub id, or a local folder in one of the layouts the hub knows."""
+"""Rows of a Hugging Face dataset: a hub id, a folder that `save_to_disk` wrote, or one in a layout the hub knows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.data.readers import Located
 from align.errors import DataError, shorten
+
+SAVED = ("state.json", "dataset_dict.json")
+"""Files that tell a folder `save_to_disk` wrote: one split, or several."""
 
 
 class HubDataset(NamedTuple):
@@ -32,12 +36,37 @@ def load_hub(path: str, **options: Any) -> HubDataset:
     Raises DataError when neither exists, the network is unreachable, or the files of the folder do not agree.
     """
     import datasets
+    import pyarrow as pa
 
     try:
+        if saved := saved_splits(Path(path)):
+            return HubDataset(path, _opened(saved))
         return HubDataset(path, dict(datasets.load_dataset(path, **options)))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
         reason = shorten(error.__cause__ or error, 160)
         raise DataError(
             f"data.path {path!r}: no such file, and it could not be loaded as a dataset id or folder ({reason}): "
             "check the spelling, or download it first and give the local path"
         ) from error
+
+
+def saved_splits(folder: Path) -> dict[str, Path]:
+    """Return the folders `save_to_disk` wrote at a place: the folder itself, or those in it by their names."""
+    if not folder.is_dir():
+        return {}
+    if any((folder / name).is_file() for name in SAVED):
+        return {"": folder}
+    return {path.name: path for path in sorted(folder.iterdir()) if (path / "state.json").is_file()}
+
+
+def _opened(saved: dict[str, Path]) -> dict[str, Any]:
+    from datasets import DatasetDict, load_from_disk
+
+    splits: dict[str, Any] = {}
+    for name, folder in saved.items():
+        found = load_from_disk(str(folder))
+        if isinstance(found, DatasetDict):
+            splits |= {f"{name}/{split}" if name else str(split): rows for split, rows in found.items()}
+        else:
+            splits[name or "train"] = found
+    return splits

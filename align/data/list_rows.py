@@ -7,10 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from align.data.fields import field, messages_of
+from align.data.fields import field, number
+from align.data.parts import Parts, said
 from align.data.readers import Located
-from align.data.source import DroppedRow
-from align.errors import DataError
+from align.data.report import DroppedRow, RowError
+from align.data.turns import messages_of
 from align.records import Message
 
 TURN = re.compile(r"<\|(prompter|assistant)\|>")
@@ -34,12 +35,14 @@ def labelled_ranking(located: Located, count: int) -> tuple[tuple[int, ...], ...
     if located.row.get("ranks") is not None:
         ranks = field(located, "ranks", list)
         if len(ranks) != count or not all(r is None or type(r) is int for r in ranks):
-            raise DataError(f"{located.where}: 'ranks' is {ranks}, expected {count} whole numbers or nulls")
+            detail = f"'ranks' is {ranks}, expected {count} whole numbers or nulls"
+            raise RowError(located.where, "'ranks' does not fit the responses", detail)
         return () if None in ranks else rank_by_score([-r for r in ranks])
     if isinstance(located.row.get("preference"), list):
         labels, pairs = located.row["preference"], list(itertools.combinations(range(count), 2))
         if len(labels) != len(pairs) or any(label not in (0, 1, 2) for label in labels):
-            raise DataError(f"{located.where}: 'preference' is {labels}, expected {len(pairs)} labels of 0, 1 or 2")
+            detail = f"'preference' is {labels}, expected {len(pairs)} labels of 0, 1 or 2"
+            raise RowError(located.where, "'preference' does not fit the responses", detail)
         lead = [0] * count
         for (first, second), label in zip(pairs, labels, strict=True):
             sign = {0: 0, 1: 1, 2: -1}[label]
@@ -54,33 +57,53 @@ def origins_of(located: Located, entries: Sequence[Any]) -> tuple[str, ...]:
         return tuple(str(e.get("model", "")) if isinstance(e, dict) else "" for e in entries)
     origins = field(located, "origins", list)
     if len(origins) != len(entries):
-        raise DataError(f"{located.where}: {len(entries)} responses but {len(origins)} origins")
+        detail = f"{len(entries)} responses but {len(origins)} origins"
+        raise RowError(located.where, "not one origin for each response", detail)
     return tuple(map(str, origins))
 
 
-def from_pro(located: Located) -> Located:
-    """Return a row of PRO's intermediate format (`prefix`, `suffix`, `reward`, `sft_index`) as prompt and completions.
+def entry_text(where: str, entry: Any) -> list[Message]:
+    """Return one entry of a list of responses as the turns that follow the prompt."""
+    if isinstance(entry, dict):
+        entry = next(
+            (entry[k] for k in ("text", "response", "content", "completion", "answer", "value") if k in entry), None
+        )
+    if isinstance(entry, list):
+        return messages_of(where, entry)
+    if not isinstance(entry, str):
+        kind = type(entry).__name__
+        raise RowError(where, f"a completion is {kind}, expected text")
+    return said(entry)
 
-    A prefix is a list of texts that begin with a role tag, one list per response; the last is a bare assistant tag.
+
+def pro(located: Located) -> Parts:
+    """Read a row of PRO's released files (`prefix`, `suffix`, `reward`, `sft_index`) as its released code does.
+
+    A list stands best first, whatever its rewards say: training data are re-ranked by reward, development and test data
+    are not, and data without scores have 1.0 everywhere. Every response has its own prefix: the turns of a dialogue,
+    each beginning with a role tag and the last a bare assistant tag, or one text to which a summary is appended.
     """
-    prefixes = field(located, "prefix", list)
-    rewards, texts = field(located, "reward", list), field(located, "suffix", list)
+    where, row = located
+    prefixes, texts = field(located, "prefix", list), field(located, "suffix", list)
+    rewards = [number(where, "reward", value) for value in row.get("reward") or [1.0] * len(texts)]
     if not len(prefixes) == len(rewards) == len(texts) > 0:
-        raise DataError(f"{located.where}: {len(prefixes)} prefixes, {len(texts)} suffixes and {len(rewards)} rewards")
-    if any(prefix != prefixes[0] for prefix in prefixes):
-        raise DroppedRow("responses have different prompts")
-    best = located.row.get("sft_index", 0)
-    if best not in range(len(rewards)) or rewards[best] != max(rewards):
-        raise DroppedRow("sft_index is not the best response")
-    return Located(
-        located.where, {"prompt": _turns(located.where, prefixes[0]), "completions": texts, "scores": rewards}
-    )
+        found = f"{len(prefixes)} prefixes, {len(texts)} suffixes and {len(rewards)} rewards"
+        raise RowError(where, "not one prefix and reward for each suffix", found)
+    if row.get("sft_index", 0) != 0:
+        raise DroppedRow("sft_index is not the first response")
+    contexts = [_turns(where, prefix) for prefix in prefixes]
+    shared = contexts[0] if all(c == contexts[0] for c in contexts) else []
+    answers = [[*c[len(shared) :], *said(str(t).strip())] for c, t in zip(contexts, texts, strict=True)]
+    ratings = {} if set(rewards) == {1.0} else {"score": rewards}
+    return Parts(shared, answers, ratings=ratings, ranking=tuple((i,) for i in range(len(texts))))
 
 
-def _turns(where: str, prefix: Sequence[str]) -> list[dict[str, str]]:
-    before, *parts = TURN.split("".join(map(str, prefix)))
+def _turns(where: str, prefix: Any) -> list[Message]:
+    if isinstance(prefix, str) and not TURN.match(prefix):
+        return [Message("user", prefix.strip())]
+    text = prefix if isinstance(prefix, str) else "".join(map(str, prefix))
+    before, *parts = TURN.split(text)
     if before.strip() or not parts or parts[-2] != "assistant" or parts[-1].strip():
-        raise DataError(f"{where}: 'prefix' must begin with a role tag and end with a bare <|assistant|>")
+        raise RowError(where, "'prefix' must begin with a role tag and end with a bare <|assistant|>")
     turns = [{"role": ROLES[r], "content": text.strip()} for r, text in zip(parts[::2], parts[1::2], strict=True)][:-1]
-    messages: list[Message] = messages_of(where, turns)
-    return [message._asdict() for message in messages]
+    return messages_of(where, turns)

@@ -139,6 +139,7 @@ class PreferenceDataModule(L.LightningDataModule):
         self.reports[label] = report
         if not groups:
             raise DataError(f"data.path {source.path}: no {type(view).__name__} in the {split} split: {report}")
+        report.check(source.path)
         assert self.encoder is not None
         return [encode(groups, self.encoder, report, folder=folder, key=key, num_proc=self.encoding.num_proc)]
 

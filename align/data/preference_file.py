@@ -2,55 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from align.data.columns import example_of
+from align.data.column_use import check_columns, note_columns, renamed
+from align.data.conventions import PEEK, Convention, choose, convention_of
 from align.data.module import PreferenceDataModule
+from align.data.parts import Parts, example_of
 from align.data.readers import Located
-from align.data.source import DroppedRow, Report, Source
+from align.data.report import DroppedRow, Report, RowError
+from align.data.source import Source
+from align.errors import DataError
 from align.records import Example
 
 
 class PreferenceFile(Source):
     """Reads JSONL, JSON, Parquet, CSV or TSV files, folders of them, or hub datasets."""
 
-    def __init__(self, path: str, *, columns: Mapping[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        columns: Mapping[str, str] | None = None,
+        ignore_columns: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
         """Describe the data.
 
         Args:
             path: A file, a folder (`train.jsonl`, `test.jsonl`, ... or another layout of the hub), or a hub id.
-            columns: Names of the data's columns by the name they should have, such as `{prompt: question}`.
+            columns: The data's columns by the name they should have, such as `{prompt: question, chosen: better}`.
+            ignore_columns: Columns to read past, which would otherwise be named or refused.
             options: See Source.
         """
         super().__init__(path, **options)
-        self.columns = dict(columns or {})
+        self.columns, self.ignore_columns = dict(columns or {}), tuple(ignore_columns)
 
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
-        """Read each row by its columns."""
-        back = {there: here for here, there in self.columns.items()}
-        for where, row in rows:
-            located = Located(where, {back.get(key, key): value for key, value in row.items()})
-            example_id = located.row.get("id")
-            name = str(example_id) if example_id is not None else where.removeprefix(self.path).lstrip("/, ")
+        """Read each file by the convention most of its first rows follow; all files must follow the same."""
+        chosen: dict[str, str] = {}
+        for file, located in itertools.groupby(rows, key=lambda one: one.where.rsplit(", ", 1)[0]):
+            rest = iter(located)
+            raw = list(itertools.islice(rest, PEEK))
+            check_columns(raw, self.columns)
+            first = list(map(self._renamed, raw))
+            convention = self.adapted(choose(first))
+            chosen[file] = convention.name
+            if len(set(chosen.values())) > 1:
+                told = " and ".join(f"{name} ({layout})" for name, layout in list(chosen.items())[-2:])
+                raise DataError(f"data.path {self.path}: mixed layouts, {told}: give one of them, or make a mixture")
+            report.why = next(convention.why(one.row) for one in first if convention.matches(one.row))
+            yield from self._read(convention, itertools.chain(first, map(self._renamed, rest)), report)
+
+    def _renamed(self, located: Located) -> Located:
+        return renamed(located, self.columns, self.ignore_columns)
+
+    def adapted(self, convention: Convention) -> Convention:
+        """Return the convention as this source reads it."""
+        return convention
+
+    def _read(self, convention: Convention, rows: Iterable[Located], report: Report) -> Iterator[Example]:
+        for located in rows:
             try:
-                yield example_of(located, self.name, name)
-            except DroppedRow as reason:
-                report.drop(str(reason), name)
+                own = _own(convention, located)
+                report.layouts[own.name] += 1
+                note_columns(report, located, own, self.place(located))
+                found = own.read(located)
+                name = self._name(located)
+                for parts in [found] if isinstance(found, Parts) else found:
+                    yield example_of(located, parts, name, self.name)
+            except (DroppedRow, RowError) as error:
+                report.refuse(error, located.where, self.place(located))
+
+    def _name(self, located: Located) -> str:
+        """Return the id of a row: its own, or its place."""
+        own = located.row.get("id")
+        name = self.place(located) if own is None or own == "" else str(own)
+        return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _own(convention: Convention, located: Located) -> Convention:
+    """Return the convention of a row, which may be another than that of its file. Raises RowError where none fits."""
+    own = convention if convention.matches(located.row) else convention_of(located.row)
+    if own is None:
+        names = ", ".join(map(str, located.row)) or "none"
+        raise RowError(located.where, "columns fit no convention", f"columns {names} fit no convention")
+    return own
 
 
 class PreferenceFileDataModule(PreferenceDataModule):
     """Serves a preference file: pairs, ranked lists, unpaired rows, single responses or prompts, by its columns."""
 
     def __init__(
-        self, path: str, max_samples: int | None = None, *, columns: dict[str, str] | None = None, **options: Any
+        self,
+        path: str,
+        max_samples: int | None = None,
+        *,
+        columns: dict[str, str] | None = None,
+        ignore_columns: list[str] | None = None,
+        **options: Any,
     ) -> None:
         """Describe the data.
 
         Args:
             path: A JSONL, JSON, Parquet, CSV or TSV file, a folder, or a hub id.
             max_samples: Use at most this many examples of each split, chosen by a hash of their ids.
-            columns: Names of the data's columns by the name they should have, such as `{prompt: question}`.
+            columns: The data's columns by the name they should have, such as `{prompt: question, chosen: better}`.
+            ignore_columns: Columns to read past, which would otherwise be named or refused.
             options: See PreferenceDataModule.
         """
-        super().__init__([PreferenceFile(path, columns=columns, max_samples=max_samples)], **options)
+        source = PreferenceFile(path, columns=columns, ignore_columns=ignore_columns or (), max_samples=max_samples)
+        super().__init__([source], **options)

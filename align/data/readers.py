@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import json
+import re
 import stat
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from align.data.report import RowError
 from align.errors import DataError, shorten
 
 Row = dict[str, Any]
+Fault = Callable[[RowError], None]
 
 
 class Located(NamedTuple):
@@ -23,22 +26,28 @@ class Located(NamedTuple):
     row: Row
 
 
-def read_rows(path: Path) -> Iterator[Located]:
+def read_rows(path: Path, fault: Fault | None = None) -> Iterator[Located]:
     """Yield the rows of a JSONL, JSON, Parquet, CSV or TSV file, gzipped or not; the content decides, not the name.
 
-    Raises DataError for a missing, empty, foreign or damaged file, and for one that changes while it is read.
+    Raises DataError for a missing, empty, foreign or damaged file, and for one that changes while it is read. A line
+    that is no row is given to `fault` where there is one, and raised otherwise.
     """
     before = _stamp(path)
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
     count = 0
     for located in _parse(path, data):
         count += 1
-        yield located
+        if isinstance(located, Located):
+            yield located
+        elif fault is None:
+            raise located
+        else:
+            fault(located)
     if count == 0:
         raise DataError(f"{path}: the file holds no rows")
     if _stamp(path) != before:
@@ -62,7 +71,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
-def _parse(path: Path, data: bytes) -> Iterator[Located]:
+def _parse(path: Path, data: bytes) -> Iterator[Located | RowError]:
     if data[:4] == b"PAR1":
         return _parquet(path, data)
     if data.startswith(b"version https://git-lfs"):
@@ -72,7 +81,9 @@ def _parse(path: Path, data: bytes) -> Iterator[Located]:
         raise DataError(f"{path}: the file is empty")
     suffixes = {s.lower() for s in path.suffixes}
     if suffixes & {".csv", ".tsv"}:
-        return _csv(path, text, "\t" if ".tsv" in suffixes else ",")
+        from align.data.tables import read_table
+
+        return read_table(path, text, tabs=".tsv" in suffixes)
     if text.lstrip()[0] not in "[{":
         raise DataError(f"{path}: expected JSONL, JSON, Parquet, CSV or TSV, found {shorten(text, 30)!r}")
     return _json(path, text)
@@ -90,43 +101,46 @@ def _decode(path: Path, data: bytes) -> str:
         ) from error
 
 
-def _json(path: Path, text: str) -> Iterator[Located]:
+def _json(path: Path, text: str) -> Iterator[Located | RowError]:
     """Yield JSONL rows, or those of one JSON list or object."""
-    lines = text.split("\n")  # not splitlines(): a row may hold U+2028
+    lines = re.split(r"\r\n|\n|\r", text) if "\r" in text else text.split("\n")  # not splitlines(): U+2028 is text
     first = next(line for line in lines if line.strip())
     try:
         is_lines = isinstance(json.loads(first), dict)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         is_lines = path.suffix == ".jsonl" or "}" in first
     if not is_lines:
         yield from _json_document(path, text)
         return
+    last = max(number for number, line in enumerate(lines, 1) if line.strip())
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            try:
-                yield Located(where, _mapping(where, json.loads(line)))
-            except (json.JSONDecodeError, RecursionError) as error:
-                cut = " (the file ends inside this row)" if number == len(lines) else ""
-                raise DataError(f"{where}: not valid JSON, {error}{cut}: repair or remove the line") from error
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            yield _located(where, json.loads(line.lstrip("\ufeff")))
+        except (ValueError, RecursionError) as error:
+            if number == last:
+                cut = "(the file ends inside this row): fetch it again, or remove the line"
+                raise DataError(f"{where}: not valid JSON, {error} {cut}") from error
+            yield RowError(where, "not valid JSON", f"not valid JSON, {error}: repair or remove the line")
 
 
-def _json_document(path: Path, text: str) -> Iterator[Located]:
+def _json_document(path: Path, text: str) -> Iterator[Located | RowError]:
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON, {error}") from error
     rows = document if isinstance(document, list) else [document]
     for number, row in enumerate(rows, 1):
-        yield Located(f"{path}, row {number}", _mapping(f"{path}, row {number}", row))
+        yield _located(f"{path}, row {number}", row)
 
 
-def _mapping(where: str, row: object) -> Row:
+def _located(where: str, row: object) -> Located | RowError:
     if not isinstance(row, dict):
-        raise DataError(
-            f"{where}: expected an object with named columns, found {type(row).__name__} {shorten(row, 30)!r}"
-        )
-    return row
+        found = f"expected an object with named columns, found {type(row).__name__} {shorten(row, 30)!r}"
+        return RowError(where, "no object with named columns", found)
+    return Located(where, row)
 
 
 def _parquet(path: Path, data: bytes) -> Iterator[Located]:
@@ -138,18 +152,5 @@ def _parquet(path: Path, data: bytes) -> Iterator[Located]:
         rows = (row for batch in batches for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             yield Located(f"{path}, row {number}", row)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: damaged Parquet file ({shorten(error)})") from error
-
-
-def _csv(path: Path, text: str, delimiter: str) -> Iterator[Located]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row or None in row.values():
-                raise DataError(f"{where}: expected {len(reader.fieldnames or [])} columns as in the header")
-            yield Located(where, row)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not valid CSV, {error}") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from align.data.source import DroppedRow
+from align.data.report import DroppedRow, LeftOut
 from align.data.views import View, select, usable
 from align.errors import ConfigError
 from align.records import Example, ViewName
@@ -54,7 +54,7 @@ class ScoredLists(View):
             raise DroppedRow(known if example.scores else "no ranking")
         order, ranks = order[: self.max_responses], ranks[: self.max_responses]
         if len(order) > 1 and len(set(ranks)) == 1:
-            raise DroppedRow("tied responses")
+            raise LeftOut("tied responses")
         scores = () if rewards is None else tuple((rewards[i],) for i in range(len(example.responses)))
         attributes = () if rewards is None else ("reward",)
         return [select(replace(example, attributes=attributes, scores=scores), order, ranks)]

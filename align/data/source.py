@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 from align.data.fields import prompt_id, unreadable
+from align.data.folders import SPLIT_NAMES, folder_splits
 from align.data.hub import HubDataset, load_hub
 from align.data.readers import Located, file_hash, read_rows
+from align.data.report import DroppedRow, LeftOut, Report, RowError
 from align.errors import ConfigError, DataError
 from align.records import Example, Scale
 
-SPLIT_NAMES = {
-    "train": ("train", "train_prefs", "train_sft"),
-    "val": ("validation", "val", "dev", "eval"),
-    "test": ("test", "test_prefs", "test_sft"),
-}
-DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+__all__ = ["SPLIT_NAMES", "DroppedRow", "LeftOut", "Report", "RowError", "Source"]
 
 
-@dataclass
-class Report:
-    """What became of the rows of one split: how many were read and kept, how many dropped and why, with some ids."""
-
-    read: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    ids: dict[str, list[str]] = field(default_factory=dict)
-
-    def drop(self, reason: str, row: str) -> None:
-        """Count a dropped row and remember the first five ids of each reason."""
-        self.dropped[reason] += 1
-        if len(self.ids.setdefault(reason, [])) < 5:
-            self.ids[reason].append(row)
-
-    def __str__(self) -> str:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
-        return f"{self.read} rows, {self.kept} groups kept" + (f", dropped: {reasons}" if reasons else ", none dropped")
-
-
-class DroppedRow(Exception):
-    """A row that is well formed and cannot be used; it is counted under the message."""
-
-
-class Source(ABC):
+class Source:
     """Reads the examples of one dataset. Subclasses turn a row into an Example."""
 
     def __init__(self, path: str, *, max_samples: int | None = None, weight: float = 1.0) -> None:
@@ -64,6 +35,7 @@ class Source(ABC):
             raise ConfigError(f"weight must be positive, got {weight}")
         self.path, self.max_samples, self.weight = path, max_samples, weight
         self._hub: HubDataset | None = None
+        self._others: list[str] = []
 
     @property
     def name(self) -> str:
@@ -88,30 +60,52 @@ class Source(ABC):
             found["train"] = [n for n in names if n not in found["val"] + found["test"]]
         if not found["train"]:
             raise DataError(f"data.path {self.path}: no training split, only {', '.join(names)}: give the file itself")
+        self._others = [n for n in names if not any(n in group for group in found.values())]
         return found
 
     def read(self, split: str, report: Report) -> list[Example]:
         """Return the examples of `train`, `val` or `test`; rows that cannot be used are counted in the report."""
         examples: list[Example] = []
         seen: dict[str, Example] = {}
-        for name in self.split_names()[split]:
+        renamed = 0
+        names = self.split_names()
+        if split == "train" and self._others:
+            report.notes.append(f"not read: {', '.join(self._others)}")
+        for name in names[split]:
             for example in self.parse(self._counted(name, report), report):
-                fault = next((f for m in example.messages if (f := unreadable(m.content))), None)
                 known = seen.setdefault(example.id, example)
-                if known is not example and known != example:
-                    raise DataError(f"{self.path}: id {example.id!r} stands for two different rows: make ids unique")
-                if fault or known is not example:
-                    report.drop(fault or "duplicate row", example.id)
-                else:
-                    examples.append(example)
+                if known is not example and known == example:
+                    report.drop("duplicate row", example.id)
+                    continue
+                if fault := _fault(example):
+                    report.drop(fault, example.id, odd=True)
+                    continue
+                if known is not example:
+                    example, renamed = _renamed(example, seen), renamed + 1
+                examples.append(example)
+        if renamed:
+            report.notes.append(f"{renamed} ids stood for another row before and were made unique")
+        report.check(self.path)
         sampled = _sample(examples, self.max_samples)
         if len(sampled) < len(examples):
             report.dropped["beyond max_samples"] += len(examples) - len(sampled)
         return sampled
 
-    @abstractmethod
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
-        """Turn rows into examples; unusable rows go to the report, damaged ones raise DataError."""
+        """Turn rows into examples; rows that cannot be used are counted in the report."""
+        for located in rows:
+            try:
+                yield from self.examples(located, report)
+            except (DroppedRow, RowError) as error:
+                report.refuse(error, located.where, self.place(located))
+
+    def examples(self, located: Located, report: Report) -> Iterable[Example]:
+        """Return the examples of a row. Raises DroppedRow or RowError for one that cannot be used."""
+        raise NotImplementedError
+
+    def place(self, located: Located) -> str:
+        """Return where a row stands within the data; the id of its example where it has none of its own."""
+        return located.where.removeprefix(self.path).lstrip("/, ")
 
     def files(self) -> dict[str, list[Path]]:
         """Return the data files of each named split, or nothing for a hub id or a folder in hub layout."""
@@ -140,25 +134,31 @@ class Source(ABC):
 
     def _counted(self, name: str, report: Report) -> Iterator[Located]:
         files = self.files()
-        for located in _rows(files[name]) if files else self.hub().rows(name):
+
+        def fault(error: RowError) -> None:
+            report.read += 1
+            report.refuse(error, error.where, self.place(Located(error.where, {})))
+
+        rows = (row for path in files[name] for row in read_rows(path, fault)) if files else self.hub().rows(name)
+        for located in rows:
             report.read += 1
             yield located
 
 
-def folder_splits(folder: Path) -> dict[str, list[Path]]:
-    """Return the files of a folder whose stems are split names, such as `train.jsonl.gz`."""
-    known = {name for names in SPLIT_NAMES.values() for name in names}
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        stem = path.name.split(".")[0]
-        if path.is_file() and stem in known and set(path.suffixes) & set(DATA_SUFFIXES):
-            found.setdefault(stem, []).append(path)
-    return found
+def _fault(example: Example) -> str | None:
+    """Return why a prompt cannot be read, or None."""
+    messages = [*example.messages, *(m for context in example.contexts for m in context)]
+    return next((f for m in messages if (f := unreadable(m.content + m.reasoning_content))), None)
 
 
-def _rows(paths: list[Path]) -> Iterator[Located]:
-    for path in paths:
-        yield from read_rows(path)
+def _renamed(example: Example, seen: dict[str, Example]) -> Example:
+    """Return the example under an id that no other has."""
+    number = 2
+    while f"{example.id}~{number}" in seen:
+        number += 1
+    renamed = replace(example, id=f"{example.id}~{number}")
+    seen[renamed.id] = renamed
+    return renamed
 
 
 def _sample(examples: list[Example], limit: int | None) -> list[Example]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from align.data.fields import merge_turns
-from align.data.source import DroppedRow
+from align.data.report import DroppedRow
+from align.data.turns import merge_turns
 from align.records import Message
 
 MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")

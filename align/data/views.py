@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from align.data.fields import hashed, text_fault
-from align.data.source import DroppedRow, Report
-from align.records import Example, ViewName
+from align.data.fields import hashed, turn_fault
+from align.data.report import DroppedRow, LeftOut, Report
+from align.records import Example, Message, ViewName
 
 
 class View(ABC):
@@ -28,7 +28,7 @@ class View(ABC):
             try:
                 kept.extend(self.groups(example))
             except DroppedRow as reason:
-                report.drop(str(reason), example.id)
+                report.drop(str(reason), example.id, odd=not isinstance(reason, LeftOut))
         report.kept = len(kept)
         return kept
 
@@ -50,19 +50,26 @@ def select(example: Example, order: Sequence[int], ranks: Sequence[int], suffix:
     )
 
 
+def fault_of(example: Example, response: int) -> str | None:
+    """Return why a response cannot be trained on, or None."""
+    return turn_fault(example.answer(response))
+
+
 def usable(example: Example) -> list[int]:
     """Return the responses that can be trained on, best first: readable, not empty, each text once."""
     if not example.responses:
         raise DroppedRow("no response")
     ranks = example.ranks or (0,) * len(example.responses)
     order = sorted(range(len(ranks)), key=lambda i: ranks[i])
-    faults = [text_fault(example.responses[i]) for i in order]
-    texts: set[str] = set()
+    faults = [fault_of(example, i) for i in order]
+    known: set[tuple[Message, ...]] = set()
     kept = []
     for i, fault in zip(order, faults, strict=True):
-        if fault is None and example.responses[i] not in texts:
+        answer = example.answer(i)
+        said = (*example.context(i), answer._replace(content=answer.content.strip()))
+        if fault is None and said not in known:
             kept.append(i)
-        texts.add(example.responses[i])
+        known.add(said)
     if len(kept) < min(2, len(order)):
         raise DroppedRow(next((f for f in faults if f), "identical responses"))
     return kept
@@ -80,7 +87,7 @@ class Pairs(View):
         order, ranks = _ranked(example)
         pairs = [(a, b) for a, b in itertools.combinations(order, 2) if ranks[a] < ranks[b]]
         if not pairs:
-            raise DroppedRow("tied responses")
+            raise LeftOut("tied responses")
         if self.selection == "all":
             return [select(example, pair, (0, 1), f"#{n}" if len(pairs) > 1 else "") for n, pair in enumerate(pairs)]
         best = [pair for pair in pairs if pair[0] == order[0]]
@@ -105,7 +112,7 @@ class RankedLists(View):
         order = order[: self.max_responses]
         levels = sorted({ranks[i] for i in order})
         if len(levels) < 2:
-            raise DroppedRow("tied responses")
+            raise LeftOut("tied responses")
         return [select(example, order, [levels.index(ranks[i]) for i in order])]
 
 
@@ -118,9 +125,10 @@ class Singles(View):
 
     def groups(self, example: Example) -> Iterable[Example]:
         """Return groups of one."""
-        order = [i for i in range(len(example.responses)) if text_fault(example.responses[i]) is None]
+        order = [i for i in range(len(example.responses)) if fault_of(example, i) is None]
         if not order:
             raise DroppedRow("empty response" if example.responses else "no response")
+        order = _desirable(example, order)
         if self.responses == "all":
             return [select(example, [i], [0], f"#{i}" if len(order) > 1 else "") for i in order]
         if self.responses == "random":
@@ -133,7 +141,7 @@ class Singles(View):
             return [select(example, [max(order, key=lambda i: example.ranks[i])], [0])]
         best = min(order, key=lambda i: (example.ranks or (0,))[i])
         if example.ranking and best not in example.ranking[0]:
-            raise DroppedRow(text_fault(example.responses[example.ranking[0][0]]) or "empty response")
+            raise DroppedRow(fault_of(example, example.ranking[0][0]) or "empty response")
         return [select(example, [best], [0])]
 
 
@@ -153,7 +161,7 @@ class RegressionRows(View):
     def groups(self, example: Example) -> Iterable[Example]:
         """Return groups of one."""
         known = [i for i, row in enumerate(example.scores) if not all(map(math.isnan, row))]
-        rows = [i for i in known if text_fault(example.responses[i]) is None]
+        rows = [i for i in known if fault_of(example, i) is None]
         if not rows:
             raise DroppedRow("empty response" if known else "no scores")
         return [select(example, [i], [0], f"#{i}" if len(example.responses) > 1 else "") for i in rows]
@@ -172,7 +180,7 @@ class Unpaired(View):
             labels = dict.fromkeys(example.ranking[0], 1.0) | dict.fromkeys(example.ranking[-1], 0.0)
         else:
             raise DroppedRow("no label")
-        rows = [i for i in labels if text_fault(example.responses[i]) is None]
+        rows = [i for i in labels if fault_of(example, i) is None]
         if not rows:
             raise DroppedRow("empty response")
         bare = replace(
@@ -181,6 +189,17 @@ class Unpaired(View):
             scores=tuple((labels.get(i, math.nan),) for i in range(len(example.responses))),
         )
         return [select(bare, [i], [0], f"#{i}" if len(example.responses) > 1 else "") for i in rows]
+
+
+def _desirable(example: Example, order: list[int]) -> list[int]:
+    """Return the responses of `order` that nobody has labelled undesirable."""
+    if "desirable" not in example.attributes:
+        return order
+    column = example.attributes.index("desirable")
+    kept = [i for i in order if example.scores[i][column] != 0]
+    if not kept:
+        raise LeftOut("undesirable response, which is not trained on")
+    return kept
 
 
 VIEWS: dict[ViewName, View] = {

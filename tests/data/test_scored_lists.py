@@ -104,7 +104,9 @@ def test_bad_rows_are_counted_or_named(tmp_path: Path) -> None:
         (("e", "d", "c", "b", "a"), True),
         (("a", "b"), True),
     ]
-    assert report.dropped == Counter({"fewer than two responses": 1, "tied responses": 1, "no ranking": 1})
+    assert report.dropped == Counter(
+        {"fewer than two responses": 1, "tied responses": 1, "a reward is missing and there is no ranking": 1}
+    )
     for scores, line in {
         (1, "N/A"): "score 'N/A' is not a number",
         (1, math.inf): "score inf is not finite",

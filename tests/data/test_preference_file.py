@@ -34,7 +34,6 @@ def read(tmp_path: Path, *rows: dict, report: Report | None = None, **options) -
         {"prompt": "Hi", "chosen": [USER, CHOSEN], "rejected": [USER, REJECTED], "prompt_id": "x"},
         {"chosen": [USER, CHOSEN], "rejected": [USER, REJECTED]},
         {"chosen": "\n\nHuman: Hi\n\nAssistant: Good.", "rejected": "\n\nHuman: Hi\n\nAssistant: Bad."},
-        {"chosen": "Hi Good.", "rejected": "Hi Bad."},
         {"prompt": "Hi", "completions": ["Good.", "Bad."], "scores": [2, 1]},
         {"prompt": "Hi", "responses": [{"text": "Good.", "reward": 0.9}, {"text": "Bad.", "reward": 0.1}]},
     ],
@@ -111,16 +110,15 @@ def test_unusable_rows_are_refused_by_line(tmp_path: Path, row: dict, message: s
 def test_rows_without_a_preference_are_counted(tmp_path: Path) -> None:
     report = Report()
     rows = [
-        {"chosen": "same start? yes", "rejected": "other start"},
         {"chosen": [USER, CHOSEN], "rejected": [{"role": "user", "content": "Other"}, REJECTED]},
         {"chosen": [USER], "rejected": [USER]},
         {"prompt": [USER, CHOSEN], "chosen": [CHOSEN], "rejected": [REJECTED]},
         {"messages": [USER]},
     ]
-    assert read(tmp_path, *rows, report=report) == []
+    with pytest.raises(DataError, match=r"4 of 4 rows cannot be used, the first: .*line 1: chosen and rejected have"):
+        read(tmp_path, *rows, report=report)
     assert report.dropped == Counter(
         {
-            "chosen and rejected share no prompt": 1,
             "chosen and rejected have different prompts": 1,
             "last turn is not the assistant's": 2,
             "prompt does not end with a user turn": 1,
@@ -136,12 +134,14 @@ def test_consecutive_turns_are_joined(tmp_path: Path) -> None:
 class TestIds:
     ROW: ClassVar = {"id": 7, "prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
 
-    def test_repeated_rows_are_counted_and_other_content_is_refused(self, tmp_path: Path) -> None:
+    def test_repeated_rows_are_counted_and_other_content_gets_an_id_of_its_own(self, tmp_path: Path) -> None:
         report = Report()
         assert [e.id for e in read(tmp_path, self.ROW, self.ROW, report=report)] == ["7"]
         assert report.dropped == Counter({"duplicate row": 1})
-        with pytest.raises(DataError, match="id '7' stands for two different rows"):
-            read(tmp_path, self.ROW, {**self.ROW, "chosen": "Better."})
+        report = Report()
+        rows = [self.ROW, *({**self.ROW, "chosen": f"Better {n}."} for n in range(2))]
+        assert [e.id for e in read(tmp_path, *rows, report=report)] == ["7", "7~2", "7~3"]
+        assert "2 ids stood for another row before and were made unique" in str(report)
 
     def test_without_ids_the_line_is_the_id(self, tmp_path: Path) -> None:
         assert read(tmp_path, {"prompt": "a"}, {"prompt": "b"})[1].id == "line 2"
@@ -154,7 +154,6 @@ def test_hub_layout_of_a_folder(tmp_path: Path) -> None:
     (folder / "train-00000-of-00001.jsonl").write_text(json.dumps(row))
     (folder / "test-00000-of-00001.jsonl").write_text(json.dumps(row))
     source = PreferenceFile(str(tmp_path / "hub"))
-    assert source.files() == {}
     assert source.split_names() == {"train": ["train"], "val": [], "test": ["test"]}
     assert source.read("train", Report())[0].responses == ("Good.", "Bad.")
 
@@ -167,7 +166,11 @@ def test_shards_that_disagree_are_refused(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"prompt": ["a"], "n": [1]}), folder / "train-00000.parquet")
     pq.write_table(pa.table({"prompt": ["a"], "n": [["x"]]}), folder / "train-00001.parquet")
-    with pytest.raises(DataError, match="could not be loaded as a dataset"):
+    assert len(PreferenceFile(str(tmp_path / "hub")).read("train", Report())) == 2  # nothing reads n
+    pq.write_table(pa.table({"messages": [[USER, CHOSEN]]}), folder / "train-00002.parquet")
+    with pytest.raises(
+        DataError, match=r"mixed layouts, .*00001.parquet \(prompts\) and .*00002.parquet \(dialogues\)"
+    ):
         PreferenceFile(str(tmp_path / "hub")).read("train", Report())
 
 
@@ -194,7 +197,7 @@ class TestLists:
     def test_labels_of_all_pairs(self, tmp_path: Path) -> None:
         # (1,2) (1,3) (1,4) (2,3) (2,4) (3,4): 1 ties 2 and beats 3; 4 beats 1 and 3; 2 beats 3; 4 loses to 2
         row = {"question": "Hi", "responses": ["a", "b", "c", "d"], "preference": [0, 1, 2, 1, 1, 2]}
-        (example,) = read(tmp_path, row, columns={"prompt": "question"})
+        (example,) = read(tmp_path, row)
         # a: 0 + 1 - 1 = 0, b: 0 + 1 + 1 = 2, c: -3, d: 1 - 1 + 1 = 1
         assert example.ranking == ((1,), (3,), (0,), (2,))
         assert example.scores == ()
@@ -204,13 +207,21 @@ class TestLists:
         row = {"prefix": [prefix] * 2, "suffix": ["a", "b"], "reward": [0.5, -1.0], "sft_index": 0, "meta": {}}
         report = Report()
         other = {**row, "prefix": [prefix, ["<|prompter|>No", "<|assistant|>"]]}
-        (example,) = read(tmp_path, row, other, {**row, "sft_index": 1}, report=report)
+        example, own = read(tmp_path, row, other, {**row, "sft_index": 1}, report=report)
         assert [m.content for m in example.messages] == ["Hi", "Yes?", "Tell me\n\nmore"]
         assert [m.role for m in example.messages] == ["user", "assistant", "user"]
         assert (example.responses, example.ranking, example.scores) == (("a", "b"), ((0,), (1,)), ((0.5,), (-1.0,)))
-        assert report.dropped == Counter(
-            {"responses have different prompts": 1, "sft_index is not the best response": 1}
-        )
+        assert [c[-1].content for c in own.contexts] == ["Tell me\n\nmore", "No"]  # each response its own prefix
+        assert report.dropped == Counter({"sft_index is not the first response": 1})
+
+    def test_pro_format_as_the_released_code_reads_it(self, tmp_path: Path) -> None:
+        prefix = [["<|prompter|>Hi", "<|assistant|>"]] * 2
+        row = {"prefix": prefix, "suffix": ["a", "b"], "reward": [-0.3, 1.2], "sft_index": 0, "meta": {}}
+        summary = {**row, "prefix": ["SUBREDDIT: r/x\nTL;DR:"] * 2, "suffix": [" a", " b"]}
+        not_ranked, short, unscored = read(tmp_path, row, summary, {**row, "suffix": ["c", "d"], "reward": [1.0, 1.0]})
+        assert (not_ranked.ranking, not_ranked.scores) == (((0,), (1,)), ((-0.3,), (1.2,)))
+        assert (short.messages, short.responses) == ((Message("user", "SUBREDDIT: r/x\nTL;DR:"),), ("a", "b"))
+        assert (unscored.ranking, unscored.scores) == (((0,), (1,)), ())
 
     @pytest.mark.parametrize(
         ("changes", "line"),

@@ -1,0 +1,72 @@
+"""What became of the columns: renamed as asked, and those that nothing reads named, or refused where they mean much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from align.data.conventions import MEANING, Convention
+from align.data.readers import Located
+from align.data.report import Report
+from align.data.turns import READ
+from align.errors import ConfigError, DataError, did_you_mean
+
+MAPPING = {"context": "--data.columns '{input: context}' adds it to the prompt, "}
+"""What to write for a column that says something."""
+
+
+def check_columns(rows: Sequence[Located], columns: Mapping[str, str]) -> None:
+    """Raise ConfigError for a mapping of columns that does not fit the first rows."""
+    there = list(dict.fromkeys(name for located in rows for name in located.row))
+    for name, theirs in columns.items():
+        if theirs in there:
+            continue
+        if name in there:
+            right = ", ".join(f"{theirs}: {name}" for name, theirs in columns.items())
+            raise ConfigError(f"data.columns is the wrong way round: write '{{{right}}}', our name first")
+        raise ConfigError(
+            f"data.columns: no column {theirs!r}{did_you_mean(theirs, there)} (there: {', '.join(map(str, there))})"
+        )
+
+
+def renamed(located: Located, columns: Mapping[str, str], ignored: Sequence[str] = ()) -> Located:
+    """Return a row under the names its columns should have, without those to be read past."""
+    if not columns and not ignored:
+        return located
+    back = {theirs: name for name, theirs in columns.items()}
+    row = {
+        back.get(name, name): value
+        for name, value in located.row.items()
+        if name not in ignored and (name in back or name not in columns)
+    }
+    return Located(located.where, row)
+
+
+def note_columns(report: Report, located: Located, convention: Convention, place: str) -> None:
+    """Remember the columns of a row, and the keys of its turns, that nothing reads.
+
+    Raises DataError for one that would change what the row means.
+    """
+    used = convention.columns(located.row)
+    for name, value in located.row.items():
+        if name in used:
+            _note_keys(report, str(name), value, place)
+        elif not _empty(value):
+            if name in MEANING:
+                raise DataError(
+                    f"{located.where}: column {name!r} says something that the layout {convention.name!r} does not "
+                    f"read: {MAPPING.get(name, '')}--data.ignore_columns '[{name}]' reads past it"
+                )
+            report.unused.setdefault(str(name), place)
+
+
+def _note_keys(report: Report, name: str, value: Any, place: str) -> None:
+    for turn in value if isinstance(value, list) else [value]:
+        if isinstance(turn, dict) and ("role" in turn or "from" in turn):
+            for key in turn.keys() - READ:
+                if not _empty(turn[key]):
+                    report.unused.setdefault(f"{name}[].{key}", place)
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, list, dict)) and not value)

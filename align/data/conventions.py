@@ -1,0 +1,207 @@
+"""Which convention a file follows: every one of them is an object here, and the first that fits a row reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from align.data import layouts, list_rows, pairs, released, steerlm
+from align.data.layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE, is_number
+from align.data.pairs import CHOSEN, REJECTED, is_transcript
+from align.data.parts import EVERYWHERE, Parts
+from align.data.readers import Located, Row
+from align.data.ultrafeedback_rows import raw_row
+from align.errors import DataError, shorten
+
+NUMBERS = (*layouts.GRADES, *layouts.ATTRIBUTES)
+"""Columns of scores, read where they hold numbers."""
+PEEK = 200
+"""Rows that decide which convention a file follows."""
+MEANING = frozenset(
+    {
+        *("context", "label", "labels", "reasoning_content", "tool_calls"),
+        *("images", "image", "videos", "video", "audios", "audio"),
+    }
+)
+"""Columns that say something about how a row is meant, besides those that every convention reads."""
+ABOUT = frozenset(
+    {
+        *("id", "source", "dataset", "subset", "split", "url", "model", "generator"),
+        *("category", "domain", "task", "lang", "language", "type", "topic"),
+    }
+)
+"""Columns that say where a row comes from; prompts have no other texts beside them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convention:
+    """A layout of rows: what it is known by, which columns it reads, and what it makes of a row."""
+
+    name: str
+    needs: Sequence[Sequence[str]]
+    """Columns that must be there; of each group one is enough."""
+    read: Callable[[Located], Parts | Iterable[Parts]]
+    uses: Sequence[str] = ()
+    """Columns it reads where they are there."""
+    fits: Callable[[Row], bool] = lambda row: True
+    """What else must hold of a row."""
+
+    def matches(self, row: Row) -> bool:
+        """Return whether a row follows the convention."""
+        return all(any(name in row for name in group) for group in self.needs) and self.fits(row)
+
+    def why(self, row: Row) -> str:
+        """Return which columns it was recognised by."""
+        there = [next(name for name in group if name in row) for group in self.needs]
+        return f"rows have {', '.join(there)}"
+
+    def columns(self, row: Row) -> frozenset[str]:
+        """Return the columns that are read in a row: of several names for one thing only the first that is there."""
+        first = [next((name for name in group if name in row), "") for group in self.needs]
+        prompt = next((name for name in PROMPTS if name in row), "")
+        asks = [prompt] if not any(prompt in group for group in self.needs) else []
+        read = [name for name in self.uses if name not in NUMBERS or is_number(row.get(name))]
+        return EVERYWHERE.union(first, asks, read)
+
+
+def all_of(*names: str) -> list[list[str]]:
+    """Return needs that are each met by one column only."""
+    return [[name] for name in names]
+
+
+def _has_prompt(row: Row) -> bool:
+    """Return whether there is a prompt to a pair: in a column, or in both answers as whole dialogues."""
+    if any(row.get(name) is not None for name in PROMPTS):
+        return True
+    sides = [next((row[n] for n in names if n in row), None) for names in (CHOSEN, REJECTED)]
+    return all(isinstance(s, list) or (isinstance(s, str) and is_transcript(s)) for s in sides)
+
+
+def _two_lists(row: Row) -> bool:
+    return all(
+        isinstance(row[k], list) and row[k] and all(isinstance(t, str) for t in row[k])
+        for k in CHOSEN[:1] + REJECTED[:1]
+    )
+
+
+def _only_prompt(row: Row) -> bool:
+    """Return whether a row is a prompt and nothing that could be an answer to it."""
+    if row.get("prompt") is not None:
+        return True
+    key = next(name for name in PROMPTS if name in row)
+    known = {key, *ABOUT, *EVERYWHERE}
+    return not any(isinstance(value, str) and value for name, value in row.items() if name not in known)
+
+
+CONVENTIONS = (
+    Convention("PRO's files", all_of("prefix", "suffix"), list_rows.pro, ("reward", "sft_index", "meta")),
+    Convention(
+        "PKU-SafeRLHF",
+        all_of("prompt", "response_0", "response_1", "better_response_id"),
+        released.safe_rlhf,
+        (
+            *("safer_response_id", "is_response_0_safe", "is_response_1_safe"),
+            *("response_0_source", "response_1_source"),
+        ),
+    ),
+    Convention("SHP", all_of("history", "human_ref_A", "human_ref_B", "labels"), released.shp, ("score_A", "score_B")),
+    Convention(
+        "Nectar",
+        all_of("prompt", "answers"),
+        released.nectar,
+        fits=lambda row: (
+            isinstance(row["answers"], list) and all(isinstance(a, dict) and "rank" in a for a in row["answers"])
+        ),
+    ),
+    Convention("stack-exchange-paired", all_of("question", "response_j", "response_k"), released.stack_exchange),
+    Convention("WebGPT comparisons", all_of("question", "answer_0", "answer_1", "score_0", "score_1"), released.webgpt),
+    Convention("summarize-from-feedback, comparisons", all_of("info", "summaries", "choice"), released.summary_pair),
+    Convention(
+        "summarize-from-feedback, axes",
+        all_of("info", "summary"),
+        released.summary_axes,
+        fits=lambda row: isinstance(row["summary"], dict),
+    ),
+    Convention("RewardBench 2", all_of("prompt", "chosen", "rejected"), released.reward_bench, ("models",), _two_lists),
+    Convention(
+        "OpenAI preferences",
+        all_of("input", "preferred_output", "non_preferred_output"),
+        released.openai_preference,
+        fits=lambda row: isinstance(row["input"], dict),
+    ),
+    Convention("dolly", all_of("instruction", "context", "response"), released.dolly),
+    Convention(
+        "HelpSteer preferences",
+        all_of("response_1", "response_2", "preference_strength"),
+        released.rated_pair,
+        ("context",),
+    ),
+    Convention(
+        "HelpSteer3 preferences", all_of("context", "response1", "response2", "overall_preference"), released.rated_pair
+    ),
+    Convention(
+        "SteerLM texts", all_of("text", "label"), steerlm.rated_text, fits=lambda row: isinstance(row["label"], list)
+    ),
+    Convention(
+        "SteerLM dialogues", all_of("conversations"), steerlm.rated_dialogue, ("mask", "type"), steerlm.labelled
+    ),
+    Convention(
+        "UltraFeedback, raw",
+        all_of("instruction", "completions"),
+        raw_row,
+        fits=lambda row: (
+            isinstance(row["completions"], list)
+            and any(isinstance(c, dict) and "annotations" in c for c in row["completions"])
+        ),
+    ),
+    Convention(
+        "pairs in output",
+        [*all_of("output"), PROMPTS],
+        layouts.two_outputs,
+        fits=lambda row: isinstance(row["output"], list) and len(row["output"]) == 2,
+    ),
+    Convention("pairs", [CHOSEN, REJECTED], pairs.pair, (*pairs.PAIR_NUMBERS, *pairs.PAIR_MODELS), _has_prompt),
+    Convention("pairs", [[*CHOSEN, *REJECTED], PROMPTS], pairs.pair),  # with a column amiss
+    Convention(
+        "lists",
+        [LISTS, PROMPTS],
+        layouts.ranked_list,
+        ("scores", "rewards", "ranks", "preference", "origins"),
+        lambda row: any(isinstance(row.get(name), list) for name in LISTS),
+    ),
+    Convention("responses", [SINGLE, PROMPTS], layouts.single, (*LABELS, *NUMBERS, "reasoning_content", "tool_calls")),
+    Convention("dialogues", [DIALOGUES], layouts.dialogue, (*LABELS, *NUMBERS)),
+    Convention("prompts", [PROMPTS], layouts.prompt_only, fits=_only_prompt),
+)
+"""In the order in which they are tried: what has the most particular columns comes first."""
+
+
+def convention_of(row: Row) -> Convention | None:
+    """Return the first convention that fits a row."""
+    return next((c for c in CONVENTIONS if c.matches(row)), None)
+
+
+def choose(rows: Sequence[Located]) -> Convention:
+    """Return the convention most rows follow. Raises DataError where none fits, with what to write."""
+    found = Counter(c for located in rows if (c := convention_of(located.row)) is not None)
+    if found:
+        return found.most_common(1)[0][0]
+    where, row = rows[0]
+    texts = [str(name) for name, value in row.items() if isinstance(value, str) and name not in ABOUT]
+    others = [name for name in texts if name not in (*CHOSEN, *REJECTED)]
+    if len(others) < len(texts):
+        guess = others[0] if others else "YOURS"
+        raise DataError(
+            f"{where}: chosen and rejected are texts without role markers and no column is known to hold their prompt "
+            f"(there: {', '.join(map(str, row))}): name it, such as --data.columns '{{prompt: {guess}}}'"
+        )
+    example = ", ".join(
+        f"{name}: {theirs}" for name, theirs in zip(("prompt", "chosen", "rejected"), texts, strict=False)
+    )
+    raise DataError(
+        f"{where}: columns {shorten(', '.join(map(str, row)), 200) or 'none'} fit no convention "
+        "(prompt/chosen/rejected, chosen/rejected as whole dialogues, prompt/completions/scores, "
+        "prompt/completion/label, messages, prompt, or a public dataset's): set data.columns, such as "
+        f"--data.columns '{{{example or 'prompt: YOURS'}}}'"
+    )

@@ -1,0 +1,42 @@
+"""The data files of a folder, and the split each belongs to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SPLIT_NAMES = {
+    "train": ("train", "train_prefs", "train_sft"),
+    "val": ("validation", "val", "dev", "eval", "valid"),
+    "test": ("test", "test_prefs", "test_sft"),
+}
+"""Names of files, folders and splits of the hub by the split they are."""
+KNOWN = frozenset(name for names in SPLIT_NAMES.values() for name in names)
+SUFFIXES = frozenset({".jsonl", ".json", ".ndjson", ".parquet", ".csv", ".tsv"})
+ABOUT = frozenset({"dataset_info", "dataset_infos", "dataset_dict", "state", "config", "metadata"})
+"""Stems of JSON files that describe data and hold none."""
+SHARD = re.compile(r"[-_.]?(\d+[-_]of[-_]\d+|\d+)([-_][0-9a-f]{8,})?$")
+
+
+def folder_splits(folder: Path) -> dict[str, list[Path]]:
+    """Return the data files in a folder and those below it by split.
+
+    A file belongs to the split it is named for, `train.jsonl.gz`, `train-00000-of-00002.parquet`, or else to that of a
+    folder, `test/0000.parquet`; all others go by their own name.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        inside = path.relative_to(folder)
+        if any(part.startswith((".", "_")) for part in inside.parts) or not path.is_file():
+            continue
+        stem = path.name.split(".")[0]
+        if SUFFIXES & {suffix.lower() for suffix in path.suffixes} and stem not in ABOUT:
+            found.setdefault(_split_of(inside, stem), []).append(path)
+    return found
+
+
+def _split_of(inside: Path, stem: str) -> str:
+    own = SHARD.sub("", stem)
+    if own in KNOWN:
+        return own
+    return next((part for part in reversed(inside.parts[:-1]) if part in KNOWN), own or "rows")
