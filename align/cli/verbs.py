@@ -12,6 +12,7 @@ OTHER_VERBS = {
     "stages": "run the stages of a method one after another, such as RAHF's",
     "sweep": "steer a model by a vector at several strengths and measure its completions",
     "export-vectors": "write steering directions as a GGUF control vector for repeng and llama.cpp",
+    "data": "show how a data file is read: its layout, three rows, unused columns, dropped rows",
     "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
     "generate": "sample completions from a model folder",
     "rank": "fill lists up with other models' responses and rank them with a reward model",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from align.data import layouts, list_rows, pairs, released, steerlm
 from align.data.layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE, is_number
-from align.data.pairs import CHOSEN, REJECTED, is_transcript
+from align.data.pairs import CHOSEN, REJECTED, found, is_transcript
 from align.data.parts import EVERYWHERE, Parts
 from align.data.readers import Located, Row
 from align.data.ultrafeedback_rows import raw_row
@@ -46,6 +46,8 @@ class Convention:
     """Columns it reads where they are there."""
     fits: Callable[[Row], bool] = lambda row: True
     """What else must hold of a row."""
+    numbers: Sequence[str] = ()
+    """Columns it reads where they hold a number."""
 
     def matches(self, row: Row) -> bool:
         """Return whether a row follows the convention."""
@@ -53,16 +55,16 @@ class Convention:
 
     def why(self, row: Row) -> str:
         """Return which columns it was recognised by."""
-        there = [next(name for name in group if name in row) for group in self.needs]
-        return f"rows have {', '.join(there)}"
+        return f"rows have {', '.join(self._there(row))}"
 
     def columns(self, row: Row) -> frozenset[str]:
         """Return the columns that are read in a row: of several names for one thing only the first that is there."""
-        first = [next((name for name in group if name in row), "") for group in self.needs]
-        prompt = next((name for name in PROMPTS if name in row), "")
-        asks = [prompt] if not any(prompt in group for group in self.needs) else []
-        read = [name for name in self.uses if name not in NUMBERS or is_number(row.get(name))]
-        return EVERYWHERE.union(first, asks, read)
+        return EVERYWHERE.union(self._there(row), self.uses, (n for n in self.numbers if is_number(row.get(n))))
+
+    def _there(self, row: Row) -> list[str]:
+        """Return the needed columns that are there, with the one that holds the prompt."""
+        first = [next((name for name in group if row.get(name) is not None), "") for group in self.needs]
+        return [n for n in dict.fromkeys([*first, found(row, PROMPTS) or ""]) if n]
 
 
 def all_of(*names: str) -> list[list[str]]:
@@ -123,7 +125,9 @@ CONVENTIONS = (
         released.summary_axes,
         fits=lambda row: isinstance(row["summary"], dict),
     ),
-    Convention("RewardBench 2", all_of("prompt", "chosen", "rejected"), released.reward_bench, ("models",), _two_lists),
+    Convention(
+        "RewardBench 2", all_of("prompt", "chosen", "rejected"), released.reward_bench, ("models",), fits=_two_lists
+    ),
     Convention(
         "OpenAI preferences",
         all_of("input", "preferred_output", "non_preferred_output"),
@@ -170,8 +174,10 @@ CONVENTIONS = (
         ("scores", "rewards", "ranks", "preference", "origins"),
         lambda row: any(isinstance(row.get(name), list) for name in LISTS),
     ),
-    Convention("responses", [SINGLE, PROMPTS], layouts.single, (*LABELS, *NUMBERS, "reasoning_content", "tool_calls")),
-    Convention("dialogues", [DIALOGUES], layouts.dialogue, (*LABELS, *NUMBERS)),
+    Convention(
+        "responses", [SINGLE, PROMPTS], layouts.single, (*LABELS, "reasoning_content", "tool_calls"), numbers=NUMBERS
+    ),
+    Convention("dialogues", [DIALOGUES], layouts.dialogue, LABELS, numbers=NUMBERS),
     Convention("prompts", [PROMPTS], layouts.prompt_only, fits=_only_prompt),
 )
 """In the order in which they are tried: what has the most particular columns comes first."""

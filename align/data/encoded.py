@@ -19,7 +19,7 @@ from align.encoding.encoder import Dropped, Encoder
 from align.errors import DataError
 from align.records import Example, Message
 
-FORMAT = 4
+FORMAT = 5
 """Raise when the meaning of a cached column changes."""
 PARALLEL_FROM = 20_000
 """Below this many groups starting processes takes longer than it saves."""
@@ -118,6 +118,7 @@ def _plain(example: Example, attributes: tuple[str, ...]) -> dict[str, Any]:
         "id": example.id,
         "dialogues": json.dumps([example.messages, example.answers, example.contexts]),
         "tools": example.tools,
+        "whole": example.whole,
         "responses": list(example.responses),
         "scores": [[row[p] if p is not None and row else math.nan for p in places] for row in scores],
         "attributes": list(attributes),
@@ -139,6 +140,7 @@ def _example(row: dict[str, Any]) -> Example:
         answers=tuple(Message(*m) for m in answers),
         contexts=tuple(tuple(Message(*m) for m in context) for context in contexts),
         tools=row["tools"],
+        whole=row["whole"],
     )
 
 

@@ -22,7 +22,7 @@ ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosit
 
 def prompt_key(located: Located) -> str:
     """Return the column that holds the prompt. Raises RowError where there is none: a prompt is never made up."""
-    key = next((name for name in PROMPTS if name in located.row), None)
+    key = next((name for name in PROMPTS if located.row.get(name) is not None), None)
     if key is None:
         raise RowError(located.where, "no prompt: the answers are texts that begin with no role marker")
     return key
@@ -81,7 +81,8 @@ def dialogue(located: Located) -> Parts:
     turns = messages_of(where, field(located, key, list))
     if not turns or turns[-1].role != "assistant":
         raise DroppedRow("last turn is not the assistant's")
-    return Parts(around(located, turns[:-1], key), [turns[-1:]], ratings=_ratings(located))
+    ratings = _ratings(located)
+    return Parts(around(located, turns[:-1], key), [turns[-1:]], ratings, whole="desirable" not in ratings)
 
 
 def prompt_only(located: Located) -> Parts:

@@ -31,6 +31,8 @@ class Parts:
     """By attribute one number per response, NaN where unknown."""
     ranking: tuple[tuple[int, ...], ...] = ()
     origins: Sequence[str] = ()
+    whole: bool = False
+    """A dialogue whose earlier assistant turns are to be learnt as well."""
     suffix: str = ""
     """Sets the records of one row apart."""
 
@@ -97,6 +99,7 @@ def example_of(located: Located, parts: Parts, name: str, source: str) -> Exampl
         source=source,
         answers=answers if any(m != Message("assistant", m.content) for m in answers) else (),
         contexts=contexts if len(set(contexts)) > 1 else (),
+        whole=parts.whole,
         tools=next((found for key in TOOLS if (found := tools_of(located.where, located.row.get(key)))), ""),
     )
 

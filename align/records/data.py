@@ -82,6 +82,8 @@ class Example:
     """A prompt per response, where dialogues differ before the last turn; otherwise all have `messages`."""
     tools: str = ""
     """Functions that may be called, as a JSON list of schemas."""
+    whole: bool = False
+    """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
 
     def __post_init__(self) -> None:
         for messages in (self.messages, *self.contexts):
