@@ -148,7 +148,7 @@ def _parquet(path: Path, data: bytes) -> Iterator[Located]:
     import pyarrow.parquet as pq
 
     try:
-        batches = pq.ParquetFile(pa.BufferReader(data)).iter_batches()
+        batches = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).iter_batches()
         rows = (row for batch in batches for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             yield Located(f"{path}, row {number}", row)

@@ -68,21 +68,20 @@ class Source:
         examples: list[Example] = []
         seen: dict[str, Example] = {}
         renamed = 0
-        names = self.split_names()
+        names = self.split_names()[split]
         if split == "train" and self._others:
             report.notes.append(f"not read: {', '.join(self._others)}")
-        for name in names[split]:
-            for example in self.parse(self._counted(name, report), report):
-                known = seen.setdefault(example.id, example)
-                if known is not example and known == example:
-                    report.drop("duplicate row", example.id)
-                    continue
-                if fault := _fault(example):
-                    report.drop(fault, example.id, odd=True)
-                    continue
-                if known is not example:
-                    example, renamed = _renamed(example, seen), renamed + 1
-                examples.append(example)
+        for example in self.parse((row for name in names for row in self._counted(name, report)), report):
+            known = seen.setdefault(example.id, example)
+            if known is not example and known == example:
+                report.drop("duplicate row", example.id)
+                continue
+            if fault := _fault(example):
+                report.drop(fault, example.id, odd=True)
+                continue
+            if known is not example:
+                example, renamed = _renamed(example, seen), renamed + 1
+            examples.append(example)
         if renamed:
             report.notes.append(f"{renamed} ids stood for another row before and were made unique")
         report.check(self.path)
