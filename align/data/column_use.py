@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align.data.conventions import MEANING, Convention
+from align.data.parts import TOOLS
 from align.data.readers import Located
 from align.data.report import Report
 from align.data.turns import READ
 from align.errors import ConfigError, DataError, did_you_mean
 
+ENTRY = frozenset(
+    {
+        *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),
+        *("score", "reward", "rating", "annotations", "overall_score", "input", "output"),
+    }
+)
+"""Keys of one of several responses that are read."""
 MAPPING = {"context": "--data.columns '{input: context}' adds it to the prompt, "}
 """What to write for a column that says something."""
 
@@ -61,10 +69,15 @@ def note_columns(report: Report, located: Located, convention: Convention, place
 
 
 def _note_keys(report: Report, name: str, value: Any, place: str) -> None:
-    for turn in value if isinstance(value, list) else [value]:
-        if isinstance(turn, dict) and ("role" in turn or "from" in turn):
-            for key in turn.keys() - READ:
-                if not _empty(turn[key]):
+    if name in TOOLS:
+        return
+    for entry in value if isinstance(value, list) else [value]:
+        if not isinstance(entry, dict):
+            continue
+        turn = "role" in entry or "from" in entry
+        if turn or isinstance(value, list):
+            for key in entry.keys() - (READ if turn else ENTRY):
+                if not _empty(entry[key]):
                     report.unused.setdefault(f"{name}[].{key}", place)
 
 

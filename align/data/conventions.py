@@ -11,6 +11,7 @@ from align.data.layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE, is_num
 from align.data.pairs import CHOSEN, REJECTED, found, is_transcript
 from align.data.parts import EVERYWHERE, Parts
 from align.data.readers import Located, Row
+from align.data.turns import ROLES
 from align.data.ultrafeedback_rows import raw_row
 from align.errors import DataError, shorten
 
@@ -85,6 +86,14 @@ def _two_lists(row: Row) -> bool:
         isinstance(row[k], list) and row[k] and all(isinstance(t, str) for t in row[k])
         for k in CHOSEN[:1] + REJECTED[:1]
     )
+
+
+def _asks(row: Row) -> bool:
+    """Return whether the prompt is no dialogue that has its answer already."""
+    value = row.get(found(row, PROMPTS) or "")
+    last = value[-1] if isinstance(value, list) and value else None
+    said = last.get("role", last.get("from")) if isinstance(last, dict) else "user"
+    return ROLES.get(str(said).lower()) != "assistant"
 
 
 def _only_prompt(row: Row) -> bool:
@@ -175,7 +184,12 @@ CONVENTIONS = (
         lambda row: any(isinstance(row.get(name), list) for name in LISTS),
     ),
     Convention(
-        "responses", [SINGLE, PROMPTS], layouts.single, (*LABELS, "reasoning_content", "tool_calls"), numbers=NUMBERS
+        "responses",
+        [SINGLE, PROMPTS],
+        layouts.single,
+        (*LABELS, "reasoning_content", "tool_calls"),
+        numbers=NUMBERS,
+        fits=_asks,
     ),
     Convention("dialogues", [DIALOGUES], layouts.dialogue, LABELS, numbers=NUMBERS),
     Convention("prompts", [PROMPTS], layouts.prompt_only, fits=_only_prompt),

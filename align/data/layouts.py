@@ -78,11 +78,19 @@ def dialogue(located: Located) -> Parts:
     """Read a dialogue that ends with the assistant, labelled or not."""
     where = located.where
     key = next(name for name in DIALOGUES if name in located.row)
-    turns = messages_of(where, field(located, key, list))
+    turns = messages_of(where, _alternating(field(located, key, list)))
     if not turns or turns[-1].role != "assistant":
         raise DroppedRow("last turn is not the assistant's")
     ratings = _ratings(located)
     return Parts(around(located, turns[:-1], key), [turns[-1:]], ratings, whole="desirable" not in ratings)
+
+
+def _alternating(turns: list[Any]) -> list[Any]:
+    """Return turns written as pairs of `input` and `output`, as Capybara's, one by one."""
+    if not all(isinstance(turn, dict) and {"input", "output"} <= turn.keys() for turn in turns):
+        return turns
+    sides = (("user", "input"), ("assistant", "output"))
+    return [{"role": role, "content": turn[key]} for turn in turns for role, key in sides]
 
 
 def prompt_only(located: Located) -> Parts:

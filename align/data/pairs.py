@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -19,12 +20,14 @@ CHOSEN = ("chosen", "chosen_response", "preferred_output")
 REJECTED = ("rejected", "rejected_response", "rejected_respomse", "non_preferred_output")
 
 
+@functools.cache
 def graded_columns(side: str) -> tuple[str, ...]:
     """Return the names that the score of the chosen or rejected response goes by."""
     joints = [f"{side}{joint}{name}" for name in GRADES for joint in ("_", "-")]
     return (*(f"{name}_{side}" for name in GRADES), *joints)
 
 
+@functools.cache
 def model_columns(side: str) -> tuple[str, ...]:
     """Return the names that the model behind the chosen or rejected response goes by."""
     return f"{side}_model", f"{side}-model", f"model_{side}"
@@ -91,7 +94,8 @@ def _whole(located: Located, dialogues: list[list[Message]], more: dict[str, Any
     if "user" not in (m.role for m in dialogues[0][:shared]):
         raise DroppedRow("chosen and rejected have different prompts")
     shared = min(shared, least - 1)
-    prompt = around(located, dialogues[0][:shared])
+    bare = Located(located.where, {name: value for name, value in located.row.items() if name != "input"})
+    prompt = around(bare, dialogues[0][:shared])
     key = next((name for name in PROMPTS if located.row.get(name) and name not in DIALOGUES), None)
     if key is not None:
         prompt = _joined(prompt_of(located, key), prompt)

@@ -17,6 +17,8 @@ from align.records import ASKING, Example, Message
 
 SYSTEM = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "functions")
+ADDED = frozenset({"history", *SYSTEM})
+"""Columns that put turns before a prompt."""
 EVERYWHERE = frozenset({"id", "input", "history", "weight", *SYSTEM, *TOOLS})
 """Columns that are read whatever the convention."""
 
@@ -33,6 +35,8 @@ class Parts:
     origins: Sequence[str] = ()
     whole: bool = False
     """A dialogue whose earlier assistant turns are to be learnt as well."""
+    tools: Any = None
+    """Functions that may be called, where they are in no column of their own."""
     suffix: str = ""
     """Sets the records of one row apart."""
 
@@ -67,6 +71,8 @@ def around(located: Located, messages: Sequence[Message], key: str = "") -> list
     if key != "input" and (text := _text(located, "input")):
         last = turns[-1] if turns else Message("user", "")
         turns = [*turns[:-1], last._replace(content=f"{last.content}\n\n{text}".strip())]
+    if key and len(turns) == 1 and located.row.keys().isdisjoint(ADDED):
+        return turns
     lead = [m for m in turns[:1] if m.role == "system"]
     texts = {column: _text(located, column) for column in SYSTEM}
     new = [Message("system", t) for t in texts.values() if t and t not in [m.content.strip() for m in lead]]
@@ -79,7 +85,8 @@ def example_of(located: Located, parts: Parts, name: str, source: str) -> Exampl
     if any(not turns or turns[-1].role != "assistant" for turns in parts.answers):
         raise DroppedRow("last turn is not the assistant's")
     contexts = tuple((*parts.prompt, *turns[:-1]) for turns in parts.answers) or (tuple(parts.prompt),)
-    for context in contexts:
+    different = dict.fromkeys(contexts)
+    for context in different:
         if not context or context[-1].role not in ASKING:
             raise DroppedRow("prompt does not end with a user turn")
         if context[-1].role == "user" and blank(context[-1].content):
@@ -98,10 +105,15 @@ def example_of(located: Located, parts: Parts, name: str, source: str) -> Exampl
         weight=_weight(located),
         source=source,
         answers=answers if any(m != Message("assistant", m.content) for m in answers) else (),
-        contexts=contexts if len(set(contexts)) > 1 else (),
+        contexts=contexts if len(different) > 1 else (),
         whole=parts.whole,
-        tools=next((found for key in TOOLS if (found := tools_of(located.where, located.row.get(key)))), ""),
+        tools=_tools(located, parts.tools),
     )
+
+
+def _tools(located: Located, inside: Any) -> str:
+    given = [inside, *(located.row.get(key) for key in TOOLS)]
+    return next((found for value in given if (found := tools_of(located.where, value))), "")
 
 
 def _text(located: Located, key: str) -> str:

@@ -63,6 +63,7 @@ class PreferenceFile(Source):
         return convention
 
     def _read(self, convention: Convention, rows: Iterable[Located], report: Report) -> Iterator[Example]:
+        source = self.name
         for located in rows:
             try:
                 own = _own(convention, located)
@@ -71,7 +72,7 @@ class PreferenceFile(Source):
                 found = own.read(located)
                 name = self._name(located)
                 for parts in [found] if isinstance(found, Parts) else found:
-                    yield example_of(located, parts, name, self.name)
+                    yield example_of(located, parts, name, source)
             except (DroppedRow, RowError) as error:
                 report.refuse(error, located.where, self.place(located))
 

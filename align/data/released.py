@@ -117,7 +117,8 @@ def openai_preference(located: Located) -> Parts:
     given = Located(located.where, {**field(located, "input", dict), "input": None})
     outputs = [field(located, key, list) for key in ("preferred_output", "non_preferred_output")]
     prompt = prompt_of(given, "messages")
-    return Parts(prompt, [messages_of(located.where, o) for o in outputs], {}, ((0,), (1,)))
+    answers = [messages_of(located.where, o) for o in outputs]
+    return Parts(prompt, answers, {}, ((0,), (1,)), tools=given.row.get("tools"))
 
 
 def rated_pair(located: Located) -> Parts:

@@ -36,6 +36,13 @@ def test_keys_of_turns_that_nothing_reads_are_named(tmp_path: Path) -> None:
     assert report.unused == {"messages[].time": "line 1"}
 
 
+def test_keys_of_responses_that_nothing_reads_are_named(tmp_path: Path) -> None:
+    report = Report()
+    entries = [{"text": "Good.", "reward": 1, "critique": "fine"}, {"text": "Bad.", "reward": 0}]
+    read(tmp_path, {"prompt": "Hi", "completions": entries}, report=report)
+    assert report.unused == {"completions[].critique": "line 1"}
+
+
 @pytest.mark.parametrize("column", ["context", "label", "images", "reasoning_content", "tool_calls"])
 def test_columns_with_meaning_are_refused(tmp_path: Path, column: str) -> None:
     row = {**PAIR, column: "something"}

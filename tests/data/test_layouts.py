@@ -329,6 +329,28 @@ class TestDialogues:
             assert made == {"name": "w", "arguments": {"c": "Oslo"}}
             assert json.loads(example.tools) == [{"type": "function", "function": schema}]
 
+    def test_tools_inside_the_input_of_openai_preferences(self, tmp_path: Path) -> None:
+        given = {"messages": [USER], "tools": [{"type": "function", "function": {"name": "w"}}]}
+        row = {"input": given, "preferred_output": [GOOD], "non_preferred_output": [BAD]}
+        (example,) = read(tmp_path, row)
+        assert json.loads(example.tools)[0]["function"]["name"] == "w"
+
+    def test_pairs_of_input_and_output_and_dialogues_with_a_bare_answer(self, tmp_path: Path) -> None:
+        capybara = {
+            "source": "x",
+            "conversation": [{"input": "Hi", "output": "Yes?"}, {"input": "Go", "output": "Gone."}],
+        }
+        checked = {"messages": [USER, GOOD], "answer": "42"}
+        report = Report()
+        first, second = read(tmp_path, capybara, checked, report=report)
+        assert ([m.content for m in first.messages], first.responses) == (["Hi", "Yes?", "Go"], ("Gone.",))
+        assert (second.messages, second.responses) == (ASKED, ("Good.",))
+        assert set(report.unused) == {"source", "answer"}
+
+    def test_an_input_that_is_the_prompt_of_whole_dialogues(self, tmp_path: Path) -> None:
+        (example,) = read(tmp_path, {"input": "Hi", "chosen": [USER, GOOD], "rejected": [USER, BAD]})
+        assert example.messages == ASKED
+
     def test_a_response_may_be_a_call_or_have_a_thought(self, tmp_path: Path) -> None:
         call = {"role": "assistant", "content": None, "function_call": {"name": "w", "arguments": "{}"}}
         thought = {**GOOD, "reasoning_content": "hm"}
