@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from align.data.fields import field, flag, number
 from align.data.list_rows import entry_text, labelled_ranking, origins_of, rank_by_score

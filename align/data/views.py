@@ -66,7 +66,7 @@ def usable(example: Example) -> list[int]:
     kept = []
     for i, fault in zip(order, faults, strict=True):
         answer = example.answer(i)
-        said = (*example.context(i), answer._replace(content=answer.content.strip()))
+        said = (*example.context(i), answer)
         if fault is None and said not in known:
             kept.append(i)
         known.add(said)

@@ -75,13 +75,6 @@ def test_answers_that_show_nothing_are_dropped(tmp_path: Path, text: str) -> Non
     assert report.dropped == {"empty response": 1}
 
 
-def test_answers_that_differ_in_white_space_only_are_no_pair(tmp_path: Path) -> None:
-    report = Report()
-    rows = [{**PAIR, "chosen": c, "rejected": "yes"} for c in (" yes", "yes\n")]
-    assert Pairs().apply(write(tmp_path, *rows).read("train", report), report) == []
-    assert report.dropped == {"identical responses": 2}
-
-
 def test_sft_leaves_undesirable_rows_out_and_says_so(tmp_path: Path) -> None:
     rows = [{"prompt": f"Hi {n}", "completion": "a", "label": n == 0} for n in range(4)]
     report = Report()
