@@ -77,9 +77,7 @@ def _shows(character: str) -> bool:
 
 def text_fault(text: str) -> str | None:
     """Return why a text cannot be trained on, or None."""
-    if blank(text):
-        return "empty response"
-    return unreadable(text)
+    return unreadable(text) or ("empty response" if blank(text) else None)
 
 
 def turn_fault(message: Message) -> str | None:

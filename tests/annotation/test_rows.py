@@ -103,7 +103,7 @@ def test_the_data_module_reads_pairs(pairs: list[Item], export: Callable) -> Non
     ]
     assert sorted(responses) == [["one", "two"], ["right", "left"], ["two", "one"], ["yes\n\n\tindeed", "no"]]
     (example,) = [e for e in PreferenceFile("out/rows.jsonl").read("train", Report()) if len(e.messages) == 4]
-    assert [m._asdict() for m in example.messages] == DIALOGUE
+    assert [m.as_turn() for m in example.messages] == DIALOGUE
 
 
 def test_ties_kept_are_ties_to_the_reader(pairs: list[Item], export: Callable) -> None:

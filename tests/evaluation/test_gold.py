@@ -74,7 +74,7 @@ def test_kl_is_the_mean_log_ratio_of_own_samples(monkeypatch: pytest.MonkeyPatch
     report = evaluate_gold(policy, TOKENIZER, WORLD, PROMPTS, generation=FEW, base=base)
     ratios = []
     for found in drawn:
-        messages = [m._asdict() for m in PROMPTS[found.prompt]]
+        messages = [m.as_turn() for m in PROMPTS[found.prompt]]
         prompt = TOKENIZER.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         ids = torch.tensor([list(prompt) + found.ids])
         with torch.no_grad():

@@ -78,7 +78,7 @@ def test_prompts_and_stops_of_training_are_in_the_folder(model_folder: Path, tmp
     export_model(model, tokenizer, tmp_path / "out", prompt_format=PromptFormat(4, template.jinja), merge=merge)
     opened = AutoTokenizer.from_pretrained(tmp_path / "out")
     messages = [Message("user", "Hi"), Message("assistant", "Yes"), Message("user", "So?")]
-    rendered = opened.apply_chat_template([m._asdict() for m in messages], tokenize=False, add_generation_prompt=True)
+    rendered = opened.apply_chat_template([m.as_turn() for m in messages], tokenize=False, add_generation_prompt=True)
     assert rendered == "<s>" + template.prompt(messages)
     assert tokenizer.chat_template is None  # the tokenizer in use is not changed
     assert 4 in AutoModelForCausalLM.from_pretrained(tmp_path / "out").generation_config.eos_token_id
