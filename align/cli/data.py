@@ -12,7 +12,7 @@ from align.cli.functions import call
 from align.data.fields import blank
 from align.data.preference_file import PreferenceFile
 from align.data.report import Report
-from align.data.views import fault_of
+from align.data.selection import fault_of
 from align.errors import ConfigError, DataError, did_you_mean, shorten
 from align.records import Example, Message
 

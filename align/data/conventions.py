@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,9 @@ from align.data.parts import EVERYWHERE, Parts
 from align.data.readers import Located, Row
 from align.data.turns import ROLES
 from align.data.ultrafeedback_rows import raw_row
-from align.errors import DataError, shorten
 
 NUMBERS = (*layouts.GRADES, *layouts.ATTRIBUTES)
 """Columns of scores, read where they hold numbers."""
-PEEK = 200
-"""Rows that decide which convention a file follows."""
 MEANING = frozenset(
     {
         *("context", "label", "labels", "reasoning_content", "tool_calls"),
@@ -195,33 +191,3 @@ CONVENTIONS = (
     Convention("prompts", [PROMPTS], layouts.prompt_only, fits=_only_prompt),
 )
 """In the order in which they are tried: what has the most particular columns comes first."""
-
-
-def convention_of(row: Row) -> Convention | None:
-    """Return the first convention that fits a row."""
-    return next((c for c in CONVENTIONS if c.matches(row)), None)
-
-
-def choose(rows: Sequence[Located]) -> Convention:
-    """Return the convention most rows follow. Raises DataError where none fits, with what to write."""
-    found = Counter(c for located in rows if (c := convention_of(located.row)) is not None)
-    if found:
-        return found.most_common(1)[0][0]
-    where, row = rows[0]
-    texts = [str(name) for name, value in row.items() if isinstance(value, str) and name not in ABOUT]
-    others = [name for name in texts if name not in (*CHOSEN, *REJECTED)]
-    if len(others) < len(texts):
-        guess = others[0] if others else "YOURS"
-        raise DataError(
-            f"{where}: chosen and rejected are texts without role markers and no column is known to hold their prompt "
-            f"(there: {', '.join(map(str, row))}): name it, such as --data.columns '{{prompt: {guess}}}'"
-        )
-    example = ", ".join(
-        f"{name}: {theirs}" for name, theirs in zip(("prompt", "chosen", "rejected"), texts, strict=False)
-    )
-    raise DataError(
-        f"{where}: columns {shorten(', '.join(map(str, row)), 200) or 'none'} fit no convention "
-        "(prompt/chosen/rejected, chosen/rejected as whole dialogues, prompt/completions/scores, "
-        "prompt/completion/label, messages, prompt, or a public dataset's): set data.columns, such as "
-        f"--data.columns '{{{example or 'prompt: YOURS'}}}'"
-    )

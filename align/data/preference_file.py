@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from align.data.choosing import PEEK, choose, convention_of
 from align.data.column_use import check_columns, note_columns, renamed
-from align.data.conventions import PEEK, Convention, choose, convention_of
+from align.data.conventions import Convention
 from align.data.module import PreferenceDataModule
 from align.data.parts import Parts, example_of
 from align.data.readers import Located

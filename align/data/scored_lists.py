@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Literal
 
 from align.data.report import DroppedRow, LeftOut
-from align.data.views import View, select, usable
+from align.data.selection import select, usable
+from align.data.views import View
 from align.errors import ConfigError
 from align.records import Example, ViewName
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from align.data.views import select
+from align.data.selection import select
 from align.records import Example, Message
 
 CALL = '[{"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}]'
