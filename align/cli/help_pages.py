@@ -18,7 +18,11 @@ from pathlib import Path
 from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
 
 FOLDER = Path(__file__).parent / "help"
-BELOW = {"benchmark": ("rewards", "truthfulqa", "toxicity", "mt-bench"), "annotate": ("serve", "results", "export")}
+BELOW = {
+    "benchmark": ("rewards", "truthfulqa", "toxicity", "mt-bench"),
+    "annotate": ("serve", "results", "export"),
+    "data": ("read",),
+}
 """Verbs with verbs of their own."""
 MADE_BY = FOLDER / "made_by.txt"
 _DEFAULTS = re.compile(r"default config file locations:.*?defaults\.yaml\n(?=\n)", re.DOTALL)
