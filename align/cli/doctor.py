@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,9 @@ def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     data.connect(module)
     yield f"view {module.view}, fingerprint {data.fingerprint}"
     yield from (f"WARNING {line}" for line in warnings_of(data.reports, data.groups))
+    part = "every assistant turn of whole dialogues, otherwise " if module.scores_turns else ""
+    yield f"scored: {part}{'all tokens' if getattr(module, 'loss_on', '') == 'all' else 'the response'}"
+    yield from (f"template: {line}" for line in data.template_told())
     for name, report in data.reports.items():
         yield f"{name}: {report}"
         for reason, ids in report.ids.items():
@@ -85,12 +89,21 @@ def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
 
 def _examples(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     tokenizer = module.tokenizer
-    yield "scored tokens are set apart by ·, the prompt is not scored"
+    yield "scored tokens are set apart by ·, the prompt and what stands in ⟦ ⟧ are not scored"
     for group in data.groups["train"][range(min(3, len(data.groups["train"])))]:
         yield f"[{group.id}] prompt, {len(group.prompt_ids)} tokens: {tokenizer.decode(group.prompt_ids)!r}"
-        for rank, ids, truncated in zip(group.ranks, group.response_ids, group.truncated, strict=True):
-            tokens = "·".join(tokenizer.convert_ids_to_tokens(ids))
+        weights = group.response_weights or [[1.0] * len(ids) for ids in group.response_ids]
+        rows = zip(group.ranks, group.response_ids, weights, group.truncated, strict=True)
+        for rank, ids, counted, truncated in rows:
+            tokens = _marked(tokenizer.convert_ids_to_tokens(ids), counted)
             yield f"    rank {rank}, {len(ids)} tokens{', truncated' if truncated else ''}: {tokens}"
+
+
+def _marked(tokens: list[str], weights: Sequence[float]) -> str:
+    """Return tokens as text, the scored ones apart and runs of others in brackets."""
+    runs = groupby(zip(tokens, weights, strict=True), key=lambda pair: pair[1] > 0)
+    texts = [(scored, [token for token, _ in run]) for scored, run in runs]
+    return " ".join("·".join(run) if scored else f"⟦{''.join(run)}⟧" for scored, run in texts)
 
 
 def _lengths(data: PreferenceDataModule) -> Iterator[str]:
@@ -160,7 +173,9 @@ def _check_scores(module: AlignModule, batch: CandidateBatch) -> str:
     layout = choose_layout(module.model, batch, module.backbone.layout)
     ids = torch.cat([batch.prompt_ids[: batch.prompt_lengths[0]], batch.response_ids[: batch.response_lengths[0]]])
     logits = module.model(input_ids=ids[None]).logits[0, -batch.response_lengths[0] - 1 : -1].double()
-    plain = logits.log_softmax(-1).gather(1, ids[-batch.response_lengths[0] :, None]).sum()
+    tokens = logits.log_softmax(-1).gather(1, ids[-batch.response_lengths[0] :, None])[:, 0]
+    weights = batch.response_weights
+    plain = (tokens if weights is None else tokens * weights[: len(tokens)]).sum()
     error = abs(float(ours[0] - plain) / float(plain))
     tolerance = 1e-4 if module.backbone.dtype in ("float32", "float64") else 2e-2
     if not error < tolerance:
