@@ -66,7 +66,7 @@ def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
     kept = sorted(order[: min(MOST_CANDIDATES, max(tokens // 24, fewest))])
     each = tokens // len(kept)
     longest = len(group.response_ids[order[0]])
-    response = max(min(longest, each - min(len(group.prompt_ids), each // 2)), 2)
+    response = max(min(longest, each - min(max(map(len, group.prompts)), each // 2)), 2)
     prompt = max(each - response, 2)
     return group._replace(
         prompt_ids=group.prompt_ids[-prompt:],
@@ -75,6 +75,8 @@ def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
         scores=[group.scores[c] for c in kept],
         truncated=[group.truncated[c] for c in kept],
         instructed_ids=(),
+        own_prompt_ids=[group.own_prompt_ids[c][-prompt:] for c in kept] if group.own_prompt_ids else (),
+        response_weights=(),  # what each token scores is compared, whatever it counts
     )
 
 

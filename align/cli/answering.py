@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,6 +41,13 @@ class Steered(NamedTuple):
     vector: Kind
     layers: list[int] | None
     steering: Steering
+
+
+class Written(NamedTuple):
+    """How prompts are written."""
+
+    template: TemplateName
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class Answerer(NamedTuple):
@@ -90,7 +98,7 @@ def answerer(
     model: Backbone,
     ask: Callable[[Dialogue], Dialogue],
     *,
-    template: TemplateName,
+    written: Written,
     engine: EngineName,
     server: Server | None,
     steer: Steered | None,
@@ -99,9 +107,9 @@ def answerer(
     vectors = None if steer is None else chosen_vectors(Path(steer.path), steer.vector, steer.layers)
     with ExitStack() as stack:
         if server is not None or engine == "vllm":
-            yield _elsewhere(model, ask, template, server)
+            yield _elsewhere(model, ask, written, server)
             return
-        policy = Policy.load(model, template)
+        policy = Policy.load(model, *written)
         own = LocalEngine(policy.model, policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
         if steer is not None and vectors is not None:
             own.check([policy.encoder.prompt_ids([Message("user", text)]) for text in BEFORE_STEERING])
@@ -110,12 +118,14 @@ def answerer(
 
 
 def _elsewhere(
-    model: Backbone, ask: Callable[[Dialogue], Dialogue], template: TemplateName, server: Server | None
+    model: Backbone, ask: Callable[[Dialogue], Dialogue], written: Written, server: Server | None
 ) -> Answerer:
     """Return who answers by a server, or by vLLM where there is none; the folder brings the tokenizer."""
     tokenizer = load_tokenizer(model)
-    encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
+    encoder = Encoder(tokenizer, make_template(tokenizer, *written), Truncation())
     eos_ids, stop = [encoder.template.eos_id], encoder.template.stop
     if server is not None:
+        if written.chat_template_kwargs:
+            server = replace(server, chat_template_kwargs=written.chat_template_kwargs)
         return Answerer(HTTPEngine(server, tokenizer, eos_ids, stop), encoder, ask, None)
     return Answerer(VLLMEngine(model.path, tokenizer, eos_ids, stop=stop), encoder, ask, None)

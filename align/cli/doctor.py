@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,9 @@ def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     data.connect(module)
     yield f"view {module.view}, fingerprint {data.fingerprint}"
     yield from (f"WARNING {line}" for line in warnings_of(data.reports, data.groups))
+    part = "every assistant turn of whole dialogues, otherwise " if module.scores_turns else ""
+    yield f"scored: {part}{'all tokens' if getattr(module, 'loss_on', '') == 'all' else 'the response'}"
+    yield from (f"template: {line}" for line in data.template_told())
     for name, report in data.reports.items():
         yield f"{name}: {report}"
         for reason, ids in report.ids.items():
@@ -87,12 +91,21 @@ def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
 
 def _examples(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     tokenizer = module.tokenizer
-    yield "scored tokens are set apart by ·, the prompt is not scored"
+    yield "scored tokens are set apart by ·, the prompt and what stands in ⟦ ⟧ are not scored"
     for group in data.groups["train"][range(min(3, len(data.groups["train"])))]:
         yield f"[{group.id}] prompt, {len(group.prompt_ids)} tokens: {tokenizer.decode(group.prompt_ids)!r}"
-        for rank, ids, truncated in zip(group.ranks, group.response_ids, group.truncated, strict=True):
-            tokens = "·".join(tokenizer.convert_ids_to_tokens(ids))
+        weights = group.response_weights or [[1.0] * len(ids) for ids in group.response_ids]
+        rows = zip(group.ranks, group.response_ids, weights, group.truncated, strict=True)
+        for rank, ids, counted, truncated in rows:
+            tokens = _marked(tokenizer.convert_ids_to_tokens(ids), counted)
             yield f"    rank {rank}, {len(ids)} tokens{', truncated' if truncated else ''}: {tokens}"
+
+
+def _marked(tokens: list[str], weights: Sequence[float]) -> str:
+    """Return tokens as text, the scored ones apart and runs of others in brackets."""
+    runs = groupby(zip(tokens, weights, strict=True), key=lambda pair: pair[1] > 0)
+    texts = [(scored, [token for token, _ in run]) for scored, run in runs]
+    return " ".join("·".join(run) if scored else f"⟦{''.join(run)}⟧" for scored, run in texts)
 
 
 def _lengths(data: PreferenceDataModule) -> Iterator[str]:

@@ -19,7 +19,7 @@ from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError
 from align.evaluation.comparison import SCALES, Scale, standardise
-from align.evaluation.completions import Policy, Prompt, fingerprint
+from align.evaluation.completions import Prompt, fingerprint
 from align.evaluation.judging import JudgeReport, evaluate_judge
 from align.evaluation.rewards import ResponseReport, divergence, evaluate_responses
 from align.evaluation.sampler import Sampler, Sampling
@@ -156,7 +156,7 @@ def _report(
     responses = sampler.responses(path, temperature)
     kl: Interval | None = None
     if start is not None and temperature == 1:
-        base = Policy.load(sampler.backbone(start), sampler.sampling.template)
+        base = sampler.load(start)
         kl = divergence(
             sampler.policy(path), base.model, sampler.prompts, responses, sampler.sampling.generation.max_new_tokens
         )

@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 
 from align.activations.directions import Kind
 from align.activations.steering import Steering, Where
-from align.cli.answering import Dialogue, EngineName, Steered, answerer
+from align.cli.answering import Dialogue, EngineName, Steered, Written, answerer
 from align.cli.answers import AnswerFormat, answer_file
 from align.cli.control import controlled
 from align.cli.functions import call
@@ -86,6 +86,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
     ratings: str | None = None,
     out: str | None = None,
     template: TemplateName = "auto",
+    chat_template_kwargs: dict[str, Any] | None = None,
     generation: Generation = Generation(),
     under: Under = "none",
     instructions: Instructions = Instructions(),
@@ -110,7 +111,9 @@ def generate(  # noqa: PLR0913  the signature is the command line
         angle: The same as an angle in degrees, as in -37.
         ratings: Ratings for a SteerLM model, as in 80,20.
         out: JSONL file to write; null prints.
-        template: How prompts are written, as in training.
+        template: `auto`: as in training; `chat`, `plain` or a Jinja file.
+        chat_template_kwargs: What the chat template is given beside the dialogue, such as {"enable_thinking": false};
+            a folder of ours keeps those of its training.
         generation: How to draw.
         under: Put the good or the bad instruction into every prompt, for models that were trained under them.
         instructions: The two texts, as in training.
@@ -133,7 +136,9 @@ def generate(  # noqa: PLR0913  the signature is the command line
     dialogues = [] if asked else [(Message("user", text),) for text in texts] + read_prompts(prompts)
     if not dialogues and asked is None:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
-    with answerer(model, ask, template=template, engine=engine, server=server, steer=steered) as policy:
+    with answerer(
+        model, ask, written=Written(template, chat_template_kwargs), engine=engine, server=server, steer=steered
+    ) as policy:
         if asked is not None:
             asked.write(policy.texts)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +36,7 @@ def probe_grid(
     *,
     out: str | None = None,
     template: TemplateName = "auto",
+    chat_template_kwargs: dict[str, Any] | None = None,
     generation: Generation = Generation(num_samples=4),
 ) -> None:
     """Sample on a grid of prompts that differ in one attribute and report differences with intervals over contexts.
@@ -45,10 +47,12 @@ def probe_grid(
         rewards: Reward model folders by name; the first output of each is reported.
         out: JSON file to write; null prints the table alone.
         template: How prompts are written, as in training.
+        chat_template_kwargs: What the chat template is given beside the dialogue, such as {"enable_thinking": false};
+            a folder of ours keeps those of its training.
         generation: How to draw.
     """
     scorers: dict[str, Scorer] = {name: RewardOracle(path) for name, path in (rewards or {}).items()}
-    completions = Policy.load(model, template).complete(grid.prompts(), generation)
+    completions = Policy.load(model, template, chat_template_kwargs).complete(grid.prompts(), generation)
     effects = probe(grid, completions, scorers)
     show(_table(effects, grid))
     if out is not None:

@@ -17,10 +17,12 @@ from align.data.groups import Table
 from align.data.source import Report
 from align.encoding.encoder import Dropped, Encoder
 from align.errors import DataError
-from align.records import Example, Message
+from align.records import EncodedGroup, Example, Message
 
-FORMAT = 5
+FORMAT = 6
 """Raise when the meaning of a cached column changes."""
+CUT_SHARE = 0.05
+"""More groups than this share have to be cut before it is a warning."""
 PARALLEL_FROM = 20_000
 """Below this many groups starting processes takes longer than it saves."""
 
@@ -63,9 +65,26 @@ def encode(
     report.kept = len(keep)
     if not len(keep):
         raise DataError(f"no row is left to train on: {report}")
-    _write(encoded.select(keep).remove_columns("dropped"), folder, key)
+    kept = encoded.select(keep).remove_columns("dropped")
+    report.warnings = warnings_on(kept, encoder.truncation.max_total)
+    _write(kept, folder, key)
     write_note(report, folder, key, attributes)
     return Table(datasets.Dataset.from_file(str(folder / f"{key}.arrow")), attributes)
+
+
+def warnings_on(rows: datasets.Dataset, limit: int) -> list[str]:
+    """Return what a user should know of encoded groups: what they lack, and how many are cut to fit the limit."""
+    counts = Counter(note for notes in rows["notes"] for note in notes)
+    notes = [f"{count} of {len(rows)} groups {note}" for note, count in counts.most_common()]
+    whole = np.asarray(rows["length"])
+    share = float((whole > limit).mean())
+    if share > CUT_SHARE:
+        needed = int(np.quantile(whole, 1 - CUT_SHARE, method="higher"))
+        notes.append(
+            f"{share:.1%} of the groups are longer than {limit} tokens and are cut: data.encoding.truncation.max_total "
+            f"{needed} leaves at most {CUT_SHARE:.0%} so, where the model's context has room"
+        )
+    return notes
 
 
 def labelled_attributes(examples: Iterable[Example]) -> tuple[str, ...]:
@@ -105,6 +124,10 @@ _FEATURES = datasets.Features(
         "weight": datasets.Value("float32"),
         "truncated": datasets.List(datasets.Value("bool")),
         "instructed_ids": datasets.List(datasets.List(datasets.Value("int32"))),
+        "own_prompt_ids": datasets.List(datasets.List(datasets.Value("int32"))),
+        "response_weights": datasets.List(datasets.List(datasets.Value("float32"))),
+        "length": datasets.Value("int32"),
+        "notes": datasets.List(datasets.Value("string")),
         "dropped": datasets.Value("string"),
     }
 )
@@ -148,7 +171,8 @@ def _encode_rows(rows: dict[str, list[Any]], encoder: Encoder) -> dict[str, list
     examples = [_example(dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)]
     columns: dict[str, list[Any]] = {name: [] for name in _FEATURES}
     for result in encoder.encode(examples):
-        row = (result.id, [], [], [], [], 0.0, [], [], result.reason) if isinstance(result, Dropped) else (*result, "")
-        for name, value in zip(columns, row, strict=True):
+        group = EncodedGroup(result.id, [], [], [], [], 0.0, []) if isinstance(result, Dropped) else result
+        reason = result.reason if isinstance(result, Dropped) else ""
+        for name, value in zip(columns, (*group, reason), strict=True):
             columns[name].append(value)
     return columns

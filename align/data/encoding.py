@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.needs import Needs
-from align.encoding.templates import TemplateName
+from align.encoding.encoder import Encoder
+from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError
 from align.records import Preset
@@ -18,9 +20,12 @@ class Encoding:
     """How text becomes tokens, and where the result is kept."""
 
     template: TemplateName = "auto"
-    """`chat`: the tokenizer's template, `plain`: a Human/Assistant transcript, `auto`: chat where there is one."""
+    """`chat`: the tokenizer's template, `plain`: a Human/Assistant transcript, `auto`: chat where there is one; or a
+    Jinja file. It stays with the model, in the run and in its folder."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """What the chat template is given beside the dialogue, such as `enable_thinking: false`, a date or `tools`."""
     truncation: Preset | Truncation | None = None
-    """A preset, own limits, or null for the method's usual preset (lowered to the model's context)."""
+    """Own limits, a preset, or null for 2048 tokens (4096 for SFT), or the model's context where it is smaller."""
     cache_dir: str = "runs/cache/tokenised"
     """Tokenised data is kept here and found again by a hash of data, view, tokenizer, template and limits."""
     num_proc: int | None = None
@@ -29,6 +34,19 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.num_proc is not None and self.num_proc < 1:
             raise ConfigError(f"encoding.num_proc must be at least 1, got {self.num_proc}")
+
+    def encoder(self, needs: Needs) -> Encoder:
+        """Return the encoder for a module, whose tokenizer from now on carries the template."""
+        template = make_template(needs.tokenizer, self.template, self.chat_template_kwargs)
+        needs.tokenizer.chat_template = template.jinja
+        return Encoder(
+            needs.tokenizer,
+            template,
+            self.limits(needs),
+            instructions=needs.instructions,
+            context=needs.max_positions,
+            scores_turns=needs.scores_turns,
+        )
 
     def limits(self, needs: Needs) -> Truncation:
         """Return the limits for a module. Raises ConfigError where those asked for pass the model's context."""

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from torch.utils.data import Dataset
 
 from align.records import EncodedGroup
-from align.records.batch import GroupCounts
+from align.records.group import GroupCounts
 
 
 class Table(NamedTuple):
@@ -46,8 +47,9 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
         lengths = np.asarray(responses.flatten().value_lengths(), dtype=np.int64)
         self.longest_responses = np.zeros(len(table), dtype=np.int64)
         np.maximum.at(self.longest_responses, owner, lengths)
-        self.prompt_tokens = np.asarray(columns["prompt_ids"].combine_chunks().value_lengths(), dtype=np.int64)
+        self.prompt_tokens = _prompt_tokens(columns)
         self.response_tokens = np.bincount(owner, weights=lengths, minlength=len(table)).astype(np.int64)
+        self.scored_tokens = _scored_tokens(columns, self.response_tokens)
         labels = [self._matrix(part, n) for n, part in enumerate(parts)]
         self.labels = np.concatenate(labels)
         """`[response, attribute]`, NaN where a response has no label."""
@@ -80,7 +82,7 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
 
     def counts(self, index: int) -> GroupCounts:
         """Return what a group adds to the totals of its step."""
-        tokens = int(self.response_tokens[index]), int(self.prompt_tokens[index])
+        tokens = float(self.scored_tokens[index]), int(self.prompt_tokens[index])
         return GroupCounts(float(self.weights[index]), *tokens, int(self._labels[index]), int(self._labelled[index]))
 
     def __getitem__(self, indices: Sequence[int]) -> list[EncodedGroup]:
@@ -100,6 +102,28 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
         missing = np.full(len(rows), np.nan)
         columns = [missing if p is None else own[:, p] for p in self._columns[number]]
         return np.stack(columns, 1) if columns else np.empty((len(rows), 0))
+
+
+def _prompt_tokens(columns: pa.Table) -> np.ndarray:
+    """Return the length of each group's prompt, or of all its prompts where its responses have their own."""
+    shared = np.asarray(columns["prompt_ids"].combine_chunks().value_lengths(), dtype=np.int64)
+    own = columns["own_prompt_ids"].combine_chunks()
+    if not len(own.flatten()):
+        return shared
+    owner = np.repeat(np.arange(len(shared)), own.value_lengths())
+    sums = np.bincount(owner, weights=own.flatten().value_lengths(), minlength=len(shared)).astype(np.int64)
+    return np.where(sums > 0, sums, shared)
+
+
+def _scored_tokens(columns: pa.Table, lengths: np.ndarray) -> np.ndarray:
+    """Return the weights of each group's response tokens, summed."""
+    rows = columns["response_weights"].combine_chunks()
+    tokens = rows.flatten()
+    if not len(tokens):
+        return lengths
+    owner = np.repeat(np.repeat(np.arange(len(lengths)), rows.value_lengths()), tokens.value_lengths())
+    sums = np.bincount(owner, weights=np.asarray(tokens.flatten(), dtype=np.float64), minlength=len(lengths))
+    return np.where(np.asarray(rows.value_lengths()) > 0, sums, lengths)
 
 
 def _places(own: Sequence[str], attributes: Sequence[str]) -> list[int | None]:

@@ -24,7 +24,6 @@ from align.data.splits import Divided, Splits, check_fractions, divide_source
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.encoding.encoder import Encoder
-from align.encoding.templates import make_template
 from align.errors import ConfigError, DataError
 from align.records import CandidateBatch, Example, Labels, PromptFormat
 
@@ -72,19 +71,13 @@ class PreferenceDataModule(L.LightningDataModule):
         """Read, view and encode every split; with a warm cache only open it."""
         if not self.groups and self.trainer is not None:
             self.connect(self.trainer.lightning_module)  # type: ignore[arg-type]
-            tell(self.reports, self.groups)
+            tell(self.reports, self.groups, self.template_told())
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
         view = self.view_of(needs)
         check_fractions(self.sources, self.splits)
-        self.encoder = Encoder(
-            needs.tokenizer,
-            make_template(needs.tokenizer, self.encoding.template),
-            self.encoding.limits(needs),
-            instructions=needs.instructions,
-            context=needs.max_positions,
-        )
+        self.encoder = self.encoding.encoder(needs)
         keys: list[str] = []
         parts: Parts = {split: [] for split in ("train", "val", "test")}
         for source in self.sources:
@@ -142,6 +135,11 @@ class PreferenceDataModule(L.LightningDataModule):
         report.check(source.path)
         assert self.encoder is not None
         return [encode(groups, self.encoder, report, folder=folder, key=key, num_proc=self.encoding.num_proc)]
+
+    def template_told(self) -> tuple[str, ...]:
+        """Return what a user should know of the template."""
+        assert self.encoder
+        return self.encoder.template.told
 
     @property
     def prompt_format(self) -> PromptFormat:

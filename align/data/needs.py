@@ -16,6 +16,8 @@ class Needs(Protocol):
     """Under which every prompt is encoded beside the plain one."""
     max_response: int | None
     """Longest response the method reads, in tokens; null leaves it to the limits."""
+    scores_turns: bool
+    """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
     labels: Labels
     """What the data module tells back."""
 

@@ -43,6 +43,8 @@ class Report:
     unused: dict[str, str] = field(default_factory=dict)
     """Columns that nothing reads, each with the first place that holds something there."""
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What a user should know of the groups kept: what they lack, and how many are cut."""
 
     def drop(self, reason: str, row: str, *, odd: bool = False) -> None:
         """Count a dropped row and remember the first five places of each reason."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -12,8 +12,10 @@ FEW = 20
 """Validation rows below which means over them say little."""
 
 
-def tell(reports: Mapping[str, Report], groups: Mapping[str, Sized]) -> None:
-    """Say what became of the rows of every split, and warn."""
+def tell(reports: Mapping[str, Report], groups: Mapping[str, Sized], template: Sequence[str] = ()) -> None:
+    """Say what a template does beyond the text and what became of the rows of every split, and warn."""
+    for line in template:
+        rank_zero_info(f"template: {line}")
     for name, report in reports.items():
         rank_zero_info(f"data {name}: {report}")
     for line in warnings_of(reports, groups):
@@ -33,6 +35,7 @@ def warning(report: Report) -> str | None:
 def warnings_of(reports: Mapping[str, Report], groups: Mapping[str, Sized]) -> list[str]:
     """Return what is wrong with data though a run can go on: most rows lost, a validation split of a few rows."""
     lost = [f"data {name}: {told}" for name, report in reports.items() if (told := warning(report))]
+    lost += [f"data {name}: {told}" for name, report in reports.items() for told in report.warnings]
     few = len(groups["val"]) if "val" in groups else FEW
     if few < FEW:
         rows = "row" if few == 1 else "rows"

@@ -1,17 +1,22 @@
-"""From messages to text: the tokenizer's chat template, or the plain transcript that base models read."""
+"""Which template a run writes its prompts with, and the plain transcript that base models read."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from jinja2.exceptions import TemplateError
-
-from align.errors import ModelError, shorten
+from align.encoding.chat import ChatTemplate
+from align.encoding.program import Program
+from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
+from align.errors import ConfigError, ModelError
 from align.records import Message
 
-TemplateName = Literal["auto", "chat", "plain"]
+__all__ = ["ChatTemplate", "PlainTranscript", "Rendered", "RowRefused", "Template", "TemplateName", "make_template"]
+
+TemplateName = str
+"""`chat`: the tokenizer's own, `plain`: a Human/Assistant transcript, `auto`: chat where there is one; or a file."""
+NAMES = ("auto", "chat", "plain")
 PLAIN_ROLES = {"user": "Human", "assistant": "Assistant", "system": "System"}
 PLAIN_JINJA = (
     "{BOS}{% for message in messages %}"
@@ -21,40 +26,6 @@ PLAIN_JINJA = (
     "{% endfor %}{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
 )
 """The plain transcript as a chat template, for model folders."""
-PROBE = "PROBE response"
-
-
-class Rendered(NamedTuple):
-    """A prompt up to where the assistant begins, and the response text that follows it, both ready to tokenise."""
-
-    prompt: str
-    response: str
-
-
-class RowRefused(Exception):
-    """A template cannot render this row; the row is dropped and the reason counted."""
-
-
-class Template(ABC):
-    """How messages become text, and which token ends a response."""
-
-    eos_id: int
-    jinja: str
-    """A chat template that renders the same prompts."""
-    adds_bos: bool
-    """Whether the encoder puts a BOS in front (a chat template writes its own)."""
-    parses_special: bool
-    """Whether special tokens are written into the text by the template."""
-    stop: tuple[str, ...] = ()
-    """Texts that end a sampled response, beside `eos_id`."""
-
-    @abstractmethod
-    def prompt(self, messages: Sequence[Message]) -> str:
-        """Return the text up to where the assistant begins to answer."""
-
-    @abstractmethod
-    def render(self, messages: Sequence[Message], response: str) -> Rendered:
-        """Return prompt and response text. Raises RowRefused where the template cannot."""
 
 
 class PlainTranscript(Template):
@@ -64,84 +35,59 @@ class PlainTranscript(Template):
     stop = ("\n\nHuman:", "\n\nAssistant:")
 
     def __init__(self, tokenizer: Any) -> None:
-        self.eos_id = _require_eos(tokenizer)
+        self.eos_id = require_eos(tokenizer)
         first = tokenizer("a")["input_ids"][:1]
         self.adds_bos = tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
         self.jinja = PLAIN_JINJA.replace("{BOS}", "{{ bos_token }}" if self.adds_bos else "")
 
-    def prompt(self, messages: Sequence[Message]) -> str:
+    def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
         """Return the turns, each after a blank line, and an open assistant tag."""
-        turns = [f"\n\n{PLAIN_ROLES[m.role]}: {m.content.strip()}" for m in messages]
-        return "".join(turns) + "\n\nAssistant:"
+        if tools:
+            raise RowRefused("a plain transcript has no tools")
+        return "".join(f"\n\n{_role(m)}: {m.content.strip()}" for m in messages) + "\n\nAssistant:"
 
-    def render(self, messages: Sequence[Message], response: str) -> Rendered:
+    def render(self, messages: Sequence[Message], response: Message | str, tools: str = "") -> Rendered:
         """Return prompt and response; see the class."""
-        return Rendered(self.prompt(messages), f" {response.strip()}")
+        answer = as_answer(response)
+        _role(answer)
+        lost = any(m.reasoning_content for m in (*messages, answer))
+        return Rendered(self.prompt(messages, tools), f" {answer.content.strip()}", (LOST_THOUGHT,) if lost else ())
 
 
-class ChatTemplate(Template):
-    """The tokenizer's own chat template. What it writes after a response becomes the one token that ends a turn."""
-
-    parses_special = True
-    adds_bos = False
-
-    def __init__(self, tokenizer: Any) -> None:
-        if not tokenizer.chat_template:
-            raise ModelError(
-                "encoding.template is 'chat' but the tokenizer has no chat template: set model.backbone.chat_template "
-                "to a Jinja file, or encoding.template to 'plain'"
-            )
-        self._tokenizer = tokenizer
-        self.jinja = tokenizer.chat_template
-        probe = [Message("user", "PROBE question")]
-        try:
-            prompt, full = self.prompt(probe), self._apply([*probe, Message("assistant", PROBE)])
-        except RowRefused as refusal:
-            raise ModelError(f"chat template cannot render a user and an assistant turn: {refusal}") from refusal
-        if not full.startswith(prompt) or PROBE not in full[len(prompt) :]:
-            raise ModelError(
-                "chat template rewrites the dialogue: the prompt it renders does not begin prompt and response; "
-                "use a template without that, or encoding.template 'plain'"
-            )
-        self._suffix = full[full.rindex(PROBE) + len(PROBE) :]
-        self.eos_id = self._turn_end(tokenizer)
-
-    def prompt(self, messages: Sequence[Message]) -> str:
-        """Return the rendered messages and the generation prompt."""
-        return self._apply(messages, add_generation_prompt=True)
-
-    def render(self, messages: Sequence[Message], response: str) -> Rendered:
-        """Return prompt and response; the response ends before whatever the template adds to close the turn."""
-        prompt = self.prompt(messages)
-        full = self._apply([*messages, Message("assistant", response)])
-        if not full.startswith(prompt) or not full.endswith(self._suffix):
-            raise RowRefused("chat template rewrites the dialogue")
-        return Rendered(prompt, full[len(prompt) : len(full) - len(self._suffix)])
-
-    def _apply(self, messages: Sequence[Message], **options: bool) -> str:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        try:
-            text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, **options)
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise RowRefused(f"chat template refused: {shorten(error)}") from error
-        return text
-
-    def _turn_end(self, tokenizer: Any) -> int:
-        """Return the special token that opens the suffix, or the tokenizer's EOS where the template writes none."""
-        ids = tokenizer(self._suffix.lstrip(), add_special_tokens=False)["input_ids"] if self._suffix.strip() else []
-        special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-        found = [i for i in ids if i in special]
-        return int(found[0]) if found else _require_eos(tokenizer)
-
-
-def make_template(tokenizer: Any, name: TemplateName = "auto") -> Template:
-    """Return the named template; `auto` takes the chat template where the tokenizer has one."""
+def make_template(tokenizer: Any, name: TemplateName = "auto", settings: Mapping[str, Any] | None = None) -> Template:
+    """Return a template; `settings` is what a chat template is given beside the dialogue."""
+    own = tokenizer.get_chat_template() if tokenizer.chat_template else None
     if name == "auto":
-        name = "chat" if tokenizer.chat_template else "plain"
-    return ChatTemplate(tokenizer) if name == "chat" else PlainTranscript(tokenizer)
+        name = "plain" if own is None or _is_plain(own) else "chat"
+    if name == "plain":
+        if settings:
+            raise ConfigError(f"chat_template_kwargs {dict(settings)}: the plain transcript reads none: leave them out")
+        return PlainTranscript(tokenizer)
+    if name not in NAMES:
+        return ChatTemplate(tokenizer, Program(_read(name), name, tokenizer.special_tokens_map, settings or {}))
+    if own is None:
+        raise ModelError(
+            "encoding.template is 'chat' but the tokenizer has no chat template: give encoding.template or "
+            "model.backbone.chat_template a Jinja file, or set encoding.template to 'plain'"
+        )
+    return ChatTemplate(tokenizer, Program(own, "chat template", tokenizer.special_tokens_map, settings or {}))
 
 
-def _require_eos(tokenizer: Any) -> int:
-    if tokenizer.eos_token_id is None:
-        raise ModelError("the tokenizer has no end-of-sequence token: set eos_token in its tokenizer_config.json")
-    return int(tokenizer.eos_token_id)
+def _is_plain(source: str) -> bool:
+    """Tell whether a chat template is the plain transcript's, in a folder that was trained with it."""
+    return source in {PLAIN_JINJA.replace("{BOS}", bos) for bos in ("", "{{ bos_token }}")}
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"template {path!r}: cannot be read ({error}): expected auto, chat, plain or a Jinja file"
+        ) from error
+
+
+def _role(message: Message) -> str:
+    if message.role not in PLAIN_ROLES or message.tool_calls:
+        raise RowRefused("a plain transcript has no tool turns")
+    return PLAIN_ROLES[message.role]

@@ -14,7 +14,7 @@ class Truncation:
     """Limits in tokens. Prompts are cut on the left, responses on the right and then without EOS."""
 
     max_prompt: int | None = None
-    """Longest prompt; null leaves room for the longest response."""
+    """Longest prompt; null leaves room for the longest response, and keeps the last turn before a response."""
     max_total: int = 1024
     """Longest prompt plus response."""
     long_prompt: Literal["cut", "cut_if_needed", "drop"] = "cut_if_needed"
@@ -22,7 +22,7 @@ class Truncation:
     long_response: Literal["cut", "drop"] = "cut"
     """`cut` a response that does not fit beside its prompt, or `drop` the row."""
     at_turn: bool = True
-    """Cut a dialogue at the start of a turn, and inside a turn only when the last one alone is too long."""
+    """Drop whole turns, then the start of the last one's text; false cuts by tokens, through a template's markup."""
     max_response: int | None = None
     """Longest response; null allows what the prompt leaves."""
 
@@ -40,13 +40,17 @@ class Truncation:
 
 
 PRESETS: dict[Preset, Truncation] = {
+    "usual": Truncation(None, 2048, "cut_if_needed", "cut"),
+    "sft": Truncation(None, 4096, "cut_if_needed", "cut"),
+    "reward": Truncation(None, 2048, "cut_if_needed", "drop"),
     "rahf": Truncation(256, 512, "drop", "cut"),
     "pro": Truncation(384, 512, "cut", "cut"),
     "dpo": Truncation(256, 512, "cut_if_needed", "cut"),
     "rm": Truncation(None, 1024, "cut_if_needed", "drop"),
     "dpa": Truncation(None, 4096, "cut_if_needed", "cut"),
 }
-"""RAHF's paper, PRO's and DPO's released code, reward models (the response stays whole), DPA's paper."""
+"""What methods take (a reward model's responses stay whole); RAHF's paper, PRO's and DPO's released code, reward models
+of up to 1024 tokens, DPA's paper."""
 
 
 class Fit(NamedTuple):
@@ -57,8 +61,12 @@ class Fit(NamedTuple):
     dropped: str = ""
 
 
-def fit(rule: Truncation, prompt: int, longest: int) -> Fit:
-    """Return the limits for a prompt of `prompt` tokens whose longest response has `longest`, EOS included."""
+def fit(rule: Truncation, prompt: int, longest: int, *, keeps_prompt: bool = False) -> Fit:
+    """Return the limits for a prompt of `prompt` tokens whose longest response has `longest`, EOS included.
+
+    With `keeps_prompt` the prompt has no older turn to lose, and a response that may be cut gives way once the prompt
+    is down to three quarters of the whole.
+    """
     limit = rule.max_prompt
     longest = min(longest, rule.max_response or longest) if rule.long_response == "cut" else longest
     keep = prompt
@@ -67,7 +75,8 @@ def fit(rule: Truncation, prompt: int, longest: int) -> Fit:
     if rule.long_prompt == "cut" and limit is not None:
         keep = min(prompt, limit)
     if rule.long_prompt == "cut_if_needed" and prompt + longest > rule.max_total:
-        keep = min(prompt, limit if limit is not None else max(rule.max_total - longest, 1))
+        least = 3 * rule.max_total // 4 if keeps_prompt and rule.long_response == "cut" else 1
+        keep = min(prompt, limit if limit is not None else max(rule.max_total - longest, least))
     room = min(rule.max_total - keep, rule.max_response or rule.max_total)
     if room < 1:
         return Fit(dropped="no room left for a response token")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,12 +38,15 @@ class Prompt(NamedTuple):
     """The part of the data it belongs to."""
     reference: str | None = None
     """The response it is compared with: the chosen one of the data, where it has one."""
+    tools: str = ""
+    """Functions that may be called, as a JSON list of schemas."""
 
     @classmethod
     def of(cls, example: Example, subset: str) -> Prompt:
         """Return the prompt of an example; its reference is the best response, or the only one."""
         best = example.ranking[0][0] if example.ranking else 0
-        return cls(example.messages, subset, example.responses[best] if example.responses else None)
+        reference = example.responses[best] if example.responses else None
+        return cls(example.messages, subset, reference, example.tools)
 
 
 def fingerprint(prompts: Sequence[Prompt]) -> str:
@@ -74,22 +77,26 @@ class Policy(NamedTuple):
     eos_ids: list[int]
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, template: TemplateName = "auto") -> Policy:
+    def of(
+        cls, model: Any, tokenizer: Any, template: TemplateName = "auto", settings: Mapping[str, Any] | None = None
+    ) -> Policy:
         """Wrap a model; it ends a response with its template's token or those its folder names."""
-        encoder = Encoder(tokenizer, make_template(tokenizer, template), Truncation())
+        encoder = Encoder(tokenizer, make_template(tokenizer, template, settings), Truncation())
         known = model.generation_config.eos_token_id
         named = [] if known is None else [known] if isinstance(known, int) else list(known)
         return cls(model, tokenizer, encoder, list(dict.fromkeys([encoder.template.eos_id, *named])))
 
     @classmethod
-    def load(cls, backbone: Backbone, template: TemplateName = "auto") -> Policy:
+    def load(
+        cls, backbone: Backbone, template: TemplateName = "auto", settings: Mapping[str, Any] | None = None
+    ) -> Policy:
         """Load a model folder; the random stream is left alone."""
         tokenizer = load_tokenizer(backbone)
         with torch.random.fork_rng(devices=[]):
             model: Any = load_policy(backbone, tokenizer).eval().requires_grad_(False)
         if not backbone.check:
             trust(model)
-        return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template)
+        return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template, settings)
 
     def prompt_ids(self, prompts: Sequence[Prompt], new_tokens: int) -> list[tuple[list[int], bool]]:
         """Return the tokens of prompts, cut from the left where the context has no room, and whether they were cut."""
@@ -97,7 +104,7 @@ class Policy(NamedTuple):
         room = (getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9) - new_tokens
         if room < 1:
             raise ConfigError(f"max_new_tokens {new_tokens} leaves no room for a prompt in the model's context")
-        found = [self.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+        found = [self.encoder.prompt_ids(prompt.messages, prompt.tools) for prompt in prompts]
         bos = int(self.encoder.template.adds_bos and room > 1)
         return [(ids[:bos] + ids[len(ids) - room + bos :], True) if len(ids) > room else (ids, False) for ids in found]
 
@@ -125,7 +132,7 @@ class CompletionFile:
     def __init__(self, folder: Path, backbone: Backbone, prompts: Sequence[Prompt], settings: dict[str, Any]) -> None:
         place = local_folder(backbone.path)
         weights = backbone.revision if place is None else folder_hash(place)
-        parts = [asdict(backbone), weights, [p.messages for p in prompts], settings]
+        parts = [asdict(backbone), weights, [(p.messages, p.tools) for p in prompts], settings]
         name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
         self.path, self.prompts = folder / "completions" / f"{name}.jsonl", prompts
 

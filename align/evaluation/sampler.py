@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
@@ -23,6 +24,8 @@ class Sampling:
     """How to sample, but for the temperature."""
     template: TemplateName = "auto"
     """How prompts are written, as in training."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """What the chat template is given beside the dialogue; a folder of ours keeps those of its training."""
     dtype: DTypeName = "float32"
     """Dtype of the weights."""
     limit: int | None = None
@@ -54,12 +57,17 @@ class Sampler:
         """Return a model, loaded when it is first needed."""
         if self._held is None or self._held[0] != path:
             self._held = None
-            self._held = (path, Policy.load(self.backbone(path), self.sampling.template))
+            self._held = (path, self.load(path))
         return self._held[1]
+
+    def load(self, path: str) -> Policy:
+        """Load a model that is asked as all are."""
+        return Policy.load(self.backbone(path), self.sampling.template, self.sampling.chat_template_kwargs)
 
     def file(self, path: str, temperature: float) -> CompletionFile:
         """Return where a model's responses are kept."""
-        settings = {**asdict(self.sampling.at(temperature)), "template": self.sampling.template}
+        written = {"template": self.sampling.template, "chat_template_kwargs": self.sampling.chat_template_kwargs}
+        settings = {**asdict(self.sampling.at(temperature)), **written}
         return CompletionFile(self.out, self.backbone(path), self.prompts, settings)
 
     def responses(self, path: str, temperature: float) -> list[Completion]:

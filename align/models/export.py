@@ -136,6 +136,6 @@ def _stop_at(inner: Any, prompt_format: PromptFormat | None) -> None:
 
 def _save_tokenizer(tokenizer: Any, folder: Path, prompt_format: PromptFormat | None) -> None:
     tokenizer = copy.copy(tokenizer)
-    if prompt_format is not None and not tokenizer.chat_template:
+    if prompt_format is not None:
         tokenizer.chat_template = prompt_format.chat_template
     tokenizer.save_pretrained(str(folder))

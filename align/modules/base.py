@@ -56,6 +56,8 @@ class AlignModule(RecordingModule):
     """Under which the data encodes every prompt, beside the plain one."""
     max_response: int | None = None
     """Longest response the method reads, in tokens; null leaves it to the limits."""
+    scores_turns: bool = False
+    """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
     generates: ClassVar[bool] = True
     """Whether the model writes text."""
     model: nn.Module

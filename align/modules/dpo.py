@@ -28,7 +28,7 @@ from align.scoring.reductions import Reduction
 class DPOModule(AlignModule):
     """Trains a policy with any objective on preference pairs, or on single labelled or scored responses."""
 
-    truncation: ClassVar[Preset] = "dpo"
+    truncation: ClassVar[Preset] = "usual"
     learning_rates = (5e-7, 1e-5)
     reference_model: nn.Module | None
 

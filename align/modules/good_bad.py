@@ -28,7 +28,7 @@ class GoodBadModule(AlignModule):
     """
 
     view: ViewName = "pairs"
-    truncation: ClassVar[Preset] = "dpo"
+    truncation: ClassVar[Preset] = "usual"
     learning_rates = (2e-4, 2e-4)
 
     def __init__(self, backbone: Backbone, *, optimizer: Optimizer = Optimizer()) -> None:

@@ -30,7 +30,7 @@ class HIRModule(AlignModule):
     """
 
     view: ViewName = "pairs"
-    truncation: ClassVar[Preset] = "dpo"
+    truncation: ClassVar[Preset] = "usual"
     learning_rates = (2e-5, 2e-4)
     instructions: Instructions
 

@@ -25,7 +25,7 @@ from align.records import CandidateBatch, ListScores, Preset, StepTotals
 class PROModule(AlignModule):
     """Trains a policy on ranked or scored lists with any list objective; a prompt is computed once for all of them."""
 
-    truncation: ClassVar[Preset] = "pro"
+    truncation: ClassVar[Preset] = "usual"
     learning_rates = (5e-6, 1e-4)
     reference_model: nn.Module | None
 

@@ -31,7 +31,7 @@ from align.scoring.rewards import reward_head, reward_outputs
 class RewardModel(AlignModule):
     """Trains a head on the last token of each response: on rankings (pairs and lists alike), or on ratings."""
 
-    truncation: ClassVar[Preset] = "rm"
+    truncation: ClassVar[Preset] = "reward"
     learning_rates = (1e-5, 1e-4)
     generates = False
 

@@ -17,7 +17,7 @@ class SFTModule(AlignModule):
     """Fine-tunes on the best response of each prompt; several examples share a row without seeing each other."""
 
     view: ViewName = "singles"
-    truncation: ClassVar[Preset] = "dpa"
+    truncation: ClassVar[Preset] = "sft"
     learning_rates = (2e-5, 2e-4)
 
     def __init__(
@@ -25,7 +25,7 @@ class SFTModule(AlignModule):
         backbone: Backbone,
         reduction: Literal["token_mean", "sequence_sum"] = "token_mean",
         *,
-        loss_on: Literal["response", "all"] = "response",
+        loss_on: Literal["turns", "response", "all"] = "turns",
         view: ViewName = "singles",
         optimizer: Optimizer = Optimizer(),
     ) -> None:
@@ -35,12 +35,15 @@ class SFTModule(AlignModule):
             backbone: The model to train.
             reduction: `token_mean` divides by all scored tokens of the optimiser step; `sequence_sum` sums over each
                 response and averages over responses (PRO, arXiv:2306.17492, Eq. 1).
-            loss_on: Score response tokens only, or the prompt's too (the literal reading of DPA, arXiv:2402.18571).
+            loss_on: `turns` scores every assistant turn of a whole dialogue (data in the layout `messages`) and the
+                response of other data, `response` the last turn only, `all` the prompt's tokens too (the literal
+                reading of DPA, arXiv:2402.18571).
             view: What to train on; `hindsight` makes it Chain of Hindsight (Liu et al. 2023, arXiv:2302.02676).
             optimizer: AdamW and its schedule.
         """
         super().__init__(backbone, optimizer)
         self.reduction, self.loss_on, self.view = reduction, loss_on, view
+        self.scores_turns = loss_on == "turns"
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the negative log-likelihood of the batch over the step's tokens or responses."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from align.encoding.encoder import Encoder
-from align.encoding.templates import RowRefused, make_template
+from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
@@ -28,17 +28,28 @@ from align.sampling.sampler import sample
 class LocalModel(Responder):
     """Answers with the most probable reply of a causal language model."""
 
-    def __init__(self, model: Backbone, *, max_tokens: int = 256, batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        model: Backbone,
+        *,
+        max_tokens: int = 256,
+        batch_size: int = 8,
+        template: TemplateName = "auto",
+        chat_template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
         """Configure the judge.
 
         Args:
             model: The model; `path` is enough.
             max_tokens: Longest reply.
             batch_size: Questions answered at a time.
+            template: How questions are written: the model's chat template, `plain`, or a Jinja file.
+            chat_template_kwargs: What the chat template is given beside the question, such as `enable_thinking`.
         """
         self.backbone = model
         self.generation = Generation(max_tokens, temperature=0.0)
         self.batch_size = batch_size
+        self.template, self.chat_template_kwargs = template, chat_template_kwargs or {}
 
     def settings(self) -> dict[str, Any]:
         """Return what decides an answer, the weights included."""
@@ -47,6 +58,8 @@ class LocalModel(Responder):
             "weights": self._weights,
             "dtype": self.backbone.dtype,
             "max_tokens": self.generation.max_new_tokens,
+            **({} if self.template == "auto" else {"template": self.template}),
+            **({"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}),
         }
 
     @cached_property
@@ -60,7 +73,8 @@ class LocalModel(Responder):
         with torch.random.fork_rng(devices=[]):
             model = load_policy(self.backbone, tokenizer).eval().requires_grad_(False)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return model, tokenizer, Encoder(tokenizer, make_template(tokenizer), Truncation())
+        template = make_template(tokenizer, self.template, self.chat_template_kwargs)
+        return model, tokenizer, Encoder(tokenizer, template, Truncation())
 
     def answer(self, questions: Sequence[Question], store: VerdictStore, progress: Progress) -> None:
         """Answer in batches, each committed before the next; a question longer than the context is refused."""

@@ -119,7 +119,7 @@ class RewardOracle:
             ordered = ordered[size:]
 
     def _limits(self) -> Truncation:
-        usual, longest = PRESETS["rm"], max_positions(self.backbone)
+        usual, longest = PRESETS["reward"], max_positions(self.backbone)
         total = min(usual.max_total, longest)
         return Truncation(usual.max_prompt, total, usual.long_prompt, usual.long_response, usual.at_turn)
 

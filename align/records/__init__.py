@@ -1,9 +1,10 @@
 """The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
 
-from align.records.batch import CandidateBatch, EncodedGroup, Prompts, StepTotals, totals_of
+from align.records.batch import CandidateBatch, Prompts
 from align.records.conditions import Conditioning, Tally, TwoDigits, WeightedRating
 from align.records.data import ASKING, Example, Message, Preset, PromptFormat, Role, ViewName
 from align.records.directions import Arc
+from align.records.group import EncodedGroup, StepTotals, totals_of
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
 from align.records.labels import Labels, Scale, column_of
 from align.records.rescaling import Rescaling, combine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,21 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from align.records.group import EncodedGroup, StepTotals, counts_of, totals_of
 from align.records.labels import column_of
-
-
-class EncodedGroup(NamedTuple):
-    """One candidate group as token ids: what the encoder makes and the cache holds."""
-
-    id: str
-    prompt_ids: list[int]
-    response_ids: list[list[int]]
-    ranks: list[int]
-    scores: list[list[float]]
-    weight: float
-    truncated: list[bool]
-    instructed_ids: Sequence[list[int]] = ()
-    """The same prompt under each instruction, where a method has instructions."""
 
 
 class Prompts(NamedTuple):
@@ -34,21 +21,6 @@ class Prompts(NamedTuple):
 
     ids: Int[Tensor, " prompt_token"]
     lengths: tuple[int, ...]
-
-
-class StepTotals(NamedTuple):
-    """Sums over all batches of one optimiser step, on every rank: the denominators of its loss."""
-
-    weight: float
-    """Sum of the group weights."""
-    response_tokens: float
-    """Scored response tokens, each counted with the weight of its group."""
-    prompt_tokens: float
-    """Prompt tokens that have a predecessor, counted likewise."""
-    labels: float = 0.0
-    """Known labels of the responses, counted likewise."""
-    labelled: float = 0.0
-    """Responses with at least one known label, counted likewise."""
 
 
 class CandidateBatch(NamedTuple):
@@ -74,6 +46,8 @@ class CandidateBatch(NamedTuple):
     """Names of the columns of `scores`, which hold NaN where a response has no label."""
     instructed: tuple[Prompts, ...] = ()
     """The prompts under each instruction, good before bad; none where a method has no instructions."""
+    response_weights: Float[Tensor, " response_token"] | None = None
+    """How much each response token counts; one of weight 0 is read and not scored. None where all count 1."""
 
     @classmethod
     def of(
@@ -88,12 +62,14 @@ class CandidateBatch(NamedTuple):
             raise ValueError(f"a response of {[g.id for g in groups if not all(g.response_ids)]} has no tokens")
         scores = [s for g in groups for s in g.scores]
         width = max((len(s) for s in scores), default=0)
+        prompts = [p for g in groups for p in g.prompts]
+        weights = [w for g in groups for w in _token_weights(g)] if any(g.response_weights for g in groups) else None
         return cls(
-            prompt_ids=torch.tensor([t for g in groups for t in g.prompt_ids], dtype=torch.long),
+            prompt_ids=torch.tensor([t for p in prompts for t in p], dtype=torch.long),
             response_ids=torch.tensor([t for r in responses for t in r], dtype=torch.long),
-            prompt_lengths=tuple(len(g.prompt_ids) for g in groups),
+            prompt_lengths=tuple(map(len, prompts)),
             response_lengths=tuple(map(len, responses)),
-            prompt_of=tuple(i for i, g in enumerate(groups) for _ in g.response_ids),
+            prompt_of=_prompt_of(groups),
             group_sizes=tuple(len(g.response_ids) for g in groups),
             ranks=torch.tensor([r for g in groups for r in g.ranks], dtype=torch.long),
             scores=torch.tensor([s + [math.nan] * (width - len(s)) for s in scores]).reshape(len(responses), width),
@@ -105,6 +81,7 @@ class CandidateBatch(NamedTuple):
                 Prompts(torch.tensor([t for p in prompts for t in p], dtype=torch.long), tuple(map(len, prompts)))
                 for prompts in zip(*(g.instructed_ids for g in groups), strict=True)
             ),
+            response_weights=None if weights is None else torch.tensor(weights),
         )
 
     def under(self, instruction: int) -> CandidateBatch:
@@ -116,15 +93,26 @@ class CandidateBatch(NamedTuple):
         """Return the batch with one candidate of every group, by its place; the totals stay those of the step."""
         ends = list(itertools.accumulate(self.group_sizes))
         kept = [end - size + place for end, size in zip(ends, self.group_sizes, strict=True)]
-        responses = torch.split(self.response_ids, list(self.response_lengths))
-        return self._replace(
+        lengths = list(self.response_lengths)
+        responses = torch.split(self.response_ids, lengths)
+        weights = None if self.response_weights is None else torch.split(self.response_weights, lengths)
+        return self._kept_prompts(sorted({self.prompt_of[c] for c in kept}))._replace(
             response_ids=torch.cat([responses[c] for c in kept]),
             response_lengths=tuple(self.response_lengths[c] for c in kept),
-            prompt_of=tuple(self.prompt_of[c] for c in kept),
+            prompt_of=tuple(range(len(kept))),
+            response_weights=None if weights is None else torch.cat([weights[c] for c in kept]),
             group_sizes=(1,) * len(kept),
             ranks=self.ranks[kept],
             scores=self.scores[kept],
         )
+
+    def _kept_prompts(self, kept: Sequence[int]) -> CandidateBatch:
+        """Return the batch with some of its prompts."""
+        if len(kept) == len(self.prompt_lengths):
+            return self
+        prompts = torch.split(self.prompt_ids, list(self.prompt_lengths))
+        lengths = tuple(self.prompt_lengths[p] for p in kept)
+        return self._replace(prompt_ids=torch.cat([prompts[p] for p in kept]), prompt_lengths=lengths)
 
     @property
     def num_candidates(self) -> int:
@@ -166,27 +154,14 @@ class CandidateBatch(NamedTuple):
         return self.weights.repeat_interleave(sizes, output_size=self.num_candidates)
 
 
-class GroupCounts(NamedTuple):
-    """What a group adds to the totals of its step, before its weight."""
-
-    weight: float
-    response_tokens: int
-    prompt_tokens: int
-    labels: int = 0
-    labelled: int = 0
-
-
-def counts_of(group: EncodedGroup) -> GroupCounts:
-    """Count the tokens and the known labels of a group."""
-    known = [sum(not math.isnan(s) for s in row) for row in group.scores]
-    responses = sum(map(len, group.response_ids))
-    return GroupCounts(group.weight, responses, len(group.prompt_ids), sum(known), sum(map(bool, known)))
+def _prompt_of(groups: Sequence[EncodedGroup]) -> tuple[int, ...]:
+    """Return the place of each response's prompt among the prompts of all groups."""
+    found, first = list[int](), 0
+    for group in groups:
+        found += [first + (n if group.own_prompt_ids else 0) for n in range(len(group.response_ids))]
+        first += len(group.prompts)
+    return tuple(found)
 
 
-def totals_of(groups: Iterable[GroupCounts]) -> StepTotals:
-    """Sum the counts of the groups of a step by weight; a prompt's first token is not counted."""
-    totals = [0.0] * len(StepTotals._fields)
-    for weight, responses, prompt, labels, labelled in groups:
-        for i, count in enumerate((1, responses, max(prompt - 1, 0), labels, labelled)):
-            totals[i] += weight * count
-    return StepTotals(*totals)
+def _token_weights(group: EncodedGroup) -> list[float]:
+    return [w for row in group.response_weights or ([1.0] * len(r) for r in group.response_ids) for w in row]

@@ -25,8 +25,8 @@ ViewName = Literal[
     "unpaired",
 ]
 """What a method trains on; `align.data.views`, `scored_lists` and `hindsight` make it."""
-Preset = Literal["rahf", "pro", "dpo", "rm", "dpa"]
-"""Limits on lengths by the method that made them usual; `align.encoding.truncation` holds them."""
+Preset = Literal["usual", "sft", "reward", "rahf", "pro", "dpo", "rm", "dpa"]
+"""Limits on lengths, those methods take and those that papers made usual; `align.encoding.truncation` holds them."""
 
 
 class Message(NamedTuple):

@@ -49,12 +49,13 @@ class Asking:
         """Return a prompt as it is sampled: once as it is, or once per condition."""
         conditions, conditioning = self.settings.conditions, self.conditioning
         if conditions is None or conditioning is None:
-            return [Prompt(example, Request(example.id, encoder.prompt_ids(example.messages), example.messages))]
+            ids = encoder.prompt_ids(example.messages, example.tools)
+            return [Prompt(example, Request(example.id, ids, example.messages))]
         seed, targets = self.settings.generation.seed, self.targets(number)
         found = []
         for place, asked in enumerate(conditions.asked(number, example.id, conditioning, seed=seed, targets=targets)):
             messages = conditioning.apply(example.messages, asked.clause)
-            request = Request(f"{example.id} {place}", encoder.prompt_ids(messages), messages)
+            request = Request(f"{example.id} {place}", encoder.prompt_ids(messages, example.tools), messages)
             found.append(Prompt(example, request, asked.angle))
         return found
 

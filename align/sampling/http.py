@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ class Server:
     """`completions` sends token ids, prompts exactly as ours; `chat` sends messages, which the server writes."""
     api_key_env: str | None = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; null sends none."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """What a server that writes the prompts gives its chat template, as vLLM and SGLang take it."""
     concurrency: int = 8
     """Requests at a time."""
     timeout: float = 600.0
@@ -113,7 +115,8 @@ class HTTPEngine(Engine):
         if not request.messages:
             raise ConfigError("api `chat` needs prompts as messages, these are token ids: use api `completions`")
         turns: Any = [m._replace(weight=1.0).as_turn() for m in request.messages]
-        return self._client.chat.completions.create(messages=turns, **common)
+        own = {"chat_template_kwargs": self.server.chat_template_kwargs} if self.server.chat_template_kwargs else None
+        return self._client.chat.completions.create(messages=turns, extra_body=own, **common)
 
     def _completion(self, choice: Any) -> Completion:
         """Read an answer; servers leave out what ended it, and some say which stop string it was."""

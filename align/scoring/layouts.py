@@ -61,16 +61,18 @@ def _finish(batch: CandidateBatch, spans: _Spans, score_prompts: bool) -> tuple[
     """Return predictors, targets, counts and last of a plan from where its prompts and responses begin."""
     prompts = torch.split(batch.prompt_ids, list(batch.prompt_lengths))
     responses = torch.split(batch.response_ids, list(batch.response_lengths))
+    scored = None if batch.response_weights is None else batch.response_weights.cpu() > 0
+    masks = None if scored is None else torch.split(scored, list(batch.response_lengths))
     predictors, targets, counts = [], [], []
     for c, (start, length) in enumerate(zip(spans.response, batch.response_lengths, strict=True)):
         prompt_length = batch.prompt_lengths[batch.prompt_of[c]]
         if score_prompts:
             predictors.append(torch.arange(spans.prompt[c], spans.prompt[c] + prompt_length - 1))
             targets.append(prompts[batch.prompt_of[c]][1:])
-        predictors.append(torch.tensor([spans.prompt[c] + prompt_length - 1]))
-        predictors.append(torch.arange(start, start + length - 1))
-        targets.append(responses[c])
-        counts.append(length + (prompt_length - 1 if score_prompts else 0))
+        own = torch.cat([torch.tensor([spans.prompt[c] + prompt_length - 1]), torch.arange(start, start + length - 1)])
+        predictors.append(own if masks is None else own[masks[c]])
+        targets.append(responses[c] if masks is None else responses[c][masks[c].to(responses[c].device)])
+        counts.append(len(predictors[-1]) + (prompt_length - 1 if score_prompts else 0))
     device = batch.response_ids.device
     last = torch.tensor([s + n - 1 for s, n in zip(spans.response, batch.response_lengths, strict=True)])
     return torch.cat(predictors).to(device), torch.cat(targets), torch.tensor(counts, device=device), last.to(device)

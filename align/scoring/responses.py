@@ -79,12 +79,16 @@ def score_tokens(
 def sum_tokens(tokens: TokenScores, batch: CandidateBatch, reduction: Reduction | None = None) -> ResponseScores:
     """Return the numbers of every candidate; log-probabilities are weighted by the reduction, null the plain sum."""
     logprobs = tokens.logprobs
+    weights = batch.response_weights
     if reduction is not None:
-        logprobs = logprobs * reduction.weights(batch).to(logprobs)
-    own = torch.segment_reduce(logprobs, "sum", lengths=tokens.counts)
+        own = reduction.weights(batch)
+        logprobs = logprobs * (own if weights is None else own[weights.cpu() > 0]).to(logprobs)
+    if weights is not None:
+        logprobs = logprobs * weights[weights > 0].to(logprobs)
+    sums = torch.segment_reduce(logprobs, "sum", lengths=tokens.counts)
     if tokens.collisions is None:
-        return ResponseScores(own, tokens.counts)
-    return ResponseScores(own, tokens.counts, torch.segment_reduce(tokens.collisions, "sum", lengths=tokens.counts))
+        return ResponseScores(sums, tokens.counts)
+    return ResponseScores(sums, tokens.counts, torch.segment_reduce(tokens.collisions, "sum", lengths=tokens.counts))
 
 
 def score_responses(

@@ -32,6 +32,7 @@ def needs(
         tokenizer=tiny_tokenizer(template),
         instructions=None,
         max_response=None,
+        scores_turns=False,
     )
 
 

@@ -189,7 +189,7 @@ class TestTruncation:
         coder = encoder(rule=Truncation(30, 60, "cut", "cut"))
         group = encode(coder, example("old", "old", "y" * 99))
         assert len(group.prompt_ids) == 30
-        assert coder.tokenizer.decode(group.prompt_ids) == "<s>" + "y" * 17 + "\n\nAssistant:"
+        assert coder.tokenizer.decode(group.prompt_ids) == "<s>\n\nHuman: " + "y" * 8 + "\n\nAssistant:"
 
     def test_cutting_by_tokens_can_be_asked_for(self) -> None:
         coder = encoder(rule=Truncation(30, 60, "cut", "cut", at_turn=False))

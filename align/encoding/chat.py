@@ -1,0 +1,172 @@
+"""A tokenizer's chat template, or one from a file: what it writes, and where the assistant begins and ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from align.encoding.program import Program
+from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
+from align.errors import ModelError
+from align.records import Message
+
+PROBE = "PROBE response"
+QUESTION = [Message("user", "PROBE question")]
+EMPTY_THOUGHT = "given an empty thought, since the prompt opens one"
+_TOOLS = json.dumps([{"type": "function", "function": {"name": "probe", "description": "", "parameters": {}}}])
+_TAG = re.compile(r"<([\w|]+)>\s*$")
+_CLOSED = re.compile(r"</([\w|]+)>\s*$")
+
+
+class ChatTemplate(Template):
+    """A chat template. What it writes after a response becomes the one token that ends a turn.
+
+    A prompt is what generation goes on from, and a response what the template writes behind it. Where a template
+    writes a dialogue otherwise once it is answered (it opens a thought in the generation prompt, or puts the system
+    text into the last user turn), the response is what stands behind the turn's header, and the prompt stays.
+    """
+
+    parses_special = True
+    adds_bos = False
+
+    def __init__(self, tokenizer: Any, program: Program) -> None:
+        self._program, self._tokenizer = program, tokenizer
+        try:
+            bare, prompt, full = self._probe()
+            if bare == prompt and full.startswith(bare) and PROBE in full[len(bare) :]:
+                self._add_header(full[len(bare) : full.rindex(PROBE)])
+                bare, prompt, full = self._probe()
+        except RowRefused as refusal:
+            raise ModelError(f"{program.name} cannot render a user and an assistant turn: {refusal}") from refusal
+        with suppress(RowRefused):  # whether a system turn or tools bring a date is for the fingerprint
+            self._program.render([Message("system", "PROBE"), *QUESTION], _TOOLS, add_generation_prompt=True)
+        self._opener, self._lead, self._suffix = self._parts(bare, prompt, full)
+        self.jinja = self._program.source
+        ends = self._specials(self._suffix.strip()) if self._suffix.strip() else []
+        self.eos_id = ends[0] if ends else require_eos(tokenizer)
+        self.told = (*self.told, *self._tell(prompt))
+        self.fingerprint = repr((self.jinja, sorted(self._program.dates.items())))
+
+    def _probe(self) -> tuple[str, str, str]:
+        """Return a question without and with the generation prompt, and with an answer."""
+        answered = [*QUESTION, Message("assistant", PROBE)]
+        bare = self._program.render(QUESTION, add_generation_prompt=False)
+        return bare, self.prompt(QUESTION), self._program.render(answered, add_generation_prompt=False)
+
+    def _add_header(self, lead: str) -> None:
+        """Give a template that ignores `add_generation_prompt` the header it writes before an answer."""
+        header = lead.rstrip(" ")
+        if header.strip():
+            self._program = self._program.with_generation_prompt(header)
+            self.told += (f"it has no generation prompt: {header!r} is added to it, and to the exported folder",)
+
+    def _parts(self, bare: str, prompt: str, full: str) -> tuple[str, str, str]:
+        """Return the tag that opens a thought in the prompt, what comes before a response, and what comes after."""
+        suffix = full[full.rindex(PROBE) + len(PROBE) :] if PROBE in full else ""
+        if full.startswith(prompt) and PROBE in full[len(prompt) :]:
+            return "", full[len(prompt) : full.rindex(PROBE)], suffix
+        tag = _TAG.search(prompt)
+        if tag and prompt.startswith(bare) and full.startswith(head := prompt[: tag.start()]):
+            return prompt[tag.start() :], full[len(head) : full.rindex(PROBE)], suffix
+        raise ModelError(
+            f"{self._program.name} rewrites the dialogue: the prompt it renders does not begin prompt and response; "
+            "use a template without that, or encoding.template 'plain'"
+        )
+
+    def _tell(self, prompt: str) -> list[str]:
+        told = []
+        if self._opener:
+            told.append(f"the prompt ends with {self._opener!r}: the thought and its end are scored, an empty one too")
+        elif self._lead.strip():
+            hint = "; chat_template_kwargs.enable_thinking false puts an empty thought into the prompt"
+            known = "enable_thinking" in self._program.source
+            told.append(f"it writes {self._lead!r} before a response, which is scored{hint if known else ''}")
+        elif _CLOSED.search(prompt):
+            told.append("the prompt holds an empty thought: responses are trained and sampled without one")
+        end = self._suffix.strip()
+        if end and not self._specials(end):
+            told.append(f"it ends a turn with {end!r}, which is no special token here: the tokenizer's EOS ends it")
+        if self._program.dates:
+            dates = ", ".join(self._program.dates.values())
+            told.append(f"it writes today's date ({dates}): on another day prompts differ and are encoded again")
+        return told
+
+    def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
+        """Return the rendered messages and the generation prompt."""
+        text = self._program.render(messages, tools, add_generation_prompt=True)
+        for message in messages:
+            _check_written(message, text)
+        if tools and text == self._program.render(messages, add_generation_prompt=True):
+            raise RowRefused("chat template leaves out the tools")
+        return text
+
+    def render(self, messages: Sequence[Message], response: Message | str, tools: str = "") -> Rendered:
+        """Return prompt and response; the response ends before whatever the template adds to close the turn."""
+        answer = as_answer(response)
+        prompt = self.prompt(messages, tools)
+        full = self._program.render([*messages, answer], tools, add_generation_prompt=False)
+        if not full.endswith(self._suffix):
+            raise RowRefused("chat template rewrites the dialogue")
+        text = self._behind(prompt, full[: len(full) - len(self._suffix)], answer)
+        _check_written(answer, prompt + text)
+        thought, _ = thought_of(answer)
+        kept = "".join(thought.split()) in "".join(text.split())
+        empty = self._opener and not thought
+        return Rendered(prompt, text, (EMPTY_THOUGHT,) if empty else () if kept else (LOST_THOUGHT,))
+
+    def _behind(self, prompt: str, body: str, answer: Message) -> str:
+        """Return what stands behind the prompt in an answered dialogue."""
+        if body.startswith(prompt):
+            return body[len(prompt) :]
+        thought, text = thought_of(answer)
+        closing = self._opener.strip().replace("<", "</")
+        if self._opener and prompt.endswith(self._opener):
+            head = prompt[: len(prompt) - len(self._opener)]
+            written = body[len(head) :] if body.startswith(head) else self._told_apart(body, text)
+            written = written.rpartition(closing)[2].lstrip("\n")
+            return f"{thought}\n{closing}\n\n{written}"
+        return self._told_apart(body, text if _CLOSED.search(prompt) else answer.content)
+
+    def _told_apart(self, body: str, text: str) -> str:
+        """Return the response at the end of a dialogue whose beginning the template writes otherwise."""
+        for written in (text, text.strip(), text.lstrip("\n")):
+            if written and body.endswith(self._lead + written):
+                return self._lead + written
+        raise RowRefused("chat template rewrites the dialogue")
+
+    def regions(self, messages: Sequence[Message], tools: str = "") -> list[tuple[int, int]] | None:
+        """Return the `{% generation %}` blocks of a whole dialogue."""
+        return self._program.regions(messages, tools) if self._program.marks else None
+
+    def _specials(self, text: str) -> list[int]:
+        """Return the special tokens of a text."""
+        tokens = self._tokenizer.added_tokens_decoder.items()
+        special = set(self._tokenizer.all_special_ids) | {i for i, token in tokens if token.special}
+        return [int(i) for i in self._tokenizer(text, add_special_tokens=False)["input_ids"] if i in special]
+
+
+def thought_of(answer: Message) -> tuple[str, str]:
+    """Return the thought of a turn, kept apart or inside its content, and the rest of the content."""
+    if answer.reasoning_content:
+        return answer.reasoning_content.strip("\n"), answer.content
+    before, closing, after = answer.content.partition("</think>")
+    if not closing:
+        return "", answer.content
+    return before.strip().removeprefix("<think>").strip("\n"), after.lstrip("\n")
+
+
+def _check_written(message: Message, text: str) -> None:
+    """Raise RowRefused where a turn, or a call in it, is not in the text."""
+    if message.role != "assistant" and message.content.strip()[:60] not in text:
+        raise RowRefused(f"chat template leaves out a {message.role} turn")
+    for call in json.loads(message.tool_calls) if message.tool_calls else ():
+        if _name(call) not in text:
+            raise RowRefused("chat template leaves out a tool call")
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    """Return the name of a function, of a schema or a call in either layout."""
+    return str(entry.get("function", entry).get("name", ""))

@@ -1,0 +1,76 @@
+"""One candidate group as token ids, and what it adds to the denominators of a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class EncodedGroup(NamedTuple):
+    """One candidate group as token ids: what the encoder makes and the cache holds."""
+
+    id: str
+    prompt_ids: list[int]
+    response_ids: list[list[int]]
+    ranks: list[int]
+    scores: list[list[float]]
+    weight: float
+    truncated: list[bool]
+    instructed_ids: Sequence[list[int]] = ()
+    """The same prompt under each instruction, where a method has instructions."""
+    own_prompt_ids: Sequence[list[int]] = ()
+    """A prompt per response, where they differ."""
+    response_weights: Sequence[list[float]] = ()
+    """How much each response token counts, 0 for one that is not scored; none where all count 1."""
+    length: int = 0
+    """Longest prompt plus response before anything was cut."""
+    notes: Sequence[str] = ()
+    """What of the row is not in the tokens."""
+
+    @property
+    def prompts(self) -> Sequence[list[int]]:
+        """Return the prompts, one for all responses or one for each."""
+        return self.own_prompt_ids or [self.prompt_ids]
+
+
+class StepTotals(NamedTuple):
+    """Sums over all batches of one optimiser step, on every rank: the denominators of its loss."""
+
+    weight: float
+    """Sum of the group weights."""
+    response_tokens: float
+    """Scored response tokens, each counted with the weight of its group."""
+    prompt_tokens: float
+    """Prompt tokens that have a predecessor, counted likewise."""
+    labels: float = 0.0
+    """Known labels of the responses, counted likewise."""
+    labelled: float = 0.0
+    """Responses with at least one known label, counted likewise."""
+
+
+class GroupCounts(NamedTuple):
+    """What a group adds to the totals of its step, before its weight."""
+
+    weight: float
+    response_tokens: float
+    prompt_tokens: int
+    labels: int = 0
+    labelled: int = 0
+
+
+def counts_of(group: EncodedGroup) -> GroupCounts:
+    """Count the tokens and the known labels of a group."""
+    known = [sum(not math.isnan(s) for s in row) for row in group.scores]
+    responses = sum(map(sum, group.response_weights)) if group.response_weights else sum(map(len, group.response_ids))
+    prompts = sum(map(len, group.prompts))
+    return GroupCounts(group.weight, responses, prompts, sum(known), sum(map(bool, known)))
+
+
+def totals_of(groups: Iterable[GroupCounts]) -> StepTotals:
+    """Sum the counts of the groups of a step by weight; a prompt's first token is not counted."""
+    totals = [0.0] * len(StepTotals._fields)
+    for weight, responses, prompt, labels, labelled in groups:
+        for i, count in enumerate((1, responses, max(prompt - 1, 0), labels, labelled)):
+            totals[i] += weight * count
+    return StepTotals(*totals)
