@@ -102,7 +102,7 @@ class TestData:
             (b'{"prompt": "a", "chosen": " \\n", "rejected": "x"}', "dropped: 1 empty response"),
             (b'{"prompt": "a", "chosen": "\\u0000", "rejected": "x"}', "dropped: 1 NUL character in the text"),
             (b'{"prompt": "a", "chosen": "\\ud800", "rejected": "x"}', "dropped: 1 lone surrogate in the text"),
-            (b'{"chosen": "abc", "rejected": "xyz"}', "share no prompt"),
+            (b'{"chosen": "abc", "rejected": "xyz"}', "no column is known to hold their prompt"),
         ],
     )
     def test_faults(self, told, model_folder: Path, tmp_path: Path, content: bytes, line: str) -> None:
