@@ -65,7 +65,7 @@ def run(words: list[str]) -> int:
     return 0
 
 
-class RunConfig(SaveConfigCallback):
+class _RunConfig(SaveConfigCallback):
     """Saves the settings in the run folder; only `fit` replaces those that are there."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -90,7 +90,7 @@ class AlignCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            save_config_callback=RunConfig,
+            save_config_callback=_RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"prog": "align", **strict, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
         )
