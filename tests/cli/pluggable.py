@@ -28,7 +28,8 @@ def is_ours(kind: type) -> bool:
 
 def concrete(kind: type) -> list[type]:
     """Return the classes of a type that can be built."""
-    return [c for c in (kind, *subclasses(kind)) if is_ours(c) and not _has_abstract_parts(c)]
+    found = [c for c in (kind, *subclasses(kind)) if is_ours(c) and not _has_abstract_parts(c)]
+    return [c for c in found if not c.__name__.startswith("_")]
 
 
 def _has_abstract_parts(kind: type) -> bool:
