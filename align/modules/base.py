@@ -219,7 +219,7 @@ class AlignModule(RecordingModule):
             with whole_folder(final, writes=is_writer()) as part:
                 self.write_folder(part, merge=merge, config=config)
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"model {final} not written: {reason_of(error, final)}") from error
+            raise StoreError(f"model {final}: {reason_of(error, final)}") from error
 
     def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
         """Write the files of the model folder; methods add what their models need beside them."""

@@ -18,6 +18,10 @@ from align.errors import ResumeError, StoreError, shorten
 from align.modules.hashing_file import HashingFile
 
 
+PLACES = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a place that cannot be written to, whatever room there is."""
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes under a temporary name in the same folder, syncs, renames, and puts a note of size and hash beside it.
 
@@ -151,11 +155,11 @@ def reason_of(error: Exception, final: Path) -> str:
     told = shorten(getattr(error, "strerror", None) or error, 120)
     if not final.parent.is_dir():
         return f"{told}: choose a folder that can be written"
-    free = f" (free {shutil.disk_usage(final.parent).free / 2**20:.1f} MiB)"
-    first = {errno.EEXIST: "move it away", errno.EACCES: "allow writing", errno.EROFS: "allow writing"}
-    mend = first.get(getattr(error, "errno", None) or 0, "make room")
-    free = free if mend == "make room" else ""
-    return f"{told}{free}: {mend}, then give the same command again; checkpoints written before are whole"
+    number = getattr(error, "errno", None) or 0
+    mend = {errno.EEXIST: "move it away"} | dict.fromkeys(PLACES, "check the path and its permissions")
+    free = "" if number in mend else f" (free {shutil.disk_usage(final.parent).free / 2**20:.1f} MiB)"
+    again = "then give the same command again; checkpoints written before are whole"
+    return f"{told}{free}: {mend.get(number, 'make room')}, {again}"
 
 
 def _hash(path: Path) -> str:

@@ -112,7 +112,7 @@ def broken(error: Exception) -> None:
     ("error", "told"),
     [
         (OSError(28, "No space left on device"), "No space left on device"),
-        (OSError(30, "Read-only file system"), "Read-only file system: allow writing"),
+        (OSError(30, "Read-only file system"), "Read-only file system: check the path"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device"),
     ],
     ids=["full disk", "read-only", "full disk in safetensors"],
