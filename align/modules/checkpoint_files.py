@@ -17,7 +17,6 @@ from align.atomic import remove_leftovers, sync_folder
 from align.errors import ResumeError, StoreError, shorten
 from align.modules.hashing_file import HashingFile
 
-
 PLACES = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of a place that cannot be written to, whatever room there is."""
 
