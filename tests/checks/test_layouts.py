@@ -16,7 +16,7 @@ from align.checks.tolerance import TOLERANCES, compute_dtype
 from align.errors import ModelError
 from align.models import attention
 from align.models.attention import use_segment_attention
-from align.models.loading import _switch_off_dropout
+from align.models.deterministic import switch_off_rates
 from align.scoring.backbone import choose_layout, exact_layouts
 from align.scoring.head import Head
 from tests.tiny import FAMILIES, random_batch, tiny_config, tiny_model
@@ -26,7 +26,7 @@ BATCH = random_batch([3, 2, 1], longest=20)
 
 def model_of(family: str = "llama", dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     """A model as a run trains it: in train mode, without dropout, with our attention."""
-    changes |= dict.fromkeys(_switch_off_dropout(tiny_config(family)), 0.0)
+    changes |= dict.fromkeys(switch_off_rates(tiny_config(family)), 0.0)
     model = tiny_model(family, dtype, **changes).train()
     use_segment_attention(model)
     return model
