@@ -50,14 +50,23 @@ class GroupsOfBatch:
 
 
 def rows_to_check(groups: Groups, tokens: int) -> list[EncodedGroup]:
-    """Return the first group with the most candidates and the one with the longest response, cut to `tokens` in all."""
+    """Return the first group with the most candidates and the one with the longest response, cut to `tokens` in all.
+
+    Where prompts are read under instructions, the second one is.
+    """
     several = int(np.argmax(groups.sizes))
     lengths = groups.longest_responses.copy()
     lengths[several] = -1
     longest = int(np.argmax(lengths))
     chosen = groups[[several] if len(lengths) == 1 else [several, longest]]
+    chosen[-1] = _instructed(chosen[-1])
     shares = zip(chosen, (2, 1), strict=False)
     return [cut(group, tokens // len(chosen), fewest) for group, fewest in shares if group.response_ids]
+
+
+def _instructed(group: EncodedGroup) -> EncodedGroup:
+    """Return a group with its prompt under the first instruction, where there are instructions."""
+    return group._replace(prompt_ids=list(group.instructed_ids[0])) if group.instructed_ids else group
 
 
 def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:

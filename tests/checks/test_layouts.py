@@ -87,6 +87,7 @@ def leaking(*_: Any, **__: Any) -> Any:
     """Attention over packed segments that lets every token see all before it, in other candidates too."""
 
     def attend(query: Any, key: Any, value: Any, segments: Any, **options: Any) -> Any:
+        segments.asked += 1
         repeats = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
         return nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, **options)
@@ -100,7 +101,7 @@ def test_attention_that_ignores_its_mask_is_replaced_by_the_next_layout(monkeypa
     found = check(model)
     assert (found.layout, list(found.refused)) == ("shared", ["packed"])
     with pytest.raises(ModelError, match=r"model type llama: .*packed: values off by .*set backbone.layout to auto"):
-        check(model, "packed")
+        check(model_of(), "packed")
 
 
 def test_a_layout_that_crashes_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
