@@ -77,6 +77,7 @@ def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
     longest = len(group.response_ids[order[0]])
     response = max(min(longest, each - min(max(map(len, group.prompts)), each // 2)), 2)
     prompt = max(each - response, 2)
+    weights = [group.response_weights[c][:response] for c in kept] if group.response_weights else []
     return group._replace(
         prompt_ids=group.prompt_ids[-prompt:],
         response_ids=[group.response_ids[c][:response] for c in kept],
@@ -85,7 +86,7 @@ def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
         truncated=[group.truncated[c] for c in kept],
         instructed_ids=(),
         own_prompt_ids=[group.own_prompt_ids[c][-prompt:] for c in kept] if group.own_prompt_ids else (),
-        response_weights=(),  # what each token scores is compared, whatever it counts
+        response_weights=weights if all(map(any, weights)) else (),
     )
 
 
