@@ -11,9 +11,9 @@ import torch
 from align.records import CandidateBatch, EncodedGroup
 
 MOST_CANDIDATES = 4
-WORK = 8e9
-"""Parameters times tokens a check may run through on a CPU: less than a second, forward and backward, both sides."""
-FEWEST, MOST = 48, 2048
+WORK = 4e9
+"""Parameters times tokens a check may run through on a CPU; below this, reading the weights is what takes time."""
+FEWEST, MOST = 32, 2048
 """Tokens a check looks at, at least and at most."""
 
 

@@ -45,9 +45,7 @@ def expected(folder: Path) -> torch.Tensor:
 @pytest.mark.parametrize("lora", [None, LoRA(r=2)])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "pythia"])
-def test_log_probabilities_are_the_language_models(
-    family: str, tied: bool, lora: LoRA | None, tmp_path: Path
-) -> None:
+def test_log_probabilities_are_the_language_models(family: str, tied: bool, lora: LoRA | None, tmp_path: Path) -> None:
     """Gemma 2 caps its logits at 2, which costs nats here."""
     folder = saved(tmp_path / "lm", family, tie_word_embeddings=tied)
     model = with_head(folder, lora)
