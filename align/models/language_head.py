@@ -62,7 +62,7 @@ class OwnHead(nn.Module):
 
 
 def attach_language_head(model: nn.Module, backbone: Backbone) -> None:
-    """Give a reward model what its backbone does after the decoder: projection, and factors, caps, norms under any name.
+    """Give a reward model what its backbone does after the decoder: projection, factors, caps, norms, under any name.
 
     The projection is shared with the embedding where it is tied there. Other weights are read from the backbone's,
     trained with them, and frozen beside adapters. Raises ModelError where the backbone has none.

@@ -163,19 +163,18 @@ class TestReading:
         assert found[:, 0].isnan().tolist() == [True, True, False]
 
 
+ASKED = [[Message("user", text)] for text in ("the cat", "two red birds under some tree", "a mat")]
+ANSWERS = ["sat", "and saw the cat", "near a tree"]
+
+
 class TestSelfCheck:
     """A reward model's first scores are compared with its own forward pass in transformers."""
-
-    ASKED = [[Message("user", text)] for text in ("the cat", "two red birds under some tree", "a mat")]
-    ANSWERS = ["sat", "and saw the cat", "near a tree"]
 
     def expected(self, folder: Path) -> torch.Tensor:
         """Plain transformers: each sequence alone, in the order BOS, prompt, response, EOS of the tiny template."""
         oracle = RewardOracle(str(folder), reading="turn_end")
         opened = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-        examples = [
-            Example(str(n), tuple(p), (r,)) for n, (p, r) in enumerate(zip(self.ASKED, self.ANSWERS, strict=True))
-        ]
+        examples = [Example(str(n), tuple(p), (r,)) for n, (p, r) in enumerate(zip(ASKED, ANSWERS, strict=True))]
         rows = [g.prompt_ids + g.response_ids[0] for g in oracle.encoder.encode(examples)]  # type: ignore[union-attr]
         with torch.no_grad():
             return torch.cat([opened(input_ids=torch.tensor([row])).logits for row in rows])
@@ -188,7 +187,7 @@ class TestSelfCheck:
             oracle.encoder.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}.{% endfor %}"
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            scores = oracle.score(self.ASKED, self.ANSWERS)
+            scores = oracle.score(ASKED, ANSWERS)
         assert oracle.checked.startswith("packed rows, values off by ")
         if reading == "turn_end":
             torch.testing.assert_close(scores, self.expected(folder), rtol=1e-5, atol=1e-6)
@@ -201,15 +200,15 @@ class TestSelfCheck:
         with pytest.warns(
             UserWarning, match=r"packed rows do not agree .*reward model .*rm uses shared rows, which do"
         ):
-            found = oracle.score(self.ASKED, self.ANSWERS)
+            found = oracle.score(ASKED, ANSWERS)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            assert torch.equal(oracle.score(self.ASKED, self.ANSWERS), found)
+            assert torch.equal(oracle.score(ASKED, ANSWERS), found)
 
     def test_a_head_that_does_more_than_multiply_is_refused(self, tmp_path: Path) -> None:
         """A bias that only transformers adds: no layout gives its number."""
         oracle = RewardOracle(str(save_reward_model(tmp_path / "rm")))
         oracle.model.score.register_forward_hook(lambda _, __, output: output + 1)  # type: ignore[union-attr,operator]
         with pytest.raises(ModelError, match=r"model type llama: rewards agree with a plain forward pass in no layout"):
-            oracle.score(self.ASKED, self.ANSWERS)
+            oracle.score(ASKED, ANSWERS)

@@ -19,6 +19,7 @@ from align.models.backbone import Backbone, LoRA
 from align.modules.checking import check_layouts
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
+from align.modules.optimizer import Optimizer
 from align.modules.pro import PROModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
@@ -44,7 +45,7 @@ def test_every_method_is_checked_in_the_layout_it_uses(method: Any, model_folder
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_the_precision_is_that_of_the_run(precision: str, model_folder: Path, pairs_file: Path) -> None:
     dtype = "bfloat16" if precision == "bf16-true" else "float32"
-    module = DPOModule(Backbone(str(model_folder), dtype=dtype))
+    module = DPOModule(Backbone(str(model_folder), dtype=dtype), optimizer=Optimizer(kahan=precision == "bf16-true"))
     fit(module, pairs_data(pairs_file), max_steps=1, precision=precision, gradient_clip_val=None)
     assert "(bfloat16) against" in module.checked
 
