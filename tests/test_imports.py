@@ -26,7 +26,7 @@ ALLOWED = {
     "checks": {"models", "scoring"},
     "modules": {"objectives", "scoring", "activations", "models", "checks"},
     "sampling": {"models", "scoring", "checks"},
-    "oracles": {"sampling", "models", "scoring", "encoding", "world"},
+    "oracles": {"sampling", "models", "scoring", "encoding", "world", "checks"},
     "rounds": {"data", "encoding", "models", "oracles", "sampling"},
     "evaluation": {"sampling", "activations", "oracles", "models", "scoring", "encoding", "world", "checks"},
     "annotation": {"data", "evaluation"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -46,6 +47,12 @@ LOGPROBS = Scoring(
     plain_logprobs,
     1.0,
 )
+ALL_LOGPROBS = Scoring(
+    "log-probabilities, of prompts too,",
+    lambda model, batch, layout: score_tokens(model, batch, layout=layout, score_prompts=True).logprobs,
+    partial(plain_logprobs, score_prompts=True),
+    1.0,
+)
 REWARDS = Scoring(
     "rewards", lambda model, batch, layout: reward_outputs(model, batch, layout=layout).flatten(), plain_rewards, 0.1
 )
@@ -62,6 +69,14 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.layout} rows, {self.difference} ({self.tolerance.precision})"
+
+    def warning(self, user: str) -> str:
+        """Return one line on the layouts that were refused, and what is used instead."""
+        found = "; ".join(f"{name}: {why}" for name, why in self.refused.items())
+        return (
+            f"self-check: {', '.join(self.refused)} rows do not agree with a plain forward pass ({found}); "
+            f"{user} uses {self.layout} rows, which do ({self.difference})"
+        )
 
 
 class LayoutCheck:

@@ -32,7 +32,7 @@ def plain_attention(model: nn.Module) -> Iterator[None]:
 def plain_logprobs(
     model: nn.Module, batch: CandidateBatch, *, padded: bool = False, score_prompts: bool = False
 ) -> Float[Tensor, " token"]:
-    """Return the log-probability of every response token, of `model(input_ids=...)`.
+    """Return the log-probability of every scored response token, of `model(input_ids=...)`.
 
     Args:
         model: A causal language model of transformers, or one inside PEFT.
@@ -41,10 +41,13 @@ def plain_logprobs(
         score_prompts: Return those of prompt tokens after the first too.
     """
     parts = []
+    scored = torch.ones_like(batch.response_ids) if batch.response_weights is None else batch.response_weights
+    masks = torch.split(scored > 0, list(batch.response_lengths))
     for c, (ids, logits) in enumerate(_runs(model, batch, padded)):
         wide = torch.promote_types(logits.dtype, torch.float32)
         logprobs = logits[:-1].to(wide).log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-        parts.append(logprobs if score_prompts else logprobs[-batch.response_lengths[c] :])
+        prompt, response = logprobs[: -len(masks[c])], logprobs[-len(masks[c]) :]
+        parts += [prompt, response[masks[c]]] if score_prompts else [response[masks[c]]]
     return torch.cat(parts)
 
 

@@ -11,9 +11,9 @@ import torch
 from align.records import CandidateBatch, EncodedGroup
 
 MOST_CANDIDATES = 4
-WORK = 8e9
-"""Parameters times tokens a check may run through on a CPU: less than a second, forward and backward, both sides."""
-FEWEST, MOST = 48, 2048
+WORK = 4e9
+"""Parameters times tokens a check may run through on a CPU; below this, reading the weights is what takes time."""
+FEWEST, MOST = 32, 2048
 """Tokens a check looks at, at least and at most."""
 
 
@@ -50,14 +50,23 @@ class GroupsOfBatch:
 
 
 def rows_to_check(groups: Groups, tokens: int) -> list[EncodedGroup]:
-    """Return the first group with the most candidates and the one with the longest response, cut to `tokens` in all."""
+    """Return the first group with the most candidates and the one with the longest response, cut to `tokens` in all.
+
+    Where prompts are read under instructions, the second one is.
+    """
     several = int(np.argmax(groups.sizes))
     lengths = groups.longest_responses.copy()
     lengths[several] = -1
     longest = int(np.argmax(lengths))
     chosen = groups[[several] if len(lengths) == 1 else [several, longest]]
+    chosen[-1] = _instructed(chosen[-1])
     shares = zip(chosen, (2, 1), strict=False)
     return [cut(group, tokens // len(chosen), fewest) for group, fewest in shares if group.response_ids]
+
+
+def _instructed(group: EncodedGroup) -> EncodedGroup:
+    """Return a group with its prompt under the first instruction, where there are instructions."""
+    return group._replace(prompt_ids=list(group.instructed_ids[0])) if group.instructed_ids else group
 
 
 def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
@@ -68,6 +77,7 @@ def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
     longest = len(group.response_ids[order[0]])
     response = max(min(longest, each - min(max(map(len, group.prompts)), each // 2)), 2)
     prompt = max(each - response, 2)
+    weights = [group.response_weights[c][:response] for c in kept] if group.response_weights else []
     return group._replace(
         prompt_ids=group.prompt_ids[-prompt:],
         response_ids=[group.response_ids[c][:response] for c in kept],
@@ -76,7 +86,7 @@ def cut(group: EncodedGroup, tokens: int, fewest: int) -> EncodedGroup:
         truncated=[group.truncated[c] for c in kept],
         instructed_ids=(),
         own_prompt_ids=[group.own_prompt_ids[c][-prompt:] for c in kept] if group.own_prompt_ids else (),
-        response_weights=(),  # what each token scores is compared, whatever it counts
+        response_weights=weights if all(map(any, weights)) else (),
     )
 
 

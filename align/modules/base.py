@@ -58,6 +58,8 @@ class AlignModule(RecordingModule):
     """Longest response the method reads, in tokens; null leaves it to the limits."""
     scores_turns: bool = False
     """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
+    scores_prompts: bool = False
+    """Whether the tokens of prompts are scored too."""
     generates: ClassVar[bool] = True
     """Whether the model writes text."""
     model: nn.Module

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from align.checks.comparison import Computed, compare
-from align.checks.layouts import LOGPROBS, REWARDS, LayoutCheck, Verdict, refuse_layouts
+from align.checks.layouts import ALL_LOGPROBS, LOGPROBS, REWARDS, LayoutCheck, Scoring, Verdict, refuse_layouts
 from align.checks.rows import Groups, rows_to_check, tokens_to_check
 from align.checks.tolerance import tolerance_of
 from align.errors import ModelError
@@ -23,8 +23,6 @@ from align.records import CandidateBatch, ResponseScores
 from align.scoring.backbone import choose_layout
 
 OFF = "switched off"
-SCORINGS = {True: LOGPROBS, False: REWARDS}
-"""By whether a model writes text."""
 
 
 def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
@@ -41,7 +39,7 @@ def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
     batches = [CandidateBatch.of(rows), CandidateBatch.of(rows[:1])]
     verdicts: list[Verdict] = []
     with isolate_rng(), _as_in_training(module, gradients):
-        check = LayoutCheck(module.model, SCORINGS[module.generates], gradients=gradients, everywhere=True)
+        check = LayoutCheck(module.model, _scoring(module), gradients=gradients, everywhere=True)
         for batch in move_data_to_device(batches, next(module.model.parameters()).device):
             chosen = choose_layout(module.model, batch, module.backbone.layout)
             if chosen not in [verdict.layout for verdict in verdicts]:
@@ -50,13 +48,16 @@ def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
     return f"{'; '.join(map(str, verdicts))} against plain forward passes of transformers"
 
 
+def _scoring(module: Any) -> Scoring:
+    """Return what a module reads off its model."""
+    if not module.generates:
+        return REWARDS
+    return ALL_LOGPROBS if module.scores_prompts else LOGPROBS
+
+
 def _refuse(module: nn.Module, verdict: Verdict) -> None:
     if verdict.refused:
-        found = "; ".join(f"{name}: {why}" for name, why in verdict.refused.items())
-        rank_zero_warn(
-            f"self-check: {', '.join(verdict.refused)} rows do not agree with a plain forward pass ({found}); "
-            f"this run uses {verdict.layout} rows, which do ({verdict.difference})"
-        )
+        rank_zero_warn(verdict.warning("this run"))
         refuse_layouts([part for part in module.modules() if isinstance(part, PreTrainedModel)], list(verdict.refused))
 
 

@@ -43,20 +43,19 @@ class SFTModule(AlignModule):
         """
         super().__init__(backbone, optimizer)
         self.reduction, self.loss_on, self.view = reduction, loss_on, view
-        self.scores_turns = loss_on == "turns"
+        self.scores_turns, self.scores_prompts = loss_on == "turns", loss_on == "all"
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the negative log-likelihood of the batch over the step's tokens or responses."""
-        everything = self.loss_on == "all"
         scores = score_responses(
             self.model,
             batch,
             layout=self.backbone.layout,
             logit_bytes=self.backbone.logit_bytes,
-            score_prompts=everything,
+            score_prompts=self.scores_prompts,
         )
         weights = batch.candidate_weights()
         self.record("nll", -scores.means, scores.lengths * weights)
         self.record("length", scores.lengths, weights)
-        total = totals.response_tokens + (totals.prompt_tokens if everything else 0)
+        total = totals.response_tokens + (totals.prompt_tokens if self.scores_prompts else 0)
         return -(scores.logprobs * weights).sum() / (total if self.reduction == "token_mean" else totals.weight)

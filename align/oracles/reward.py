@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoConfig
 
+from align.checks.plain import plain_rewards
+from align.checks.rewards import check_rewards, few, length_of, on_device
 from align.encoding.encoder import Dropped, Encoder
 from align.encoding.rendered import rendered_ids
 from align.encoding.templates import make_template
@@ -69,6 +71,7 @@ class RewardOracle:
         self.model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))
         self.model.to(self.device)
         self.encoder = Encoder(tokenizer, make_template(tokenizer), self._limits())
+        self.checked = ""  # what the self-check found
 
     def score(
         self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]
@@ -80,14 +83,22 @@ class RewardOracle:
         groups = self._encoded(examples)
         found = torch.full((len(examples), len(self.attributes)), math.nan)
         with torch.no_grad(), evaluating(self.model):
+            if groups and not self.checked:
+                self._check(few(groups, self.model), prompts)
             for batch in self._batches(groups):
-                places = [int(name) for name in batch.ids]
-                scores = self._score(batch).float().cpu()
-                refuse_not_finite(
-                    f"reward model {self.backbone.path}", self.attributes, [prompts[i] for i in places], scores
-                )
-                found[places] = scores
+                scores = self._score(batch)
+                self._refuse_not_finite(batch, prompts, scores)
+                found[[int(name) for name in batch.ids]] = scores.float().cpu()
         return found
+
+    def _check(self, batch: CandidateBatch, prompts: Sequence[Sequence[Message]]) -> None:
+        plain = plain_rewards(self.model, batch).view(batch.num_candidates, -1)
+        self._refuse_not_finite(batch, prompts, plain[:, self._columns])
+        self.checked = check_rewards(self.model, self.backbone.path, batch)
+
+    def _refuse_not_finite(self, batch: CandidateBatch, prompts: Sequence[Sequence[Message]], scores: Tensor) -> None:
+        asked = [prompts[int(name)] for name in batch.ids]
+        refuse_not_finite(f"reward model {self.backbone.path}", self.attributes, asked, scores)
 
     def _encoded(self, examples: list[Example]) -> list[EncodedGroup]:
         """Return what can be scored; the reward is read at the last token of the response."""
@@ -104,17 +115,14 @@ class RewardOracle:
         return groups
 
     def _score(self, batch: CandidateBatch) -> Float[Tensor, "candidate attribute"]:
-        on_device = batch._replace(
-            prompt_ids=batch.prompt_ids.to(self.device), response_ids=batch.response_ids.to(self.device)
-        )
-        outputs = reward_outputs(self.model, on_device)
+        outputs = reward_outputs(self.model, on_device(batch, self.device))
         return (self.rescaling.points_of(outputs) if self.rescaling else outputs)[:, self._columns]
 
     def _batches(self, groups: list[EncodedGroup]) -> Iterator[CandidateBatch]:
         """Yield batches of similar length within the budget, the longest first."""
-        ordered = sorted(groups, key=_length, reverse=True)
+        ordered = sorted(groups, key=length_of, reverse=True)
         while ordered:
-            size = max(self.batch_tokens // _length(ordered[0]), 1)
+            size = max(self.batch_tokens // length_of(ordered[0]), 1)
             yield CandidateBatch.of(ordered[:size])
             ordered = ordered[size:]
 
@@ -151,10 +159,6 @@ def refuse_not_finite(
         f"{model}: {attributes[column]} is {float(scores[row, column])} for a response to {asked!r}: its weights are "
         "damaged, or too large for their dtype"
     )
-
-
-def _length(group: EncodedGroup) -> int:
-    return len(group.prompt_ids) + len(group.response_ids[0])
 
 
 def _outputs(path: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ ENGINES: dict[str, Make] = {
     "a plain forward pass per token": lambda *parts: GenerateEngine(*parts, cached=False),
 }
 """By the name a warning calls them, the fastest first."""
-GREEDY = Generation(max_new_tokens=4, temperature=0.0)
+GREEDY = Generation(max_new_tokens=3, temperature=0.0)
 GAPS = {torch.float64: 1e-3, torch.float32: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.5}
 """How far below the highest logit, in nats, the token of a right engine may lie in a plain forward pass: rounding."""
 

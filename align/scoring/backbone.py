@@ -48,9 +48,7 @@ def head(model: nn.Module) -> Head:
     """Return the vocabulary head: the projection alone where the model does no more, else its own code."""
     inner = unwrapped(model)
     if (beside := getattr(inner, LANGUAGE_HEAD, None)) is not None:
-        config = inner.config
-        scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
-        return Head(beside, beside.weight.shape[0], scale, getattr(config, "final_logit_softcapping", None))
+        return Head(beside, beside.weight.shape[0])
     projection, body = inner.get_output_embeddings(), decoder(model)
     if not hasattr(inner, PLAIN_HEAD):
         setattr(inner, PLAIN_HEAD, is_plain(inner, body, projection))

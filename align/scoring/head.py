@@ -19,18 +19,11 @@ class Head:
     projection: Callable[[Tensor], Tensor]
     """A vocabulary projection, or all that a model does after its decoder (see `align.scoring.own_head`)."""
     vocab_size: int
-    scale: float = 1.0
-    """Factor on the logits."""
-    softcap: float | None = None
-    """Logits become `softcap * tanh(logits / softcap)`."""
 
     def logits(self, hidden: Float[Tensor, "token hidden"]) -> Float[Tensor, "token vocab"]:
         """Return float32 logits (float64 for a float64 model)."""
         logits = self.projection(hidden)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+        return logits if logits.dtype == torch.float64 else logits.float()
 
     def logprobs(
         self, hidden: Float[Tensor, "token hidden"], targets: Int[Tensor, " token"]

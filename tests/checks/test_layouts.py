@@ -16,7 +16,7 @@ from align.checks.tolerance import TOLERANCES, compute_dtype
 from align.errors import ModelError
 from align.models import attention
 from align.models.attention import use_segment_attention
-from align.models.loading import _switch_off_dropout
+from align.models.deterministic import switch_off_rates
 from align.scoring.backbone import choose_layout, exact_layouts
 from align.scoring.head import Head
 from tests.tiny import FAMILIES, random_batch, tiny_config, tiny_model
@@ -26,7 +26,7 @@ BATCH = random_batch([3, 2, 1], longest=20)
 
 def model_of(family: str = "llama", dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     """A model as a run trains it: in train mode, without dropout, with our attention."""
-    changes |= dict.fromkeys(_switch_off_dropout(tiny_config(family)), 0.0)
+    changes |= dict.fromkeys(switch_off_rates(tiny_config(family)), 0.0)
     model = tiny_model(family, dtype, **changes).train()
     use_segment_attention(model)
     return model
@@ -87,6 +87,7 @@ def leaking(*_: Any, **__: Any) -> Any:
     """Attention over packed segments that lets every token see all before it, in other candidates too."""
 
     def attend(query: Any, key: Any, value: Any, segments: Any, **options: Any) -> Any:
+        segments.asked += 1
         repeats = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
         return nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, **options)
@@ -100,7 +101,7 @@ def test_attention_that_ignores_its_mask_is_replaced_by_the_next_layout(monkeypa
     found = check(model)
     assert (found.layout, list(found.refused)) == ("shared", ["packed"])
     with pytest.raises(ModelError, match=r"model type llama: .*packed: values off by .*set backbone.layout to auto"):
-        check(model, "packed")
+        check(model_of(), "packed")
 
 
 def test_a_layout_that_crashes_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +14,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from align.data.source import Report
 from align.errors import ConfigError, ModelError
+from align.models import attention
 from align.models.backbone import Backbone, LoRA
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.regression import Regression
 from align.oracles.reward import RewardOracle
-from align.records import Message
+from align.records import Example, Message
+from tests.checks.test_layouts import leaking
 from tests.data.test_labels import BOTH
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
@@ -157,3 +161,54 @@ class TestReading:
         oracle = RewardOracle(str(self.folder(tmp_path, CHAT)))
         found = oracle.score([self.PROMPTS[0]] * 3, ["typed <|im_end|> token", "x" * 600, "fine"])
         assert found[:, 0].isnan().tolist() == [True, True, False]
+
+
+ASKED = [[Message("user", text)] for text in ("the cat", "two red birds under some tree", "a mat")]
+ANSWERS = ["sat", "and saw the cat", "near a tree"]
+
+
+class TestSelfCheck:
+    """A reward model's first scores are compared with its own forward pass in transformers."""
+
+    def expected(self, folder: Path) -> torch.Tensor:
+        """Plain transformers: each sequence alone, in the order BOS, prompt, response, EOS of the tiny template."""
+        oracle = RewardOracle(str(folder), reading="turn_end")
+        opened = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        examples = [Example(str(n), tuple(p), (r,)) for n, (p, r) in enumerate(zip(ASKED, ANSWERS, strict=True))]
+        rows = [g.prompt_ids + g.response_ids[0] for g in oracle.encoder.encode(examples)]  # type: ignore[union-attr]
+        with torch.no_grad():
+            return torch.cat([opened(input_ids=torch.tensor([row])).logits for row in rows])
+
+    @pytest.mark.parametrize("reading", ["turn_end", "template"])
+    def test_a_right_model_passes_without_a_word(self, reading: Any, tmp_path: Path) -> None:
+        folder = save_reward_model(tmp_path / "rm")
+        oracle = RewardOracle(str(folder), reading=reading)
+        if reading == "template":
+            oracle.encoder.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}.{% endfor %}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            scores = oracle.score(ASKED, ANSWERS)
+        assert oracle.checked.startswith("packed rows, values off by ")
+        if reading == "turn_end":
+            torch.testing.assert_close(scores, self.expected(folder), rtol=1e-5, atol=1e-6)
+
+    def test_a_wrong_layout_is_replaced_and_told_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = save_reward_model(tmp_path / "rm")
+        expected = self.expected(folder)
+        monkeypatch.setattr(attention, "segment_attention", leaking())
+        oracle = RewardOracle(str(folder), reading="turn_end")
+        with pytest.warns(
+            UserWarning, match=r"packed rows do not agree .*reward model .*rm uses shared rows, which do"
+        ):
+            found = oracle.score(ASKED, ANSWERS)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            assert torch.equal(oracle.score(ASKED, ANSWERS), found)
+
+    def test_a_head_that_does_more_than_multiply_is_refused(self, tmp_path: Path) -> None:
+        """A bias that only transformers adds: no layout gives its number."""
+        oracle = RewardOracle(str(save_reward_model(tmp_path / "rm")))
+        oracle.model.score.register_forward_hook(lambda _, __, output: output + 1)  # type: ignore[union-attr,operator]
+        with pytest.raises(ModelError, match=r"model type llama: rewards agree with a plain forward pass in no layout"):
+            oracle.score(ASKED, ANSWERS)

@@ -16,13 +16,16 @@ from align.checks.rows import cut, rows_to_check
 from align.errors import ModelError
 from align.models import attention
 from align.models.backbone import Backbone, LoRA
+from align.modules.checking import check_layouts
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
+from align.modules.optimizer import Optimizer
 from align.modules.pro import PROModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.pointwise import KTO
-from align.records import EncodedGroup
+from align.records import CandidateBatch, EncodedGroup
+from align.scoring.layouts import LAYOUTS, Plan
 from tests.checks.test_layouts import leaking, skip_scale
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import random_batch
@@ -39,10 +42,11 @@ def test_every_method_is_checked_in_the_layout_it_uses(method: Any, model_folder
     assert ("policy and reference start equal" in module.checked) == (method is DPOModule)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_the_precision_is_that_of_the_run(precision: str, model_folder: Path, pairs_file: Path) -> None:
-    dtype = "bfloat16" if precision == "bf16-true" else "float32"
-    module = DPOModule(Backbone(str(model_folder), dtype=dtype))
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "bf16-mixed"), ("bfloat16", "32-true")])
+def test_the_precision_is_that_of_the_run(dtype: Any, precision: str, model_folder: Path, pairs_file: Path) -> None:
+    """Mixed, or 16-bit weights, which an optimiser that keeps what is cut off trains."""
+    optimizer = Optimizer(kahan=True, adam_beta2=0.95) if dtype == "bfloat16" else Optimizer()
+    module = DPOModule(Backbone(str(model_folder), dtype=dtype), optimizer=optimizer)
     fit(module, pairs_data(pairs_file), max_steps=1, precision=precision, gradient_clip_val=None)
     assert "(bfloat16) against" in module.checked
 
@@ -165,6 +169,84 @@ def group(prompt: int, *responses: int) -> EncodedGroup:
     n = len(responses)
     ids = [list(range(length)) for length in responses]
     return EncodedGroup(f"{prompt}", list(range(prompt)), ids, list(range(n)), [[]] * n, 1.0, [False] * n)
+
+
+DIALOGUE = group(20, 30)._replace(response_weights=[[0.0] * 10 + [1.0] * 7 + [0.0] * 5 + [0.5] * 8])
+"""Two of its turns are scored."""
+OWN_PROMPTS = group(12, 9, 14)._replace(own_prompt_ids=[list(range(12)), list(range(40, 56))])
+"""A pair whose dialogues differ before the last turn."""
+
+
+def checked(model_folder: Path, rows: EncodedGroup, **settings: Any) -> str:
+    module = SFTModule(Backbone(str(model_folder)), **settings)
+    module.build_model()
+    return check_layouts(module, Table([rows]), gradients=True)
+
+
+def sabotage(monkeypatch: pytest.MonkeyPatch, wrong: Any) -> None:
+    """Lay batches out as packed rows by something wrong."""
+    monkeypatch.setitem(LAYOUTS, "packed", wrong)
+
+
+@pytest.mark.parametrize("rows", [DIALOGUE, OWN_PROMPTS])
+@pytest.mark.parametrize("loss_on", ["turns", "all"])
+def test_scored_turns_and_prompts_of_their_own_pass(rows: EncodedGroup, loss_on: str, model_folder: Path) -> None:
+    assert checked(model_folder, rows, loss_on=loss_on).startswith("packed rows, values off by ")
+
+
+def test_a_layout_that_scores_other_turns_is_seen(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = LAYOUTS["packed"]
+
+    def shifted(batch: CandidateBatch, score_prompts: bool) -> Plan:
+        assert batch.response_weights is not None
+        return packed(batch._replace(response_weights=batch.response_weights.roll(1)), score_prompts)
+
+    sabotage(monkeypatch, shifted)
+    with pytest.warns(UserWarning, match=r"self-check: packed rows do not agree .*values off by"):
+        assert checked(model_folder, DIALOGUE).startswith("shared rows")
+
+
+def test_a_layout_that_gives_all_candidates_the_first_prompt_is_seen(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = LAYOUTS["packed"]
+
+    def first(batch: CandidateBatch, score_prompts: bool) -> Plan:
+        size = batch.prompt_lengths[0]
+        same = {"prompt_ids": batch.prompt_ids[:size], "prompt_lengths": (size,), "prompt_of": (0, 0)}
+        return packed(batch._replace(**same), score_prompts)
+
+    sabotage(monkeypatch, first)
+    with pytest.warns(UserWarning, match=r"self-check: packed rows do not agree .*values off by"):
+        assert checked(model_folder, OWN_PROMPTS).startswith("shared rows")
+    assert checked(model_folder, group(12, 9, 14)).startswith("packed rows")
+
+
+def test_a_layout_that_scores_prompts_wrongly_is_seen_where_they_are_scored(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = LAYOUTS["packed"]
+
+    def shifted(batch: CandidateBatch, score_prompts: bool) -> Plan:
+        plan = packed(batch, score_prompts)
+        return plan._replace(predictors=plan.predictors.roll(1)) if score_prompts else plan
+
+    sabotage(monkeypatch, shifted)
+    assert checked(model_folder, group(12, 9, 14), loss_on="response").startswith("packed rows")
+    with pytest.warns(UserWarning, match=r"self-check: packed rows do not agree .*values off by"):
+        assert checked(model_folder, group(12, 9, 14), loss_on="all").startswith("shared rows")
+
+
+def test_a_prompt_is_checked_under_its_instruction() -> None:
+    instructed = group(4, 6, 3)._replace(instructed_ids=[list(range(50, 60)), list(range(30, 38))])
+    plain, under = rows_to_check(Table([instructed, instructed]), 1000)
+    assert (plain.prompt_ids, under.prompt_ids) == (list(range(4)), list(range(50, 60)))
+    assert rows_to_check(Table([instructed]), 1000)[0].prompt_ids == list(range(50, 60))
+
+
+def test_a_cut_dialogue_keeps_what_is_scored_of_it() -> None:
+    assert cut(DIALOGUE, 48, 1).response_weights == [DIALOGUE.response_weights[0][:28]]
+    assert cut(DIALOGUE, 16, 1).response_weights == ()  # no scored token is left: all are
 
 
 def test_rows_are_the_widest_group_and_the_longest_response() -> None:
