@@ -53,7 +53,16 @@ def plain_logprobs(
 
 def plain_rewards(model: nn.Module, batch: CandidateBatch, *, padded: bool = False) -> Float[Tensor, " output"]:
     """Return the outputs of a sequence classifier of transformers, candidate after candidate."""
-    outputs = torch.cat([logits.flatten() for _, logits in _runs(model, batch, padded)])
+    head = unwrapped(model).score
+
+    def as_the_head_is(_: nn.Module, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (states[0].to(head.weight.dtype), *states[1:])
+
+    cast = head.register_forward_pre_hook(as_the_head_is)  # a head in float32 may stand on a base in 16 bits
+    try:
+        outputs = torch.cat([logits.flatten() for _, logits in _runs(model, batch, padded)])
+    finally:
+        cast.remove()
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
