@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +22,7 @@ from align.records import Example, Message
 HELP = """usage: align data read FILE [--columns '{prompt: question, chosen: better}']
        align data export FILE --out OUT.jsonl --view pairs
 
-read     Show how a data file is read: by which convention and why, three rows, columns that nothing reads, dropped rows.
+read     Show how a data file is read: by which convention and why, three rows, unused columns, dropped rows.
 export   Write what was read as pairs, lists, dialogues, ... in the field's columns, for other programs.
 
 align data read --help, align data export --help     their options"""
@@ -34,7 +34,7 @@ def run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
         return 0
-    verbs = {"read": read, "export": export}
+    verbs: dict[str, Callable[..., None]] = {"read": read, "export": export}
     if words[0] not in verbs:
         raise ConfigError(f"unknown verb data {words[0]!r}{did_you_mean(words[0], verbs)}: see align data --help")
     return call(verbs[words[0]], words[1:], f"data {words[0]}", positional=True)

@@ -1,4 +1,4 @@
-"""Rows in the field's columns, made of what was read: for other programs, and for our own reader, which gets it back."""
+"""Rows in the field's columns, made of what was read: for other programs, and for our own reader, equal again."""
 
 from __future__ import annotations
 

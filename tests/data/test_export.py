@@ -20,7 +20,9 @@ from align.errors import ConfigError, DataError
 from align.records import Example, Message
 from tests.tiny import tiny_tokenizer
 
-USER, GOOD, BAD = ({"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "Good."), ("assistant", "Bad.")))
+USER, GOOD, BAD = (
+    {"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "Good."), ("assistant", "Bad."))
+)
 SYSTEM = {"role": "system", "content": "S."}
 EARLIER, MORE = {"role": "assistant", "content": "Earlier."}, {"role": "user", "content": "More\u2028?"}
 CALL = {
@@ -194,7 +196,11 @@ TEMPLATE = (
             TURNS[:1],
             {"prompt": "<system>S.</s><user>Hi</s><assistant>", "chosen": "Good.</s>", "rejected": "Bad.</s>"},
         ),
-        ("dialogues", DIALOGUES[:1], {"text": "<system>S.</s><user>Hi</s><assistant>Earlier.</s><user>More\u2028?</s>"}),
+        (
+            "dialogues",
+            DIALOGUES[:1],
+            {"text": "<system>S.</s><user>Hi</s><assistant>Earlier.</s><user>More\u2028?</s>"},
+        ),
         ("unpaired", TURNS[:1], {"prompt": "<system>S.</s><user>Hi</s><assistant>", "completion": "Good.</s>"}),
         ("singles", TURNS[:1], {"prompt": "<system>S.</s><user>Hi</s><assistant>", "completion": "Good.</s>"}),
         ("prompts", TURNS[:1], {"prompt": "<system>S.</s><user>Hi</s><assistant>"}),
