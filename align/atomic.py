@@ -46,18 +46,23 @@ def whole_folder(final: Path, *, writes: bool = True) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_whole_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all; raises OSError."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a file to write beside `path`, and put it in its place once it is complete and on disk; raises OSError."""
     part = beside(path, "part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        sync_folder(part)  # a file is synced through a handle in the same way
         os.replace(part, path)
         sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_whole_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all; raises OSError."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def beside(path: Path, ending: str) -> Path:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from align.cli.export import build_module
 from align.cli.lightning import AlignCLI, prepare
 from align.cli.main import main
 from align.cli.yaml_check import check_config
+from align.data.encoding import Encoding
 from align.data.helpsteer import ATTRIBUTES
 from align.data.hh_rlhf import SUBSETS
 from align.objectives.base import Objective
@@ -85,6 +88,29 @@ def test_every_config_parses(path: Path) -> None:
     assert cli.config.fit.model.init_args.backbone.path == "y"
     check_config(str(path))
     assert path.read_text().startswith(("#", "trainer:"))  # says what it is for
+
+
+PAPERS = {
+    **dict.fromkeys(
+        ("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "sft_pro"), (384, 512)
+    ),
+    **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_single"), (256, 512)),
+    **dict.fromkeys(("rahf_dual_stage1", "rahf_single_stage1", "rahf_single_stage1_paper"), (256, 512)),
+    **dict.fromkeys(("dpa", "steerlm"), (None, 4096)),
+    **dict.fromkeys(("reward_model",), (None, 2048)),
+}
+"""Methods whose papers or released code have limits of their own: of a prompt, and of all."""
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_limits_of_papers_hold_unless_the_data_say_otherwise(name: str) -> None:
+    spec = yaml.safe_load((ROOT / "configs" / "method" / f"{name}.yaml").read_text())["model"]
+    spec["init_args"]["backbone"] = {**spec["init_args"].get("backbone", {}), "path": "y"}
+    module = build_module(spec)
+    module.max_positions = 5000
+    limits = Encoding().limits(module)
+    assert (limits.max_prompt, limits.max_total) == PAPERS[name]
+    assert Encoding(truncation="usual").limits(module).max_total == 2048
 
 
 def test_every_objective_has_a_config() -> None:

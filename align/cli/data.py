@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from align.cli.functions import call
+from align.data.export import ExportName, exported
 from align.data.fields import blank
 from align.data.preference_file import PreferenceFile
 from align.data.report import Report
 from align.data.selection import fault_of
+from align.data.writing import check_ending, write_rows
 from align.errors import ConfigError, DataError, did_you_mean, shorten
 from align.records import Example, Message
 
 HELP = """usage: align data read FILE [--columns '{prompt: question, chosen: better}']
+       align data export FILE --out OUT.jsonl --view pairs
 
-Show how a data file is read: by which convention and why, three rows, columns that nothing reads, dropped rows.
+read     Show how a data file is read: by which convention and why, three rows, unused columns, dropped rows.
+export   Write what was read as pairs, lists, dialogues, ... in the field's columns, for other programs.
 
-align data read --help     its options"""
+align data read --help, align data export --help     their options"""
 SHOWN, LINE = 3, 600
 
 
@@ -29,7 +34,7 @@ def run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
         return 0
-    verbs = {"read": read}
+    verbs: dict[str, Callable[..., None]] = {"read": read, "export": export}
     if words[0] not in verbs:
         raise ConfigError(f"unknown verb data {words[0]!r}{did_you_mean(words[0], verbs)}: see align data --help")
     return call(verbs[words[0]], words[1:], f"data {words[0]}", positional=True)
@@ -50,10 +55,7 @@ def read(
         ignore_columns: Columns to read past.
         split: The split to read, `train`, `val` or `test`.
     """
-    source, report = PreferenceFile(file, columns=columns, ignore_columns=ignore_columns or ()), Report()
-    names = source.split_names()
-    if not names.get(split):
-        raise ConfigError(f"--split {split}: {file} has {', '.join(n for n, found in names.items() if found)}")
+    source, report = _source(file, split, columns, ignore_columns), Report()
     fault: DataError | None = None
     examples: list[Example] = []
     try:
@@ -71,6 +73,52 @@ def read(
         print(f"no method trains on: {len(places)} {reason} ({', '.join(places[:5])}{' …' if len(places) > 5 else ''})")
     if fault is not None:
         raise fault
+
+
+def export(
+    file: str,
+    *,
+    out: str,
+    view: ExportName,
+    messages: bool = False,
+    columns: dict[str, str] | None = None,
+    ignore_columns: list[str] | None = None,
+    split: str = "train",
+) -> None:
+    """Write what is read of a file in the field's columns, which other programs train on.
+
+    pairs and all_pairs have prompt, chosen, rejected; lists have prompt, completions, scores, ranks; dialogues have
+    messages; singles and regression have prompt, completion; unpaired have prompt, completion, label. Ids, tools,
+    weights and scores stand beside them; what has no column is told.
+
+    Args:
+        file: A JSONL, JSON, Parquet, CSV or TSV file, a folder, or a hub id.
+        out: The file to write; its ending decides, .jsonl or .parquet.
+        view: What to make of the rows. `pairs` takes the best response and one other of each prompt, `all_pairs` all
+            that are ordered.
+        messages: Write prompts and responses as messages even where every row is one question in plain text.
+        columns: The data's columns by the name they should have, such as `{prompt: question, chosen: better}`.
+        ignore_columns: Columns to read past.
+        split: The split to read, `train`, `val` or `test`.
+    """
+    place = Path(out)
+    check_ending(place)
+    if place.exists() and Path(file).exists() and place.samefile(file):
+        raise ConfigError(f"--out {out} is the file that is read: give it another name")
+    source, report = _source(file, split, columns, ignore_columns), Report()
+    rows = exported(source.read(split, report), view, report, messages=messages)
+    write_rows(place, rows)
+    for line in about(report):
+        print(line)
+    print(f"{out}: {len(rows)} {view}, columns {', '.join(rows[0])}")
+
+
+def _source(file: str, split: str, columns: dict[str, str] | None, ignored: list[str] | None) -> PreferenceFile:
+    source = PreferenceFile(file, columns=columns, ignore_columns=ignored or ())
+    names = source.split_names()
+    if not names.get(split):
+        raise ConfigError(f"--split {split}: {file} has {', '.join(n for n, found in names.items() if found)}")
+    return source
 
 
 def about(report: Report) -> Iterator[str]:

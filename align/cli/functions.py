@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -63,7 +64,14 @@ def parser_of(
     )
     if config:
         parser.add_argument("-c", "--config", action="config", help="YAML file with settings; may be repeated.")
-    parser.add_function_arguments(function, as_positional=positional, as_group=False)
+    named: set[str | int] = {
+        name for name, p in signature(function).parameters.items() if p.kind is Parameter.KEYWORD_ONLY
+    }
+    skip = named if positional else set[str | int]()
+    parser.add_function_arguments(function, as_positional=positional, as_group=False, skip=skip)
+    if skip:  # what is keyword-only in the function is an option on the command line, required or not
+        others = signature(function).parameters.keys() - named
+        parser.add_function_arguments(function, as_group=False, skip=set(others))
     return parser
 
 

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent / "help"
 BELOW = {
     "benchmark": ("rewards", "truthfulqa", "toxicity", "mt-bench"),
     "annotate": ("serve", "results", "export"),
-    "data": ("read",),
+    "data": ("read", "export"),
 }
 """Verbs with verbs of their own."""
 MADE_BY = FOLDER / "made_by.txt"

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.data.conventions import MEANING, Convention
+from align.data.conventions import Convention
 from align.data.parts import TOOLS
 from align.data.readers import Located
 from align.data.report import Report
 from align.data.turns import READ
 from align.errors import ConfigError, DataError, did_you_mean
 
+MEANING = frozenset(
+    {
+        *("context", "label", "labels", "reasoning_content", "tool_calls"),
+        *("images", "image", "videos", "video", "audios", "audio"),
+    }
+)
+"""Columns that say something about how a row is meant, besides those that every convention reads."""
 ENTRY = frozenset(
     {
         *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),

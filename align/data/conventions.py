@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,6 @@ from align.data.ultrafeedback_rows import raw_row
 
 NUMBERS = (*layouts.GRADES, *layouts.ATTRIBUTES)
 """Columns of scores, read where they hold numbers."""
-MEANING = frozenset(
-    {
-        *("context", "label", "labels", "reasoning_content", "tool_calls"),
-        *("images", "image", "videos", "video", "audios", "audio"),
-    }
-)
-"""Columns that say something about how a row is meant, besides those that every convention reads."""
 ABOUT = frozenset(
     {
         *("id", "source", "dataset", "subset", "split", "url", "model", "generator"),
@@ -52,16 +46,27 @@ class Convention:
 
     def why(self, row: Row) -> str:
         """Return which columns it was recognised by."""
-        return f"rows have {', '.join(self._there(row))}"
+        return f"rows have {', '.join(_there(self, _filled(row)))}"
 
     def columns(self, row: Row) -> frozenset[str]:
         """Return the columns that are read in a row: of several names for one thing only the first that is there."""
-        return EVERYWHERE.union(self._there(row), self.uses, (n for n in self.numbers if is_number(row.get(n))))
+        return _columns(self, _filled(row), tuple(n for n in self.numbers if n in row and is_number(row[n])))
 
-    def _there(self, row: Row) -> list[str]:
-        """Return the needed columns that are there, with the one that holds the prompt."""
-        first = [next((name for name in group if row.get(name) is not None), "") for group in self.needs]
-        return [n for n in dict.fromkeys([*first, found(row, PROMPTS) or ""]) if n]
+
+def _filled(row: Row) -> tuple[str, ...]:
+    return tuple(name for name, value in row.items() if value is not None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _columns(convention: Convention, filled: tuple[str, ...], numbers: tuple[str, ...]) -> frozenset[str]:
+    """Return the columns that are read; most rows of a file have the same filled."""
+    return EVERYWHERE.union(_there(convention, filled), convention.uses, numbers)
+
+
+def _there(convention: Convention, filled: tuple[str, ...]) -> list[str]:
+    """Return the needed columns that are there, with the one that holds the prompt."""
+    first = [next((name for name in group if name in filled), "") for group in (*convention.needs, PROMPTS)]
+    return [n for n in dict.fromkeys(first) if n]
 
 
 def all_of(*names: str) -> list[list[str]]:

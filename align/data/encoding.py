@@ -25,7 +25,8 @@ class Encoding:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """What the chat template is given beside the dialogue, such as `enable_thinking: false`, a date or `tools`."""
     truncation: Preset | Truncation | None = None
-    """Own limits, a preset, or null for 2048 tokens (4096 for SFT), or the model's context where it is smaller."""
+    """Own limits, a preset, or null for the method's: `model.truncation`, or 2048 tokens (SFT 4096); no more than the
+    model's context."""
     cache_dir: str = "runs/cache/tokenised"
     """Tokenised data is kept here and found again by a hash of data, view, tokenizer, template and limits."""
     num_proc: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from align.records import Instructions, Labels, Preset, ViewName
 
@@ -11,7 +11,7 @@ class Needs(Protocol):
     """What a module tells its data module: the tokenizer, and the view and limits its method works on."""
 
     view: ViewName
-    truncation: ClassVar[Preset]
+    truncation: Preset
     instructions: Instructions | None
     """Under which every prompt is encoded beside the plain one."""
     max_response: int | None

@@ -75,6 +75,8 @@ def is_transcript(text: str) -> bool:
 def pair_scores(located: Located) -> list[float]:
     """Return the scores of chosen and rejected (also in `metadata`), or a `margin` against 0, none where unknown."""
     where, row = located
+    if row.keys().isdisjoint(PAIR_NUMBERS):
+        return []
     for holder in (row, row.get("metadata")):
         if not isinstance(holder, dict):
             continue

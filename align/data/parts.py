@@ -11,7 +11,7 @@ from align.data.fields import blank, number
 from align.data.readers import Located
 from align.data.report import DroppedRow, LeftOut, RowError
 from align.data.transcripts import read_context
-from align.data.turns import merge_turns, messages_of, tools_of
+from align.data.turns import merge_turns, messages_of, plain, tools_of
 from align.errors import shorten
 from align.records import ASKING, Example, Message
 
@@ -104,7 +104,7 @@ def example_of(located: Located, parts: Parts, name: str, source: str) -> Exampl
         origins=tuple(parts.origins) if any(parts.origins) else (),
         weight=_weight(located),
         source=source,
-        answers=answers if any(m != Message("assistant", m.content) for m in answers) else (),
+        answers=answers if not all(map(plain, answers)) else (),
         contexts=contexts if len(different) > 1 else (),
         whole=parts.whole,
         tools=_tools(located, parts.tools),

@@ -18,6 +18,7 @@ ROLES: dict[str, Role] = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "observation", "function", "ipython", "function_response", "tool_response"), "tool"),
 }
+_NOTHING_MORE = Message("user", "")[2:]
 CALLING = ("function_call", "tool_call")
 """Roles whose content is a call."""
 READ = frozenset(
@@ -69,12 +70,11 @@ def merge_turns(messages: Iterable[Message]) -> list[Message]:
     """Join consecutive turns of the same role with a blank line, where they are nothing but text."""
     merged: list[Message] = []
     for message in messages:
-        if merged and message.role != "tool" and _plain(message) and _plain(merged[-1]):
-            last = merged[-1]
-            if last.role == message.role:
-                merged[-1] = last._replace(content=f"{last.content}\n\n{message.content}".strip())
-                continue
-        merged.append(message)
+        last = merged[-1] if merged else None
+        if last and last.role == message.role != "tool" and plain(message) and plain(last):
+            merged[-1] = last._replace(content=f"{last.content}\n\n{message.content}".strip())
+        else:
+            merged.append(message)
     return merged
 
 
@@ -90,8 +90,9 @@ def tools_of(where: str, value: Any) -> str:
     return json.dumps([_bare(e if "function" in e else {"type": "function", "function": e}) for e in entries])
 
 
-def _plain(message: Message) -> bool:
-    return message == Message(message.role, message.content)
+def plain(message: Message) -> bool:
+    """Return whether a turn is nothing but text."""
+    return message[2:] == _NOTHING_MORE
 
 
 def _weight(where: str, turn: dict[str, Any]) -> float:

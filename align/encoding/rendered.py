@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
+from align.encoding.program import Program
+from align.encoding.rendering import RowRefused
+from align.errors import ModelError
 from align.records import Message
 
 
@@ -17,17 +18,27 @@ def special_tokens(tokenizer: Any) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
-def rendered_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Return the ids of a dialogue, none where the template refuses it.
+class RenderedDialogues:
+    """Dialogues as the ids of what the tokenizer's chat template writes, within the limits of all templates."""
 
-    Nor are there any for a special token typed in the text, which would be read as the template's own.
-    """
-    if any(special_tokens(tokenizer).search(m.content) for m in messages):
-        return []
-    turns = [{"role": m.role, "content": m.content} for m in messages]
-    try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
-    except (TemplateError, ValueError, TypeError, KeyError):
-        return []
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
+    def __init__(self, tokenizer: Any) -> None:
+        """Compile the template. Raises ModelError where there is none, or it has a syntax error."""
+        if not tokenizer.chat_template:
+            raise ModelError("the tokenizer has no chat template: set the reading to 'turn_end' in reward.json")
+        self._tokenizer = tokenizer
+        self._special = special_tokens(tokenizer)
+        self._program = Program(tokenizer.get_chat_template(), "chat template", tokenizer.special_tokens_map)
+
+    def ids(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids of a dialogue, none where the template refuses it.
+
+        Nor are there any for a special token typed in the text, which would be read as the template's own.
+        """
+        if any(self._special.search(m.content) for m in messages):
+            return []
+        try:
+            text = self._program.render(messages, add_generation_prompt=False)
+        except RowRefused:
+            return []
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids

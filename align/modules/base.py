@@ -48,8 +48,8 @@ class AlignModule(RecordingModule):
 
     view: ViewName
     """The data view the method trains on."""
-    truncation: ClassVar[Preset]
-    """The limits on lengths the method usually takes."""
+    truncation: Preset
+    """The limits on lengths the method takes where the data name none."""
     learning_rates: ClassVar[tuple[float, float]]
     """Usual learning rate for full fine-tuning and for LoRA."""
     instructions: Instructions | None = None
@@ -64,8 +64,9 @@ class AlignModule(RecordingModule):
     """Whether the model writes text."""
     model: nn.Module
 
-    def __init__(self, backbone: Backbone, optimizer: Optimizer) -> None:
+    def __init__(self, backbone: Backbone, optimizer: Optimizer, truncation: Preset | None = None) -> None:
         super().__init__(optimizer.stop_after_nonfinite)
+        self.truncation = truncation or self.truncation
         self.backbone, self.optimizer = backbone, optimizer
         self.strict_loading = False  # names and shapes are compared in on_load_checkpoint
         self._facts: dict[str, Any] = {}

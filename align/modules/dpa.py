@@ -10,7 +10,7 @@ from align.models.condition_file import write_condition_file
 from align.models.export import is_writer
 from align.modules.optimizer import Optimizer
 from align.modules.sft import SFTModule
-from align.records import Conditioning, WeightedRating
+from align.records import Conditioning, Preset, WeightedRating
 
 
 class DPARSFModule(SFTModule):
@@ -30,6 +30,7 @@ class DPARSFModule(SFTModule):
         reduction: Literal["token_mean", "sequence_sum"] = "token_mean",
         loss_on: Literal["response", "all"] = "response",
         optimizer: Optimizer = Optimizer(),
+        truncation: Preset | None = None,
     ) -> None:
         """Configure fine-tuning under conditions.
 
@@ -40,8 +41,9 @@ class DPARSFModule(SFTModule):
                 response and averages over responses.
             loss_on: Score response tokens only, or the prompt's too (the literal reading of the paper).
             optimizer: AdamW and its schedule, which runs over a round; the paper takes 1e-5, cosine, 20 warm-up steps.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, reduction, loss_on=loss_on, optimizer=optimizer)
+        super().__init__(backbone, reduction, loss_on=loss_on, optimizer=optimizer, truncation=truncation)
         self.conditioning = conditioning
         self.asks: dict[str, Any] = {}  # what the prompts trained on ask for; the rounds tell
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,7 +26,7 @@ from align.scoring.reductions import Reduction
 class DPOModule(AlignModule):
     """Trains a policy with any objective on preference pairs, or on single labelled or scored responses."""
 
-    truncation: ClassVar[Preset] = "usual"
+    truncation: Preset = "usual"
     learning_rates = (5e-7, 1e-5)
     reference_model: nn.Module | None
 

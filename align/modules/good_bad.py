@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,17 +28,20 @@ class GoodBadModule(AlignModule):
     """
 
     view: ViewName = "pairs"
-    truncation: ClassVar[Preset] = "usual"
+    truncation: Preset = "usual"
     learning_rates = (2e-4, 2e-4)
 
-    def __init__(self, backbone: Backbone, *, optimizer: Optimizer = Optimizer()) -> None:
+    def __init__(
+        self, backbone: Backbone, *, optimizer: Optimizer = Optimizer(), truncation: Preset | None = None
+    ) -> None:
         """Configure the first stage.
 
         Args:
             backbone: The base, frozen; `lora` null takes rank 8 on every linear layer, as much as 16 scaled.
             optimizer: AdamW and its schedule.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer)
+        super().__init__(backbone, optimizer, truncation)
         if backbone.gradient_checkpointing:
             raise ConfigError(
                 "backbone.gradient_checkpointing computes again in the backward pass, when only one of the adapters is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class HIRModule(AlignModule):
     """
 
     view: ViewName = "pairs"
-    truncation: ClassVar[Preset] = "usual"
+    truncation: Preset = "usual"
     learning_rates = (2e-5, 2e-4)
     instructions: Instructions
 
@@ -42,6 +42,7 @@ class HIRModule(AlignModule):
         instructions: Instructions = Instructions(),
         init_tokens: Sequence[str] = (),
         optimizer: Optimizer = Optimizer(lr_scheduler_type="linear"),
+        truncation: Preset | None = None,
     ) -> None:
         """Configure contrastive instruction tuning.
 
@@ -52,8 +53,9 @@ class HIRModule(AlignModule):
             init_tokens: Tokens whose embeddings start afresh, as random directions of the mean length: tokens that were
                 never trained point the same way, and no instruction made of them can be told from another.
             optimizer: AdamW and its schedule.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer)
+        super().__init__(backbone, optimizer, truncation)
         self.objective, self.instructions, self.init_tokens = objective, instructions, list(init_tokens)
         if init_tokens and backbone.lora is not None:
             raise ConfigError("init_tokens changes the embeddings, which backbone.lora keeps frozen: leave one out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from align.records import CandidateBatch, ListScores, Preset, StepTotals
 class PROModule(AlignModule):
     """Trains a policy on ranked or scored lists with any list objective; a prompt is computed once for all of them."""
 
-    truncation: ClassVar[Preset] = "usual"
+    truncation: Preset = "usual"
     learning_rates = (5e-6, 1e-4)
     reference_model: nn.Module | None
 
@@ -38,6 +38,7 @@ class PROModule(AlignModule):
         reference: Reference | None = None,
         eos: Literal["always", "released"] = "always",
         optimizer: Optimizer = Optimizer(),
+        truncation: Preset | None = None,
     ) -> None:
         """Configure learning from lists.
 
@@ -50,8 +51,9 @@ class PROModule(AlignModule):
                 policy's start.
             eos: Score the EOS of every response, or as the published code does in all but the longest rows of a batch.
             optimizer: AdamW and its schedule; PRO's code uses 5e-6, constant, without warm-up, weight decay 0.01.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer)
+        super().__init__(backbone, optimizer, truncation)
         if reference is not None and "reference" not in objective.needs:
             raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
         self.objective, self.ranking_source, self.reference, self.eos = objective, ranking_source, reference, eos

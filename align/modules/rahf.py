@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ class RAHFSingleModule(AlignModule):
     `target_init: sft`) this is LoRRA (Zou et al. 2023, arXiv:2310.01405, section 3.2.3).
     """
 
-    truncation: ClassVar[Preset] = "usual"
+    truncation: Preset = "usual"
     learning_rates = (3e-4, 3e-4)
     instructions: Instructions
     layers: list[int]
@@ -53,6 +53,7 @@ class RAHFSingleModule(AlignModule):
         reading: Reading = Reading(max_response=512, response_source="random"),
         instructions: Instructions = Instructions(),
         optimizer: Optimizer = CONSTANT,
+        truncation: Preset | None = None,
     ) -> None:
         """Configure the second stage.
 
@@ -66,8 +67,9 @@ class RAHFSingleModule(AlignModule):
             reading: Which responses and states.
             instructions: The same texts as in the first stage.
             optimizer: AdamW and its schedule.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer)
+        super().__init__(backbone, optimizer, truncation)
         self.objective, self.stage1, self.target_init = objective, stage1, target_init
         self.reading, self.instructions = reading, instructions
         self.max_response = reading.max_response
@@ -121,7 +123,7 @@ class RAHFDualModule(AlignModule):
     `(1 + alpha) good - alpha bad`.
     """
 
-    truncation: ClassVar[Preset] = "usual"
+    truncation: Preset = "usual"
     learning_rates = (9e-6, 9e-6)
     layers: list[int]
     cache: StateCache | None
@@ -136,6 +138,7 @@ class RAHFDualModule(AlignModule):
         prompts: DualPrompts = DualPrompts(),
         reading: Reading = Reading(),
         optimizer: Optimizer = CONSTANT,
+        truncation: Preset | None = None,
     ) -> None:
         """Configure the second stage.
 
@@ -147,8 +150,9 @@ class RAHFDualModule(AlignModule):
             prompts: Which instructions are used, if any.
             reading: Which responses and states.
             optimizer: AdamW and its schedule.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer)
+        super().__init__(backbone, optimizer, truncation)
         self.objective, self.stage1, self.target_init = objective, stage1, target_init
         self.prompts, self.reading = prompts, reading
         self.instructions, self.max_response = prompts.used, reading.max_response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,7 @@ from align.scoring.rewards import reward_head, reward_outputs
 class RewardModel(AlignModule):
     """Trains a head on the last token of each response: on rankings (pairs and lists alike), or on ratings."""
 
-    truncation: ClassVar[Preset] = "reward"
+    truncation: Preset = "reward"
     learning_rates = (1e-5, 1e-4)
     generates = False
 
@@ -44,6 +44,7 @@ class RewardModel(AlignModule):
         direction: dict[str, float] | None = None,
         clamp: bool = False,
         optimizer: Optimizer = Optimizer(),
+        truncation: Preset | None = None,
     ) -> None:
         """Configure a reward model.
 
@@ -52,12 +53,12 @@ class RewardModel(AlignModule):
             objective: The loss; it decides whether there is one output or one for each label of the data.
             attribute: Label behind margins and strengths of pairs, or several whose mean is taken (an ensemble of
                 reward models); null takes the only one.
-            direction: Weights by attribute; predictions then have a column `combined`, such as helpfulness 0.8 and
-                verbosity -0.6.
+            direction: Weights by attribute, such as helpfulness 0.8, verbosity -0.6, of the predictions' `combined`.
             clamp: Show predictions of rating attributes between 0 and 100; `combined` is not affected.
             optimizer: AdamW and its schedule.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer)
+        super().__init__(backbone, optimizer, truncation)
         self.objective, self.attribute, self.direction, self.clamp = objective, attribute, direction, clamp
         self.call, self.view = ObjectiveCall(), objective.view
         self.rescaling: Rescaling | None = None

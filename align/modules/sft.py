@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ class SFTModule(AlignModule):
     """Fine-tunes on the best response of each prompt; several examples share a row without seeing each other."""
 
     view: ViewName = "singles"
-    truncation: ClassVar[Preset] = "sft"
+    truncation: Preset = "sft"
     learning_rates = (2e-5, 2e-4)
 
     def __init__(
@@ -28,6 +28,7 @@ class SFTModule(AlignModule):
         loss_on: Literal["turns", "response", "all"] = "turns",
         view: ViewName = "singles",
         optimizer: Optimizer = Optimizer(),
+        truncation: Preset | None = None,
     ) -> None:
         """Configure supervised fine-tuning.
 
@@ -40,8 +41,9 @@ class SFTModule(AlignModule):
                 reading of DPA, arXiv:2402.18571).
             view: What to train on; `hindsight` makes it Chain of Hindsight (Liu et al. 2023, arXiv:2302.02676).
             optimizer: AdamW and its schedule.
+            truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer)
+        super().__init__(backbone, optimizer, truncation)
         self.reduction, self.loss_on, self.view = reduction, loss_on, view
         self.scores_turns, self.scores_prompts = loss_on == "turns", loss_on == "all"
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from align.checks.plain import plain_rewards
 from align.checks.rewards import check_rewards, few, length_of, on_device
 from align.encoding.encoder import Dropped, Encoder
-from align.encoding.rendered import rendered_ids
+from align.encoding.rendered import RenderedDialogues
 from align.encoding.templates import make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError, ModelError, shorten
@@ -72,6 +72,7 @@ class RewardOracle:
         self.model.to(self.device)
         self.encoder = Encoder(tokenizer, make_template(tokenizer), self._limits())
         self.checked = ""  # what the self-check found
+        self._rendered = RenderedDialogues(tokenizer) if self.reading == "template" else None
 
     def score(
         self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]
@@ -102,12 +103,12 @@ class RewardOracle:
 
     def _encoded(self, examples: list[Example]) -> list[EncodedGroup]:
         """Return what can be scored; the reward is read at the last token of the response."""
-        if not examples or self.reading == "turn_end":
+        if not examples or self._rendered is None:
             return [g for g in self.encoder.encode(examples) if not isinstance(g, Dropped)] if examples else []
         longest, groups = max_positions(self.backbone), []
         for example in examples:
             dialogue = [*example.messages, Message("assistant", example.responses[0])]
-            ids = rendered_ids(self.encoder.tokenizer, dialogue)
+            ids = self._rendered.ids(dialogue)
             while ids and ids[-1] == self._ignored:  # transformers reads the last token that is no padding
                 ids.pop()
             if 1 < len(ids) <= longest:

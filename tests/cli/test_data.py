@@ -50,3 +50,34 @@ def test_faults_are_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str
     assert (code, "1 of 1 rows cannot be used" in err, "rows: 1 read, 0 kept" in out) == (2, True, True)
     assert main(["data", "reed", "x"]) == 2
     assert "did you mean 'read'?" in capsys.readouterr().err
+
+
+def test_export_writes_and_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data.jsonl").write_text("\n".join(map(json.dumps, [*ORCA, {"question": "Who?", "chosen": "x"}])))
+    assert main(["data", "export", "data.jsonl", "--out", "out.jsonl", "--view", "pairs"]) == 0
+    out = capsys.readouterr().out
+    for line in ("column not used: origin", "rows: 5 read, 4 kept", "dropped: 1 no key 'rejected' (line 5)"):
+        assert line in out
+    assert "out.jsonl: 4 pairs, columns id, prompt, chosen, rejected" in out
+    first = json.loads(Path("out.jsonl").read_text().splitlines()[0])
+    turns = [{"role": "system", "content": "S."}, {"role": "user", "content": "Who 0?"}]
+    assert first["prompt"] == turns
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--view", "pairs"], "required: --out"),
+        (["--out", "out.csv", "--view", "pairs"], "ends in .jsonl or .parquet"),
+        (["--out", "data.jsonl", "--view", "pairs"], "is the file that is read"),
+        (["--out", "out.jsonl", "--view", "lists", "--split", "val"], "--split val: data.jsonl has train"),
+        (["--out", "out.jsonl", "--view", "unpaired", "--columns", "{prompt: nothing}"], "no column 'nothing'"),
+    ],
+)
+def test_export_refuses_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
+    Path("data.jsonl").write_text("\n".join(map(json.dumps, ORCA)))
+    assert main(["data", "export", "data.jsonl", *words]) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+    assert {path.name for path in Path().glob("*")} <= {"data.jsonl"}

@@ -157,6 +157,18 @@ class TestReading:
             oracle.score(self.PROMPTS, self.RESPONSES), self.plain(tmp_path / "rm", cut=1), rtol=0, atol=1e-5
         )
 
+    def test_a_template_that_does_not_end_costs_a_row_and_not_the_run(self, tmp_path: Path) -> None:
+        loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+        endless = "{% if messages[-1].content == 'loop' %}" + loop + "{% endif %}" + CHAT
+        oracle = RewardOracle(str(self.folder(tmp_path, endless)))
+        found = oracle.score([self.PROMPTS[0]] * 2, ["loop", "fine"])
+        assert found[:, 0].isnan().tolist() == [True, False]
+
+    def test_without_a_template_none_can_be_asked_for(self, tmp_path: Path) -> None:
+        folder = save_reward_model(tmp_path / "bare")
+        with pytest.raises(ModelError, match="no chat template: set the reading to 'turn_end'"):
+            RewardOracle(str(folder), reading="template")
+
     def test_what_cannot_be_rendered_or_is_too_long_has_no_reward(self, tmp_path: Path) -> None:
         oracle = RewardOracle(str(self.folder(tmp_path, CHAT)))
         found = oracle.score([self.PROMPTS[0]] * 3, ["typed <|im_end|> token", "x" * 600, "fine"])
