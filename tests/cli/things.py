@@ -15,7 +15,7 @@ from align.records.conditions import WeightedRating
 from tests.tiny import save_reward_model, save_tiny, write_pairs
 
 TEMPLATE = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token if m['role'] == 'assistant' }}{% endfor %}"
+    "{{ '!' if loud else '' }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token if m['role'] == 'assistant' }}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 OTHER = TEMPLATE.replace("[{{", "<{{").replace("}}]", "}}>").replace("[assistant]", "<assistant>")
