@@ -74,7 +74,7 @@ class Backbone:
             raise ConfigError(f"backbone.logit_bytes must be positive, got {self.logit_bytes}")
 
     def only_asked(self, place: str) -> Backbone:
-        """Return this. Raises ConfigError for a setting of training, for which a model that is only asked has no use."""
+        """Return this. Raises ConfigError for a setting of training, which nobody reads where a model is only asked."""
         for setting in fields(self):
             if setting.name in TRAINING and getattr(self, setting.name) != setting.default:
                 raise ConfigError(f"{place}.{setting.name} belongs to training, this model is only asked: leave it out")
