@@ -22,10 +22,11 @@ def _unused(
     backbone: Backbone, objective: RewardObjective | Regression, attribute: str | list[str] | None, *, clamp: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield settings that nothing would read, and why."""
-    ratings = isinstance(objective, Regression)
-    if attribute is not None and (ratings or not objective.reads_labels):
-        yield "attribute", f"whose loss ({type(objective).__name__}) reads " + ("all labels" if ratings else "none")
-    if clamp and not ratings:
+    if attribute is not None and isinstance(objective, Regression):
+        yield "attribute", f"whose loss ({type(objective).__name__}) reads all labels"
+    if attribute is not None and not isinstance(objective, Regression) and not objective.reads_labels:
+        yield "attribute", f"whose loss ({type(objective).__name__}) reads none"
+    if clamp and not isinstance(objective, Regression):
         yield "clamp", "of rankings, whose rewards are no points"
     if not objective.lm_weight and backbone.logit_bytes != Backbone.logit_bytes:
         yield "backbone.logit_bytes", "without objective.lm_weight, which has no logits"

@@ -18,11 +18,11 @@ from tests.tiny import save_tiny
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "description": "", "parameters": {}}}]
 WRITES = "{% if tools %}{{ tools[0].function.name }}{% endif %}" + TEMPLATE
-ROW = {"messages": [{"role": "user", "content": "Hi"}], "tools": TOOLS}
+ROW = {"prompt": [{"role": "user", "content": "Hi"}], "tools": TOOLS}
 
 
 def words(folder: Path, *more: str) -> list[str]:
-    lines(Path("p.jsonl"), [ROW, {"messages": ROW["messages"]}])
+    lines(Path("p.jsonl"), [ROW, {"prompt": ROW["prompt"]}])
     return ["generate", "--model.path", str(folder), "--prompts", "p.jsonl", "--generation.max_new_tokens", "4", *more]
 
 
