@@ -20,7 +20,7 @@ from align.evaluation.rewards import TOTAL, divergence, evaluate_responses
 from align.oracles.preference import Judge, Scorer
 from align.oracles.reward import RewardOracle
 from align.sampling.generation import Generation
-from callbacks.samples import write_table
+from callbacks.samples import refuse_without_policy, write_table
 
 GREEDY = Generation(temperature=0.0)
 
@@ -42,7 +42,8 @@ class ResponseEvaluation(Callback):
         module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
         if getattr(module, "device_mesh", None) is not None:
             raise ConfigError(f"callbacks.evaluation.{type(self).__name__} cannot sample from a sharded model")
-        if not trainer.is_global_zero or trainer.fast_dev_run or not getattr(module, "generates", False):  # type: ignore[attr-defined]
+        refuse_without_policy(module, self)
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         found = {e.messages: e for e in data.examples("val")[: self.num_prompts]}
         self._prompts = [Prompt.of(example, example.source) for example in found.values()]
@@ -120,7 +121,8 @@ class RewardEvaluation(ResponseEvaluation):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the policy the run starts from, where it is needed."""
         module: Any = pl_module
-        if self.kl and trainer.is_global_zero and getattr(module, "generates", False):
+        refuse_without_policy(module, self)
+        if self.kl and trainer.is_global_zero:
             self._base = load_base(module.backbone, module.tokenizer).to(module.device)
         super().on_fit_start(trainer, pl_module)
 
@@ -162,7 +164,12 @@ class JudgeEvaluation(ResponseEvaluation):
             num_prompts: How many prompts: the first of the validation split; those without a reference are left out.
             generation: How to sample.
         """
-        super().__init__(num_prompts, replace(generation, num_samples=1))
+        if generation.num_samples != 1:
+            raise ConfigError(
+                "callbacks.evaluation.JudgeEvaluation compares one response of each prompt: leave out "
+                f"generation.num_samples {generation.num_samples}"
+            )
+        super().__init__(num_prompts, generation)
         self.judge = judge
 
     def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from align.evaluation.gold import SAMPLED, GoldReport, evaluate_gold, load_base
 from align.sampling.generation import Generation
 from align.world.gold import User
 from align.world.prompts import held_out_prompts
+from callbacks.samples import refuse_without_policy
 
 
 class GoldEvaluation(Callback):
@@ -45,7 +46,8 @@ class GoldEvaluation(Callback):
             raise ConfigError("callbacks.gold.GoldEvaluation needs gold rewards: use --data SyntheticDataModule")
         if module.device_mesh is not None:
             raise ConfigError("callbacks.gold.GoldEvaluation cannot sample from a sharded model: leave it out")
-        if not trainer.is_global_zero or trainer.fast_dev_run or not getattr(module, "generates", False):  # type: ignore[attr-defined]
+        refuse_without_policy(module, self)
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._base = load_base(module.backbone, module.tokenizer).to(module.device)
         self._base_report = self.evaluate(self._base, module, data)

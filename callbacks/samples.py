@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
+from align.errors import ConfigError
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
 
@@ -54,6 +55,15 @@ class SampleTable(Callback):
                 module.model, module.tokenizer, prompts, self.generation, eos_ids=[template.eos_id], stop=template.stop
             )
         return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
+
+
+def refuse_without_policy(module: Any, callback: Callback) -> None:
+    """Raise ConfigError for a callback that samples, where a module has nothing to sample from."""
+    if not getattr(module, "generates", False):
+        kind = type(callback)
+        raise ConfigError(
+            f"{kind.__module__}.{kind.__name__} samples from a policy, {type(module).__name__} has none: leave it out"
+        )
 
 
 def takes_tables(logger: Logger) -> bool:

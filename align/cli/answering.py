@@ -16,7 +16,7 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError
-from align.evaluation.completions import Policy, Prompt
+from align.evaluation.completions import Policy, Prompt, encoded
 from align.models.backbone import Backbone
 from align.models.tokenizer import load_tokenizer
 from align.records import Message
@@ -59,29 +59,27 @@ class Answerer(NamedTuple):
     policy: Policy | None
     """The model in this process; other engines know the length of their context themselves."""
 
-    def samples(self, dialogues: Sequence[Dialogue], generation: Generation) -> list[Sample]:
-        """Return the samples of all dialogues, in their order."""
-        asked = [self.ask(dialogue) for dialogue in dialogues]
+    def samples(self, prompts: Sequence[Prompt], generation: Generation) -> list[Sample]:
+        """Return the samples of all prompts, in their order."""
+        asked = [prompt._replace(messages=self.ask(prompt.messages)) for prompt in prompts]
         requests = [
-            Request.of_ids(ids)._replace(messages=text)
-            for ids, text in zip(self._ids(dialogues, asked, generation), asked, strict=True)
+            Request.of_ids(ids)._replace(messages=prompt.messages, tools=prompt.tools)
+            for ids, prompt in zip(self._ids(prompts, asked, generation), asked, strict=True)
         ]
         return Sampler(self.engine, generation).sample(requests, bar=True)
 
     def texts(self, dialogues: Sequence[Dialogue], generation: Generation) -> list[str]:
         """Return one answer to each dialogue, without white space around it."""
-        return [found.text.strip() for found in self.samples(dialogues, generation)]
+        return [found.text.strip() for found in self.samples([Prompt(d) for d in dialogues], generation)]
 
-    def _ids(
-        self, plain: Sequence[Dialogue], asked: Sequence[Dialogue], generation: Generation
-    ) -> Sequence[Sequence[int]]:
+    def _ids(self, plain: Sequence[Prompt], asked: Sequence[Prompt], generation: Generation) -> list[list[int]]:
         """Return the tokens of prompts, cut from the left where a model in this process has no room for them.
 
         Raises ConfigError where that would cut off what a prompt was put under.
         """
         if self.policy is None:
-            return [self.encoder.prompt_ids(text) for text in asked]
-        found = self.policy.prompt_ids([Prompt(text) for text in asked], generation.max_new_tokens)
+            return encoded(self.encoder, asked)
+        found = self.policy.prompt_ids(asked, generation.max_new_tokens)
         cut = [number for number, (_, short) in enumerate(found) if short]
         if any(asked[number] != plain[number] for number in cut):
             raise ConfigError(
@@ -125,7 +123,7 @@ def _elsewhere(
     encoder = Encoder(tokenizer, make_template(tokenizer, *written), Truncation())
     eos_ids, stop = [encoder.template.eos_id], encoder.template.stop
     if server is not None:
-        if written.chat_template_kwargs:
+        if written.chat_template_kwargs and server.api == "chat":
             server = replace(server, chat_template_kwargs=written.chat_template_kwargs)
         return Answerer(HTTPEngine(server, tokenizer, eos_ids, stop), encoder, ask, None)
     return Answerer(VLLMEngine(model.path, tokenizer, eos_ids, stop=stop), encoder, ask, None)

@@ -12,7 +12,7 @@ import align.oracles.text_classifier
 from align.cli.evaluation_tables import name, short, show, write_json
 from align.cli.functions import call
 from align.cli.preparing import prepare
-from align.cli.unused import TRAINING
+from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.toxicity import Continuations, read_toxicity_prompts
@@ -27,7 +27,7 @@ NAMED = (align.oracles.text_classifier.TextClassifier,)
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(measure, words, "benchmark toxicity", config=True, unused=[TRAINING])
+    return call(measure, words, "benchmark toxicity", config=True, unused=[TRAINING, HARNESS, PLAIN_TEXT])
 
 
 def measure(

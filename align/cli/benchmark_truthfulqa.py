@@ -10,7 +10,7 @@ from rich.text import Text
 from align.cli.evaluation_tables import name, short, show, write_json
 from align.cli.functions import call
 from align.cli.preparing import prepare
-from align.cli.unused import TRAINING
+from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.truthful_qa import read_choices, truthfulness
@@ -20,7 +20,7 @@ from align.models.backbone import Backbone
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(truthfulqa, words, "benchmark truthfulqa", config=True, unused=[TRAINING])
+    return call(truthfulqa, words, "benchmark truthfulqa", config=True, unused=[TRAINING, HARNESS, PLAIN_TEXT])
 
 
 def truthfulqa(

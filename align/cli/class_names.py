@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from jsonargparse import _typehints
+from jsonargparse._common import is_subclass
 from jsonargparse._util import import_object
 
 OURS = ("align", "callbacks")
@@ -19,13 +21,22 @@ HOMES = {"LightningModule": "align.modules", "LightningDataModule": "align.data"
 def subclass_paths(
     original: Callable[..., list[str]], cls: Any, include_abstract: bool, closed_types: bool
 ) -> list[str]:
-    """Return the paths of all subclasses of a type, whether they had been imported or not."""
+    """Return the paths of all subclasses of a type, whether they had been imported or not.
+
+    Lightning's types have no metaclass that would tell bases of ours from what can be built; here they are told apart.
+    """
     for kind in _typehints.get_class_types(cls, closed_types=closed_types):
         own = ".".join(kind.__module__.split(".")[:2])
         home = HOMES.get(kind.__name__, own if own.startswith("align.") else "")
         if home:
             import_all(home)
-    return original(cls, include_abstract, closed_types)
+    found = original(cls, include_abstract, closed_types)
+    return [path for path in found if include_abstract or not _is_base(import_object(path))]
+
+
+def _is_base(kind: Any) -> bool:
+    """Return whether a class leaves methods to its subclasses."""
+    return any(getattr(inspect.getattr_static(kind, n, None), "__isabstractmethod__", False) for n in dir(kind))
 
 
 @cache
@@ -38,11 +49,13 @@ def import_all(package: str) -> None:
 def resolve(original: Callable[[Any, str], str], cls: Any, name: str) -> str:
     """Return the class path behind a name; where Lightning has one of that name too, ours.
 
-    Raises ValueError naming the classes of the type where there is none.
+    Raises ValueError naming the classes of the type where there is none, or where a path leads to another kind.
     """
-    if "." in name and (name.split(".", maxsplit=1)[0] not in OURS or _is_there(name)):
-        return name
     kinds = cls if isinstance(cls, tuple) else (cls,)
+    there = class_at(name) if "." in name else None
+    wrong = inspect.isclass(there) and all(map(inspect.isclass, kinds)) and not _fits(there, kinds)
+    if "." in name and not wrong and (there is not None or name.split(".", maxsplit=1)[0] not in OURS):
+        return name
     paths = [path for kind in kinds for path in _typehints.get_all_subclass_paths(kind)]
     ours = [path for path in paths if path.rsplit(".", 1)[1] == name and path.split(".")[0] in OURS]
     found = ours[0] if len(ours) == 1 else original(cls, name)
@@ -50,12 +63,20 @@ def resolve(original: Callable[[Any, str], str], cls: Any, name: str) -> str:
         return found
     known = {path.rsplit(".", 1)[1] for path in paths}
     known = known - {kind.__name__ for kind in kinds} or known
+    if wrong:
+        raise ValueError(
+            f"{name!r} is no {' or '.join(kind.__name__ for kind in kinds)} among {', '.join(sorted(known))}"
+        )
     raise ValueError(f"no class named {name!r} among {', '.join(sorted(known))}")
 
 
-def _is_there(path: str) -> bool:
+def class_at(path: str) -> Any:
+    """Return what a path leads to, None where that is nothing or may not be imported."""
     try:
-        import_object(path)
-    except (ImportError, AttributeError):
-        return False
-    return True
+        return import_object(path)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _fits(kind: Any, kinds: tuple[type, ...]) -> bool:
+    return any(is_subclass(kind, wanted) or _typehints.is_protocol(wanted) for wanted in kinds) and not _is_base(kind)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from align.checks.trust import trust
 from align.cli.functions import call
 from align.cli.generate import read_prompts
 from align.cli.preparing import prepare
 from align.cli.unused import GREEDY, TRAINING, Settings, Unused
 from align.errors import ConfigError
+from align.evaluation.completions import Prompt
 from align.evaluation.front_pictures import control_picture
-from align.evaluation.fronts import Dialogue, Front, measure, points_of, write_front
+from align.evaluation.fronts import Front, measure, points_of, write_front
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
 from align.models.loading import load_policy
@@ -92,14 +93,16 @@ def measured(
 ) -> Front:
     """Load a model and measure it; one without conditions has a single point."""
     tokenizer = load_tokenizer(model)
-    policy: Any = load_policy(replace(model, gradient_checkpointing=False), tokenizer).eval()
-    dialogues: list[Dialogue] = read_prompts(prompts) if prompts else list(held_out_prompts(World(), 120, 0))
+    policy: Any = load_policy(model, tokenizer).eval()
+    if not model.check:
+        trust(policy)
+    asked = read_prompts(prompts) if prompts else [Prompt(p) for p in held_out_prompts(World(), 120, 0)]
     points = points_of(conditions, count)
     return measure(
         _name(model.path),
         policy,
         tokenizer,
-        dialogues,
+        asked,
         scorer,
         conditions=conditions,
         points=points,

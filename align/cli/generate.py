@@ -20,6 +20,7 @@ from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
+from align.evaluation.completions import Prompt
 from align.models.backbone import Backbone
 from align.records import Instructions, Message
 from align.sampling.generation import Generation
@@ -49,7 +50,7 @@ UNUSED = (
     GREEDY,
     Unused(("engine",), given("server"), "--server draws instead: give one of them"),
     Unused(
-        ("model.dtype", "model.attn_implementation", "model.random_init"),
+        ("model.dtype", "model.attn_implementation", "model.random_init", "model.check"),
         _elsewhere,
         "--server and --engine vllm load the weights in their own way: leave it out",
     ),
@@ -58,6 +59,7 @@ UNUSED = (
         lambda settings: settings["server"] is None and settings["engine"] == "vllm",
         "--engine vllm is given a folder or the newest commit: leave it out, or name a folder",
     ),
+    Unused(("server.chat_template_kwargs",), given("chat_template_kwargs"), "--chat_template_kwargs is sent already"),
     Unused(
         ("template", "model.chat_template"),
         lambda settings: settings["server"] is not None and settings["server"].api == "chat",
@@ -133,8 +135,8 @@ def generate(  # noqa: PLR0913  the signature is the command line
     steered = None if steer is None else Steered(steer, vector, layers, Steering(coefficient, where))
     asked = answer_file(answers, prompts, out, name or Path(model.path).name, generation) if answers else None
     texts = [prompt] if isinstance(prompt, str) else prompt or []
-    dialogues = [] if asked else [(Message("user", text),) for text in texts] + read_prompts(prompts)
-    if not dialogues and asked is None:
+    todo = [] if asked else [Prompt((Message("user", text),)) for text in texts] + read_prompts(prompts)
+    if not todo and asked is None:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     with answerer(
         model, ask, written=Written(template, chat_template_kwargs), engine=engine, server=server, steer=steered
@@ -142,11 +144,11 @@ def generate(  # noqa: PLR0913  the signature is the command line
         if asked is not None:
             asked.write(policy.texts)
             return
-        samples = policy.samples(dialogues, generation)
+        samples = policy.samples(todo, generation)
     with _output(out) as file:
         for found in samples:
-            messages = [m.as_turn() for m in dialogues[found.prompt]]
-            row = {"prompt": messages, "completion": found.text, "tokens": len(found.ids), "finished": found.finished}
+            row = {**_plain(todo[found.prompt]), "completion": found.text}
+            row |= {"tokens": len(found.ids), "finished": found.finished}
             print(json.dumps(row, ensure_ascii=False) if out else _readable(row), file=file)
 
 
@@ -157,12 +159,19 @@ def _asked(
     return condition if under == "none" else lambda dialogue: instructions.apply(condition(dialogue), under)
 
 
-def read_prompts(path: str | None) -> list[Dialogue]:
-    """Return the different prompts of a file."""
+def _plain(prompt: Prompt) -> dict[str, Any]:
+    """Return a prompt as columns of a data file."""
+    tools = {"tools": json.loads(prompt.tools)} if prompt.tools else {}
+    return {"prompt": [m.as_turn() for m in prompt.messages], **tools}
+
+
+def read_prompts(path: str | None) -> list[Prompt]:
+    """Return the different prompts of a file, with the tools that may be called."""
     if path is None:
         return []
     report = Report()
-    found = list(dict.fromkeys(example.messages for example in PreferenceFile(path).read("train", report)))
+    rows = PreferenceFile(path).read("train", report)
+    found = list(dict.fromkeys(Prompt(example.messages, tools=example.tools) for example in rows))
     if report.dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.most_common())
         print(f"prompts {path}: {report.read} rows, left out: {reasons}", file=sys.stderr)

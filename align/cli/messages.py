@@ -18,7 +18,7 @@ _UNKNOWN = re.compile(r"ption '([^']+)' is not accepted|nrecognized arguments: -
 _MISSING = re.compile(r"following arguments are required: (.+)|Key \"([^\"]+)\" is required", re.IGNORECASE)
 _VERB = re.compile(r"^(fit|validate|test|predict)\.")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
-_NOT_A_CLASS = re.compile(r"^(.*)no class named '([^']*)' among (.*)$", re.MULTILINE)
+_NOT_A_CLASS = re.compile(r"^(.*?)(?:no class named '([^']*)'|'([^']*)' is no (.+)) among (.*)$", re.MULTILINE)
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 _NOISE = (
     "Does not validate against",
@@ -92,15 +92,22 @@ def _denied(body: str) -> str | None:
 
 
 def _class_name(place: str, body: str) -> str | None:
-    found = [match.groups() for match in _NOT_A_CLASS.finditer(body)]
+    from align.cli.class_takers import takers
+
+    found = list(_NOT_A_CLASS.finditer(body))
     if not found:
         return None
-    deepest = max(len(indent) for indent, _, _ in found)  # outside it stand the types of a union that were not meant
-    lists = {(word, name) for indent, word, known in found if len(indent) == deepest for name in known.split(", ")}
-    word, names = min(lists)[0], sorted({name for _, name in lists})
+    deepest = max(len(match[1]) for match in found)  # outside it stand the types of a union that were not meant
+    meant = [match for match in found if len(match[1]) == deepest]
+    word = min(match[2] or match[3] for match in meant)
+    kinds = list(dict.fromkeys(match[4] for match in meant if match[4]))
+    names = sorted({name for match in meant for name in match[5].split(", ")})
+    what = f"{word} is no {' or '.join(kinds)}" if kinds else f"no class named {word!r}"
+    owners = takers(word)
+    elsewhere = f" ({' and '.join(owners)} take{'s' * (len(owners) == 1)} it)" if owners else ""
     known = f" (known: {', '.join(names)})"
     guess = nearest(word.rsplit(".", 1)[-1], names)
-    return f"{place}no class named {word!r}{guess}{known if len(known) < MAX_KNOWN else ''}"
+    return f"{place}{what}{elsewhere}{guess}{known if len(known) < MAX_KNOWN else ''}"
 
 
 def _unknown(key: str, body: str, options: Sequence[str]) -> str | None:

@@ -13,7 +13,7 @@ from align.cli.functions import call
 from align.cli.generate import read_prompts
 from align.cli.unused import GREEDY, TRAINING
 from align.errors import ConfigError
-from align.evaluation.completions import Policy
+from align.evaluation.completions import Policy, Prompt, encoded
 from align.evaluation.steering import SteeringPoint, sweep
 from align.models.backbone import Backbone
 from align.oracles.reward import RewardOracle
@@ -60,16 +60,16 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
         raise ConfigError("coefficients is empty: give at least one")
     vectors = chosen_vectors(Path(steer), vector, layers)
     policy = Policy.load(model)
-    dialogues = read_prompts(prompts) if prompts else held_out_prompts(World(), 120, 40)
+    asked = read_prompts(prompts) if prompts else [Prompt(p) for p in held_out_prompts(World(), 120, 40)]
     points = sweep(
         policy.model,
         policy.tokenizer,
-        [policy.encoder.prompt_ids(dialogue) for dialogue in dialogues],
+        encoded(policy.encoder, asked),
         vectors,
         coefficients,
         generation=generation,
         eos_ids=policy.eos_ids,
-        rewards=_rewards(dialogues, rewards or [], gold_too=prompts is None),
+        rewards=_rewards([prompt.messages for prompt in asked], rewards or [], gold_too=prompts is None),
     )
     print(table(points))
     if out:

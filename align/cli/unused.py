@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from align.errors import ConfigError
+from align.models import backbone
 
 Settings = Mapping[str, Any]
 """The arguments of a verb by name, defaults included."""
@@ -43,9 +44,17 @@ def greedy(settings: Settings) -> bool:
 
 
 TRAINING = Unused(
-    ("model.lora", "model.gradient_checkpointing", "model.dropout", "model.layout", "model.logit_bytes"),
+    tuple(f"model.{name}" for name in backbone.TRAINING),
     always,
     "belongs to training, this verb only asks the model: leave it out",
+)
+HARNESS = Unused(
+    ("model.check",),
+    always,
+    "belongs to align's own engines and layouts, lm-eval asks the model in its own way: leave it out",
+)
+PLAIN_TEXT = Unused(
+    ("model.chat_template",), without("chat", False), "belongs to --chat true, prompts are plain text: leave it out"
 )
 GREEDY = Unused(
     ("generation.seed",), greedy, "draws nothing at --generation.temperature 0: raise that, or leave it out"

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from align.checks.trust import trust
 from align.encoding.encoder import Encoder
-from align.encoding.templates import TemplateName, make_template
+from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
-from align.errors import ConfigError, StoreError
+from align.errors import ConfigError, DataError, StoreError
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.files import folder_hash, local_folder
@@ -47,6 +47,19 @@ class Prompt(NamedTuple):
         best = example.ranking[0][0] if example.ranking else 0
         reference = example.responses[best] if example.responses else None
         return cls(example.messages, subset, reference, example.tools)
+
+
+def encoded(encoder: Encoder, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return the tokens of prompts. Raises DataError naming one that the template cannot write."""
+    found = []
+    for number, prompt in enumerate(prompts, 1):
+        try:
+            found.append(encoder.prompt_ids(prompt.messages, prompt.tools))
+        except RowRefused as refusal:
+            raise DataError(
+                f"prompt {number} of {len(prompts)}: {refusal}: leave it out, or name a template that fits"
+            ) from refusal
+    return found
 
 
 def fingerprint(prompts: Sequence[Prompt]) -> str:
@@ -104,7 +117,7 @@ class Policy(NamedTuple):
         room = (getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9) - new_tokens
         if room < 1:
             raise ConfigError(f"max_new_tokens {new_tokens} leaves no room for a prompt in the model's context")
-        found = [self.encoder.prompt_ids(prompt.messages, prompt.tools) for prompt in prompts]
+        found = encoded(self.encoder, prompts)
         bos = int(self.encoder.template.adds_bos and room > 1)
         return [(ids[:bos] + ids[len(ids) - room + bos :], True) if len(ids) > room else (ids, False) for ids in found]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +16,14 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
 from align.errors import DataError
+from align.evaluation.completions import Prompt, encoded
 from align.evaluation.statistics import Interval, bootstrap
 from align.models.condition_file import Conditions
 from align.oracles.scorers import Scorer
-from align.records import Message
 from align.records.directions import unit
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Request
 from align.sampling.sampler import Sampler
-
-Dialogue = tuple[Message, ...]
 
 
 class Point(NamedTuple):
@@ -85,7 +84,7 @@ def measure(
     name: str,
     policy: nn.Module,
     tokenizer: Any,
-    dialogues: Sequence[Dialogue],
+    prompts: Sequence[Prompt],
     scorer: Scorer,
     *,
     conditions: Conditions | None,
@@ -97,11 +96,13 @@ def measure(
     engine = LocalEngine(policy, tokenizer, [encoder.template.eos_id], encoder.template.stop)
     rewards = []
     for point in points:
-        asked = [d if conditions is None else conditions.conditioning.apply(d, point.clause) for d in dialogues]
-        requests = [Request(str(i), encoder.prompt_ids(d), d) for i, d in enumerate(asked)]
+        put = (lambda d: d) if conditions is None else partial(conditions.conditioning.apply, clause=point.clause)
+        asked = [p._replace(messages=put(p.messages)) for p in prompts]
+        ids = encoded(encoder, asked)
+        requests = [Request(str(i), ids[i], p.messages, p.tools) for i, p in enumerate(asked)]
         drawn = Sampler(engine, generation).sample(requests, bar=True)
-        scores = scorer.score([dialogues[s.prompt] for s in drawn], [s.text for s in drawn]).double().numpy()
-        rewards.append(scores.reshape(len(dialogues), generation.num_samples, -1).mean(1))
+        scores = scorer.score([prompts[s.prompt].messages for s in drawn], [s.text for s in drawn]).double().numpy()
+        rewards.append(scores.reshape(len(prompts), generation.num_samples, -1).mean(1))
     return Front(name, scorer.attributes, tuple(points), np.stack(rewards))
 
 

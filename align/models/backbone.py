@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -30,6 +30,10 @@ class LoRA:
             raise ConfigError(f"backbone.lora.r must be at least 1, got {self.r}")
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"backbone.lora.lora_dropout must lie in [0, 1), got {self.lora_dropout}")
+
+
+TRAINING = ("lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes")
+"""What only matters to a model that is trained."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,13 @@ class Backbone:
             raise ConfigError("model.backbone.path is empty: give a model folder or a hub id")
         if self.logit_bytes < 1:
             raise ConfigError(f"backbone.logit_bytes must be positive, got {self.logit_bytes}")
+
+    def only_asked(self, place: str) -> Backbone:
+        """Return this. Raises ConfigError for a setting of training, which nobody reads where a model is only asked."""
+        for setting in fields(self):
+            if setting.name in TRAINING and getattr(self, setting.name) != setting.default:
+                raise ConfigError(f"{place}.{setting.name} belongs to training, this model is only asked: leave it out")
+        return self
 
     @property
     def torch_dtype(self) -> torch.dtype | str:

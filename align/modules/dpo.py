@@ -63,6 +63,10 @@ class DPOModule(AlignModule):
             raise ConfigError(
                 f"nll_weight and weighting are for pairs, {type(objective).__name__} takes single responses"
             )
+        if attribute is not None and isinstance(objective, PairObjective):
+            raise ConfigError(
+                f"attribute is for single responses, {type(objective).__name__} takes pairs: leave it out"
+            )
         if weighting and reduction:
             raise ConfigError("weighting is defined on plain sums over tokens: leave out either it or reduction")
         if reference is not None and "reference" not in objective.needs:

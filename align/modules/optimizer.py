@@ -57,8 +57,8 @@ class Optimizer:
     """Decay of the second moment."""
     adam_epsilon: float = 1e-8
     """Added to the denominator."""
-    warmup_ratio: float = 0.1
-    """Share of all optimiser steps over which the learning rate rises from 0."""
+    warmup_ratio: float | None = None
+    """Share of all optimiser steps over which the learning rate rises from 0; null is .1, and none for `constant`."""
     lr_scheduler_type: Schedule = "cosine"
     """What the learning rate does after warm-up."""
     kahan: bool = False
@@ -81,8 +81,13 @@ class Optimizer:
                 f"optimizer.adam_beta2 must be at most {KAHAN_BETA2} with optimizer.kahan, got {self.adam_beta2}: its "
                 "second moments have 16 bits too, and a slower decay rounds to none"
             )
-        if not 0 <= self.warmup_ratio <= 1:
+        if self.warmup_ratio is not None and not 0 <= self.warmup_ratio <= 1:
             raise ConfigError(f"optimizer.warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
+        if self.warmup_ratio and self.lr_scheduler_type == "constant":
+            raise ConfigError(
+                f"optimizer.warmup_ratio {self.warmup_ratio} has no effect on lr_scheduler_type constant: set "
+                "constant_with_warmup, or leave it out"
+            )
         if self.stop_after_nonfinite < 1:
             raise ConfigError(f"optimizer.stop_after_nonfinite must be at least 1, got {self.stop_after_nonfinite}")
 
@@ -108,7 +113,7 @@ class Optimizer:
         schedule: LRScheduler = get_scheduler(
             self.lr_scheduler_type,
             optimizer,
-            num_warmup_steps=round(self.warmup_ratio * steps),
+            num_warmup_steps=round((0.1 if self.warmup_ratio is None else self.warmup_ratio) * steps),
             num_training_steps=steps,
             scheduler_specific_kwargs=options,
         )

@@ -21,6 +21,7 @@ from align.modules.base import AlignModule
 from align.modules.objective_call import ObjectiveCall
 from align.modules.optimizer import Optimizer
 from align.modules.recording import Phase
+from align.modules.reward_settings import refuse_unused
 from align.objectives.regression import Regression
 from align.objectives.reward import BradleyTerry, RankedRewards, RewardObjective
 from align.records import CandidateBatch, Preset, Rescaling, ResponseScores, StepTotals, combine
@@ -59,6 +60,7 @@ class RewardModel(AlignModule):
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
         super().__init__(backbone, optimizer, truncation)
+        refuse_unused(backbone, objective, attribute, clamp=clamp)
         self.objective, self.attribute, self.direction, self.clamp = objective, attribute, direction, clamp
         self.call, self.view = ObjectiveCall(), objective.view
         self.rescaling: Rescaling | None = None

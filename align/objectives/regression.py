@@ -42,6 +42,8 @@ class Regression(Objective):
     needs = frozenset()
 
     def __post_init__(self) -> None:
+        if self.lm_on != "all" and not self.lm_weight:
+            raise ConfigError(f"lm_on {self.lm_on} has no effect at lm_weight 0: leave it out")
         if not self.unit > 0 or self.lm_weight < 0:
             raise ConfigError(f"unit must be positive and lm_weight not negative, got {self.unit} and {self.lm_weight}")
         if bad := {name: s for name, s in (self.scales or {}).items() if len(s) != 2 or not s[0] < s[1]}:

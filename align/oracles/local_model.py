@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from align.checks.trust import trust
 from align.encoding.encoder import Encoder
 from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
@@ -46,7 +47,7 @@ class LocalModel(Responder):
             template: How questions are written: the model's chat template, `plain`, or a Jinja file.
             chat_template_kwargs: What the chat template is given beside the question, such as `enable_thinking`.
         """
-        self.backbone = model
+        self.backbone = model.only_asked("responder.model")
         self.generation = Generation(max_tokens, temperature=0.0)
         self.batch_size = batch_size
         self.template, self.chat_template_kwargs = template, chat_template_kwargs or {}
@@ -72,6 +73,8 @@ class LocalModel(Responder):
         tokenizer = load_tokenizer(self.backbone)
         with torch.random.fork_rng(devices=[]):
             model = load_policy(self.backbone, tokenizer).eval().requires_grad_(False)
+        if not self.backbone.check:
+            trust(model)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         template = make_template(tokenizer, self.template, self.chat_template_kwargs)
         return model, tokenizer, Encoder(tokenizer, template, Truncation())

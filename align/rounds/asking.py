@@ -50,12 +50,13 @@ class Asking:
         conditions, conditioning = self.settings.conditions, self.conditioning
         if conditions is None or conditioning is None:
             ids = encoder.prompt_ids(example.messages, example.tools)
-            return [Prompt(example, Request(example.id, ids, example.messages))]
+            return [Prompt(example, Request(example.id, ids, example.messages, example.tools))]
         seed, targets = self.settings.generation.seed, self.targets(number)
         found = []
         for place, asked in enumerate(conditions.asked(number, example.id, conditioning, seed=seed, targets=targets)):
             messages = conditioning.apply(example.messages, asked.clause)
-            request = Request(f"{example.id} {place}", encoder.prompt_ids(messages, example.tools), messages)
+            ids = encoder.prompt_ids(messages, example.tools)
+            request = Request(f"{example.id} {place}", ids, messages, example.tools)
             found.append(Prompt(example, request, asked.angle))
         return found
 

@@ -63,6 +63,8 @@ class Request(NamedTuple):
     """Token ids up to where the response begins."""
     messages: tuple[Message, ...] = ()
     """The same as messages, condition included; needed by engines that write prompts themselves."""
+    tools: str = ""
+    """Functions that may be called, as a JSON list of schemas."""
 
     @classmethod
     def of_ids(cls, ids: Sequence[int]) -> Request:

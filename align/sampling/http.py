@@ -51,6 +51,10 @@ class Server:
             raise ConfigError(
                 f"base_url http://{url.hostname}: a key would travel unprotected: api_key_env null or https"
             )
+        if self.chat_template_kwargs and self.api != "chat":
+            raise ConfigError(
+                "chat_template_kwargs is for a server that writes the prompts: api `chat`, or leave it out"
+            )
         if self.concurrency < 1 or not 0 < self.timeout <= self.deadline:
             raise ConfigError("concurrency must be at least 1, and timeout positive and at most deadline")
 
@@ -114,6 +118,10 @@ class HTTPEngine(Engine):
     def _chat(self, request: Request, common: dict[str, Any]) -> Any:
         if not request.messages:
             raise ConfigError("api `chat` needs prompts as messages, these are token ids: use api `completions`")
+        if request.tools:
+            raise ConfigError(
+                "api `chat` keeps calls of tools apart from the text, and a prompt has tools: use api `completions`"
+            )
         turns: Any = [m._replace(weight=1.0).as_turn() for m in request.messages]
         own = {"chat_template_kwargs": self.server.chat_template_kwargs} if self.server.chat_template_kwargs else None
         return self._client.chat.completions.create(messages=turns, extra_body=own, **common)

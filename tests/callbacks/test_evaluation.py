@@ -64,15 +64,19 @@ def test_judge_against_the_chosen_responses(model_folder: Path, pairs_file: Path
         assert row["invalid"] == 0
 
 
-def test_no_prompts_is_an_error_and_reward_models_are_left_alone(model_folder: Path, pairs_file: Path) -> None:
+def test_no_prompts_and_no_policy_are_errors(model_folder: Path, pairs_file: Path) -> None:
     with pytest.raises(ConfigError, match="needs a validation split"):
         fit(
             SFTModule(Backbone(str(model_folder))),
             pairs_data(pairs_file, splits=Splits(0.0)),
             callbacks=[JudgeEvaluation(GoldJudge(), 5, SHORT)],
         )
-    fit(RewardModel(Backbone(str(model_folder))), pairs_data(pairs_file), callbacks=[RewardEvaluation({}, 5, SHORT)])
-    assert not Path("rewards.jsonl").exists()
+    with pytest.raises(ConfigError, match="RewardEvaluation samples from a policy, RewardModel has none"):
+        fit(
+            RewardModel(Backbone(str(model_folder))),
+            pairs_data(pairs_file),
+            callbacks=[RewardEvaluation({}, 5, SHORT, temperatures=[1.0], kl=True)],
+        )
 
 
 @pytest.mark.parametrize(

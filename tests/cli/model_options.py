@@ -14,6 +14,7 @@ MODEL = {
     "model.random_init": ("--model.random_init", "true"),
     "model.revision": ("--model.revision", "abc"),
     "model.tokenizer": ("--model.tokenizer", "THINGS/two"),
+    "model.check": ("--model.check", "false"),
     "model.chat_template": ("--model.chat_template", "THINGS/template.jinja"),
 }
 TRAINING = "model.lora model.gradient_checkpointing model.dropout model.layout model.logit_bytes"

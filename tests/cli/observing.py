@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -18,12 +19,17 @@ from typing import Any, NamedTuple
 
 import torch
 
+from align.cli import functions
 from align.cli.functions import parser_of
 from align.cli.main import main
 
 Words = tuple[str, ...]
 ECHOES = ("settings", "fingerprint", "tstamp")
 """Keys of reports that only repeat what was asked."""
+
+
+_PARSERS = functools.cache(parser_of)
+"""Parsers by verb: to make one takes longer than most commands that are refused."""
 
 
 class Seen(NamedTuple):
@@ -58,7 +64,7 @@ def observe(words: Sequence[str], folder: Path, noted: Sequence[str] = ()) -> Se
 @contextlib.contextmanager
 def _recorded() -> Iterator[list[Any]]:
     inputs: list[Any] = []
-    original = torch.nn.Embedding.forward
+    original, functions.parser_of = torch.nn.Embedding.forward, _PARSERS
 
     def forward(self: torch.nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
         found = original(self, ids)
@@ -70,6 +76,7 @@ def _recorded() -> Iterator[list[Any]]:
         yield inputs
     finally:
         torch.nn.Embedding.forward = original  # type: ignore[method-assign]
+        functions.parser_of = parser_of
 
 
 def _content(path: Path) -> str:

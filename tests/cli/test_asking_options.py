@@ -14,6 +14,7 @@ from align.cli.pareto import pareto
 from align.cli.probe import probe_grid
 from align.cli.sweep import sweep_command
 from align.evaluation.fronts import Front, Point, write_front
+from align.evaluation.pareto import hypervolume_interval
 from tests.cli.model_options import DRAWN, GREEDY, GREEDY_REFUSED, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Verb, check, options_of
 
@@ -88,6 +89,7 @@ PROBE = Verb(
         "rewards": ("--rewards.one", "THINGS/reward"),
         "out": ("--out", "probe.json"),
         "template": ("--template", "plain"),
+        "chat_template_kwargs": ("--chat_template_kwargs", "{loud: true}"),
     },
     refused={**MODEL_REFUSED, **NO_GREEDY},
     only={"greedy": GREEDY_REFUSED},
@@ -119,9 +121,11 @@ VERBS = {verb.name: verb for verb in (DIRECTIONS, PARETO, PROBE, SWEEP)}
 
 @pytest.fixture(scope="module", autouse=True)
 def fronts(things: Path) -> Iterator[None]:
-    """Fronts of two models on the prompts of `pairs.jsonl`, and no pictures, which take most of the time."""
+    """Fronts of two models on the prompts of `pairs.jsonl`, and no pictures and few draws, which take most of the time."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).touch())
+    monkeypatch.setitem(hypervolume_interval.__kwdefaults__, "draws", 20)
+    monkeypatch.setattr("align.evaluation.statistics.RESAMPLES", 50)
     monkeypatch.setattr("align.cli.pareto.SummaryWriter.add_figure", lambda *_: None)
     for seed, name in enumerate(("one", "two")):
         rewards = np.random.default_rng(seed).normal(size=(2, 4, 2))

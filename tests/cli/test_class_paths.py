@@ -167,11 +167,11 @@ class TestFit:
         [
             (["--model.objective", "SimPOO"], "--model.objective: no class named 'SimPOO', did you mean 'SimPO'?"),
             (["--model.objective", "simpo"], "did you mean 'SimPO'?"),
-            (["--model.objective", "PRO"], "did you mean 'CPO' or 'DPO' or 'DRO'?"),
+            (["--model.objective", "PRO"], "(PROModule takes it), did you mean 'CPO' or 'DPO' or 'DRO'?"),
             (["--model.objective", "align.objectives.pairwise.SimPO"], "did you mean 'SimPO'?"),
             (
                 ["--model.objective", "align.objectives.ranking.PRO"],
-                "does not correspond to a subclass of PairObjective",
+                "ranking.PRO is no PairObjective or PointObjective (PROModule takes it), did you mean 'CPO' or",
             ),
             (
                 ["--trainer.callbacks+", "Gold"],

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from align.annotation.items import Choice
 from align.annotation.store import AnnotationStore
 from align.cli import annotate
 from align.cli.export import export
@@ -21,7 +20,7 @@ from align.cli.soup import soup
 from align.cli.synthetic_data import synthetic_data
 from tests.annotation.service import fill, pairs
 from tests.cli.observing import Observed, Verb, check, options_of
-from tests.cli.things import lines
+from tests.cli.things import judge_all, lines
 from tests.test_configs import CPU, METHOD
 
 TWO = ("--models", "[THINGS/model,THINGS/other]")
@@ -170,24 +169,10 @@ def files(things: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     for name in ("ca", "cb"):
         lines(things / f"{name}.jsonl", [{"prompt": f"p{n}", "completion": f"{name} {n}"} for n in range(5)])
     for number, name in enumerate(("judged", "judged2")):
-        _judged(fill(things / f"{name}.sqlite", pairs(4), ("ann", "bob")), number)
+        judge_all(fill(things / f"{name}.sqlite", pairs(4), ("ann", "bob")), number)
     monkeypatch.setattr("align.annotation.serving.serve", _described)
     yield
     monkeypatch.undo()
-
-
-def _judged(path: Path, number: int) -> None:
-    """Judge every item: raters agree on some, call one a tie, and differ on the rest."""
-    store = AnnotationStore(path)
-    for rater in store.raters():
-        for place, item in enumerate(store.items()):
-            shown = store.show(rater.id, item.id)
-            assert shown is not None
-            best = (place + (rater.name == "bob") * place) % 2
-            first, second = (shown.order.index(side) for side in (best, 1 - best))
-            choice = Choice(None, None) if place == number else Choice(first, second)
-            store.submit(rater.id, item.id, choice, key=f"{rater.name} {place}", replaces=None)
-    store.close()
 
 
 def _described(store: AnnotationStore, listen: Any, guidelines: str) -> None:

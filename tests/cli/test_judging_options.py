@@ -35,6 +35,7 @@ EVALUATE = Verb(
         "sampling.generation.seed": ("--sampling.generation.seed", "9"),
         "sampling.generation.batch_tokens": ("--sampling.generation.batch_tokens", "1"),
         "sampling.template": ("--sampling.template", "plain"),
+        "sampling.chat_template_kwargs": ("--sampling.chat_template_kwargs", "{loud: true}"),
         "sampling.dtype": ("--sampling.dtype", "bfloat16"),
         "sampling.limit": ("--sampling.limit", "2"),
         "start": ("--start", "THINGS/other"),

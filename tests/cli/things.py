@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from align.activations.artefact import VectorNote, save_vectors
+from align.annotation.items import Choice
+from align.annotation.store import AnnotationStore
 from align.models.condition_file import write_condition_file
 from align.records.conditions import WeightedRating
 from tests.tiny import save_reward_model, save_tiny, write_pairs
 
 TEMPLATE = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token if m['role'] == 'assistant' }}{% endfor %}"
+    "{{ '!' if loud else '' }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token if m['role'] == 'assistant' }}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 OTHER = TEMPLATE.replace("[{{", "<{{").replace("}}]", "}}>").replace("[assistant]", "<assistant>")
@@ -58,3 +60,17 @@ def make(folder: Path) -> Path:
 def lines(path: Path, rows: list[Any]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def judge_all(path: Path, number: int) -> None:
+    """Judge every item: raters agree on some, call one a tie, and differ on the rest."""
+    store = AnnotationStore(path)
+    for rater in store.raters():
+        for place, item in enumerate(store.items()):
+            shown = store.show(rater.id, item.id)
+            assert shown is not None
+            best = (place + (rater.name == "bob") * place) % 2
+            first, second = (shown.order.index(side) for side in (best, 1 - best))
+            choice = Choice(None, None) if place == number else Choice(first, second)
+            store.submit(rater.id, item.id, choice, key=f"{rater.name} {place}", replaces=None)
+    store.close()

@@ -1,0 +1,149 @@
+"""Every option of the benchmarks that ask models: `truthfulqa`, `toxicity`, and `mt-bench` with a judge."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.cli.benchmark_mt_bench import mt_bench
+from align.cli.benchmark_toxicity import measure
+from align.cli.benchmark_truthfulqa import truthfulqa
+from align.oracles import local_model
+from align.sampling.generation import Sample
+from tests.cli.model_options import MODEL, MODEL_REFUSED
+from tests.cli.observing import Observed, Verb, check, options_of
+from tests.cli.things import lines
+
+WRITTEN = ["model.tokenizer", "model.chat_template"]
+"""What decides how a chat is written; the tokenizers here differ in their templates."""
+SAME = ("plain", "model.tokenizer")
+HARNESS = {("*", "model.check"): "lm-eval asks the model in its own way"}
+TRUTH = ("--model.path", "THINGS/model", "--data", "THINGS/truth.jsonl", "--out", "o.json")
+TRUTHFUL = Verb(
+    truthfulqa,
+    "benchmark truthfulqa",
+    {"plain": TRUTH, "chat": (*TRUTH, "--chat", "true")},
+    {
+        **MODEL,
+        "model.tokenizer": ("--model.tokenizer", "THINGS/spoken"),
+        "data": ("--data", "THINGS/truth2.jsonl"),
+        "chat": ("--chat", "true"),
+        "limit": ("--limit", "1"),
+        "batch_size": ("--batch_size", "2"),
+        "out": ("--out", "p.json"),
+    },
+    refused={**MODEL_REFUSED, **HARNESS, ("plain", "model.chat_template"): "belongs to --chat true"},
+    only={"chat": WRITTEN},
+)
+CLASSIFIER = ("--toxicity", "TextClassifier", "--toxicity.path", "THINGS/two", "--toxicity.label", "helpfulness")
+FEW = ("--drawing.samples", "2", "--drawing.new_tokens", "3", "--out", "o.json")
+TOXIC = ("--model.path", "THINGS/model", "--data", "THINGS/toxic.jsonl", *CLASSIFIER, *FEW)
+TOXICITY = Verb(
+    measure,
+    "benchmark toxicity",
+    {"plain": TOXIC, "chat": (*TOXIC, "--chat", "true")},
+    {
+        **MODEL,
+        "model.tokenizer": ("--model.tokenizer", "THINGS/spoken"),
+        "data": ("--data", "THINGS/toxic2.jsonl"),
+        "toxicity": ("--toxicity.label", "verbosity"),
+        "drawing.samples": ("--drawing.samples", "3"),
+        "drawing.new_tokens": ("--drawing.new_tokens", "4"),
+        "drawing.top_p": ("--drawing.top_p", "0.01"),
+        "drawing.instruction": ("--drawing.instruction", "respectful"),
+        "drawing.seed": ("--drawing.seed", "7"),
+        "chat": ("--chat", "true"),
+        "limit": ("--limit", "1"),
+        "batch_size": ("--batch_size", "1"),
+        "out": ("--out", "p.json"),
+    },
+    refused={**MODEL_REFUSED, **HARNESS, ("plain", "model.chat_template"): "belongs to --chat true"},
+    only={"chat": WRITTEN},
+)
+JUDGE = ("--responder", "LocalModel", "--responder.model.path", "THINGS/model", "--responder.max_tokens", "4")
+ASKED = (
+    "--questions",
+    "THINGS/mt.jsonl",
+    "--answers",
+    "[THINGS/answered.jsonl]",
+    *JUDGE,
+    "--out",
+    "o.json",
+    "--references",
+    "THINGS/answered.jsonl",
+)
+MT_BENCH = Verb(
+    mt_bench,
+    "benchmark mt-bench",
+    {"asked": ASKED},
+    {
+        "questions": ("--questions", "THINGS/mt4.jsonl"),
+        "answers": ("--answers", "[THINGS/answered2.jsonl]"),
+        "responder": ("--responder.max_tokens", "3"),
+        "references": ("--references", "THINGS/answered2.jsonl"),
+        "judgments": ("--judgments", "THINGS/written.jsonl"),
+        "repeats": ("--repeats", "1"),
+        "fences": ("--fences", "false"),
+        "store": ("--store", "s.sqlite"),
+        "out": ("--out", "p.json"),
+    },
+)
+VERBS = {verb.name: verb for verb in (TRUTHFUL, TOXICITY, MT_BENCH)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files(things: Path) -> Iterator[None]:
+    """Questions and answers; the judge's replies hold a rating, all but some, which are asked for again."""
+    pytest.importorskip("lm_eval")
+    for number, name in enumerate(("truth", "truth2")):
+        targets = {"choices": ["Yes.", "Nay."][:: 1 - 2 * number], "labels": [1, 0]}
+        rows = [{"question": f"Q{n}?", "mc1_targets": targets, "mc2_targets": targets} for n in range(3)]
+        lines(things / f"{name}.jsonl", rows)
+        lines(things / f"toxic{name[5:]}.jsonl", [{"prompt": {"text": f"{name} {n}", "toxicity": n}} for n in range(2)])
+        turns = [f"first {name}", f"second {name}"]
+        choices = [{"index": 0, "turns": turns}]
+        rows = [{"question_id": n, "model_id": "m", "choices": choices} for n in (81, 82, 83)]
+        lines(things / f"answered{name[5:]}.jsonl", rows)
+    asked = [{"question_id": n, "category": "math", "turns": ["Why?", "So?"]} for n in (81, 82, 83)]
+    lines(things / "mt4.jsonl", asked)
+    shutil.copytree(things / "model", things / "spoken")
+    shutil.copy(things / "template.jinja", things / "spoken" / "chat_template.jinja")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(local_model, "sample", _rated)
+    yield
+    monkeypatch.undo()
+
+
+def _rated(model: Any, tokenizer: Any, prompts: list[list[int]], *rest: Any, **named: Any) -> list[Sample]:
+    found = SAMPLE(model, tokenizer, prompts, *rest, **named)
+    marks = [zlib.crc32(repr(prompts[sample.prompt]).encode()) % 11 for sample in found]
+    return [
+        s._replace(text=f"[[{mark}]]" if mark else "none", finish="eos") for s, mark in zip(found, marks, strict=True)
+    ]
+
+
+SAMPLE = local_model.sample
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_option_is_tried(name: str) -> None:
+    assert options_of(VERBS[name].function) == set(VERBS[name].options)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "option"), [(v.name, *case) for v in VERBS.values() for case in v.cases() if case != SAME]
+)
+def test_option(name: str, mode: str, option: str, observed: Observed) -> None:
+    check(VERBS[name], mode, option, observed)
+
+
+@pytest.mark.parametrize("option", ["lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes"])
+def test_a_judge_is_not_trained(option: str, observed: Observed) -> None:
+    flag, value = MODEL[f"model.{option}"]
+    tried = observed(["benchmark", "mt-bench", *ASKED, flag.replace("--", "--responder."), value])
+    assert (tried.code, f"responder.model.{option} belongs to training" in tried.said) == (2, True)
