@@ -62,7 +62,7 @@ VERDICTS = {
     "refused": "in one line, before anything is trained",
     "not comparable": "a plain forward pass on token ids does not run, or goes backward only at random",
     "cannot be built": "from its configuration alone",
-    "WRONG": "passes the self-check and is not what plain forward passes give",
+    "WRONG": "passes the self-check and is not what plain forward passes give, or crashes",
 }
 
 
@@ -99,7 +99,9 @@ def survey(variant: Variant, folder: Path) -> Finding:
             offered, worst, notes = _scores(model, batch, *expected)
             engine, drawn = _drawn(model)
         except AlignError as error:
-            return Finding(name, "refused", note=_line(error))
+            return Finding(name, "refused", note=_line(error).replace(f"backbone path {folder}: ", ""))
+        except (*BROKEN, ImportError) as error:
+            return Finding(name, "WRONG", note=f"crashes: {_line(error)}")
     if drawn != [_forwards(plain, prompt) for prompt in PROMPTS]:
         notes.append(f"{engine} draws other tokens")
     falls = engine != OWN_ENGINE or any("refused" in mark for mark in offered)
@@ -174,4 +176,4 @@ def _forwards(plain: Any, prompt: list[int]) -> list[int]:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:250]
