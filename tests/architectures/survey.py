@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from align.checks.layouts import LOGPROBS, LayoutCheck, refuse_layouts
 from align.checks.trust import CHECKED, OWN_ENGINE
 from align.errors import AlignError, ModelError
-from align.models.backbone import Backbone
+from align.models.backbone import Backbone, DTypeName
 from align.models.loading import load_policy
 from align.records import CandidateBatch
 from align.sampling.generation import Generation
@@ -85,7 +85,15 @@ def survey(variant: Variant, folder: Path) -> Finding:
     except BROKEN as error:
         return Finding(name, "not comparable", note=_line(error))
     plain.save_pretrained(folder)
-    dtype = "float64" if _runs_in_float64(plain) else "float32"
+    return _as_in_a_run(name, folder, "float64" if _runs_in_float64(plain) else "float32")
+
+
+def _as_in_a_run(name: str, folder: Path, dtype: DTypeName) -> Finding:
+    """Load a folder as a run would, and compare."""
+    try:
+        model = load_policy(Backbone(str(folder), dtype=dtype), _Tokens())
+    except AlignError as error:
+        return Finding(name, "refused", note=_line(error).replace(f"backbone path {folder}: ", ""))
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     batch = random_batch([2, 3, 1])
     try:
@@ -95,11 +103,10 @@ def survey(variant: Variant, folder: Path) -> Finding:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what is left out, which the table shows
         try:
-            model = load_policy(Backbone(str(folder), dtype=dtype), _Tokens())
             offered, worst, notes = _scores(model, batch, *expected)
             engine, drawn = _drawn(model)
         except AlignError as error:
-            return Finding(name, "refused", note=_line(error).replace(f"backbone path {folder}: ", ""))
+            return Finding(name, "refused", note=_line(error))
         except (*BROKEN, ImportError) as error:
             return Finding(name, "WRONG", note=f"crashes: {_line(error)}")
     if drawn != [_forwards(plain, prompt) for prompt in PROMPTS]:
