@@ -16,7 +16,12 @@ HEAD = ("score.weight",)
 
 
 def check_head(path: str, config: Any) -> None:
-    """Raise ModelError for an architecture whose classifier is no linear layer on the last token."""
+    """Raise ModelError for an architecture without a classifier that is a linear layer on the last token."""
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise ModelError(
+            f"{path}: transformers has no sequence classifier of model type {config.model_type}, expected one with "
+            f"{HEAD[0]}: take another model as reward model (as a policy this one may do)"
+        )
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(config)
     own = _beside_decoder(classifier)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from align.checks.layouts import BROKEN
 from align.checks.plain import plain_attention, plain_logits
 from align.checks.rows import tokens_to_check
-from align.checks.tolerance import compute_dtype
+from align.checks.tolerance import TOLERANCES, compute_dtype
 from align.checks.trust import CHECKED, OWN_ENGINE
 from align.errors import ModelError, shorten
 from align.models.adapters import evaluating
@@ -21,6 +21,7 @@ from align.sampling.engine import Engine
 from align.sampling.generate import GenerateEngine
 from align.sampling.generation import Completion, Generation, Job, Request
 from align.sampling.local import TransformersEngine
+from align.sampling.rows import watched
 from align.scoring.backbone import unwrapped
 
 Make = Callable[[nn.Module, Any, Sequence[int], Sequence[str]], Engine]
@@ -33,13 +34,16 @@ ENGINES: dict[str, Make] = {
 GREEDY = Generation(max_new_tokens=3, temperature=0.0)
 GAPS = {torch.float64: 1e-3, torch.float32: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.5}
 """How far below the highest logit, in nats, the token of a right engine may lie in a plain forward pass: rounding."""
+LEAST = -50.0
+"""Log-probabilities below this are as good as this."""
 
 
 class LocalEngine(Engine):
     """Draws with the first engine that passes, which is looked for once per model, on the first prompts asked for.
 
     Greedy completions, two of each prompt, are read by plain forward passes of transformers: every token has to be the
-    most probable one. Raises ModelError for a model that no engine draws from rightly.
+    most probable one, drawn from the log-probabilities that they give. Raises ModelError for a model that no engine
+    draws from rightly.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, eos_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
@@ -79,24 +83,36 @@ class LocalEngine(Engine):
         """Return what is wrong with an engine, None where nothing is."""
         jobs = [Job(place, Request.of_ids(ids), range(2)) for place, ids in enumerate(prompts)]
         try:
-            drawn = make(self.model, self.tokenizer, (), ()).generate(jobs, GREEDY)
+            with watched() as seen:
+                drawn = make(self.model, self.tokenizer, (), ()).generate(jobs, GREEDY)
         except torch.OutOfMemoryError:
             raise
-        except BROKEN as error:
-            return f"does not run ({type(error).__name__}: {shorten(error, 120)})"
-        rows = {(*prompt, *found.ids): len(prompt) for prompt, own in zip(prompts, drawn, strict=True) for found in own}
-        gap = max(itertools.starmap(self._gap, rows.items()))
-        if gap <= GAPS[compute_dtype(self.model)]:
-            return None
-        return f"takes a token that lies {gap:.2g} nats below the most probable one"
+        except BROKEN as fault:
+            return f"does not run ({type(fault).__name__}: {shorten(fault, 120)})"
+        rows = [(tuple(prompt), found.ids) for prompt, own in zip(prompts, drawn, strict=True) for found in own]
+        read = {(prompt, *ids): self._plain(prompt, ids) for prompt, ids in rows}
+        plain = torch.stack([read[prompt, *ids] for prompt, ids in rows])
+        ours = torch.stack([torch.stack(seen[place]) for place in range(len(rows))]).double().log_softmax(-1)
+        taken = torch.tensor([ids for _, ids in rows], device=plain.device)
+        gap = _largest(plain.max(-1).values - plain.gather(-1, taken[..., None])[..., 0])
+        if gap > GAPS[compute_dtype(self.model)]:
+            return f"takes a token that lies {gap:.2g} nats below the most probable one"
+        plain = plain.clamp_min(LEAST)
+        error = _largest((ours.clamp_min(LEAST) - plain).norm() / plain.norm())
+        if error > TOLERANCES[compute_dtype(self.model)].wrong.values:
+            return f"draws from log-probabilities that are off by {error:.1e}"
+        return None
 
-    def _gap(self, row: Sequence[int], begin: int) -> float:
-        """Return how far the tokens of a completion lie below the most probable ones at most."""
-        ids = torch.tensor(list(row), device=next(self.model.parameters()).device)
+    def _plain(self, prompt: Sequence[int], ids: Sequence[int]) -> Float[Tensor, "token vocab"]:
+        """Return the log-probabilities before every token of a completion."""
+        row = torch.tensor([[*prompt, *ids]], device=next(self.model.parameters()).device)
         with evaluating(self.model), plain_attention(self.model):
-            logits = plain_logits(self.model, ids[None])[0, begin - 1 : -1].double()
-        gaps = logits.max(-1).values - logits.gather(1, ids[begin:, None])[:, 0]
-        return float(gaps.max().nan_to_num(nan=torch.inf))
+            return plain_logits(self.model, row)[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+
+
+def _largest(values: Tensor) -> float:
+    """Return the largest value, infinity where one is no number."""
+    return float(values.max().nan_to_num(nan=torch.inf))
 
 
 def _few(inner: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]]:

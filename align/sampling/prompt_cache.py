@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionLayer
 
+from align.sampling.padding import padding_sees_something
 from align.scoring.attention import carrying
 from align.scoring.backbone import SEGMENT_ATTENTION, attention_window, can_share, decoder, unwrapped
 
@@ -156,7 +157,8 @@ def prefill(
     fed: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
     if positions:
         fed["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = last_logits(model, fed)
+    with padding_sees_something():
+        logits = last_logits(model, fed)
     kinds = {type(layer).__name__ for layer in cache.layers if isinstance(layer, LinearAttentionLayer)}
     if kinds:
         raise NotImplementedError(f"no cache of ours holds layers of kind {', '.join(sorted(kinds))}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +18,19 @@ from align.sampling.drawing import next_tokens
 from align.sampling.generation import Completion, Finish, Generation, Job, sample_key, uniforms
 from align.sampling.stopping import Ends
 from align.scoring.backbone import unwrapped
+
+_WATCHED: ContextVar[dict[int, list[Tensor]] | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watched() -> Iterator[dict[int, list[Tensor]]]:
+    """Yield the logits from which every row of a batch is drawn meanwhile, token after token."""
+    seen: dict[int, list[Tensor]] = defaultdict(list)
+    token = _WATCHED.set(seen)
+    try:
+        yield seen
+    finally:
+        _WATCHED.reset(token)
 
 
 @dataclass
@@ -43,6 +59,9 @@ class Rows:
 
     def draw(self, logits: Float[Tensor, "row vocab"], places: list[int], step: int) -> Int[Tensor, " row"]:
         """Return the next token of these rows."""
+        if (seen := _WATCHED.get()) is not None:
+            for place, row in zip(places, logits, strict=True):
+                seen[place].append(row)
         own = self.numbers[:, step] if places == self.all else self.numbers[places, step]
         return next_tokens(logits, own, temperature=self.settings.temperature, top_p=self.settings.top_p)
 

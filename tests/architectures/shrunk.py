@@ -163,10 +163,16 @@ def _small(key: str, value: int, window: int | None) -> int:
     return next((size for pattern, size in SIZES if re.fullmatch(pattern, key)), value)
 
 
-def random_model(variant: Variant) -> Any:
-    """Return a float32 model whose weights are large enough that every part shows in the logits."""
+def random_model(variant: Variant, **changes: Any) -> Any:
+    """Return a float32 model whose weights are large enough that every part shows in the logits.
+
+    `changes` are made to the settings of its language model.
+    """
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(variant.config(), dtype=torch.float32)
+    config = variant.config()
+    for name, value in changes.items():
+        setattr(config.get_text_config(), name, value)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point():

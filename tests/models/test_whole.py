@@ -144,6 +144,16 @@ class TestHeads:
             RewardOracle(str(folder))
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize("kind", ["mamba", "lfm2"])
+    def test_kinds_without_a_classifier_get_one_line(self, tmp_path: Path, kind: str) -> None:
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        AutoConfig.for_model(kind, vocab_size=300, **sizes).save_pretrained(tmp_path)
+        tiny_tokenizer().save_pretrained(tmp_path)
+        backbone = Backbone(str(tmp_path), random_init=True)
+        with pytest.raises(ModelError, match=f"no sequence classifier of model type {kind}") as caught:
+            load_reward_model(backbone, load_tokenizer(backbone), ["reward"], "<pad>")
+        assert "spelling" not in str(caught.value)
+
 
 def test_a_body_without_heads_becomes_a_reward_model(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "base", tie_word_embeddings=False)

@@ -41,14 +41,26 @@ def shares(model: Any) -> bool:
 @pytest.mark.parametrize("ours", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_equals_generate(family: str, ours: bool) -> None:
-    eager = family == "gemma2"  # in float64 transformers' own eager mask overflows where a row is padded
-    model = tiny_model(family, dtype=torch.float32 if eager else torch.float64)
+    model = tiny_model(family, dtype=torch.float64)
     expected = [by_generate(model, prompt, 12) for prompt in PROMPTS]
     if ours:
         use_segment_attention(model)
     assert [s.ids for s in drawn(model, settings=GREEDY)] == expected
     if not ours:
         assert not shares(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("window", [None, 4])
+def test_rows_padded_under_eager_attention(window: int | None, dtype: torch.dtype) -> None:
+    """Prompts computed together, with padding before the shorter ones, leave the logits of each computed alone."""
+    model = tiny_model("gemma2", dtype=dtype, **({} if window is None else {"sliding_window": window}))
+    assert model.config._attn_implementation == "eager"
+    with torch.no_grad():
+        together, _ = prefill(model, PROMPTS, torch.arange(len(PROMPTS)))
+        alone = torch.cat([model(torch.tensor([prompt])).logits[:, -1] for prompt in PROMPTS])
+    rounding = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)  # its softmax is taken in float32
+    assert (together - alone).abs().max() <= 64 * rounding * alone.abs().max()
 
 
 def test_who_shares() -> None:
