@@ -13,9 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import Namespace, _typehints
-from jsonargparse._util import import_object
 
-from align.cli.class_names import resolve, subclass_paths
+from align.cli.class_names import class_at, resolve, subclass_paths
 from align.errors import ConfigError
 
 Function = Callable[..., Any]
@@ -47,7 +46,7 @@ def _forget(parser_or_action: Any, prev_val: Any, value: Any) -> None:
     before = prev_val.get("class_path") if isinstance(prev_val, Namespace) else None
     if before is None:  # values of a plain dataclass, which has no class path
         _originals["discard_init_args_on_class_path_change"](parser_or_action, prev_val, value)
-    elif before != value["class_path"] and import_object(before) is not import_object(value["class_path"]):
+    elif before != value["class_path"] and class_at(before) is not class_at(value["class_path"]):
         for name in ("init_args", "dict_kwargs"):
             prev_val.pop(name)
 
