@@ -31,7 +31,7 @@ def subclass_paths(
         if home:
             import_all(home)
     found = original(cls, include_abstract, closed_types)
-    return [path for path in found if include_abstract or not _is_base(import_object(path))]
+    return [path for path in found if include_abstract or not _is_base(class_at(path))]
 
 
 def _is_base(kind: Any) -> bool:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from align.errors import DataError
 from align.records import CandidateBatch
 
 
@@ -13,13 +14,13 @@ def mismatched(batch: CandidateBatch, max_positions: int) -> tuple[CandidateBatc
     """Give prompt i the response of row i - 1, and say which of these pairs are really mismatched.
 
     Two rows with the same response, or the same prompt, make no mismatched pair. A response is cut where it would not
-    fit behind its new prompt. Raises ValueError for a batch of one row.
+    fit behind its new prompt. Raises DataError for a batch of one row.
     """
     prompts = [p.tolist() for p in torch.split(batch.prompt_ids, list(batch.prompt_lengths))]
     prompts = [prompts[p] for p in batch.prompt_of]
     responses = [r.tolist() for r in torch.split(batch.response_ids, list(batch.response_lengths))]
     if len(responses) < 2:
-        raise ValueError(
+        raise DataError(
             f"KTO compares responses under other prompts of a micro-batch, so it needs at least 2 rows, got 1 "
             f"({batch.ids[0]!r}): set data.batching to FixedSize with more groups, or raise data.batching.tokens"
         )

@@ -127,11 +127,14 @@ def check_data(objective: Objective, data: Any) -> None:
     """Look at a data module before the first step: rows in micro-batches, balance of labels against their weights."""
     if "mismatched_kl" not in objective.needs or data is None:
         return
-    if min(map(len, data.train_dataloader().sampler.batches())) < 2:
-        raise ConfigError(
-            "KTO needs at least 2 rows in every micro-batch, and one of the first epoch holds 1: set data.batching to "
-            "FixedSize with a number of groups that leaves no single row, or raise data.batching.tokens"
-        )
+    loaders = {"the first epoch": data.train_dataloader(), "the validation split": data.val_dataloader()}
+    for place, loader in loaders.items():
+        if loader and min(map(len, loader.sampler.batches())) < 2:
+            raise ConfigError(
+                f"KTO needs at least 2 rows in every micro-batch, and one of {place} holds 1: set data.batching to "
+                "FixedSize with a number of groups that leaves no single row, raise data.batching.tokens, or change "
+                "data.splits"
+            )
     if isinstance(objective, KTO):
         table = data.groups["train"]
         desirable = sum(w for w, row in zip(table.weights, table.table["scores"], strict=True) if row[0][0] == 1)
