@@ -35,7 +35,9 @@ def subclass_paths(
 
 
 def _is_base(kind: Any) -> bool:
-    """Return whether a class leaves methods to its subclasses."""
+    """Return whether a class leaves methods to its subclasses; one that cannot be named (None) is no better."""
+    if kind is None:
+        return True
     return any(getattr(inspect.getattr_static(kind, n, None), "__isabstractmethod__", False) for n in dir(kind))
 
 

@@ -70,10 +70,13 @@ def _inner_keys(body: str) -> list[str]:
 def _reasons(body: str) -> list[str]:
     """Return the lines of a message that say something, in words."""
     lines = (line.strip().lstrip("- ") for line in body.splitlines())
-    kept = [line for line in lines if line and not line.startswith(_NOISE) and not _CLASS.match(line)]
+    said = (line for line in lines if line and not line.startswith(_NOISE) and not _CLASS.match(line))
+    kept = [line for line in said if not _NOT_A_CLASS.search(line)]
     value = re.search(r"Given value: (.+)", body)
     plain = [re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1", line) for line in kept]
-    expected = [line.removeprefix("expected ") for line in plain if line.startswith("expected ")]
+    got = (re.fullmatch(r"(expected \w+)\. Got value: (.+)", line) for line in plain)
+    plain = [f"{m[1]}, got {shorten(m[2], 60)!r}" if m else line for m, line in zip(got, plain, strict=True)]
+    expected = [line.removeprefix("expected ") for line in plain if re.fullmatch(r"expected [^,]+", line)]
     if expected and len(expected) == len(plain) and value:
         return [f"expected {' or '.join(expected)}, got {shorten(value.group(1), 60)!r}"]
     of_another_kind = [line for line in plain if "does not correspond to a subclass" in line]
@@ -99,6 +102,8 @@ def _class_name(place: str, body: str) -> str | None:
         return None
     deepest = max(len(match[1]) for match in found)  # outside it stand the types of a union that were not meant
     meant = [match for match in found if len(match[1]) == deepest]
+    if _fits_another(meant[0][1], body):
+        return None
     word = min(match[2] or match[3] for match in meant)
     kinds = list(dict.fromkeys(match[4] for match in meant if match[4]))
     names = sorted({name for match in meant for name in match[5].split(", ")})
@@ -108,6 +113,12 @@ def _class_name(place: str, body: str) -> str | None:
     known = f" (known: {', '.join(names)})"
     guess = nearest(word.rsplit(".", 1)[-1], names)
     return f"{place}{what}{elsewhere}{guess}{known if len(known) < MAX_KNOWN else ''}"
+
+
+def _fits_another(lead: str, body: str) -> bool:
+    """Tell whether the class is of another type of the union, whose fault stands beside: it is that which counts."""
+    beside = [line.removeprefix(lead) for line in body.splitlines() if line.startswith(lead)]
+    return any(not _NOT_A_CLASS.search(line) and not line.startswith(_NOISE) for line in beside)
 
 
 def _unknown(key: str, body: str, options: Sequence[str]) -> str | None:

@@ -26,7 +26,7 @@ from tests.data.test_labels import BOTH
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
 from tests.modules.rated import rated_data
-from tests.tiny import WORDS, save_reward_model, save_tiny
+from tests.tiny import WORDS, save_reward_model, save_tiny, tiny_tokenizer
 
 
 @pytest.mark.parametrize("lora", [None, LoRA(r=2)])
@@ -194,9 +194,10 @@ class TestSelfCheck:
     @pytest.mark.parametrize("reading", ["turn_end", "template"])
     def test_a_right_model_passes_without_a_word(self, reading: Any, tmp_path: Path) -> None:
         folder = save_reward_model(tmp_path / "rm")
-        oracle = RewardOracle(str(folder), reading=reading)
         if reading == "template":
-            oracle.encoder.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}.{% endfor %}"
+            template = "{% for m in messages %}{{ m.content }}.{% endfor %}"
+            tiny_tokenizer(template).save_pretrained(folder)
+        oracle = RewardOracle(str(folder), reading=reading)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             scores = oracle.score(ASKED, ANSWERS)
