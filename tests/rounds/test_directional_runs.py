@@ -158,8 +158,8 @@ def test_a_killed_run_ends_with_the_same_weights(moment: str, tmp_path: Path, wo
 
 
 def test_conditions_need_their_module(tmp_path: Path, world_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*command(world_model), "--model", "SFTModule", "--trainer.default_root_dir", str(tmp_path / "run")]
-    assert main(words) == 2
+    other = ["--model", "SFTModule", "--model.backbone.path", str(world_model)]  # another class takes nothing over
+    assert main([*command(world_model), *other, "--trainer.default_root_dir", str(tmp_path / "run")]) == 2
     assert "conditions needs DPARSFModule" in capsys.readouterr().err
 
 
