@@ -98,9 +98,7 @@ def checkpoint_folder(root: Path, settings: dict[str, Any]) -> Path:
 def save_settings(root: Path, text: str) -> None:
     """Write the settings of a run, whole or not at all."""
     root.mkdir(parents=True, exist_ok=True)
-    part = root / f".{CONFIG}.part"
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, root / CONFIG)
+    write_whole_text(root / CONFIG, text)
 
 
 def check_whole(given: str) -> None:
