@@ -74,13 +74,18 @@ def _reasons(body: str) -> list[str]:
     kept = [line for line in said if not _NOT_A_CLASS.search(line)]
     value = re.search(r"Given value: (.+)", body)
     plain = [re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1", line) for line in kept]
-    got = (re.fullmatch(r"(expected \w+)\. Got value: (.+)", line) for line in plain)
+    plain = [re.sub(r"Expected a typing\.Literal\[(.+)\]", _words, line) for line in plain]
+    got = (re.fullmatch(r"(expected [^.,]+)\. Got value: (.+)", line) for line in plain)
     plain = [f"{m[1]}, got {shorten(m[2], 60)!r}" if m else line for m, line in zip(got, plain, strict=True)]
     expected = [line.removeprefix("expected ") for line in plain if re.fullmatch(r"expected [^,]+", line)]
     if expected and len(expected) == len(plain) and value:
         return [f"expected {' or '.join(expected)}, got {shorten(value.group(1), 60)!r}"]
     of_another_kind = [line for line in plain if "does not correspond to a subclass" in line]
     return [line for line in plain if line not in of_another_kind] or of_another_kind
+
+
+def _words(literal: re.Match[str]) -> str:
+    return f"expected {literal[1].replace(', ', ' or ')}"
 
 
 def _denied(body: str) -> str | None:

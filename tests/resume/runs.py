@@ -61,15 +61,20 @@ class Killer(Callback):
         self.at("save")
 
 
-def after_touches(count: int, act: Callable[[], None]) -> None:
-    """Act at the count-th time this process touches a file from now on, however long it takes."""
-    left = iter(range(count - 1, -1, -1))
+def every_touch(act: Callable[[], object]) -> None:
+    """Act whenever this process touches a file from now on."""
 
     def watch(event: str, _: object) -> None:
-        if event in TOUCHES and next(left, -1) == 0:
+        if event in TOUCHES:
             act()
 
     sys.addaudithook(watch)
+
+
+def after_touches(count: int, act: Callable[[], None]) -> None:
+    """Act at the count-th time this process touches a file from now on, however long it takes."""
+    left = iter(range(count - 1, -1, -1))
+    every_touch(lambda: act() if next(left, -1) == 0 else None)
 
 
 def forked(function: Callable[[], int]) -> BaseProcess:

@@ -7,18 +7,16 @@ import os
 import random
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
 from align.cli.main import main
-from tests.resume.runs import KILLED, Run, after_touches
+from tests.resume.runs import KILLED, Run, after_touches, every_touch
 from tests.resume.test_exact import NINE, command
 from tests.resume.test_stop import last_line
-
-TOUCHES = 45
-"""Files are opened, made, renamed and removed about as often from the beginning of the export to the end of the run."""
 
 
 @pytest.fixture
@@ -39,17 +37,28 @@ def left_over(root: Path) -> list[Path]:
     return [p for p in root.iterdir() if p.name.endswith((".part", ".old"))]
 
 
-def kill_in_export(touches: int) -> None:
-    """Let this process die at one of the next touches of a file once it exports; 0 is before the first."""
+def at_export(act: Callable[[], None]) -> None:
+    """Let this process act when it begins to export."""
     from align.modules.base import AlignModule
 
     export = AlignModule.export
 
-    def dying(self: AlignModule, *arguments: object, **options: object) -> None:
-        after_touches(touches, lambda: os.kill(os.getpid(), NINE))
+    def acting(self: AlignModule, *arguments: object, **options: object) -> None:
+        act()
         export(self, *arguments, **options)  # type: ignore[arg-type]
 
-    AlignModule.export = dying  # type: ignore[method-assign,assignment]
+    AlignModule.export = acting  # type: ignore[method-assign,assignment]
+
+
+def kill_in_export(touches: int) -> None:
+    """Let this process die at one of the next touches of a file once it exports."""
+    at_export(lambda: after_touches(touches, lambda: os.kill(os.getpid(), NINE)))
+
+
+def count_in_export(tally: Path) -> None:
+    """Let this process write one byte for every touch of a file from its export to its end."""
+    file = os.open(tally, os.O_WRONLY | os.O_CREAT)
+    at_export(lambda: every_touch(lambda: os.write(file, b".")))
 
 
 def kills_at_the_end(tmp_path: Path, arguments: list[str], wanted: int) -> int:
@@ -58,12 +67,14 @@ def kills_at_the_end(tmp_path: Path, arguments: list[str], wanted: int) -> int:
     assert whole() == 0, whole.log
     assert cut(prepare=lambda: kill_in_export(1)) == KILLED
     shutil.copytree(cut.root, tmp_path / "last_step")
+    assert cut(prepare=lambda: count_in_export(tmp_path / "tally")) == 0, cut.log
+    moments = (tmp_path / "tally").stat().st_size
     draw = random.Random(0)
     while killed < wanted:
         shutil.rmtree(cut.root)
         shutil.copytree(tmp_path / "last_step", cut.root)
         while not (cut.root / "finished.json").exists():
-            touches = draw.randint(1, TOUCHES)
+            touches = draw.randint(1, moments * 5 // 4)  # one start in five comes to its end
             code = cut(prepare=lambda n=touches: kill_in_export(n))
             assert code in (0, KILLED), cut.log
             killed += code == KILLED
