@@ -48,7 +48,6 @@ from align.cli.run_folder import (
 from align.cli.run_logger import RunLogger
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_seed, check_trainer, ended_by
-from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
 
 DEFAULTS = str(Path(align.__file__).parent / "cli" / "defaults.yaml")
@@ -82,6 +81,8 @@ class AlignCLI(LightningCLI):
         sys.argv = [sys.argv[0], *words]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False}
         subparser: dict[str, Any] = {"default_config_files": [DEFAULTS], **strict}
+        own = {words[0]: LightningCLI.subcommands()[words[0]]}
+        self.subcommands = lambda: own  # type: ignore[method-assign]  # the other verbs' parsers take as long each
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -92,7 +93,7 @@ class AlignCLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=_RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            parser_kwargs={"prog": "align", **strict, **dict.fromkeys(LIGHTNING_VERBS, subparser)},
+            parser_kwargs={"prog": "align", **strict, words[0]: subparser},
         )
 
     def add_arguments_to_parser(self, parser: Any) -> None:
