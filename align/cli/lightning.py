@@ -48,6 +48,7 @@ from align.cli.run_folder import (
 from align.cli.run_logger import RunLogger
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_seed, check_trainer, ended_by
+from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
 
 DEFAULTS = str(Path(align.__file__).parent / "cli" / "defaults.yaml")
@@ -80,7 +81,8 @@ class AlignCLI(LightningCLI):
     def __init__(self, words: list[str]) -> None:
         sys.argv = [sys.argv[0], *words]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False}
-        subparser: dict[str, Any] = {"default_config_files": [DEFAULTS], **strict}
+        told = LIGHTNING_VERBS[words[0]]
+        subparser: dict[str, Any] = {"description": told, "default_config_files": [DEFAULTS], **strict}
         own = {words[0]: LightningCLI.subcommands()[words[0]]}
         self.subcommands = lambda: own  # type: ignore[method-assign]  # the other verbs' parsers take as long each
         super().__init__(

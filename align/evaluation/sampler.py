@@ -28,6 +28,8 @@ class Sampling:
     """What the chat template is given beside the dialogue; a folder of ours keeps those of its training."""
     dtype: DTypeName = "float32"
     """Dtype of the weights."""
+    check: bool = True
+    """Compare what is drawn with plain forward passes of transformers first; false trusts the models."""
     limit: int | None = None
     """Use at most this many prompts of each subset."""
 
@@ -51,7 +53,7 @@ class Sampler:
 
     def backbone(self, path: str) -> Backbone:
         """Return how a folder is loaded."""
-        return Backbone(path, dtype=self.sampling.dtype)
+        return Backbone(path, dtype=self.sampling.dtype, check=self.sampling.check)
 
     def policy(self, path: str) -> Policy:
         """Return a model, loaded when it is first needed."""

@@ -37,6 +37,7 @@ EVALUATE = Verb(
         "sampling.template": ("--sampling.template", "plain"),
         "sampling.chat_template_kwargs": ("--sampling.chat_template_kwargs", "{loud: true}"),
         "sampling.dtype": ("--sampling.dtype", "bfloat16"),
+        "sampling.check": ("--sampling.check", "false"),
         "sampling.limit": ("--sampling.limit", "2"),
         "start": ("--start", "THINGS/other"),
         "judge": ("--judge", "RewardJudge", "--judge.path", "THINGS/reward2"),
