@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from align.data import layouts, list_rows, pairs, released, steerlm
+from align.data import arenas, layouts, list_rows, pairs, released, steerlm
 from align.data.layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE, is_number
 from align.data.pairs import CHOSEN, REJECTED, found, is_transcript
 from align.data.parts import EVERYWHERE, Parts
@@ -144,6 +144,29 @@ CONVENTIONS = (
         released.openai_preference,
         fits=lambda row: isinstance(row["input"], dict),
     ),
+    Convention(
+        "Chatbot Arena", all_of("conversation_a", "conversation_b", "winner"), arenas.battle, ("model_a", "model_b")
+    ),
+    Convention(
+        "Chatbot Arena, votes",
+        all_of("prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"),
+        arenas.votes,
+        ("model_a", "model_b"),
+    ),
+    Convention(
+        "AlpacaFarm",
+        [*all_of("output_1", "output_2", "preference"), PROMPTS],
+        arenas.farmed,
+        ("generator_1", "generator_2"),
+    ),
+    Convention("ms-swift pairs", [["rejected_response"], ["response"], PROMPTS], arenas.swift),
+    Convention(
+        "ms-swift pairs",
+        [["rejected_messages", "rejected_response"], ["messages"]],
+        arenas.swift,
+        fits=lambda row: not any(name in row for name in CHOSEN),
+    ),
+    Convention("NeMo RL preferences", all_of("context", "completions"), arenas.ranked_turns),
     Convention("dolly", all_of("instruction", "context", "response"), released.dolly),
     Convention(
         "HelpSteer preferences",
@@ -181,8 +204,14 @@ CONVENTIONS = (
         "lists",
         [LISTS, PROMPTS],
         layouts.ranked_list,
-        ("scores", "rewards", "ranks", "preference", "origins"),
+        (*layouts.SCORES, "ranks", "preference", "origins"),
         lambda row: any(isinstance(row.get(name), list) for name in LISTS),
+    ),
+    Convention(
+        "lists",
+        [layouts.RATED, layouts.SCORES, PROMPTS],
+        layouts.ranked_list,
+        fits=lambda row: any(isinstance(row.get(name), list) for name in layouts.RATED),
     ),
     Convention(
         "responses",

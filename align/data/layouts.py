@@ -15,6 +15,9 @@ from align.data.turns import message_of, messages_of
 DIALOGUES = ("messages", "conversations", "conversation", "trajectory")
 PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "input")
 LISTS = ("completions", "responses")
+RATED = ("generations", "answers")
+"""Lists that are read as responses where their scores stand beside them."""
+SCORES = ("scores", "rewards", "ratings")
 SINGLE = ("completion", "response", "output", "answer", "generation", "RESPONSE")
 LABELS = ("label", "kto_tag", "is_safe")
 GRADES = ("score", "reward", "rating")
@@ -32,13 +35,13 @@ def prompt_key(located: Located) -> str:
 def ranked_list(located: Located) -> Parts:
     """Read several responses with scores, ranks or labels of all pairs, best-known order first."""
     where, row = located
-    key = next(name for name in LISTS if isinstance(row.get(name), list))
+    key = next(name for name in (*LISTS, *RATED) if isinstance(row.get(name), list))
     entries = field(located, key, list)
     turns = [entry_text(where, entry) for entry in entries]
     graded = [
         next((e[n] for n in GRADES if e.get(n) is not None), None) if isinstance(e, dict) else None for e in entries
     ]
-    for name in ("scores", "rewards"):
+    for name in SCORES:
         if row.get(name) is not None:
             graded = field(located, name, list)
     if len(graded) != len(turns):
@@ -87,7 +90,9 @@ def dialogue(located: Located) -> Parts:
 
 
 def _alternating(turns: list[Any]) -> list[Any]:
-    """Return turns written as pairs of `input` and `output`, as Capybara's, one by one."""
+    """Return turns one by one that are written as pairs of `input` and `output` (Capybara) or as bare texts (LIMA)."""
+    if turns and all(isinstance(turn, str) for turn in turns):
+        return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns)]
     if not all(isinstance(turn, dict) and {"input", "output"} <= turn.keys() for turn in turns):
         return turns
     sides = (("user", "input"), ("assistant", "output"))

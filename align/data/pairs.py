@@ -16,8 +16,8 @@ from align.data.transcripts import MARKER, read_dialogue
 from align.data.turns import messages_of
 from align.records import Message
 
-CHOSEN = ("chosen", "chosen_response", "preferred_output")
-REJECTED = ("rejected", "rejected_response", "rejected_respomse", "non_preferred_output")
+CHOSEN = ("chosen", "chosen_response", "response_chosen", "preferred_output")
+REJECTED = ("rejected", "rejected_response", "response_rejected", "rejected_respomse", "non_preferred_output")
 
 
 @functools.cache
@@ -59,10 +59,10 @@ def pair(located: Located) -> Parts:
     if isinstance(values[0], list):
         dialogues = [messages_of(where, value) for value in values]
         if any(d and d[0].role != "assistant" for d in dialogues):
-            return _whole(located, dialogues, more)
+            return whole_dialogues(located, dialogues, more)
         return Parts(prompt_of(located, prompt_key(located)), dialogues, **more)
     if all(map(is_transcript, values)):
-        return _whole(located, [read_dialogue(value) for value in values], more)
+        return whole_dialogues(located, [read_dialogue(value) for value in values], more)
     return Parts(prompt_of(located, prompt_key(located)), [said(value) for value in values], **more)
 
 
@@ -89,7 +89,7 @@ def pair_scores(located: Located) -> list[float]:
     return [] if math.isnan(margin) else [margin, 0.0]
 
 
-def _whole(located: Located, dialogues: list[list[Message]], more: dict[str, Any]) -> Parts:
+def whole_dialogues(located: Located, dialogues: list[list[Message]], more: dict[str, Any]) -> Parts:
     """Split whole dialogues into the turns they share and the rest; they must at least ask the same first question."""
     least = min(map(len, dialogues))
     shared = next((i for i in range(least) if dialogues[0][i] != dialogues[1][i]), least)

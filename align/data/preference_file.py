@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from align.data.cells import decoded
 from align.data.choosing import PEEK, choose, convention_of
 from align.data.column_use import check_columns, note_columns, renamed
 from align.data.conventions import Convention
@@ -48,12 +49,13 @@ class PreferenceFile(Source):
             raw = list(itertools.islice(rest, PEEK))
             check_columns(raw, self.columns)
             first = list(map(self._renamed, raw))
-            convention = self.adapted(choose(first))
+            known = [decoded(one, strict=False) for one in first]
+            convention = self.adapted(choose(known))
             chosen[file] = convention.name
             if len(set(chosen.values())) > 1:
                 told = " and ".join(f"{name} ({layout})" for name, layout in list(chosen.items())[-2:])
                 raise DataError(f"data.path {self.path}: mixed layouts, {told}: give one of them, or make a mixture")
-            report.why = next(convention.why(one.row) for one in first if convention.matches(one.row))
+            report.why = next(convention.why(one.row) for one in known if convention.matches(one.row))
             yield from self._read(convention, itertools.chain(first, map(self._renamed, rest)), report)
 
     def _renamed(self, located: Located) -> Located:
@@ -67,6 +69,7 @@ class PreferenceFile(Source):
         source = self.name
         for located in rows:
             try:
+                located = decoded(located)
                 own = _own(convention, located)
                 report.layouts[own.name] += 1
                 note_columns(report, located, own, self.place(located))

@@ -1,0 +1,43 @@
+"""Dialogues that were written into a cell of text: as JSON, or as Python prints them (CSV files hold nothing else)."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+from typing import Any
+
+from align.data.readers import Located
+from align.data.report import RowError
+from align.errors import shorten
+
+TURNS = re.compile(r"\s*\[?\s*\{\s*(['\"])(role|from|content|value)\1\s*:")
+"""How a list of turns begins, or a single one."""
+
+
+def decoded(located: Located, *, strict: bool = True) -> Located:
+    """Return a row whose cells hold the dialogues that are written in them.
+
+    Raises RowError for a cell that begins like one and cannot be read (as a text it would be trained on as it stands),
+    unless `strict` is false.
+    """
+    written = [name for name, value in located.row.items() if isinstance(value, str) and TURNS.match(value)]
+    if not written:
+        return located
+    row = dict(located.row)
+    for name in written:
+        found = _turns(row[name])
+        if found is not None:
+            row[name] = found
+        elif strict:
+            fault = "begins like messages and is neither JSON nor a Python list"
+            raise RowError(located.where, f"{name!r} {fault}", f"{name!r} {shorten(row[name], 40)!r} {fault}")
+    return Located(located.where, row)
+
+
+def _turns(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return read(text.strip())
+    return None
