@@ -25,7 +25,7 @@ check test: setup  ## format check, lint, types, tests: what CI runs
 	$(THREADS) $(BIN)/pytest -n 2
 
 test-slow: setup  ## the long proofs
-	$(THREADS) $(BIN)/pytest -n 2 --dist loadfile -m slow
+	$(THREADS) $(BIN)/pytest -n 2 --dist loadfile --timeout 7200 -m slow
 
 demo: setup  ## train on a small generated pair file and sample before and after
 	$(BIN)/python experiments/demo/run.py
