@@ -97,10 +97,13 @@ def save_tiny(folder: Path, family: str = "llama", template: str | None = None, 
     return folder
 
 
-def save_reward_model(folder: Path, seed: int = 0, outputs: tuple[str, ...] = ("reward",)) -> Path:
+def save_reward_model(
+    folder: Path, seed: int = 0, outputs: tuple[str, ...] = ("reward",), max_position_embeddings: int = 512
+) -> Path:
     tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)
-    config = tiny_config("llama", vocab_size=len(tokenizer), max_position_embeddings=512, num_labels=len(outputs))
+    changes = {"vocab_size": len(tokenizer), "max_position_embeddings": max_position_embeddings}
+    config = tiny_config("llama", **changes, num_labels=len(outputs))
     config.id2label = dict(enumerate(outputs))
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

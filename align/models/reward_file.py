@@ -19,9 +19,9 @@ the dialogue as the tokenizer's chat template renders it, as RewardBench and the
 add a line break after that token)."""
 
 
-def write_reward_file(rescaling: Rescaling | None, folder: Path) -> None:
-    """Write where the reward is read, and attributes and rescaling of a model of ratings."""
-    content: dict[str, Any] = {"reading": "turn_end"}
+def write_reward_file(rescaling: Rescaling | None, folder: Path, max_tokens: int | None = None) -> None:
+    """Write where the reward is read, the longest dialogue of the training, and what the outputs of ratings mean."""
+    content: dict[str, Any] = {"reading": "turn_end", **({"max_tokens": max_tokens} if max_tokens else {})}
     if rescaling is not None:
         content |= {"meaning": MEANING, **rescaling.plain()}
     (folder / REWARD_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -33,7 +33,7 @@ def read_reward_file(path: str, needed: Sequence[str] = ()) -> Rescaling | None:
     Raises ModelError for a file that cannot be understood, or where a needed output is missing.
     """
     content = _content(path)
-    if set(content) <= {"reading"}:
+    if set(content) <= {"reading", "max_tokens"}:
         return None
     try:
         found = Rescaling.of_plain(content)
@@ -52,6 +52,14 @@ def read_reading(path: str) -> Reading | None:
     if found not in get_args(Reading):
         raise ModelError(f"{Path(path) / REWARD_FILE}: reading {found!r}, expected {' or '.join(get_args(Reading))}")
     return found  # type: ignore[no-any-return]
+
+
+def read_max_tokens(path: str) -> int | None:
+    """Return the longest dialogue of a folder's training, None where it does not say. Raises ModelError."""
+    found = _content(path).get("max_tokens")
+    if found is not None and (type(found) is not int or found < 2):
+        raise ModelError(f"{Path(path) / REWARD_FILE}: max_tokens {found!r}, expected a number from 2")
+    return found
 
 
 def _content(path: str) -> dict[str, Any]:

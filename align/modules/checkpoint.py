@@ -49,6 +49,7 @@ def facts_of(trainer: Any) -> dict[str, Any]:
     return {
         "fingerprint": getattr(data, "fingerprint", ""),
         "prompt_format": None if data is None else list(data.prompt_format),
+        "max_tokens": None if data is None else data.encoder.truncation.max_total,
         "seed": run_seed(),
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }

@@ -199,4 +199,4 @@ class RewardModel(AlignModule):
         with without_language_head(self.model):
             super().write_folder(folder, merge=merge, config=config)
         if is_writer():
-            write_reward_file(self.rescaling, folder)
+            write_reward_file(self.rescaling, folder, self.facts().get("max_tokens"))

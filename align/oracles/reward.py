@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from transformers import AutoConfig
 
@@ -16,13 +17,20 @@ from align.checks.rewards import check_rewards, few, length_of, on_device
 from align.encoding.encoder import Dropped, Encoder
 from align.encoding.rendered import RenderedDialogues
 from align.encoding.templates import make_template
-from align.encoding.truncation import PRESETS, Truncation
+from align.encoding.truncation import Truncation
 from align.errors import ConfigError, ModelError, shorten
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.files import ADAPTER_CONFIG, local_folder, read_json
 from align.models.loading import load_reward_model, max_positions, pad_token
-from align.models.reward_file import REWARD_FILE, Reading, check_outputs, read_reading, read_reward_file
+from align.models.reward_file import (
+    REWARD_FILE,
+    Reading,
+    check_outputs,
+    read_max_tokens,
+    read_reading,
+    read_reward_file,
+)
 from align.models.tokenizer import choose_pad_token, load_tokenizer
 from align.records import CandidateBatch, EncodedGroup, Example, Message
 from align.scoring.rewards import reward_outputs
@@ -43,6 +51,7 @@ class RewardOracle:
         batch_tokens: int = 16384,
         device: str | torch.device | None = None,
         reading: Reading | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         """Load the model.
 
@@ -53,11 +62,14 @@ class RewardOracle:
             device: Where the model runs; null takes a GPU where there is one.
             reading: Where the reward is read, `turn_end` or `template`; null does as the folder's reward.json says,
                 and without one takes the rendered chat template, or the end of the turn where there is no template.
+            max_tokens: Longest dialogue that is read whole; null takes that of its training (reward.json), or the
+                model's context. Of longer ones old turns, then the start of the prompt go unread, which is told once.
 
         Raises ModelError for a folder without a reward head, or without an output that is asked for.
         """
-        if batch_tokens < 1:
-            raise ConfigError(f"batch_tokens must be at least 1, got {batch_tokens}")
+        for name, value, least in (("batch_tokens", batch_tokens, 1), ("max_tokens", max_tokens, 2)):
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
         self.backbone, self.batch_tokens = Backbone(folder, dtype="auto"), batch_tokens
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.rescaling = read_reward_file(folder)
@@ -70,7 +82,10 @@ class RewardOracle:
         self._ignored = pad_token(self.backbone)
         self.model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))
         self.model.to(self.device)
-        self.encoder = Encoder(tokenizer, make_template(tokenizer), self._limits())
+        self.max_tokens = min(max_tokens or read_max_tokens(folder) or 10**9, max_positions(self.backbone))
+        limits = Truncation(None, self.max_tokens, "cut_if_needed", "drop")
+        self.encoder = Encoder(tokenizer, make_template(tokenizer), limits)
+        self._told = False
         self.checked = ""  # what the self-check found
         self._rendered = RenderedDialogues(tokenizer) if self.reading == "template" else None
 
@@ -103,17 +118,29 @@ class RewardOracle:
 
     def _encoded(self, examples: list[Example]) -> list[EncodedGroup]:
         """Return what can be scored; the reward is read at the last token of the response."""
-        if not examples or self._rendered is None:
-            return [g for g in self.encoder.encode(examples) if not isinstance(g, Dropped)] if examples else []
-        longest, groups = max_positions(self.backbone), []
+        groups: list[EncodedGroup] = []
+        if self._rendered is None:
+            found = self.encoder.encode(examples) if examples else []
+            groups = [g for g in found if not isinstance(g, Dropped)]
+            self._tell_cut(groups)
+            return groups
         for example in examples:
             dialogue = [*example.messages, Message("assistant", example.responses[0])]
             ids = self._rendered.ids(dialogue)
             while ids and ids[-1] == self._ignored:  # transformers reads the last token that is no padding
                 ids.pop()
-            if 1 < len(ids) <= longest:
+            if 1 < len(ids) <= self.max_tokens:
                 groups.append(EncodedGroup(example.id, ids[:-1], [ids[-1:]], [0], [[]], 1.0, [False]))
         return groups
+
+    def _tell_cut(self, groups: list[EncodedGroup]) -> None:
+        cut = sum(group.length > self.max_tokens for group in groups)
+        if cut and not self._told:
+            self._told = True
+            rank_zero_warn(
+                f"reward model {self.backbone.path}: {cut} of {len(groups)} dialogues are longer than "
+                f"{self.max_tokens} tokens, and the start of their prompts is not read (said once)"
+            )
 
     def _score(self, batch: CandidateBatch) -> Float[Tensor, "candidate attribute"]:
         outputs = reward_outputs(self.model, on_device(batch, self.device))
@@ -126,11 +153,6 @@ class RewardOracle:
             size = max(self.batch_tokens // length_of(ordered[0]), 1)
             yield CandidateBatch.of(ordered[:size])
             ordered = ordered[size:]
-
-    def _limits(self) -> Truncation:
-        usual, longest = PRESETS["reward"], max_positions(self.backbone)
-        total = min(usual.max_total, longest)
-        return Truncation(usual.max_prompt, total, usual.long_prompt, usual.long_response, usual.at_turn)
 
 
 def _usual_reading(path: str, tokenizer: Any) -> Reading:

@@ -225,3 +225,32 @@ class TestSelfCheck:
         oracle.model.score.register_forward_hook(lambda _, __, output: output + 1)  # type: ignore[union-attr,operator]
         with pytest.raises(ModelError, match=r"model type llama: rewards agree with a plain forward pass in no layout"):
             oracle.score(ASKED, ANSWERS)
+
+
+def test_long_dialogues_are_read_as_far_as_the_model_reads(tmp_path: Path) -> None:
+    """Two prompts that differ in their first words only: one number where these are not read, and that is told."""
+    folder = save_reward_model(tmp_path / "rm", max_position_embeddings=4096)
+    prompts = [[Message("user", f"{first} " + "the cat sat " * 200)] for first in ("Yes", "No!")]
+    told: list[str] = []
+    for limit in (None, 1000):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            oracle = RewardOracle(str(folder), max_tokens=limit)
+            one, other = oracle.score(prompts, ["fine", "fine"])[:, 0].tolist()
+            oracle.score(prompts, ["fine", "fine"])
+        assert (abs(one - other) < 1e-7) == (limit is not None)
+        told += [str(w.message) for w in caught if "start of their prompts" in str(w.message)]
+    (line,) = told
+    assert "2 of 2 dialogues are longer than 1000 tokens" in line
+    (folder / "reward.json").write_text('{"reading": "turn_end", "max_tokens": 700}')
+    assert RewardOracle(str(folder)).max_tokens == 700
+    (folder / "reward.json").write_text('{"reading": "turn_end", "max_tokens": "many"}')
+    with pytest.raises(ModelError, match="max_tokens 'many', expected a number from 2"):
+        RewardOracle(str(folder))
+
+
+def test_the_limit_of_the_training_is_kept(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
+    module = RewardModel(Backbone(str(model_folder)))
+    fit(module, pairs_data(pairs_file), limit_train_batches=1)
+    module.export(tmp_path / "rm")
+    assert json.loads((tmp_path / "rm" / "reward.json").read_text())["max_tokens"] == 512  # the context of the model
