@@ -13,7 +13,7 @@ from align.errors import ConfigError
 
 
 def refuse_accumulation(trainer: Any, stage: str) -> None:
-    """Raise ConfigError where Lightning is told to accumulate: a step is so many groups, whatever the batches."""
+    """Raise ConfigError where Lightning or its strategy accumulates: a step is so many groups, whatever the batches."""
     if stage != "fit":
         return
     asked = trainer.accumulate_grad_batches
@@ -21,6 +21,11 @@ def refuse_accumulation(trainer: Any, stage: str) -> None:
         raise ConfigError(
             f"trainer.accumulate_grad_batches must be 1, got {asked}: data.batching.groups is the number of groups of "
             "an optimiser step, over all processes, and data.batching.tokens what one device computes at once"
+        )
+    if trainer.strategy.handles_gradient_accumulation:
+        raise ConfigError(
+            f"trainer.strategy {type(trainer.strategy).__name__} adds gradients up in its own way, and a step here is "
+            "data.batching.groups however it is cut: take ddp, or FSDP2 (configs/trainer/fsdp2.yaml)"
         )
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
         raise ConfigError(
