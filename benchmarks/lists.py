@@ -81,7 +81,7 @@ def command(folder: Path, data: Path, batch: int, layout: str) -> list[str]:
         *(sys.executable, "-m", "align", "fit", "-c", "configs/method/pro.yaml", "-c", "configs/trainer/cpu.yaml"),
         *("--model.backbone.path", str(folder / "model"), "--model.backbone.layout", layout),
         *("--data", "PreferenceFileDataModule", "--data.path", str(data), "--data.splits.val_fraction", "0"),
-        *("--data.batching", "FixedSize", "--data.batching.groups", str(batch)),
+        *("--data.batching.groups", str(batch), "--data.batching.tokens", "1000000000"),
         *("--data.encoding.truncation", "rm", "--data.encoding.cache_dir", str(folder / "cache")),
         *("--trainer.enable_progress_bar", "false"),
         *("--trainer.default_root_dir", str(folder / f"fit-{time.time_ns()}")),

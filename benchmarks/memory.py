@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.encoding import Encoding
 from align.data.preference_file import PreferenceFileDataModule
 from align.models.backbone import Backbone
@@ -50,7 +50,7 @@ def measure(side: str, folder: Path, n: int, groups: int) -> dict[str, float]:
     """Run the steps of one side in this process and return GB."""
     data = PreferenceFileDataModule(
         str(write_lists(folder, 2 * groups, n, 1)),
-        batching=FixedSize(groups=groups, num_workers=0),
+        batching=Batching(groups=groups, tokens=10**9),
         encoding=Encoding(truncation="rm", cache_dir=str(folder / "cache")),
     )
     module = PROModule(Backbone(str(folder / "model")))

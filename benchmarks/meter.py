@@ -55,20 +55,21 @@ class Clock:
 
 
 class FitMeter(Callback):
-    """Measures `align fit` from the first batch after the warm-up to the last one."""
+    """Measures `align fit` from the first step after the warm-up to the last one."""
 
     def __init__(self) -> None:
         self.clock, self.losses = Clock(), list[float]()
         self.prompts, self.responses = list[int](), list[list[int]]()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start the clock, and note what the batch holds."""
+        """Start the clock, and note what the step holds."""
         if batch_idx == WARM_UP:
             self.clock.start()
         if batch_idx >= WARM_UP:
-            lengths = iter(batch.response_lengths)
-            self.prompts += batch.prompt_lengths
-            self.responses += [[next(lengths) for _ in range(size)] for size in batch.group_sizes]
+            for part in batch:
+                lengths = iter(part.response_lengths)
+                self.prompts += part.prompt_lengths
+                self.responses += [[next(lengths) for _ in range(size)] for size in part.group_sizes]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -23,7 +23,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.encoding import Encoding
 from align.data.groups import EncodedGroups
 from align.data.hh_rlhf import HHRLHFDataModule
@@ -123,7 +123,10 @@ def measure(model: str, data: str, groups: int, steps: int, folder: Path) -> str
     clock = watched()
     module = DPOModule(Backbone(model))
     pairs = HHRLHFDataModule(
-        data, batching=FixedSize(groups=groups), encoding=Encoding(cache_dir=str(folder / "cache")), max_samples=2000
+        data,
+        batching=Batching(groups=groups, tokens=10**9),
+        encoding=Encoding(cache_dir=str(folder / "cache")),
+        max_samples=2000,
     )
     trainer = L.Trainer(
         accelerator="cpu",

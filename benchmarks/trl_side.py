@@ -14,7 +14,7 @@ from jsonargparse import auto_cli
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.encoding import Encoding
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
@@ -77,11 +77,16 @@ def run(method: Method, flags: Flags, *, folder: str = "runs/benchmarks", batch:
 def batches_of(method: Method, folder: Path, batch: int, seed: int) -> list[Row]:
     """Return prompt and responses in the order in which `align fit` trains on them, as token ids."""
     encoding = Encoding(truncation="rm", cache_dir=str(folder / "cache"))
-    options = {"batching": FixedSize(groups=batch), "splits": Splits(0), "encoding": encoding, "seed": seed}
+    options = {
+        "batching": Batching(groups=batch, tokens=10**9),
+        "splits": Splits(0),
+        "encoding": encoding,
+        "seed": seed,
+    }
     data = PreferenceFileDataModule(str(folder / "pairs.jsonl"), **options)
     data.connect(MODULES[method](Backbone(str(folder / "model"))))
     pairs: list[Row] = []
-    for one in data.train_dataloader():
+    for (one,) in data.train_dataloader():  # a step is one micro-batch
         prompts = torch.split(one.prompt_ids, list(one.prompt_lengths))
         responses = iter(torch.split(one.response_ids, list(one.response_lengths)))
         for prompt, size in zip(prompts, one.group_sizes, strict=True):

@@ -29,13 +29,15 @@ class LayerHeatMap(Callback):
         """
         self.every_n_steps = every_n_steps
         self._last: dict[str, Any] | None = None
+        self._drawn = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Draw when it is time."""
         step = trainer.global_step
-        if step and step % self.every_n_steps == 0 and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if step != self._drawn and step % self.every_n_steps == 0:
+            self._drawn = step
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

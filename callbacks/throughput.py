@@ -10,12 +10,14 @@ import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from align.records import Step
+
 
 class Throughput(Callback):
     """Logs `train/tokens_per_second`, `train/num_tokens`, `train/padding` and `train/memory_gb`.
 
     Tokens are prompt and response tokens, each prompt counted once; with several processes those of this one times
-    their number. The first batch of a run is left out of the rate: it pays for warming up. Padding is the share of the
+    their number. The first step of a run is left out of the rate: it pays for warming up. Padding is the share of the
     positions computed so far in this process that hold no token.
     """
 
@@ -26,19 +28,22 @@ class Throughput(Callback):
         self._positions = self._held = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start the clock at the second batch."""
+        """Start the clock at the second step."""
         if self._started is None and self._tokens:
             self._started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch and log."""
-        tokens = (sum(batch.prompt_lengths) + sum(batch.response_lengths)) * trainer.world_size
+        """Count the step and log."""
+        tokens = 0
+        for part in batch if isinstance(batch, Step) else [batch]:
+            positions, held = pl_module.positions(part)  # type: ignore[operator]
+            self._positions, self._held = self._positions + positions, self._held + held * (not part.padding)
+            if not part.padding:
+                tokens += (sum(part.prompt_lengths) + sum(part.response_lengths)) * trainer.world_size
         self._tokens += tokens
         pl_module.log("train/num_tokens", float(self._tokens))
-        positions, held = pl_module.positions(batch)  # type: ignore[operator]
-        self._positions, self._held = self._positions + positions, self._held + held
         pl_module.log("train/padding", 1 - self._held / self._positions)
         pl_module.log("train/memory_gb", peak_memory() / 2**30)
         if self._started is not None:

@@ -73,11 +73,7 @@ def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
         return ["fit", "-c", method, *SYNTHETIC, "-c", str(path), "--model.backbone.path", model]
     kind = path.relative_to(ROOT / "configs").parts[0]
     method = [] if kind in ("method", "quick_start.yaml") else ["-c", METHOD]
-    source = (
-        []
-        if kind in ("data", "quick_start.yaml") and path.stem != "fixed_batches"
-        else ["--data", "PreferenceFileDataModule", "--data.path", data]
-    )
+    source = [] if kind in ("data", "quick_start.yaml") else ["--data", "PreferenceFileDataModule", "--data.path", data]
     return ["fit", *method, *source, "-c", str(path), "--model.backbone.path", model]
 
 
@@ -111,6 +107,46 @@ def test_limits_of_papers_hold_unless_the_data_say_otherwise(name: str) -> None:
     limits = Encoding().limits(module)
     assert (limits.max_prompt, limits.max_total) == PAPERS[name]
     assert Encoding(truncation="usual").limits(module).max_total == 2048
+
+
+STEPS = {
+    **dict.fromkeys(("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released"), 112),
+    **dict.fromkeys(("simpo", "rahf_dual_stage1"), 128),
+    **dict.fromkeys(("rahf_dual", "rahf_dual_code"), 8),
+    "lorra": 16,
+}
+"""Groups of a step where the method's paper or code has another number than 64."""
+EPOCHS = {
+    **dict.fromkeys(("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released"), 2),
+    **dict.fromkeys(("rahf_single_stage1", "rahf_single_stage1_paper", "steerlm"), 2),
+    "rahf_dual_stage1": 3,
+    "dpa": 8,  # four rounds of two
+}
+LAST_STEP = {"rahf_single": 450, "rahf_dual": 2500, "rahf_dual_code": 2500, "lorra": 70}
+OPTIMIZERS = {
+    **dict.fromkeys(STEPS.keys() & EPOCHS.keys() - {"rahf_dual_stage1"}, ("constant", 0, 0.01)),
+    **dict.fromkeys(("rahf_single", "rahf_dual", "rahf_dual_code", "lorra"), ("constant", 0, 0.0)),
+    **dict.fromkeys(("rahf_single_stage1", "rahf_single_stage1_paper", "hir"), ("linear", 100, 0.0)),
+    **dict.fromkeys(("dpa", "steerlm"), ("cosine", 20, 0.0)),
+}
+"""Schedule, warm-up steps of 1000, and weight decay where they are a paper's; cosine, 100 and none otherwise."""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "method").glob("*.yaml")), ids=lambda path: path.stem)
+def test_steps_epochs_and_schedules_are_those_of_the_papers(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    spec, trainer = config["model"], config.get("trainer", {})
+    spec["init_args"]["backbone"] = {**spec["init_args"].get("backbone", {}), "path": "y"}
+    module = build_module(spec)
+    assert module.step_groups == STEPS.get(path.stem, 64)
+    assert (trainer.get("max_epochs", 1), trainer.get("max_steps")) == (
+        EPOCHS.get(path.stem, 1),
+        LAST_STEP.get(path.stem),
+    )
+    optimizer = module.optimizer
+    warm_up = 0 if optimizer.lr_scheduler_type == "constant" else optimizer.warmup(1000)
+    found = (optimizer.lr_scheduler_type, warm_up, optimizer.weight_decay)
+    assert found == OPTIMIZERS.get(path.stem, ("cosine", 100, 0.0))
 
 
 def test_every_objective_has_a_config() -> None:
@@ -218,7 +254,7 @@ def test_data_configs_run(path: Path, tmp_path: Path, model_folder: Path, pairs_
         arguments[arguments.index(METHOD)] = str(ROOT / "configs" / "method" / "reward_model_multi.yaml")
     elif path.stem == "synthetic":
         arguments += SYNTHETIC[2:]
-    elif path.stem != "fixed_batches":
+    else:
         arguments += ["--data.path", sample_data(path.stem, tmp_path / "data")]
     two_batches(arguments, tmp_path / "run")
 

@@ -24,7 +24,7 @@ def words(method: str, fragment: Path, pairs: Path, model: Path, devices: int) -
     return [
         *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml"), *gpu, "-c", str(fragment), *ON_CPU),
         *("--trainer.devices", str(devices), "--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
-        *("--data.batching", "FixedSize", "--data.batching.groups", "4", "--data.splits.val_fraction", "0.1"),
+        *("--data.batching.groups", "4", "--data.splits.val_fraction", "0.1"),
         *("--model.backbone.path", str(model), "--trainer.limit_train_batches", str(2 * devices)),
         *("--trainer.max_steps", "2", "--trainer.limit_val_batches", "1"),
     ]

@@ -15,6 +15,7 @@ import torch
 from align.cli.lightning import AlignCLI
 from align.cli.preparing import prepare
 from align.data.module import PreferenceDataModule
+from align.data.steps import steps_told
 from align.data.telling import warnings_of
 from align.errors import DataError, ModelError
 from align.models.card import PACKAGES
@@ -82,6 +83,7 @@ def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     yield from (f"WARNING {line}" for line in warnings_of(data.reports, data.groups))
     part = "every assistant turn of whole dialogues, otherwise " if module.scores_turns else ""
     yield f"scored: {part}{'all tokens' if getattr(module, 'loss_on', '') == 'all' else 'the response'}"
+    yield from steps_told(data.groups["train"], data.step_groups)
     yield from (f"template: {line}" for line in data.template_told())
     for name, report in data.reports.items():
         yield f"{name}: {report}"
@@ -125,7 +127,7 @@ def _model(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
     trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     config = unwrapped(module.model).config.get_text_config()
-    batch = next(iter(data.train_dataloader()))
+    batch = next(iter(data.train_dataloader()))[0]  # the longest of a step
     tokens = sum(batch.prompt_lengths) + sum(batch.response_lengths)
     width = next(module.model.parameters()).element_size()
     activations = 17 * width * tokens * config.hidden_size * config.num_hidden_layers
@@ -140,7 +142,7 @@ def _model(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
 
 
 def _checks(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
-    batch = next(iter(data.train_dataloader()))
+    batch = next(iter(data.train_dataloader()))[0]
     yield _check_bos(module, data)
     yield _check_eos(data)
     yield f"self-check: {check_layouts(module, data.groups['train'], gradients=True)}"

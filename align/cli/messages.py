@@ -20,6 +20,7 @@ _VERB = re.compile(r"^(fit|validate|test|predict)\.")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NOT_A_CLASS = re.compile(r"^(.*?)(?:no class named '([^']*)'|'([^']*)' is no (.+)) among (.*)$", re.MULTILINE)
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
+_FORMER_BATCHING = re.compile(r"\b(FixedSize|TokenBudget)\b")
 _NOISE = (
     "Does not validate against",
     "Subtypes:",
@@ -49,7 +50,13 @@ def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
     key, body = (found.group(1), found.group(2)) if found else ("", text.removeprefix("argument "))
     inner = [name for name in _inner_keys(body) if name != key]
     place = f"--{'.'.join([key, *inner])}: " if key else ""
-    for line in (_denied(body), _class_name(place, body), _unknown(key, body, options), _missing(key, body)):
+    for line in (
+        _former(body),
+        _denied(body),
+        _class_name(place, body),
+        _unknown(key, body, options),
+        _missing(key, body),
+    ):
         if line is not None:
             return line
     reasons = _reasons(body)
@@ -86,6 +93,14 @@ def _reasons(body: str) -> list[str]:
 
 def _words(literal: re.Match[str]) -> str:
     return f"expected {literal[1].replace(', ', ' or ')}"
+
+
+def _former(body: str) -> str | None:
+    found = _FORMER_BATCHING.search(body)
+    return found and (
+        f"--data.batching: {found[1]} is gone, write --data.batching.groups 64 (in YAML `batching: {{groups: 64}}`): "
+        "the groups of an optimiser step over all processes, and the tokens that one device computes at once"
+    )
 
 
 def _denied(body: str) -> str | None:

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from align.cli.functions import call
 from align.cli.preparing import quiet
-from align.data.batching import TokenBudget
+from align.data.batching import Batching
 from align.data.encoding import Encoding
 from align.data.module import PreferenceDataModule
 from align.data.splits import Splits
@@ -73,9 +73,9 @@ def synthetic_base(
     shutil.rmtree(work, ignore_errors=True)
     _start(work / "start", sizes, seed)
     facts = Corpus(checked_rows, world, checked=1.0, tagged=0.0, seed=seed)
-    _stage(work / "start", work / "facts", facts, Optimizer(3e-3, adam_beta2=0.95), tokens=1300, seed=seed)
+    _stage(work / "start", work / "facts", facts, Optimizer(3e-3, adam_beta2=0.95), groups=30, seed=seed)
     answers = Corpus(rows, world, seed=seed)
-    module = _stage(work / "facts", work / "answers", answers, Optimizer(2e-3, adam_beta2=0.95), tokens=2000, seed=seed)
+    module = _stage(work / "facts", work / "answers", answers, Optimizer(2e-3, adam_beta2=0.95), groups=48, seed=seed)
     quality = measure_base(module.model, module.tokenizer, world)
     report = {**asdict(quality), "faults": quality.faults(), "settings": settings}
     (work / "answers" / BASE_REPORT).write_text(json.dumps(report, indent=2))
@@ -97,14 +97,14 @@ def _start(folder: Path, sizes: dict[str, int], seed: int) -> None:
     print(f"base: Llama with {model.num_parameters():,} parameters, {len(tokenizer)} tokens")
 
 
-def _stage(start: Path, out: Path, corpus: Corpus, optimizer: Optimizer, *, tokens: int, seed: int) -> SFTModule:
-    """Fine-tune on one corpus and export; batches of mixed lengths, which learn the facts sooner."""
+def _stage(start: Path, out: Path, corpus: Corpus, optimizer: Optimizer, *, groups: int, seed: int) -> SFTModule:
+    """Fine-tune on one corpus and export; steps of mixed lengths, which learn the facts sooner."""
     L.seed_everything(seed)
     data = PreferenceDataModule(
         [corpus],
         view=Singles("all"),
         encoding=Encoding(cache_dir=str(out.parent / "tokenised")),
-        batching=TokenBudget(group_by_length=False, tokens=tokens),
+        batching=Batching(groups=groups),
         splits=Splits(0.005),
         seed=seed,
     )

@@ -1,13 +1,11 @@
-"""How groups are put together into batches: by a budget of tokens, or a fixed number at a time."""
+"""What an optimiser step is made of, and how it is cut into micro-batches that fit in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -15,96 +13,85 @@ from align.errors import ConfigError
 
 Batches = list[list[int]]
 WINDOW = 50
-"""Batches whose groups are sorted by length together."""
+"""Batches whose groups are sorted by length together, where nothing is trained."""
 
 
 @dataclass(frozen=True)
-class Batching(ABC):
-    """Puts groups into batches of similar length."""
+class Batching:
+    """Groups of an optimiser step, and the tokens that are in memory at once."""
 
+    groups: int | None = None
+    """Groups (pairs, lists, rows) of an optimiser step, over all processes; null takes the method's usual: 112 for
+    PRO, 128 for SimPO and RAHF's good and bad adapters, 8 for RAHF-Dual, 16 for LoRRA, 64 for all others. The last step
+    of an epoch has what is left."""
+    tokens: int = 4096
+    """Prompt and response tokens that one device computes at once, each prompt counted once; a longer group is computed
+    by itself. It changes memory and speed, never a step, its loss or its gradient."""
     group_by_length: bool = True
-    """Sort by length inside windows of 50 batches, so that a batch pads little; false keeps a random order."""
+    """Compute groups of similar length together, which pads little; false keeps the order."""
     num_workers: int = 0
     """Loader processes; 0 collates in the training process."""
 
     def __post_init__(self) -> None:
+        for name, lowest in (("groups", 1), ("tokens", 1)):
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise ConfigError(f"batching.{name} must be at least {lowest}, got {value}")
         if self.num_workers < 0:
             raise ConfigError(f"batching.num_workers must not be negative, got {self.num_workers}")
 
-    slack: ClassVar[float] = 0.0
-    """Share of batches an epoch has more than the first draw needed, so that every epoch has the same number."""
-
-    @abstractmethod
-    def fill(self, order: Sequence[int], tokens: np.ndarray) -> Batches:
-        """Cut an order of groups into batches; `tokens` is the length of every group."""
-
-    @abstractmethod
-    def per_batch(self, tokens: np.ndarray) -> float:
-        """Return how many groups a batch holds on average."""
-
-    def compose(self, indices: np.ndarray, tokens: np.ndarray, rng: np.random.Generator | None) -> Batches:
-        """Return the batches of the given groups, each group in exactly one; shuffled where there is an `rng`."""
-        order = indices if rng is None else rng.permutation(indices)
-        if self.group_by_length and len(order):
-            size = max(int(WINDOW * self.per_batch(tokens)), 1)
-            windows = [order[i : i + size] for i in range(0, len(order), size)]
-            order = np.concatenate([w[np.argsort(tokens[w], kind="stable")] for w in windows])
-        batches = self.fill(order.tolist(), tokens)
-        if rng is not None:
-            rng.shuffle(batches)
-        return batches
-
-
-@dataclass(frozen=True)
-class TokenBudget(Batching):
-    """As many groups as fit into a number of tokens, each prompt counted once; a longer group is a batch of its own."""
-
-    tokens: int = 4096
-    """Prompt and response tokens of a micro-batch on one device."""
-
-    slack = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tokens < 1:
-            raise ConfigError(f"batching.tokens must be at least 1, got {self.tokens}")
-
-    def per_batch(self, tokens: np.ndarray) -> float:
-        """Return the groups of average length that fill the budget."""
-        return float(self.tokens / max(tokens.mean(), 1))
-
-    def fill(self, order: Sequence[int], tokens: np.ndarray) -> Batches:
-        """Start a new batch when the next group would exceed the budget."""
+    def fill(self, order: Sequence[int], lengths: np.ndarray, budget: int | None = None) -> Batches:
+        """Cut an order of groups into micro-batches: a new one begins where the next group would exceed the budget."""
+        budget = budget or self.tokens
         batches: Batches = [[]]
         used = 0
         for index in order:
-            if batches[-1] and used + tokens[index] > self.tokens:
+            if batches[-1] and used + lengths[index] > budget:
                 batches.append([])
                 used = 0
-            batches[-1].append(index)
-            used += int(tokens[index])
+            batches[-1].append(int(index))
+            used += int(lengths[index])
         return batches
 
+    def divide(self, step: np.ndarray, lengths: np.ndarray, ranks: int) -> list[Batches]:
+        """Cut a step into micro-batches and deal them to the ranks, the longest first.
 
-@dataclass(frozen=True)
-class FixedSize(Batching):
-    """The same number of groups in every batch but the last."""
+        Ranks get equally many as far as there are groups; a rank may get none.
+        """
+        order = step[np.argsort(-lengths[step], kind="stable")] if self.group_by_length else step
+        count = math.ceil(len(self.fill(order.tolist(), lengths)) / ranks) * ranks
+        batches = self._evenly(order.tolist(), lengths, count)
+        while len(batches) < min(count, len(step)):
+            widest = max((b for b in batches if len(b) > 1), key=lambda b: lengths[b].sum())
+            batches.remove(widest)
+            batches += halves(widest, lengths)
+        batches.sort(key=lambda b: -lengths[b].sum())
+        return [batches[rank::ranks] for rank in range(ranks)]
 
-    groups: int = 8
-    """Groups of a micro-batch on one device."""
+    def _evenly(self, order: list[int], lengths: np.ndarray, count: int) -> Batches:
+        """Fill up to `count` micro-batches with the smallest budget that is enough for all."""
+        high = self.tokens
+        low = min(math.ceil(lengths[order].sum() / count), high)
+        while low < high:
+            middle = (low + high) // 2
+            if len(self.fill(order, lengths, middle)) <= count:
+                high = middle
+            else:
+                low = middle + 1
+        return self.fill(order, lengths, high)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.groups < 1:
-            raise ConfigError(f"batching.groups must be at least 1, got {self.groups}")
+    def in_order(self, indices: np.ndarray, lengths: np.ndarray, ranks: int) -> Batches:
+        """Return micro-batches of groups that nothing is trained on, a multiple of the ranks.
 
-    def per_batch(self, tokens: np.ndarray) -> float:
-        """Return the number of groups."""
-        return self.groups
-
-    def fill(self, order: Sequence[int], tokens: np.ndarray) -> Batches:
-        """Cut the order into equal pieces."""
-        return [list(order[i : i + self.groups]) for i in range(0, len(order), self.groups)]
+        Raises ConfigError when there are fewer groups than ranks.
+        """
+        order = indices
+        if self.group_by_length and len(order):
+            size = max(int(WINDOW * self.tokens / max(lengths.mean(), 1)), 1)
+            windows = [order[i : i + size] for i in range(0, len(order), size)]
+            order = np.concatenate([w[np.argsort(lengths[w], kind="stable")] for w in windows])
+        batches = self.fill(order.tolist(), lengths)
+        return split_up(batches, math.ceil(len(batches) / ranks) * ranks)
 
 
 def derive(*parts: object) -> int:
@@ -112,16 +99,15 @@ def derive(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def planned_count(drawn: int, slack: float, world_size: int) -> int:
-    """Return the batches of every epoch, a multiple of the ranks, from the number the first draw needed."""
-    return math.ceil(math.ceil(drawn * (1 + slack)) / world_size) * world_size
+def halves(batch: list[int], lengths: np.ndarray) -> Batches:
+    """Cut a batch of two groups or more in two, of about as many tokens."""
+    sums = np.cumsum(lengths[batch])
+    place = int(np.abs(sums[:-1] - sums[-1] / 2).argmin()) + 1
+    return [batch[:place], batch[place:]]
 
 
-def adjust(batches: Batches, count: int) -> Batches:
-    """Split the largest batches, or join the smallest, until there are exactly `count`; no group is lost or repeated.
-
-    Raises ConfigError when there are fewer groups than batches.
-    """
+def split_up(batches: Batches, count: int) -> Batches:
+    """Split the largest batches until there are `count`. Raises ConfigError when there are fewer groups than that."""
     batches = [list(b) for b in batches]
     groups = sum(map(len, batches))
     if groups < count:
@@ -134,7 +120,4 @@ def adjust(batches: Batches, count: int) -> Batches:
         half = len(batches[largest]) // 2
         batches.append(batches[largest][half:])
         batches[largest] = batches[largest][:half]
-    while len(batches) > count:
-        batches.sort(key=len, reverse=True)
-        batches[-2].extend(batches.pop())
     return batches

@@ -1,113 +1,71 @@
-"""The loader: batches in an order that is a function of (seed, epoch), each with the totals of its optimiser step."""
+"""The loader: the steps of an epoch in their order, collated, and where a resumed run goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
-from align.data.batching import Batches, Batching, adjust, derive, planned_count
+from align.data.batching import derive
 from align.data.groups import EncodedGroups
+from align.data.order import BatchPlan, Order, StepOrder
 from align.errors import ResumeError
-from align.records import CandidateBatch, StepTotals, totals_of
+from align.records import CandidateBatch, Step
 
 
-class BatchPlan(NamedTuple):
-    """The groups of one batch, and the totals of the optimiser step it belongs to."""
-
-    indices: list[int]
-    totals: StepTotals
-
-
-@dataclass(frozen=True)
-class Share:
-    """This process's part of every optimiser step."""
-
-    rank: int = 0
-    world_size: int = 1
-    accumulate: int | None = 1
-    """Batches of one rank in a step; null takes the whole epoch as one step, as evaluation does."""
-
-
-class BatchOrder:
-    """The batches of one epoch for one rank: a function of (seed, epoch), their number the same in every epoch."""
-
-    def __init__(self, groups: EncodedGroups, batching: Batching, seed: int, *, shuffle: bool, share: Share) -> None:
-        self.groups, self.batching, self.seed, self.shuffle, self.share = groups, batching, seed, shuffle, share
-        self.epoch = 0
-        self.start = 0
-        drawn = len(self._drawn())
-        spare = groups.num_drawn - drawn  # a batch cannot be split below one group
-        slack = min(batching.slack, spare / max(drawn, 1)) if shuffle else 0.0
-        self.count = planned_count(drawn, slack, share.world_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each one."""
-        self.epoch = epoch
-
-    def batches(self) -> Batches:
-        """Return the batches of the epoch, for all ranks."""
-        return adjust(self._drawn(), self.count)
-
-    def _drawn(self) -> Batches:
-        rng = np.random.default_rng(derive(self.seed, self.epoch)) if self.shuffle else None
-        tokens = self.groups.prompt_tokens + self.groups.response_tokens
-        return self.batching.compose(self.groups.draw(rng), tokens, rng)
-
-    def __len__(self) -> int:
-        return self.count // self.share.world_size
-
-    def __iter__(self) -> Iterator[BatchPlan]:
-        batches = self.batches()
-        world = self.share.world_size
-        step = world * (self.share.accumulate or len(self))
-        start, self.start = self.start, 0
-        totals = None
-        for place in range(start * world, len(self) * world, world):
-            if totals is None or place % step == 0:
-                first = place - place % step
-                totals = self._totals(batches[first : first + step])
-            yield BatchPlan(batches[place + self.share.rank], totals)
-
-    def _totals(self, batches: Batches) -> StepTotals:
-        return totals_of(self.groups.counts(i) for batch in batches for i in batch)
-
-
-class _Collated(Dataset[CandidateBatch]):
-    """Fetches and collates the batch of a plan, in a worker where there are workers."""
+class _Collated(Dataset[Any]):
+    """Fetches and collates what a plan names, in a worker where there are workers."""
 
     def __init__(self, groups: EncodedGroups) -> None:
         self.groups = groups
 
-    def __getitem__(self, plan: BatchPlan) -> CandidateBatch:
-        return CandidateBatch.of(self.groups[plan.indices], plan.totals, self.groups.attributes)
+    def __getitem__(self, plan: BatchPlan | list[BatchPlan]) -> Any:
+        return [self._batch(part) for part in plan] if isinstance(plan, list) else self._batch(plan)
+
+    def _batch(self, plan: BatchPlan) -> CandidateBatch:
+        groups = self.groups[plan.indices]
+        batch = CandidateBatch.of(groups, plan.totals, self.groups.attributes)
+        if plan.others:
+            batch = batch.beside(groups, self.groups[plan.others])
+        return batch.as_padding() if plan.padding else batch
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _as_it_is(found: Any) -> Any:
+    return found
 
 
-def _as_arrays(batch: Any) -> Any:
-    """Send a worker's batch through its pipe: tensors would each take an open file and room in /dev/shm."""
-    return type(batch)(*(value.numpy() if isinstance(value, torch.Tensor) else value for value in batch))
+def _mapped(found: Any, change: Callable[[Any], Any]) -> Any:
+    """Return steps, batches and their parts with their tensors or arrays changed."""
+    if isinstance(found, list | tuple):
+        parts = [_mapped(part, change) for part in found]
+        return type(found)(*parts) if hasattr(found, "_fields") else type(found)(parts)
+    return change(found)
 
 
-def _as_tensors(batch: Any) -> Any:
-    return type(batch)(*(torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in batch))
+def _as_arrays(found: Any) -> Any:
+    """Send a worker's batches through its pipe: tensors would each take an open file and room in /dev/shm."""
+    return _mapped(found, lambda value: value.numpy() if isinstance(value, torch.Tensor) else value)
+
+
+def _as_tensors(found: Any) -> Any:
+    """Return what the loader yields: a step where it planned one, else a batch."""
+    made = _mapped(found, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
+    return Step(made) if isinstance(made, list) else made
 
 
 class BatchLoader:
-    """Iterates over one epoch of CandidateBatches; knows how many it has handed over and resumes there."""
+    """Iterates over one epoch of steps, or of batches to evaluate; knows how many it has handed over, resumes there."""
 
-    def __init__(self, order: BatchOrder, fingerprint: str, num_workers: int = 0) -> None:
-        self.sampler = order  # Lightning calls its set_epoch
+    def __init__(self, order: Order, fingerprint: str, seed: int = 0) -> None:
+        self.sampler, self.seed = order, seed  # Lightning calls the order's set_epoch
+        num_workers = order.batching.num_workers
         self.batch_sampler = None
         self.fingerprint = fingerprint
-        own = torch.Generator().manual_seed(derive(order.seed, "loader"))  # nothing is drawn from the global stream
+        own = torch.Generator().manual_seed(derive(seed, "loader"))  # nothing is drawn from the global stream
         self._loader: DataLoader[Any] = DataLoader(
             _Collated(order.groups),
             sampler=order,
@@ -123,7 +81,7 @@ class BatchLoader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[CandidateBatch]:
+    def __iter__(self) -> Iterator[Any]:
         done = 0
         if self._resume is not None:
             state, self._resume = self._resume, None
@@ -135,21 +93,28 @@ class BatchLoader:
             yield _as_tensors(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return epoch, batches handed over, and what must not change."""
-        return {"epoch": self.sampler.epoch, "batches": self._given, **self._identity()}
+        """Return epoch, batches handed over, the budget, and what must not change."""
+        budget = self.sampler.batching.tokens
+        return {"epoch": self.sampler.epoch, "batches": self._given, "tokens": budget, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the batches of a saved state. Raises ResumeError where the data or its division changed."""
         for key, now in self._identity().items():
-            if state[key] != now:
-                raise ResumeError(f"cannot resume: {key} was {state[key]!r} in the checkpoint and is {now!r} now")
+            if state.get(key) != now:
+                raise ResumeError(f"cannot resume: {key} was {state.get(key)!r} in the checkpoint and is {now!r} now")
+        if state["tokens"] != (tokens := self.sampler.batching.tokens):
+            rank_zero_warn(
+                f"data.batching.tokens was {state['tokens']} in the checkpoint and is {tokens} now: the steps are the "
+                "same, the weights will be so up to rounding"
+            )
         self._resume = dict(state)
 
     def _identity(self) -> dict[str, Any]:
         order = self.sampler
+        steps = {"groups_per_step": order.step, "steps_per_epoch": len(order)} if isinstance(order, StepOrder) else {}
         return {
             "fingerprint": self.fingerprint,
             "world_size": order.share.world_size,
-            "batches_per_epoch": order.count,
-            "seed": order.seed,
+            **steps,
+            "seed": self.seed,
         }

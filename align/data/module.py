@@ -10,17 +10,19 @@ from typing import Any
 
 import lightning as L
 
-from align.data.batching import Batching, TokenBudget
+from align.data.batching import Batching
 from align.data.encoded import FORMAT, encode, load_cached, write_note
 from align.data.encoding import Encoding
 from align.data.groups import EncodedGroups, Table
 from align.data.hindsight import Hindsight
-from align.data.loader import BatchLoader, BatchOrder, Share
+from align.data.loader import BatchLoader
 from align.data.naming import Parts, join, mean_labels, name_labels
 from align.data.needs import Needs
+from align.data.order import PassOrder, Share, StepOrder
 from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
 from align.data.splits import Divided, Splits, check_fractions, divide_source
+from align.data.steps import refuse_accumulation, tell_steps
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.encoding.encoder import Encoder
@@ -37,7 +39,7 @@ class PreferenceDataModule(L.LightningDataModule):
         *,
         view: View | None = None,
         encoding: Encoding = Encoding(),
-        batching: Batching = TokenBudget(),
+        batching: Batching = Batching(),
         splits: Splits = Splits(),
         attributes: list[str] | None = None,
         seed: int | None = None,
@@ -48,7 +50,7 @@ class PreferenceDataModule(L.LightningDataModule):
             sources: Where examples come from.
             view: What to make of an example; null takes the view of the method (pairs for DPO, and so on).
             encoding: Template, truncation, cache.
-            batching: Batches by token budget or of a fixed size.
+            batching: Groups of an optimiser step, and tokens in memory at once.
             splits: How validation and test data are set apart.
             attributes: Labels to use, in this order; null takes all the data has. Where sources of several kinds have
                 labels, names begin with the kind: `hs-helpfulness`, `uf-helpfulness`.
@@ -65,17 +67,22 @@ class PreferenceDataModule(L.LightningDataModule):
         self.encoder: Encoder | None = None
         self.groups: dict[str, EncodedGroups] = {}
         self.fingerprint = ""
+        self.usual_step, self.reads_others = 1, False  # what the method says
         self.rounds: Any = None  # an align.rounds.feed.RoundFeed, where the run makes its own training data
 
     def setup(self, stage: str) -> None:
         """Read, view and encode every split; with a warm cache only open it."""
         if not self.groups and self.trainer is not None:
+            refuse_accumulation(self.trainer, stage)
             self.connect(self.trainer.lightning_module)  # type: ignore[arg-type]
             tell(self.reports, self.groups, self.template_told())
+            if stage == "fit" and self.rounds is None:
+                tell_steps(self.groups["train"], self.step_groups)
 
     def connect(self, needs: Needs) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
         view = self.view_of(needs)
+        self.usual_step, self.reads_others = needs.step_groups, needs.reads_others
         check_fractions(self.sources, self.splits)
         self.encoder = self.encoding.encoder(needs)
         keys: list[str] = []
@@ -104,6 +111,11 @@ class PreferenceDataModule(L.LightningDataModule):
     def attributes(self) -> tuple[str, ...]:
         """Return the names of the columns of the batches' scores."""
         return self.labels.attributes
+
+    @property
+    def step_groups(self) -> int:
+        """Return the groups of an optimiser step."""
+        return self.batching.groups or self.usual_step
 
     def _key(self, source: Source, view: View, split: str) -> str:
         assert self.encoder is not None
@@ -164,35 +176,29 @@ class PreferenceDataModule(L.LightningDataModule):
 
     def batches_of(self, split: str) -> BatchLoader:
         """Return this rank's share of the batches of a split, in order."""
-        return self._loader(split, shuffle=False)
+        order = PassOrder(self.groups[split], self.batching, share=Share.of(self.trainer), others=self.reads_others)
+        return BatchLoader(order, self.fingerprint)
+
+    def steps_of(self, groups: EncodedGroups, fingerprint: str) -> BatchLoader:
+        """Return this rank's part of the steps over some groups, in an order by (seed, epoch)."""
+        share, seed = Share.of(self.trainer), self.run_seed
+        order = StepOrder(groups, self.batching, seed, self.step_groups, share=share, others=self.reads_others)
+        return BatchLoader(order, fingerprint, seed)
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the training batches, shuffled by (seed, epoch)."""
-        return self._loader("train", shuffle=True) if self.rounds is None else self.rounds.loader(self)
+        """Return the steps of training."""
+        return self.rounds.loader(self) if self.rounds else self.steps_of(self.groups["train"], self.fingerprint)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Return the validation batches, none when no data is set apart."""
-        return self._loader("val", shuffle=False) if "val" in self.groups else []
+        return self.batches_of("val") if "val" in self.groups else []
 
     def test_dataloader(self) -> BatchLoader:
         """Return the test batches."""
         if "test" not in self.groups:
             raise ConfigError("the data has no test split: set data.splits.test_fraction, or use data that ships one")
-        return self._loader("test", shuffle=False)
+        return self.batches_of("test")
 
     def predict_dataloader(self) -> BatchLoader:
         """Return the validation batches, or the training batches where there are none."""
-        return self._loader("val" if "val" in self.groups else "train", shuffle=False)
-
-    def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
-        order = self.order(self.groups[split], split, shuffle=shuffle)
-        return BatchLoader(order, self.fingerprint, self.batching.num_workers)
-
-    def order(self, groups: EncodedGroups, split: str, *, shuffle: bool) -> BatchOrder:
-        """Return the order of batches of any groups, for this process."""
-        trainer = self.trainer
-        share = Share(accumulate=1 if split == "train" else None)
-        if trainer is not None:
-            accumulate = trainer.accumulate_grad_batches if split == "train" else None
-            share = Share(trainer.global_rank, trainer.world_size, accumulate)
-        return BatchOrder(groups, self.batching, self.run_seed, shuffle=shuffle, share=share)
+        return self.batches_of("val" if "val" in self.groups else "train")

@@ -18,8 +18,14 @@ class Needs(Protocol):
     """Longest response the method reads, in tokens; null leaves it to the limits."""
     scores_turns: bool
     """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
+    reads_others: bool
+    """Whether every response is also read under another prompt of its step."""
     labels: Labels
     """What the data module tells back."""
+
+    @property
+    def step_groups(self) -> int:
+        """Return the groups of an optimiser step where the data name none."""
 
     @property
     def tokenizer(self) -> Any:

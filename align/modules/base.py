@@ -36,6 +36,7 @@ from align.records import (
     Preset,
     PromptFormat,
     ResponseScores,
+    Step,
     ViewName,
 )
 from align.scoring import score_responses
@@ -58,6 +59,10 @@ class AlignModule(RecordingModule):
     """Longest response the method reads, in tokens; null leaves it to the limits."""
     scores_turns: bool = False
     """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
+    reads_others: bool = False
+    """Whether every response is also read under another prompt of its step."""
+    usual_groups: ClassVar[int] = 64
+    """Groups of an optimiser step where neither the data nor the objective name another number."""
     scores_prompts: bool = False
     """Whether the tokens of prompts are scored too."""
     generates: ClassVar[bool] = True
@@ -120,6 +125,11 @@ class AlignModule(RecordingModule):
         """Return the objective's usual learning rates where it has some of its own, else the method's."""
         return getattr(getattr(self, "objective", None), "learning_rates", None) or self.learning_rates
 
+    @property
+    def step_groups(self) -> int:
+        """Return the usual number of groups in an optimiser step: the objective's where it has its own."""
+        return getattr(getattr(self, "objective", None), "step_groups", None) or self.usual_groups
+
     def score(self, batch: CandidateBatch) -> ResponseScores:
         """Return the response log-probabilities of the model as it is."""
         return self.scored(self.model, batch)
@@ -160,10 +170,11 @@ class AlignModule(RecordingModule):
         if not self.checked and "train" in getattr(data, "groups", {}):
             self.checked = check_layouts(self, data.groups["train"], gradients=gradients)
 
-    def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
-        """Give every batch a random stream of its own, the same after a resume."""
-        if not self.checked:  # the data came without a data module
-            self.checked = check_layouts(self, GroupsOfBatch(batch), gradients=True)
+    def on_train_batch_start(self, batch: Step | CandidateBatch, batch_idx: int) -> None:
+        """Give every step a random stream of its own, the same after a resume."""
+        if not self.checked:  # the data came without a data module, or in rounds
+            first = batch[0] if isinstance(batch, Step) else batch
+            self.checked = check_layouts(self, GroupsOfBatch(first), gradients=True)
         seed_step(self.global_rank, self.current_epoch, batch_idx)
 
     def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:

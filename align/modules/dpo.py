@@ -18,7 +18,7 @@ from align.modules.preference_metrics import pair_metrics, point_metrics
 from align.objectives.pairwise import DPO, PairObjective
 from align.objectives.pointwise import PointObjective
 from align.objectives.weighting import WPO
-from align.records import CandidateBatch, PairScores, Preset, ResponseScores, StepTotals
+from align.records import CandidateBatch, PairScores, Preset, ResponseScores, Step, StepTotals
 from align.scoring import TokenStates, read_tokens, sum_tokens, token_states
 from align.scoring.reductions import Reduction
 
@@ -75,7 +75,7 @@ class DPOModule(AlignModule):
         self.call = ObjectiveCall()
         self.attribute = attribute
         self.weighting, self.nll_weight = weighting, nll_weight
-        self.view = objective.view
+        self.view, self.reads_others = objective.view, "mismatched_kl" in objective.needs
         self.provider = ContextProvider(objective.needs)
 
     def build(self) -> nn.Module:
@@ -97,6 +97,14 @@ class DPOModule(AlignModule):
     def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
         """Return the response log-probabilities of any model, added up by this method's reduction."""
         return self._read(model, token_states(model, batch, layout=self.backbone.layout), batch)
+
+    def begin_step(self, step: Step) -> None:
+        """Compute what a pointwise objective reads of the whole step."""
+        self.provider.begin_step(self, step)
+
+    def end_step(self) -> None:
+        """Forget it: a validation batch stands for itself."""
+        self.provider.end_step()
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective over the step's groups."""

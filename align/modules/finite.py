@@ -38,7 +38,7 @@ class FiniteSteps:
         self._batches: list[tuple[tuple[str, ...], Tensor]] = []
 
     def watch(self, ids: tuple[str, ...], loss: Tensor) -> None:
-        """Keep the loss of a batch of this step, without waiting for its value."""
+        """Keep the loss of a micro-batch of this step, without waiting for its value."""
         self._batches.append((ids, loss.detach()))
 
     def faulty(self, norm: Tensor, *, scaled: bool) -> Tensor:

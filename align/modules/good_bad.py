@@ -30,6 +30,7 @@ class GoodBadModule(AlignModule):
     view: ViewName = "pairs"
     truncation: Preset = "usual"
     learning_rates = (2e-4, 2e-4)
+    usual_groups = 128
 
     def __init__(
         self, backbone: Backbone, *, optimizer: Optimizer = Optimizer(), truncation: Preset | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
@@ -59,6 +60,8 @@ class Optimizer:
     """Added to the denominator."""
     warmup_ratio: float | None = None
     """Share of all optimiser steps over which the learning rate rises from 0; null is .1, and none for `constant`."""
+    warmup_steps: int | None = None
+    """Optimiser steps of warm-up, in the place of a share of all."""
     lr_scheduler_type: Schedule = "cosine"
     """What the learning rate does after warm-up."""
     kahan: bool = False
@@ -83,9 +86,16 @@ class Optimizer:
             )
         if self.warmup_ratio is not None and not 0 <= self.warmup_ratio <= 1:
             raise ConfigError(f"optimizer.warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
-        if self.warmup_ratio and self.lr_scheduler_type == "constant":
+        if self.warmup_steps is not None and (self.warmup_steps < 0 or self.warmup_ratio is not None):
+            fault = (
+                "must not be negative" if self.warmup_steps < 0 else "and warmup_ratio exclude each other: set one null"
+            )
+            raise ConfigError(f"optimizer.warmup_steps {fault}, got {self.warmup_steps}")
+        asked = self.warmup_ratio or self.warmup_steps
+        if asked and self.lr_scheduler_type == "constant":
+            name = "warmup_ratio" if self.warmup_ratio else "warmup_steps"
             raise ConfigError(
-                f"optimizer.warmup_ratio {self.warmup_ratio} has no effect on lr_scheduler_type constant: set "
+                f"optimizer.{name} {asked} has no effect on lr_scheduler_type constant: set "
                 "constant_with_warmup, or leave it out"
             )
         if self.stop_after_nonfinite < 1:
@@ -113,11 +123,19 @@ class Optimizer:
         schedule: LRScheduler = get_scheduler(
             self.lr_scheduler_type,
             optimizer,
-            num_warmup_steps=round((0.1 if self.warmup_ratio is None else self.warmup_ratio) * steps),
+            num_warmup_steps=self.warmup(steps),
             num_training_steps=steps,
             scheduler_specific_kwargs=options,
         )
         return schedule
+
+    def warmup(self, steps: int) -> int:
+        """Return the steps of warm-up of so many."""
+        if self.warmup_steps is None:
+            return round((0.1 if self.warmup_ratio is None else self.warmup_ratio) * steps)
+        if self.warmup_steps >= steps:
+            rank_zero_warn(f"optimizer.warmup_steps is {self.warmup_steps} of {steps} steps: none has the peak rate")
+        return self.warmup_steps
 
 
 def _kahan(trained: list[Parameter], settings: dict[str, Any]) -> torch.optim.Optimizer:

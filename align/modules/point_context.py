@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from align.modules.anchoring import Anchored, reference_scores
 from align.modules.mismatch import mismatched
 from align.objectives.base import Need, Objective
 from align.objectives.pointwise import KTO, PointContext
-from align.records import CandidateBatch, PointScores, ResponseScores
+from align.records import CandidateBatch, PointScores, ResponseScores, Step
 from align.scoring import TokenStates, token_states
 from align.scoring.backbone import head, unwrapped
 from align.scoring.divergence import forward_kl
@@ -40,6 +40,8 @@ class ContextProvider(nn.Module):
     def __init__(self, needs: Iterable[Need]) -> None:
         super().__init__()
         self.needs = frozenset(needs)
+        self._step_kl: Tensor | None = None
+        self._step_shift: Tensor | None = None
         if "reward_shift" in self.needs:
             self.register_buffer("seen", torch.zeros(2, dtype=torch.float64))
 
@@ -52,31 +54,67 @@ class ContextProvider(nn.Module):
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
 
+    def begin_step(self, module: Pointwise, step: Step) -> None:
+        """Compute what the objective reads of the whole step, over its micro-batches and all ranks.
+
+        A shift costs a forward pass more, where the step is more than one micro-batch; with one, the pass that has a
+        gradient is enough.
+        """
+        if "mismatched_kl" in self.needs:
+            self._step_kl = self._mismatched_kl(module, *step)
+        if "reward_shift" in self.needs and len(step) > 1:
+            self._step_shift = self._reward_shift(*self._ratios(module, step))
+
+    def end_step(self) -> None:
+        """Forget what belongs to a step."""
+        self._step_kl = self._step_shift = None
+
     def context(
         self, module: Pointwise, batch: CandidateBatch, states: TokenStates, ratios: Float[Tensor, " candidate"]
     ) -> PointContext:
         """Return what the objective needs for a batch with these states and log-ratios of the policy."""
         return PointContext(
-            mismatched_kl=self._mismatched_kl(module, batch) if "mismatched_kl" in self.needs else None,
-            reward_shift=self._reward_shift(ratios) if "reward_shift" in self.needs else None,
+            mismatched_kl=self._kl(module, batch) if "mismatched_kl" in self.needs else None,
+            reward_shift=self._shift(batch, ratios) if "reward_shift" in self.needs else None,
             values=self._values(states) if "values" in self.needs else None,
             forward_kl=self._forward_kl(module, batch, states) if "forward_kl" in self.needs else None,
         )
 
+    def _kl(self, module: Pointwise, batch: CandidateBatch) -> Tensor:
+        return self._mismatched_kl(module, batch) if self._step_kl is None else self._step_kl
+
+    def _shift(self, batch: CandidateBatch, ratios: Tensor) -> Tensor:
+        return self._reward_shift(ratios, counted(batch)) if self._step_shift is None else self._step_shift
+
     @torch.no_grad()
-    def _mismatched_kl(self, module: Pointwise, batch: CandidateBatch) -> Tensor:
-        foreign, real = mismatched(batch, module.max_positions)
-        with evaluating(module.model):
-            policy = module.scored(module.model, foreign).logprobs
-        ratios = (policy - reference_scores(module, foreign).logprobs).where(real, 0)
-        total, count = across_ranks(torch.stack([ratios.sum(), real.sum().to(ratios.dtype)]))
+    def _mismatched_kl(self, module: Pointwise, *batches: CandidateBatch) -> Tensor:
+        """Return the mean log-ratio of mismatched pairs, over all ranks, not below 0."""
+        sums = []
+        for batch in batches:
+            foreign, real = mismatched(batch, module.max_positions)
+            with evaluating(module.model):
+                policy = module.scored(module.model, foreign).logprobs
+            ratios = (policy - reference_scores(module, foreign).logprobs).where(real, 0)
+            sums.append(torch.stack([ratios.sum(), real.sum().to(ratios.dtype)]))
+        total, count = across_ranks(torch.stack(sums).sum(0))
         mean: Tensor = total / count.clamp(min=1)
         return mean.clamp(min=0)
 
     @torch.no_grad()
-    def _reward_shift(self, ratios: Tensor) -> Tensor:
+    def _ratios(self, module: Pointwise, step: Step) -> tuple[Tensor, Tensor]:
+        """Return the log-ratios of a step's rows, and which of them count."""
+        found = [
+            module.scored(module.model, batch).logprobs - reference_scores(module, batch).logprobs for batch in step
+        ]
+        return torch.cat(found), torch.cat([counted(batch) for batch in step])
+
+    @torch.no_grad()
+    def _reward_shift(self, ratios: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Return the mean of all log-ratios of training, with those of this step that count."""
         if self.training:
-            self.seen += across_ranks(torch.stack([ratios.sum(), torch.ones_like(ratios).sum()]).double())
+            counts = torch.ones_like(ratios, dtype=torch.bool) if counts is None else counts
+            known = ratios.where(counts, 0)
+            self.seen += across_ranks(torch.stack([known.sum(), counts.sum().to(known.dtype)]).double())
         return (self.seen[0] / self.seen[1].clamp(min=1)).to(ratios.dtype)
 
     def _values(self, states: TokenStates) -> Tensor:
@@ -93,6 +131,11 @@ class ContextProvider(nn.Module):
             return anchor.run(module.model, own, lambda model: head(model).logits(rows))
 
         return forward_kl(module.model, states, hidden, logits, logit_bytes=budget)
+
+
+def counted(batch: CandidateBatch) -> Bool[Tensor, " candidate"]:
+    """Return which candidates count: all, but in padding."""
+    return torch.full((batch.num_candidates,), not batch.padding, device=batch.response_ids.device)
 
 
 def across_ranks(sums: Tensor) -> Tensor:
@@ -124,16 +167,17 @@ def check_reference(module: Pointwise, policy: nn.Module, needs: frozenset[Need]
 
 
 def check_data(objective: Objective, data: Any) -> None:
-    """Look at a data module before the first step: rows in micro-batches, balance of labels against their weights."""
+    """Look at a data module before the first step: rows of steps, balance of labels against their weights."""
     if "mismatched_kl" not in objective.needs or data is None:
         return
-    loaders = {"the first epoch": data.train_dataloader(), "the validation split": data.val_dataloader()}
-    for place, loader in loaders.items():
-        if loader and min(map(len, loader.sampler.batches())) < 2:
+    places = {"the first epoch": data.train_dataloader().sampler.batches()}
+    if "val" in data.groups:
+        places["the validation split"] = [range(len(data.groups["val"]))]
+    for place, steps in places.items():
+        if min(map(len, steps)) < 2:
             raise ConfigError(
-                f"KTO needs at least 2 rows in every micro-batch, and one of {place} holds 1: set data.batching to "
-                "FixedSize with a number of groups that leaves no single row, raise data.batching.tokens, or change "
-                "data.splits"
+                f"KTO needs at least 2 rows in every step, and one of {place} holds 1: set data.batching.groups to a "
+                "number that leaves no single row, or change data.splits"
             )
     if isinstance(objective, KTO):
         table = data.groups["train"]

@@ -49,7 +49,7 @@ class PROModule(AlignModule):
                 by its labels (`human`); `data.view` overrides it.
             reference: Where reference log-probabilities come from, for an objective that has one; null takes the
                 policy's start.
-            eos: Score the EOS of every response, or as the published code does in all but the longest rows of a batch.
+            eos: Score the EOS of every response, or as the published code of all but a micro-batch's longest rows.
             optimizer: AdamW and its schedule; PRO's code uses 5e-6, constant, without warm-up, weight decay 0.01.
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """

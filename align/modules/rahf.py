@@ -101,6 +101,11 @@ class RAHFSingleModule(AlignModule):
         check_note(self.backbone.path, "", self.instructions)
         return []
 
+    @property
+    def step_groups(self) -> int:
+        """Return RAHF's 64, or LoRRA's 16 without a first stage."""
+        return 16 if self.stage1 == NO_STAGE else 64
+
     def plain(self, batch: CandidateBatch) -> CandidateBatch:
         """Return the batch as it is: the policy is trained and used without an instruction."""
         return batch
@@ -125,6 +130,7 @@ class RAHFDualModule(AlignModule):
 
     truncation: Preset = "usual"
     learning_rates = (9e-6, 9e-6)
+    usual_groups = 8
     layers: list[int]
     cache: StateCache | None
 

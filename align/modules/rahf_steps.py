@@ -60,7 +60,7 @@ def alignment_loss(module: Any, batch: CandidateBatch, totals: StepTotals) -> Te
     """Return the alignment loss of a batch and record what it shows."""
     check_sizes(batch)
     found = align_states(module, batch)
-    if not module.warned:
+    if not (module.warned or batch.padding):
         warn_once(module, found)
         module.warned = True
     record_alignment(module, found)

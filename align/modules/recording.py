@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
 from align.modules.finite import NOT_FINITE, FiniteSteps
 from align.modules.metrics import Means, total_norm
-from align.records import CandidateBatch, StepTotals
+from align.records import CandidateBatch, Step, StepTotals
 
 Phase = Literal["train", "val", "test"]
 PROGRESS_BAR = {"loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins"}
@@ -21,7 +21,7 @@ ROWS = "rows"
 
 
 class RecordingModule(L.LightningModule):
-    """Records named values batch by batch and logs their exact means, over accumulated batches and ranks."""
+    """Computes steps in micro-batches, records named values and logs their exact means, over all ranks."""
 
     def __init__(self, stop_after_nonfinite: int) -> None:
         super().__init__()
@@ -30,6 +30,8 @@ class RecordingModule(L.LightningModule):
         self._phase: Phase = "train"
         self._finite = FiniteSteps(stop_after_nonfinite)
         self._norm = torch.zeros(())
+        self._padding = False
+        self._zeroed = False
 
     @abstractmethod
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -37,13 +39,47 @@ class RecordingModule(L.LightningModule):
 
     def record(self, name: str, values: Tensor, weights: Tensor | float = 1.0) -> None:
         """Add values to the mean that is logged under this name after the step or the validation run."""
-        self._means[self._phase].add(name, values, weights)
+        self._means[self._phase].add(name, values, 0.0 if self._padding else weights)
 
-    def training_step(self, batch: CandidateBatch, batch_idx: int) -> Tensor:
-        """Return the loss, scaled so that accumulation and averaging over ranks give exactly the step's loss."""
+    def begin_step(self, step: Step) -> None:
+        """Compute, without a gradient, what the losses of a step's micro-batches need to know of all of it."""
+
+    def end_step(self) -> None:
+        """Forget what `begin_step` computed."""
+
+    def training_step(self, batch: Step | CandidateBatch, batch_idx: int) -> Tensor:
+        """Return the loss of this process's part of a step, whose gradient is that of the last micro-batch.
+
+        The gradients of those before it are added up here, so that Lightning knows steps only: a step cannot be cut,
+        and limits, intervals and checkpoints count steps. DDP averages gradients in the backward pass that follows its
+        own forward pass, which is the last one's; under FSDP2 every process has as many micro-batches.
+        """
+        step = batch if isinstance(batch, Step) else Step([batch])
+        self._zeroed = len(step) > 1
+        if self._zeroed:
+            self.trainer.optimizers[0].zero_grad()
+        self._phase = "train"
+        self.begin_step(step)
+        before = torch.zeros((), device=self.device)
+        for micro_batch in step[:-1]:
+            loss = self._scaled_loss(micro_batch)
+            with torch.autocast(self.device.type, enabled=False):
+                self.trainer.strategy.backward(loss, None)
+            before = before + loss.detach()
+        last = self._scaled_loss(step[-1])
+        self.end_step()
+        return last + before
+
+    def _scaled_loss(self, batch: CandidateBatch) -> Tensor:
+        """Return the loss of a micro-batch, so that averaging over ranks gives exactly the step's loss."""
         loss = self._recorded_loss("train", batch)
-        self._finite.watch(batch.ids, loss)
+        self._finite.watch(() if batch.padding else batch.ids, loss)
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Begin a step without gradients, unless it has begun: Lightning calls this before the last backward pass."""
+        if not self._zeroed:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
         """Record loss and metrics of a validation batch."""
@@ -54,11 +90,12 @@ class RecordingModule(L.LightningModule):
         self._recorded_loss("test", batch)
 
     def _recorded_loss(self, phase: Phase, batch: CandidateBatch) -> Tensor:
-        self._phase = phase
+        self._phase, self._padding = phase, batch.padding
         loss = self.loss(batch, batch.totals)
         self._rows[phase] += len(batch.group_sizes)
         share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1
         self._means[phase].add("loss", loss / share, share, keep_nan=True)
+        self._padding = False
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

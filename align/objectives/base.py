@@ -25,3 +25,5 @@ class Objective(ABC):
     """What its module has to provide; without `reference` it cannot read any."""
     learning_rates: ClassVar[tuple[float, float] | None] = None
     """Usual learning rates for full fine-tuning and for LoRA; null takes the module's."""
+    step_groups: ClassVar[int | None] = None
+    """Usual number of groups in an optimiser step; null takes the module's."""

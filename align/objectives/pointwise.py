@@ -62,8 +62,9 @@ class RatioPointObjective(PointObjective):
 class KTO(RatioPointObjective):
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 7 and 8; TRL's KTO trainer).
 
-    Its reference point is an estimate from each micro-batch, responses taken with their neighbours' prompts, so batch
-    size and neighbours change the loss. As in TRL the loss is lambda (1 - v), the paper's lambda - v up to a constant.
+    Its reference point is an estimate from each optimiser step, responses taken with other rows' prompts, so the number
+    of rows in a step changes the loss, and how it is cut into micro-batches does not. As in TRL the loss is
+    lambda (1 - v), the paper's lambda - v up to a constant.
     """
 
     view = "unpaired"
@@ -95,9 +96,9 @@ class KTO(RatioPointObjective):
 class BCO(RatioPointObjective):
     """Binary classifier optimisation (Jung et al. 2024, arXiv:2404.04656; TRL's former BCO trainer).
 
-    Rewards are classified against a shift: as in TRL the mean of all rewards seen so far, this micro-batch and all
-    ranks included, so the order of the data and the size of micro-batches change the loss. The weighting of
-    undesirable rows for other prompt distributions (UDM) is not here: give examples weights.
+    Rewards are classified against a shift: as in TRL the mean of all rewards seen so far, this optimiser step
+    included, so the order of the data and the number of rows in a step change the loss. The weighting of undesirable
+    rows for other prompt distributions (UDM) is not here: give examples weights.
     """
 
     view = "unpaired"

@@ -51,6 +51,8 @@ class PRO(RankingObjective):
     response has tau 1 throughout.
     """
 
+    step_groups = 112
+
     temperature: Literal["dynamic", "none"] = "dynamic"
     """`dynamic` by the gaps between rewards, or `none`: tau is 1 (Eq. 8)."""
     score: Literal["mean", "sum"] = "mean"

@@ -44,6 +44,8 @@ class ScaledObjective(ReferenceFreeObjective):
 class SimPO(ScaledObjective):
     """Simple preference optimisation (Meng et al. 2024, arXiv:2405.14734, Eq. 6; TRL's CPO trainer with `simpo`)."""
 
+    step_groups = 128
+
     beta: float = 2.0
     gamma: float = 1.0
     """Margin by which the chosen reward should lead; TRL's `simpo_gamma`."""

@@ -1,6 +1,6 @@
 """The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
 
-from align.records.batch import CandidateBatch, Prompts
+from align.records.batch import CandidateBatch, Foreign, Prompts
 from align.records.conditions import Conditioning, Tally, TwoDigits, WeightedRating
 from align.records.data import ASKING, Example, Message, Preset, PromptFormat, Role, ViewName
 from align.records.directions import Arc
@@ -9,6 +9,7 @@ from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, W
 from align.records.labels import Labels, Scale, column_of
 from align.records.rescaling import Rescaling, combine
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
+from align.records.step import Step
 
 __all__ = [
     "ASKING",
@@ -20,6 +21,7 @@ __all__ = [
     "Conditioning",
     "EncodedGroup",
     "Example",
+    "Foreign",
     "Instructions",
     "Labels",
     "ListScores",
@@ -33,6 +35,7 @@ __all__ = [
     "ResponseScores",
     "Role",
     "Scale",
+    "Step",
     "StepTotals",
     "Tally",
     "TwoDigits",

@@ -23,6 +23,15 @@ class Prompts(NamedTuple):
     lengths: tuple[int, ...]
 
 
+class Foreign(NamedTuple):
+    """A response to another prompt of the step for every candidate."""
+
+    ids: Int[Tensor, " foreign_token"]
+    lengths: tuple[int, ...]
+    real: tuple[bool, ...]
+    """Whether both the prompt and the response are others; false in padding."""
+
+
 class CandidateBatch(NamedTuple):
     """A flat list of candidates; those of one group stand next to each other, best first.
 
@@ -48,6 +57,10 @@ class CandidateBatch(NamedTuple):
     """The prompts under each instruction, good before bad; none where a method has no instructions."""
     response_weights: Float[Tensor, " response_token"] | None = None
     """How much each response token counts; one of weight 0 is read and not scored. None where all count 1."""
+    padding: bool = False
+    """Whether it counts nothing, and is only there so that every process computes something."""
+    foreign: Foreign | None = None
+    """Where the method reads responses under other prompts."""
 
     @classmethod
     def of(
@@ -83,6 +96,27 @@ class CandidateBatch(NamedTuple):
             ),
             response_weights=None if weights is None else torch.tensor(weights),
         )
+
+    def as_padding(self) -> CandidateBatch:
+        """Return a batch that is computed and counts nothing."""
+        foreign = self.foreign and self.foreign._replace(real=(False,) * len(self.foreign.real))
+        return self._replace(weights=torch.zeros_like(self.weights), padding=True, foreign=foreign)
+
+    def beside(self, groups: Sequence[EncodedGroup], others: Sequence[EncodedGroup]) -> CandidateBatch:
+        """Return the batch of these groups with the responses of as many other ones, which have as many each."""
+        pairs = [
+            (prompt, own, prompt_there, response)
+            for group, other in zip(groups, others, strict=True)
+            for prompt, own, prompt_there, response in zip(
+                _prompt_each(group), group.response_ids, _prompt_each(other), other.response_ids, strict=True
+            )
+        ]
+        foreign = Foreign(
+            ids=torch.tensor([t for *_, response in pairs for t in response], dtype=torch.long),
+            lengths=tuple(len(response) for *_, response in pairs),
+            real=tuple(prompt != there and own != response for prompt, own, there, response in pairs),
+        )
+        return self._replace(foreign=foreign)
 
     def under(self, instruction: int) -> CandidateBatch:
         """Return the batch with its prompts under an instruction, 0 the good and 1 the bad one."""
@@ -161,6 +195,10 @@ def _prompt_of(groups: Sequence[EncodedGroup]) -> tuple[int, ...]:
         found += [first + (n if group.own_prompt_ids else 0) for n in range(len(group.response_ids))]
         first += len(group.prompts)
     return tuple(found)
+
+
+def _prompt_each(group: EncodedGroup) -> Sequence[list[int]]:
+    return group.own_prompt_ids or [group.prompt_ids] * len(group.response_ids)
 
 
 def _token_weights(group: EncodedGroup) -> list[float]:

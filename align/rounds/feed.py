@@ -15,6 +15,7 @@ from align.data.loader import BatchLoader
 from align.data.module import PreferenceDataModule
 from align.data.source import Report
 from align.data.splits import divide_source
+from align.data.steps import tell_steps
 from align.data.views import View
 from align.errors import ConfigError, DataError, ResumeError
 from align.records import Example
@@ -50,8 +51,8 @@ class RoundFeed:
         if number not in self._loaders:
             sha256 = self._sealed(number, data)
             groups = self._groups(number, sha256, data)
-            order = data.order(groups, "train", shuffle=True)
-            self._loaders = {number: BatchLoader(order, sha256, data.batching.num_workers)}
+            self._loaders = {number: data.steps_of(groups, sha256)}
+            tell_steps(groups, data.step_groups, f"round {number}: ")
             self.acknowledged[number] = sha256
         loader = self._loaders[number]
         self._mend_progress(len(loader))

@@ -83,7 +83,7 @@ def run() -> None:
     world = World()
     align("synthetic-base", "--out", str(BASE))
     held_out = ("--data.preferences.held_out_size", str(PREFERENCES.held_out_size))
-    fit("reward_model", "6e-4", *held_out, "--data.batching.tokens", "2600")
+    fit("reward_model", "6e-4", *held_out, "--data.batching.groups", "44")
     callback = ("--trainer.callbacks+", "callbacks.gold.GoldEvaluation", "--trainer.callbacks.harmless", "48")
     often = (*callback, "--trainer.callbacks.harmful", "24", "--trainer.val_check_interval", "0.25")
     fit("dpo", "5e-5", *often)

@@ -55,9 +55,10 @@ def fit(run: Path, base: Path, method: str, *, seed: int, length: int, lists: in
         *("-c", f"{ROOT}/configs/trainer/cpu.yaml", "--model.backbone.path", str(base), "--seed_everything", str(seed)),
         *("--data.preferences.seed", str(seed), "--data.preferences.responses", str(length)),
         *("--data.preferences.size", str(lists), "--data.preferences.held_out_size", str(HELD_OUT)),
-        *("--data.batching", "FixedSize", "--data.batching.groups", str(SEQUENCES_PER_STEP // length)),
+        *("--data.batching.groups", str(SEQUENCES_PER_STEP // length)),
         *("--data.view", "ScoredLists", "--data.view.attributes", REWARD, *single),
-        *("--model.optimizer.learning_rate", rate, "--trainer.default_root_dir", str(run)),
+        *("--model.optimizer.learning_rate", rate, "--model.optimizer.lr_scheduler_type", "cosine"),
+        *("--model.optimizer.weight_decay", "0", "--trainer.max_epochs", "1", "--trainer.default_root_dir", str(run)),
     )
 
 

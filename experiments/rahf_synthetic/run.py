@@ -34,7 +34,7 @@ TEXTS = Instructions(*TAGS, placement="system")
 TAGGED = ("--model.instructions", json.dumps({"positive": TAGS[0], "negative": TAGS[1], "placement": "system"}))
 EVERY = ("--model.backbone.lora", '{"r": 16, "lora_alpha": 32}')
 LINEAR = ("--model.optimizer.lr_scheduler_type", "linear", "--model.optimizer.warmup_ratio", "0.0")
-FIXED = ("--data.batching", "FixedSize", "--data.batching.groups")
+FIXED = ("--data.batching.groups",)
 STEPS = "--trainer.limit_train_batches"
 
 
@@ -112,6 +112,7 @@ def fit(out: Path, base: Path, name: str, seed: int, pairs: int) -> Path:
         *("-c", f"{ROOT}/configs/trainer/cpu.yaml", "--model.backbone.path", str(start)),
         *("--seed_everything", str(seed), "--model.optimizer.learning_rate", run.rate),
         *("--data.preferences.seed", str(seed), "--data.preferences.size", str(pairs)),
+        *("--trainer.max_epochs", "1", "--trainer.max_steps", "-1"),
         *("--trainer.default_root_dir", str(place), *run.words, *more),
     )
     return place

@@ -78,7 +78,7 @@ def gold_of(model: Path, base: Path, world: World) -> dict[str, Any]:
 def reward_model(run: Path, base: Path, seed: int, pairs: int) -> dict[str, Any]:
     """Train a reward model and return its held-out accuracy."""
     more = ("--data.preferences.size", str(pairs), "--data.preferences.held_out_size", str(HELD_OUT))
-    fit(run, base, seed, "reward_model", "6e-4", *more, "--data.batching.tokens", "2600")
+    fit(run, base, seed, "reward_model", "6e-4", *more, "--data.batching.groups", "44")
     events = EventAccumulator(str(run))
     events.Reload()
     return {"accuracy": events.Scalars("val/accuracy")[-1].value, "bayes": bayes(seed)}

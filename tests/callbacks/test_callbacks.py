@@ -117,7 +117,7 @@ def test_padding_is_the_share_of_empty_positions(model_folder: Path, pairs_file:
         module = DPOModule(Backbone(str(model_folder), layout=layout))
         shares[layout] = fit(module, data, callbacks=[Throughput()]).series("train/padding")[-1]
         slots = held = 0
-        for batch in data.train_dataloader():
+        for (batch,) in data.train_dataloader():
             rows = [batch.prompt_lengths[p] + n for p, n in zip(batch.prompt_of, batch.response_lengths, strict=True)]
             slots, held = slots + len(rows) * max(rows), held + sum(rows)
     assert shares == {"padded": pytest.approx(1 - held / slots), "packed": 0}

@@ -58,7 +58,7 @@ class TestCommandLine:
             (["--model.backbone.lora.r", "0"], "backbone.lora.r must be at least 1, got 0"),
             (["--data.batching.tokens", "0"], "batching.tokens must be at least 1, got 0"),
             (
-                ["--data.batching", "FixedSize", "--data.batching.groups", "-2"],
+                ["--data.batching.groups", "-2"],
                 "batching.groups must be at least 1, got -2",
             ),
             (["--data.max_samples", "0"], "max_samples must be at least 1, got 0"),

@@ -22,8 +22,8 @@ def fit(pairs: Path, model: Path, run: Path, *more: str, method: str = METHOD) -
         [
             *("fit", "-c", method, "-c", CPU, "--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
             *(
-                "--data.batching",
-                "FixedSize",
+                "--data.batching.groups",
+                "8",
                 "--model.backbone.path",
                 str(model),
                 "--trainer.default_root_dir",

@@ -66,6 +66,6 @@ def test_a_metric_with_a_slash_makes_no_folder(fit_words: list[str], tmp_path: P
 def test_max_steps_alone_and_with_epochs(fit_words: list[str], tmp_path: Path, extra: list[str]) -> None:
     from tests.test_configs import scalars
 
-    batches = ["--data.batching", "FixedSize", "--data.batching.groups", "4"]
+    batches = ["--data.batching.groups", "4"]
     assert main([*fit_words, *batches, *extra, "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
     assert len(scalars(tmp_path / "run", "train/loss")) == 3

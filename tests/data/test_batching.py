@@ -1,4 +1,4 @@
-"""Batches, their order over epochs, ranks and resumes, and the totals that make accumulation exact."""
+"""Steps, their order over epochs and resumes, how they are cut and dealt, and the totals of their losses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import datasets
 import numpy as np
 import pytest
 
-from align.data.batching import Batching, FixedSize, TokenBudget
+from align.data.batching import Batching
 from align.data.groups import EncodedGroups, Table
-from align.data.loader import BatchLoader, BatchOrder, Share
+from align.data.loader import BatchLoader
+from align.data.order import BatchPlan, PassOrder, Share, StepOrder
 from align.errors import ConfigError, ResumeError
 from align.records import EncodedGroup
+
+ALL = 10**9
 
 
 def groups(count: int, repeats: tuple[float, ...] = (1.0,), seed: int = 0) -> EncodedGroups:
@@ -32,34 +35,52 @@ def groups(count: int, repeats: tuple[float, ...] = (1.0,), seed: int = 0) -> En
 
 
 def order(
-    data: EncodedGroups, batching: Batching, epoch: int = 0, share: Share = Share(), seed: int = 0, shuffle: bool = True
-) -> BatchOrder:
-    made = BatchOrder(data, batching, seed, shuffle=shuffle, share=share)
+    data: EncodedGroups, step: int, batching: Batching = Batching(tokens=ALL), epoch: int = 0, **options: object
+) -> StepOrder:
+    made = StepOrder(data, batching, options.pop("seed", 0), step, share=options.pop("share", Share()), **options)  # type: ignore[arg-type]
     made.set_epoch(epoch)
     return made
 
 
-@pytest.mark.parametrize(
-    "batching", [TokenBudget(tokens=200), FixedSize(groups=7), TokenBudget(tokens=200, group_by_length=False)]
-)
+def counted(plans: list[BatchPlan]) -> list[int]:
+    return [i for plan in plans if not plan.padding for i in plan.indices]
+
+
+@pytest.mark.parametrize("tokens", [64, 200, ALL])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_every_group_once_in_every_epoch_over_all_ranks(batching: Batching, world: int) -> None:
+def test_steps_are_the_same_for_any_budget_and_number_of_ranks(tokens: int, world: int) -> None:
+    """Every group once in every epoch; the last step has what is left."""
     data = groups(101)
-    counts = set()
     for epoch in range(3):
-        ranks = [list(order(data, batching, epoch, Share(rank, world))) for rank in range(world)]
-        counts |= {len(plans) for plans in ranks}
-        seen = Counter(i for plans in ranks for plan in plans for i in plan.indices)
-        assert seen == Counter(range(101))
-    assert len(counts) == 1  # the same number of batches in every epoch and on every rank
-    assert counts == {len(order(data, batching, share=Share(0, world)))}
+        expected = [sorted(step) for step in order(data, 16, epoch=epoch).batches()]
+        assert [len(step) for step in expected] == [16] * 6 + [5]
+        assert sorted(i for step in expected for i in step) == list(range(101))
+        ranks = [
+            list(order(data, 16, Batching(tokens=tokens), epoch, share=Share(rank, world))) for rank in range(world)
+        ]
+        assert [len(plans) for plans in ranks] == [7] * world
+        found = [sorted(i for rank in ranks for i in counted(rank[n])) for n in range(7)]
+        assert found == expected
+        assert all(len({len(rank[n]) for rank in ranks}) == 1 for n in range(7))  # as many micro-batches on each
 
 
 def test_token_budget_is_kept_and_a_longer_group_stands_alone() -> None:
     data = groups(200)
     tokens = data.prompt_tokens + data.response_tokens
-    for batch in order(data, TokenBudget(tokens=100)).batches():
-        assert len(batch) == 1 or tokens[batch].sum() <= 100
+    for step in order(data, 64, Batching(tokens=100)):
+        for plan in step:
+            assert len(plan.indices) == 1 or tokens[plan.indices].sum() <= 100
+
+
+def test_ranks_get_about_as_many_tokens_at_once() -> None:
+    data = groups(200)
+    tokens = data.prompt_tokens + data.response_tokens
+    for budget in (300, ALL):
+        ranks = [list(order(data, 64, Batching(tokens=budget), share=Share(rank, 2))) for rank in range(2)]
+        for one, two in zip(*ranks, strict=True):
+            assert not any(plan.padding for plan in (*one, *two))
+            for here, there in zip(one, two, strict=True):
+                assert abs(tokens[here.indices].sum() - tokens[there.indices].sum()) < 100
 
 
 def test_grouping_by_length_pads_less() -> None:
@@ -67,71 +88,104 @@ def test_grouping_by_length_pads_less() -> None:
     tokens = data.prompt_tokens + data.response_tokens
 
     def padded(batching: Batching) -> float:
-        return sum(len(b) * tokens[b].max() for b in order(data, batching).batches()) / tokens.sum()
+        batches = [plan.indices for step in order(data, 64, batching) for plan in step]
+        return sum(len(b) * tokens[b].max() for b in batches) / tokens.sum()
 
-    assert padded(FixedSize(groups=8)) < 1.1
-    assert padded(FixedSize(groups=8, group_by_length=False)) > 1.3
+    assert padded(Batching(tokens=500)) < 1.1
+    assert padded(Batching(tokens=500, group_by_length=False)) > 1.3
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
     data = groups(60)
-    batching = TokenBudget(tokens=150)
-    assert list(order(data, batching, 1)) == list(order(data, batching, 1))
-    assert order(data, batching, 0).batches() != order(data, batching, 1).batches()
-    assert order(data, batching, 0).batches() != order(data, batching, 0, seed=1).batches()
-    unshuffled = order(data, FixedSize(groups=6, group_by_length=False), 5, shuffle=False)
+    batching = Batching(tokens=150)
+    assert list(order(data, 8, batching, 1)) == list(order(data, 8, batching, 1))
+    assert order(data, 8, epoch=0).batches() != order(data, 8, epoch=1).batches()
+    assert order(data, 8).batches() != order(data, 8, seed=1).batches()
+    unshuffled = PassOrder(data, Batching(tokens=150, group_by_length=False), share=Share())
+    unshuffled.set_epoch(5)
     assert [i for plan in unshuffled for i in plan.indices] == list(range(60))
 
 
-@pytest.mark.parametrize(("accumulate", "world"), [(1, 1), (3, 1), (2, 2), (4, 3), (None, 2)])
-def test_totals_add_up_over_the_micro_batches_of_a_step(accumulate: int | None, world: int) -> None:
+@pytest.mark.parametrize(("step", "world"), [(1, 1), (12, 1), (16, 2), (48, 3), (None, 2)])
+def test_totals_are_those_of_the_whole_step(step: int | None, world: int) -> None:
     data = groups(50)
-    ranks = [list(order(data, FixedSize(groups=4), share=Share(r, world, accumulate))) for r in range(world)]
-    steps = len(ranks[0]) if accumulate is None else accumulate
-    for first in range(0, len(ranks[0]), steps):
-        window = [plan for plans in ranks for plan in plans[first : first + steps]]
-        indices = [i for plan in window for i in plan.indices]
+    batching = Batching(tokens=200)
+    if step is None:
+        windows = [[plan for r in range(world) for plan in PassOrder(data, batching, share=Share(r, world))]]
+    else:
+        ranks = [list(order(data, step, batching, share=Share(r, world))) for r in range(world)]
+        windows = [[plan for rank in ranks for plan in rank[n]] for n in range(len(ranks[0]))]
+    for window in windows:
+        indices = counted(window)
         expected = (len(indices), data.response_tokens[indices].sum(), (data.prompt_tokens[indices] - 1).sum())
         assert all(tuple(plan.totals[:3]) == expected for plan in window)
 
 
 def test_weights_repeat_sources_and_rotate_fractions() -> None:
     data = groups(40, (2.0, 0.5))
-    seen = [Counter(i for plan in order(data, FixedSize(groups=4), epoch) for i in plan.indices) for epoch in range(2)]
+    seen = [Counter(i for step in order(data, 4, epoch=epoch).batches() for i in step) for epoch in range(2)]
     for counts in seen:
         assert all(counts[i] == 2 for i in range(20))
         assert sum(counts[i] for i in range(20, 40)) == 10
     assert seen[0] != seen[1]
 
 
-def test_more_processes_than_groups_is_refused() -> None:
+def test_a_process_without_a_group_takes_part_with_padding() -> None:
+    """One group to a step and three ranks; the other two compute it and count nothing."""
+    data = groups(3)
+    ranks = [list(order(data, 1, share=Share(rank, 3))) for rank in range(3)]
+    for step in zip(*ranks, strict=True):
+        assert [plan.padding for (plan,) in step] == [False, True, True]
+    (batch,) = next(iter(BatchLoader(order(data, 1, share=Share(1, 3)), "f")))
+    assert batch.padding
+    assert not batch.weights.any()
+    assert batch.totals.weight == 1
+
+
+def test_evaluation_with_more_processes_than_groups_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 groups of data cannot fill 4 batches"):
-        order(groups(3), FixedSize(groups=1), share=Share(0, 4)).batches()
+        PassOrder(groups(3), Batching(tokens=1), share=Share(0, 4)).batches()
+
+
+@pytest.mark.parametrize("tokens", [100, ALL])
+def test_responses_of_others_are_the_same_for_any_budget(tokens: int) -> None:
+    """Each group reads the one before it in the step, whatever is computed together."""
+    data = groups(20)
+    wanted = order(data, 8)
+    found = order(data, 8, Batching(tokens=tokens), others=True)
+    for step, plans in zip(wanted.batches(), found, strict=True):
+        pairs = {i: other for plan in plans for i, other in zip(plan.indices, plan.others, strict=True)}
+        assert pairs == {i: step[n - 1] for n, i in enumerate(step)}
+    step = next(iter(BatchLoader(found, "f")))
+    for batch in step:
+        assert batch.foreign is not None
+        assert len(batch.foreign.lengths) == batch.num_candidates
+        assert len(batch.foreign.ids) == sum(batch.foreign.lengths)
 
 
 @pytest.mark.parametrize("settings", [{"tokens": 0}, {"tokens": -5}])
 def test_budgets_must_be_positive(settings: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"batching\.tokens"):
-        TokenBudget(**settings)
+        Batching(**settings)
     with pytest.raises(ConfigError, match=r"batching\.groups"):
-        FixedSize(groups=0)
+        Batching(groups=0)
 
 
 class TestResume:
-    def loader(self, fingerprint: str = "f", workers: int = 0) -> BatchLoader:
-        return BatchLoader(order(groups(40), FixedSize(groups=4)), fingerprint, workers)
+    def loader(self, fingerprint: str = "f", workers: int = 0, step: int = 4, tokens: int = 150) -> BatchLoader:
+        return BatchLoader(order(groups(40), step, Batching(tokens=tokens, num_workers=workers)), fingerprint)
 
     @pytest.mark.parametrize("workers", [0, 2])
     def test_goes_on_after_the_batches_handed_over(self, workers: int) -> None:
-        whole = [batch.ids for batch in self.loader()]
+        whole = [step.ids for step in self.loader()]
         first = self.loader(workers=workers)
         batches = iter(first)
         handed = [next(batches).ids for _ in range(3)]
         state = first.state_dict()
         second = self.loader(workers=workers)
         second.load_state_dict(state)
-        assert handed + [batch.ids for batch in second] == whole
-        assert len(second) == len(whole)
+        assert handed + [step.ids for step in second] == whole
+        assert len(second) == len(whole) == 10
 
     def test_a_finished_epoch_is_followed_by_a_whole_one(self) -> None:
         first = self.loader()
@@ -145,3 +199,10 @@ class TestResume:
         state = self.loader().state_dict()
         with pytest.raises(ResumeError, match="fingerprint was 'f' in the checkpoint and is 'g' now"):
             self.loader("g").load_state_dict(state)
+
+    def test_other_steps_are_refused_and_another_budget_is_told(self) -> None:
+        state = self.loader().state_dict()
+        with pytest.raises(ResumeError, match="groups_per_step was 4 in the checkpoint and is 5 now"):
+            self.loader(step=5).load_state_dict(state)
+        with pytest.warns(UserWarning, match=r"batching\.tokens was 150 in the checkpoint and is 75 now"):
+            self.loader(tokens=75).load_state_dict(state)

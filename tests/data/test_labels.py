@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.helpsteer import ATTRIBUTES, HelpSteer, HelpSteerDataModule
 from align.data.hh_rlhf import HHRLHF
 from align.data.mixture import MixtureDataModule
@@ -61,8 +61,8 @@ def connected(data: PreferenceDataModule, view: str = "regression") -> Preferenc
 
 
 def one_batch(data: PreferenceDataModule) -> CandidateBatch:
-    data.batching = FixedSize(groups=100)
-    (batch,) = data.train_dataloader()
+    data.batching = Batching(groups=100, tokens=10**9)
+    ((batch,),) = data.train_dataloader()
     return batch
 
 

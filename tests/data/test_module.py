@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.encoding import Encoding
 from align.data.hh_rlhf import HHRLHFDataModule
 from align.data.mixture import MixtureDataModule
@@ -33,6 +33,8 @@ def needs(
         instructions=None,
         max_response=None,
         scores_turns=False,
+        reads_others=False,
+        step_groups=64,
     )
 
 
@@ -151,7 +153,7 @@ class TestLimits:
 def test_mixture_joins_sources_with_weights(tmp_path: Path) -> None:
     first, second = (write_pairs(tmp_path / f"{n}.jsonl", 20, seed=n) for n in range(2))
     sources = [PreferenceFile(str(first), weight=2.0), PreferenceFile(str(second), weight=0.5)]
-    data = MixtureDataModule(sources, splits=Splits(0), batching=FixedSize(groups=5))
+    data = MixtureDataModule(sources, splits=Splits(0), batching=Batching(groups=5, tokens=10**9))
     data.connect(needs())
     assert len(data.groups["train"]) == 40
     assert sum(len(batch.ids) for batch in data.train_dataloader()) == 50

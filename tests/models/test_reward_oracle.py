@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_module(lora: LoRA | None, model_folder: Path, t
     module.export(tmp_path / "rm")
     examples = [(e, kind) for kind, source in enumerate(data.sources) for e in source.read("train", Report())]
     rows = [(e.messages, r, (f"{e.id}#{n}", kind)) for e, kind in examples for n, r in enumerate(e.responses)]
-    (batch,) = data.train_dataloader()
+    ((batch,),) = data.train_dataloader()
     with torch.no_grad(), module.evaluating():
         kinds = batch.scores[:, 0].isnan().int().tolist()  # ids are row numbers of either file
         expected = dict(zip(zip(batch.ids, kinds, strict=True), module.points(batch), strict=True))

@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
 
@@ -37,7 +37,7 @@ class Log(Logger):
 
 
 def pairs_data(path: Path, groups: int = 4, **options: Any) -> PreferenceFileDataModule:
-    options = {"batching": FixedSize(groups=groups), "splits": Splits(0), "seed": 0, **options}
+    options = {"batching": Batching(groups=groups, tokens=10**9), "splits": Splits(0), "seed": 0, **options}
     return PreferenceFileDataModule(str(path), **options)
 
 

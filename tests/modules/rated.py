@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.helpsteer import ATTRIBUTES, HelpSteer
 from align.data.mixture import MixtureDataModule
 from align.data.splits import Splits
@@ -50,5 +50,5 @@ def _completion(text: str, draw: random.Random) -> dict[str, Any]:
 def rated_data(folder: Path, groups: int = 4, count: int = 10, **options: Any) -> MixtureDataModule:
     steer, feedback = write_rated(folder, count)
     sources = [HelpSteer(str(steer)), UltraFeedback(str(feedback))]
-    options = {"batching": FixedSize(groups=groups), "splits": Splits(0), "seed": 0, **options}
+    options = {"batching": Batching(groups=groups, tokens=10**9), "splits": Splits(0), "seed": 0, **options}
     return MixtureDataModule(sources, **options)

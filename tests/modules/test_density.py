@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
 from align.models.backbone import Backbone
@@ -58,7 +58,7 @@ def test_log_density_is_recovered(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "model")
     L.seed_everything(0)
     data = PreferenceFileDataModule(
-        str(tmp_path / "pairs.jsonl"), batching=FixedSize(groups=32), splits=Splits(0), seed=0
+        str(tmp_path / "pairs.jsonl"), batching=Batching(groups=32, tokens=10**9), splits=Splits(0), seed=0
     )
     module = RewardModel(Backbone(str(tmp_path / "model")), optimizer=Optimizer(learning_rate=2e-3))
     trainer = L.Trainer(

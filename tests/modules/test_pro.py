@@ -144,7 +144,7 @@ class TestTraining:
         module = PROModule(Backbone(str(model_folder)), PRO(sft_beta=0), optimizer=optimizer)
         log = fit(module, pairs_data(lists_file(tmp_path / "lists.jsonl"), groups=6), max_epochs=6)
         accuracies = log.series("train/rewards/accuracies")
-        assert sum(accuracies[:4]) / 4 < 0.7
+        assert sum(accuracies[:2]) / 2 < 0.7
         assert sum(accuracies[-4:]) / 4 > 0.9
         assert log.series("train/pro/kendall_tau")[-1] > 0.8
 

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForSequenceClassification
 
+from align.data.batching import Batching
 from align.data.splits import Splits
 from align.errors import ConfigError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
@@ -49,7 +50,7 @@ def ready(
     data.connect(module)
     module.build_model()
     disturb(module.model)
-    (batch,) = data.train_dataloader()
+    ((batch,),) = data.train_dataloader()
     return module, batch
 
 
@@ -59,7 +60,7 @@ class TestExactness:
         """Batches with different numbers of labels and tokens: a mean of their means would differ."""
         big, small = model_of(model_folder, objective), model_of(model_folder, objective)
         whole = fit(big, rated_data(tmp_path, groups=40))
-        parts = fit(small, rated_data(tmp_path, groups=8), accumulate_grad_batches=5)
+        parts = fit(small, rated_data(tmp_path, batching=Batching(groups=40, tokens=500)))
         torch.testing.assert_close(trained(small), trained(big), rtol=1e-9, atol=1e-12)
         for name in ("loss", "loss/reg", "loss/lm", "mse/hs-verbosity"):
             assert parts.series(f"train/{name}") == pytest.approx(whole.series(f"train/{name}"), rel=1e-6)
@@ -77,10 +78,10 @@ class TestExactness:
 
     def test_validation_does_not_depend_on_the_batches(self, model_folder: Path, tmp_path: Path) -> None:
         rows = []
-        for groups in (3, 100):
+        for tokens in (300, 10_000):
             module = RewardModel(Backbone(str(model_folder)), Regression(), optimizer=Optimizer(learning_rate=1e-3))
             fit(module, data := rated_data(tmp_path, 8, 20, splits=Splits(0.5)), limit_val_batches=0)
-            data.batching = type(data.batching)(groups=groups)
+            data.batching = Batching(tokens=tokens)
             rows.append(validated(module, data))
         assert rows[0] == pytest.approx(rows[1], rel=1e-5)
         assert {f"val/{n}/{a}" for n in ("mse", "mae", "pearson", "n_obs") for a in BOTH} <= set(rows[0])
@@ -124,7 +125,7 @@ class TestHead:
         module, data = model_of(model_folder), rated_data(tmp_path, groups=100)
         data.connect(module)
         module.build_model()
-        (batch,) = data.train_dataloader()
+        ((batch,),) = data.train_dataloader()
         assert module.rescaling is not None
         means = module.rescaling.points(torch.tensor([data.labels.means], dtype=torch.float64))
         torch.testing.assert_close(module.points(batch), means.expand(batch.num_candidates, -1))
@@ -149,7 +150,7 @@ class TestHead:
         module, data = RewardModel(Backbone(str(model_folder), dtype="bfloat16"), Regression()), rated_data(tmp_path)
         data.connect(module)
         module.build_model()
-        batch = next(iter(data.train_dataloader()))
+        (batch,) = next(iter(data.train_dataloader()))
         with torch.autocast("cpu", torch.bfloat16):
             assert module.points(batch).dtype == torch.float32
 
@@ -236,7 +237,7 @@ def test_strengths_are_the_mean_of_several_reward_models(model_folder: Path, pai
     module.build_model()
     data = pairs_data(pairs_file, groups=3)
     data.connect(module)
-    batch = next(iter(data.train_dataloader()))
+    (batch,) = next(iter(data.train_dataloader()))
     scores = torch.tensor([[1.0, 3.0, 9.0], [0.0, 5.0, 9.0]]).repeat(3, 1)
     labelled = batch._replace(scores=scores, attributes=("a", "b", "other"))
     d = module.rewards(batch).view(-1, 2).diff(dim=1)[:, 0].neg()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from align.data.batching import TokenBudget
+from align.data.batching import Batching
 from align.data.splits import Splits
 from align.errors import ConfigError, ResumeError
 from align.models.backbone import Backbone, LoRA
@@ -38,7 +38,7 @@ def test_accumulation_equals_the_big_batch(method: type, model_folder: Path, pai
     """Batches of very different token counts: a mean of micro-batch means would differ."""
     big, small = build(method, model_folder), build(method, model_folder)
     whole = fit(big, pairs_data(pairs_file, groups=40))
-    parts = fit(small, pairs_data(pairs_file, groups=8), accumulate_grad_batches=5)
+    parts = fit(small, pairs_data(pairs_file, batching=Batching(groups=40, tokens=500)))
     torch.testing.assert_close(trained(small), trained(big), rtol=1e-9, atol=1e-12)
     assert parts.series("train/loss") == pytest.approx(whole.series("train/loss"), rel=1e-6)
     assert len(parts.series("train/loss")) == 1
@@ -143,7 +143,7 @@ class TestMetrics:
         self, method: type, model_folder: Path, pairs_file: Path
     ) -> None:
         losses = []
-        for batching in (TokenBudget(tokens=100), TokenBudget(tokens=100_000)):
+        for batching in (Batching(tokens=100), Batching(tokens=100_000)):
             data = pairs_data(pairs_file, batching=batching, splits=Splits(0.4))
             module = method(Backbone(str(model_folder), dtype="float64"), optimizer=Optimizer(learning_rate=1e-12))
             losses.append(fit(module, data).series("val/loss")[-1])

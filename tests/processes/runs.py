@@ -19,13 +19,13 @@ WORLD = 2
 
 
 def command(method: str, pairs: Path, model: Path, *more: str, strategy: str | None = None) -> list[str]:
-    """Ten batches of four pairs each epoch, in steps of two batches: one of each process, or both of one."""
+    """Five steps of eight pairs each epoch: four for each process, or all for one."""
     two = ["-c", str(TRAINER / STRATEGIES[strategy or "ddp"]), "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
-    one = ["-c", CPU, "--trainer.accumulate_grad_batches", str(WORLD)]
+    one = ["-c", CPU]
     return [
         *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml"), *(two if strategy else one)),
-        *("--data", "PreferenceFileDataModule", "--data.path", str(pairs), "--data.batching", "FixedSize"),
-        *("--data.batching.groups", "4", "--data.splits.val_fraction", "0", "--model.backbone.path", str(model)),
+        *("--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
+        *("--data.batching.groups", "8", "--data.splits.val_fraction", "0", "--model.backbone.path", str(model)),
         *("--model.optimizer.learning_rate", "1e-3", *more),
     ]
 

@@ -43,3 +43,24 @@ def test_two_processes_train_as_one(
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9, msg=f"{strategy} {name}")
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy", "groups"), [("sft", "ddp", 1), ("pro", "fsdp2", 1), ("kto", "ddp", 3), ("dpo", "fsdp2", 3)]
+)
+def test_steps_are_the_same_however_they_are_cut(
+    method: str, strategy: str, groups: int, tmp_path: Path, model_folder: Path, pairs_file: Path
+) -> None:
+    """Micro-batches of a few tokens, more on one process than on the other, which has none of a step of one group."""
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(pairs_file.read_text().splitlines(keepends=True)[:4]))
+    more = [*DOUBLE, "--data.batching.groups", str(groups), "--trainer.max_epochs", "1", "--data.batching.tokens"]
+    one = Run(tmp_path / "one", command(method, few, model_folder, *more, "1000000"))
+    assert one() == 0, one.log
+    two = Pair(tmp_path / "two", command(method, few, model_folder, *more, "120", strategy=strategy))
+    assert two() == 0, two.log
+    for name in ("train/loss", "train/grad_norm"):
+        assert scalars(two.root, name) == pytest.approx(scalars(one.root, name), rel=1e-6), name
+    expected, found = weights(one), weights(two)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9, msg=name)

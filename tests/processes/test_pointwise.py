@@ -33,8 +33,7 @@ def test_the_shift_of_bco_is_the_mean_reward_of_all_ranks(
     strategy: str, tmp_path: Path, model_folder: Path, four_pairs: Path
 ) -> None:
     epochs = ["--trainer.max_epochs", "6", *DOUBLE]
-    together = ["--data.batching.groups", "8", "--trainer.accumulate_grad_batches", "1"]
-    one = Run(tmp_path / "one", command("bco", four_pairs, model_folder, *epochs, *together))
+    one = Run(tmp_path / "one", command("bco", four_pairs, model_folder, *epochs))
     assert one() == 0, one.log
     two = Pair(tmp_path / strategy, command("bco", four_pairs, model_folder, *epochs, strategy=strategy))
     assert two() == 0, two.log

@@ -21,7 +21,7 @@ def command(pairs: Path, model: Path, *more: str, method: str = "dpo") -> list[s
     """Three epochs of ten batches of four pairs, with dropout."""
     return [
         *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml"), "-c", CPU),
-        *("--data", "PreferenceFileDataModule", "--data.path", str(pairs), "--data.batching", "FixedSize"),
+        *("--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
         *("--data.batching.groups", "4", "--data.splits.val_fraction", "0.1", "--model.backbone.path", str(model)),
         *("--model.backbone.dropout", "true", "--model.optimizer.learning_rate", "1e-3"),
         *("--trainer.max_epochs", "3", "--trainer.callbacks+", "callbacks.checkpoint.Checkpoint"),
@@ -44,8 +44,8 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "reward_model": ("reward_model", []),
     "reward_model_multi": ("reward_model_multi", ["--model.objective.scales", '{"score": [0, 3]}']),
     "sft": ("sft", []),
-    "accumulation": ("dpo", ["--trainer.accumulate_grad_batches", "3"]),
-    "token_budget": ("dpo", ["--data.batching", "TokenBudget", "--data.batching.tokens", "300"]),
+    "accumulation": ("dpo", ["--data.batching.groups", "12", "--data.batching.tokens", "300"]),
+    "micro_batches": ("dpo", ["--data.batching.tokens", "120"]),
     "two_workers": ("dpo", ["--data.batching.num_workers", "2"]),
     "rahf": ("lorra", ["--model.backbone.dropout", "false", "--model.reading.cache", "disk"]),
     "rahf_dual": ("rahf_dual", ["--model.backbone.dropout", "false", "--model.stage1", "first"]),

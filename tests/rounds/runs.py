@@ -40,7 +40,7 @@ def command(model: Path, *more: str, method: str = "dpo", builder: str = "align.
     return [
         *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml"), "-c", CPU),
         *("--data", "SyntheticDataModule", "--data.preferences.size", "30", "--data.preferences.held_out_size", "4"),
-        *("--data.batching", "FixedSize", "--data.batching.groups", "4", "--model.backbone.path", str(model)),
+        *("--data.batching.groups", "4", "--model.backbone.path", str(model)),
         *("--model.optimizer.learning_rate", "1e-2", "--trainer.max_epochs", "3"),
         *("--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"),
         *("--trainer.callbacks+", RESAMPLING, *options, *more),

@@ -31,7 +31,7 @@ def command(model: Path, *more: str) -> list[str]:
     return [
         *("fit", *(word for name in configs for word in ("-c", str(ROOT / "configs" / name))), "-c", CPU),
         *("--data.preferences.size", "40", "--data.preferences.held_out_size", "4", "--data.world.harmful_share", "0"),
-        *("--data.batching", "FixedSize", "--data.batching.groups", "8", "--model.backbone.path", str(model)),
+        *("--data.batching.groups", "8", "--model.backbone.path", str(model)),
         *("--model.optimizer.learning_rate", "1e-2", "--trainer.max_epochs", "3", "--trainer.limit_val_batches", "0"),
         *("--trainer.callbacks.prompts", "6", "--trainer.callbacks.conditions.directions", "3"),
         *("--trainer.callbacks.conditions.targets", "3"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from align.data.batching import FixedSize
+from align.data.batching import Batching
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError, DataError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
@@ -59,7 +59,7 @@ def resampling(scorer: Scorer | None = None, builder: Builder = BestWorst(), **o
 
 
 def run(folder: Path, callback: IterativeResampling, module: Any = DPOModule, epochs: int = 2, **options: Any) -> Any:
-    data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=FixedSize(groups=3), seed=0)
+    data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=Batching(groups=3, tokens=10**9), seed=0)
     made = module(Backbone(str(folder), **options), optimizer=Optimizer(learning_rate=1e-2))
     trainer = fit(made, data, callbacks=[callback], max_epochs=epochs, default_root_dir="run")
     return trainer, made, data

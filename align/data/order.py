@@ -1,0 +1,126 @@
+"""Which groups are computed when: steps that are a function of (seed, epoch), each with the totals of its loss."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from align.data.batching import Batches, Batching, derive
+from align.data.groups import EncodedGroups
+from align.records import StepTotals, totals_of
+
+
+class BatchPlan(NamedTuple):
+    """The groups of one micro-batch, and the totals of the optimiser step it belongs to."""
+
+    indices: list[int]
+    totals: StepTotals
+    padding: bool = False
+    """Whether the groups are only there so that every rank computes something, and count nothing."""
+    others: tuple[int, ...] = ()
+    """Another group of the step for each, where the method reads its response under the group's prompt."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process among all."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @classmethod
+    def of(cls, trainer: Any) -> Share:
+        """Return the share of this process in a run; all of it without one."""
+        return cls() if trainer is None else cls(trainer.global_rank, trainer.world_size)
+
+
+class Order(ABC):
+    """What one rank computes in an epoch."""
+
+    def __init__(self, groups: EncodedGroups, batching: Batching, *, share: Share, others: bool = False) -> None:
+        self.groups, self.batching, self.share, self.others = groups, batching, share, others
+        self.lengths = groups.prompt_tokens + groups.response_tokens
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each one."""
+        self.epoch = epoch
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]: ...
+
+    @abstractmethod
+    def batches(self) -> Batches:
+        """Return all batches of the epoch, of all ranks: whole steps where there are steps."""
+
+    def _plans(self, parts: Batches, totals: StepTotals, order: Iterable[int]) -> list[BatchPlan]:
+        """Return the plans of some batches of a step, or of an evaluation, that has its groups in this order."""
+        if not self.others:
+            return [BatchPlan(part, totals) for part in parts]
+        whole = list(order)
+        before = dict(zip(whole, [*whole[-1:], *whole[:-1]], strict=True))
+        return [BatchPlan(part, totals, others=tuple(before[i] for i in part)) for part in parts]
+
+    def _totals(self, indices: Iterable[int]) -> StepTotals:
+        return totals_of(self.groups.counts(int(i)) for i in indices)
+
+
+class StepOrder(Order):
+    """The optimiser steps of an epoch: the order is a function of (seed, epoch), cut into steps before all else.
+
+    So the steps are the same for any budget of tokens and any number of ranks. Each is a list of plans, equally many on
+    every rank: a rank with fewer gets padding.
+    """
+
+    def __init__(
+        self, groups: EncodedGroups, batching: Batching, seed: int, step: int, *, share: Share, others: bool = False
+    ) -> None:
+        super().__init__(groups, batching, share=share, others=others)
+        self.seed, self.step = seed, step
+
+    def __len__(self) -> int:
+        return math.ceil(self.groups.num_drawn / self.step)
+
+    def batches(self) -> Batches:
+        """Return the groups of every step."""
+        rng = np.random.default_rng(derive(self.seed, self.epoch))
+        order = rng.permutation(self.groups.draw(rng)).tolist()
+        return [order[i : i + self.step] for i in range(0, len(order), self.step)]
+
+    def __iter__(self) -> Iterator[list[BatchPlan]]:
+        start, self.start = self.start, 0
+        for step in self.batches()[start:]:
+            yield self.plans(step)
+
+    def plans(self, step: list[int]) -> list[BatchPlan]:
+        """Return this rank's part of a step."""
+        totals = self._totals(step)
+        ranks = self.batching.divide(np.asarray(step), self.lengths, self.share.world_size)
+        own = self._plans(ranks[self.share.rank], totals, step)
+        shortest = [min(step, key=lambda i: int(self.lengths[i]))]
+        empty = self._plans([shortest], totals, step)[0]._replace(padding=True)
+        return own + [empty] * (max(map(len, ranks)) - len(own))
+
+
+class PassOrder(Order):
+    """Every group once and in order, as one whole: for evaluation."""
+
+    def __len__(self) -> int:
+        return len(self.batches()) // self.share.world_size
+
+    def batches(self) -> Batches:
+        """Return the micro-batches of all ranks."""
+        return self.batching.in_order(self.groups.draw(None), self.lengths, self.share.world_size)
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        batches, order = self.batches(), self.groups.draw(None).tolist()
+        yield from self._plans(batches[self.share.rank :: self.share.world_size], self._totals(order), order)
