@@ -81,7 +81,7 @@ class Viewing:
     def __iter__(self) -> Iterator[Chunk]:
         waiting: dict[str, list[Example]] = {split: [] for split in self._reports}
         quiet = rank_zero_only.rank != 0  # type: ignore[attr-defined]
-        for split, example in tqdm(self._division, "tokenising", unit=" rows", delay=5, disable=quiet, leave=False):
+        for split, example in tqdm(self._division, "tokenising", unit=" rows", delay=5, mininterval=5, disable=quiet):
             self.examples[split] += 1
             waiting[split] += self._view.made(example, self._reports[split])
             if len(waiting[split]) >= CHUNK:

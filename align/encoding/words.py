@@ -29,20 +29,15 @@ _OTHER = re.compile(f"[^{KNOWN}]")
 
 
 class _Segment(NamedTuple):
-    """What stands between two special tokens."""
+    """What stands between two special tokens, or one of these."""
 
-    text: str
+    pieces: Sequence[str]
+    """Pieces of the text with a space between them."""
     parts: Sequence[tuple[int, ...]]
-    """The ids of each piece."""
+    """The ids of each piece, with those of the space before it."""
     ids: Sequence[int]
-    words: Sequence[str] = ()
-    """The pieces; where there are none, they are what stands between spaces, each with the space before it."""
-
-    @property
-    def pieces(self) -> Sequence[str]:
-        """Return the pieces."""
-        first, *rest = self.text.split(" ")
-        return self.words or [first, *(f" {piece}" for piece in rest)]
+    length: int
+    special: bool = False
 
 
 class Spelling:
@@ -61,10 +56,10 @@ class Spelling:
         """Return the token that holds a character, None for one that no token holds."""
         before, start = 0, character
         for segment in self._segments:
-            if start < len(segment.text):
+            if start < segment.length:
                 found = self._words.token_at(segment, start)
                 return before + found if found is not None else self._asked(character)
-            before, start = before + len(segment.ids), start - len(segment.text)
+            before, start = before + len(segment.ids), start - segment.length
         return self._asked(character)
 
     def _asked(self, character: int) -> int | None:
@@ -88,7 +83,9 @@ class Words:
         self._forget()
         tokens = {token.content: (place, token) for place, token in tokenizer.added_tokens_decoder.items()}
         cuts = {text: place for text, (place, t) in tokens.items() if _simple(t) and (parses_special or not t.special)}
-        self._added = {text: _Segment(text, [(place,)], [place], [text]) for text, place in cuts.items()}
+        self._added = {
+            text: _Segment([text], [(place,)], [place], len(text), special=True) for text, place in cuts.items()
+        }
         self._cuts, odd = _any_of(cuts), tokens.keys() - cuts
         self._odd = _any_of(odd) if odd else None
         self._bytes = _alphabet()
@@ -101,19 +98,20 @@ class Words:
 
     def _forget(self) -> None:
         self._known: dict[str, tuple[int, ...]] = {}
-        self._first: dict[str, tuple[int, ...]] = {"": ()}
+        self._bare: dict[str, tuple[int, ...]] = {"": ()}
         self._spaced: dict[str, tuple[int, ...]] = {}
+        self._words: dict[str, list[tuple[tuple[int, ...], int]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is remembered."""
-        return {**vars(self), "_known": {}, "_first": {"": ()}, "_spaced": {}}
+        return {**vars(self), "_known": {}, "_bare": {"": ()}, "_spaced": {}, "_words": {}}
 
     def encode(self, texts: list[str]) -> list[Any]:
         """Return the encodings of texts, each with `ids`, `offsets` and `char_to_token`."""
         self._asked += len(texts)
         if self._asked < FEW or not self.applies:
             return self.whole(texts)
-        if max(map(len, (self._known, self._first, self._spaced))) > MAX_WORDS:
+        if max(map(len, (self._known, self._bare, self._spaced, self._words))) > MAX_WORDS:
             self._forget()
         seen: dict[str, _Segment | None] = {}
         found: list[Any] = [self._spelled(text, seen) for text in texts]
@@ -145,45 +143,51 @@ class Words:
 
     def token_at(self, segment: _Segment, character: int) -> int | None:
         """Return the token that begins with a character, where that is certain."""
-        before, left = 0, character
+        before, left, lead = 0, character, ""
         for piece, part in zip(segment.pieces, segment.parts, strict=True):
-            if left < len(piece):
-                apart = segment.words or not left
-                for word, ids in [(piece, part)] if apart else [(w, self._ids(w)) for w in self._cut(piece)]:
-                    if left <= 0:
-                        return before if left == 0 and ids and self._solid(ids[0]) else None
-                    before, left = before + len(ids), left - len(word)
-                return None
-            before, left = before + len(part), left - len(piece)
+            if left >= len(lead) + len(piece):
+                before, left, lead = before + len(part), left - len(lead) - len(piece), " "
+                continue
+            for ids, length in [(part, 0)] if not left else self._within(segment, lead + piece):
+                if left <= 0:
+                    return before if left == 0 and ids and self._solid(ids[0]) else None
+                before, left = before + len(ids), left - length
+            break
         return None
+
+    def _within(self, segment: _Segment, piece: str) -> Sequence[tuple[tuple[int, ...], int]]:
+        if segment.special:
+            return ()
+        if piece not in self._words:
+            self._words[piece] = [(self._ids(word), len(word)) for word in self._cut(piece)]
+        return self._words[piece]
 
     def _segment(self, text: str) -> _Segment | None:
         """Return the ids of a text, None where a character is not among those that were compared.
 
-        A word holds a space only where it begins, or among others of its kind: a text is cut at lone spaces, and only
-        pieces that were not met before are cut into words.
+        A word holds a space only where it begins, or among others of its kind. So a text is cut before every space
+        with something else on both sides, and only pieces that were not met before are cut into words.
         """
         form = self._form
         if not text.isascii() and (_OTHER.search(text) or (form and not unicodedata.is_normalized(form, text))):
             return None
-        first, *rest = text.split(" ")
+        pieces = text.split(" ")
+        spaced = self._spaced
         try:
-            parts = [self._first[first], *map(self._spaced.__getitem__, rest)]
+            parts = [self._bare[pieces[0]], *[spaced[piece] for piece in pieces[1:]]]
         except KeyError:
-            if not all(piece and not piece[0].isspace() for piece in rest) or any(
-                piece[-1:].isspace() for piece in (first, *rest)
-            ):
-                words = self._cut(text)
-                parts = [self._ids(word) for word in words]
-                return _Segment(text, parts, list(chain.from_iterable(parts)), words)
-            parts = [self._pieces(self._first, first), *(self._pieces(self._spaced, piece, " ") for piece in rest)]
-        return _Segment(text, parts, list(chain.from_iterable(parts)))
+            pieces = _joined(pieces)
+            first, *rest = pieces
+            parts = [self._bare.get(first) or self._piece(self._bare, "", first)]
+            parts += [spaced.get(piece) or self._piece(spaced, " ", piece) for piece in rest]
+        return _Segment(pieces, parts, list(chain.from_iterable(parts)), len(text))
 
-    def _pieces(self, known: dict[str, tuple[int, ...]], piece: str, space: str = "") -> tuple[int, ...]:
-        """Return the ids of what stands between two spaces."""
-        if piece not in known:
-            known[piece] = tuple(i for word in self._cut(space + piece) for i in self._ids(word))
-        return known[piece]
+    def _piece(self, known: dict[str, tuple[int, ...]], lead: str, piece: str) -> tuple[int, ...]:
+        """Return the ids of a piece; one at the end of a text may have white space there, where others have none."""
+        ids = tuple(i for word in self._cut(lead + piece) for i in self._ids(word))
+        if not (piece[-1:].isspace() or (lead + piece)[:2].isspace()):
+            known[piece] = ids
+        return ids
 
     def _cut(self, text: str) -> list[str]:
         words = [text]
@@ -249,6 +253,17 @@ def _matches(pattern: Any, text: str) -> list[str]:
         return list(words)
     ends = [0, *(end for match in pattern.finditer(text) for end in match.span()), len(text)]
     return [text[start:end] for start, end in pairwise(ends) if start < end]
+
+
+def _joined(pieces: Sequence[str]) -> list[str]:
+    """Join pieces again at spaces that have white space beside them."""
+    joined = [pieces[0]]
+    for piece in pieces[1:]:
+        if not piece or piece[0].isspace() or joined[-1][-1:].isspace():
+            joined[-1] += " " + piece
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _simple(token: Any) -> bool:
