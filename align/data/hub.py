@@ -49,8 +49,8 @@ def load_hub(path: str, **options: Any) -> HubDataset:
         if not Path(path).exists() and _refused(error):
             at = f" or no revision {revision!r} of it" if revision else ""
             raise DataError(
-                f"data.path {path!r}: no such file, and the hub shows no such dataset{at}: check the spelling; a private "
-                "or gated one needs `hf auth login` (or HF_TOKEN) with an account that was given access"
+                f"data.path {path!r}: no such file, and the hub shows no such dataset{at}: check the spelling; a "
+                "private or gated one needs `hf auth login` (or HF_TOKEN) with an account that was given access"
             ) from error
         reason = shorten(error.__cause__ or error, 160)
         raise DataError(

@@ -39,8 +39,8 @@ def one_at_a_time(folder: Path, key: str) -> Iterator[None]:
         owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         remove_leftovers(folder, f".{key}*.part")
         yield
-        owner.unlink(missing_ok=True)
     finally:
+        owner.unlink(missing_ok=True)
         lock.release()
 
 

@@ -189,7 +189,8 @@ class WatchingSandbox(Sandbox):
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if isinstance(owner, Watched) and name not in (*_STRIPS, *_QUESTIONS):
             raise Unwatched(f"a text is put through {name}")
-        if not (isinstance(__obj, Macro) or __obj is _Namespace) and _holds((args, kwargs)):
+        own = isinstance(__obj, Macro) or __obj is _Namespace or owner is __self
+        if not own and _holds((args, kwargs)):
             raise Unwatched("a text is passed on")
         return super().call(__context, __obj, *args, **kwargs)
 
