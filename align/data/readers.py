@@ -151,8 +151,8 @@ def _json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Locate
         if not line.strip():
             continue
         if fault is not None:
-            where, error = fault
-            yield RowError(where, "not valid JSON", f"not valid JSON, {error}: repair or remove the line")
+            place, wrong = fault
+            yield RowError(place, "not valid JSON", f"not valid JSON, {wrong}: repair or remove the line")
             fault = None
         where = f"{path}, line {number}"
         try:
@@ -162,9 +162,9 @@ def _json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Locate
         else:
             yield _located(where, row)
     if fault is not None:
-        where, error = fault
+        place, wrong = fault
         cut = "(the file ends inside this row): fetch it again, or remove the line"
-        raise DataError(f"{where}: not valid JSON, {error} {cut}") from error
+        raise DataError(f"{place}: not valid JSON, {wrong} {cut}") from wrong
 
 
 def _json_document(path: Path, text: str) -> Iterator[Located | RowError]:

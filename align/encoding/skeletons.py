@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from jinja2.exceptions import TemplateError
 
 from align.encoding.metering import Overrun
-from align.encoding.tracing import CLOSE, OPEN, Place, Question, Trace, Unwatched, WatchingSandbox
+from align.encoding.tracing import WatchingSandbox
+from align.encoding.watched import CLOSE, OPEN, Place, Question, Trace, Unwatched
 from align.records import Message
 
 MAX_SHAPES = 1000

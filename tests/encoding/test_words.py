@@ -13,7 +13,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from align.encoding import words
-from align.encoding.words import Spelling, Words
+from align.encoding.spelling import Spelling
+from align.encoding.words import Words
 
 ODD = [
     *(
