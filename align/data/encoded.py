@@ -1,30 +1,30 @@
-"""Encoded groups on disk: tokenised once, in parallel, under a key that holds everything that decides the ids."""
+"""Encoded groups on disk: tokenised once, under a key that holds everything that decides the ids."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
+from align.atomic import beside, sync_folder, write_whole_text
+from align.data.chunks import CHUNK, SCHEMA, Chunk, Encoded, aligned, encode_chunks
 from align.data.groups import Table
+from align.data.once import one_at_a_time
 from align.data.source import Report
-from align.encoding.encoder import Dropped, Encoder
+from align.encoding.encoder import Encoder
 from align.errors import DataError
-from align.records import EncodedGroup, Example, Message
+from align.records import Example
 
 FORMAT = 6
 """Raise when the meaning of a cached column changes."""
 CUT_SHARE = 0.05
 """More groups than this share have to be cut before it is a warning."""
-PARALLEL_FROM = 20_000
-"""Below this many groups starting processes takes longer than it saves."""
 
 
 def load_cached(folder: Path, key: str) -> tuple[list[Table], Report] | None:
@@ -39,140 +39,111 @@ def load_cached(folder: Path, key: str) -> tuple[list[Table], Report] | None:
     return ([Table(datasets.Dataset.from_file(str(data)), attributes)] if report.kept else []), report
 
 
+def write_note(report: Report, folder: Path, key: str, attributes: tuple[str, ...] = ()) -> None:
+    """Write a report; it comes last and makes the cache entry valid, also that of a split without rows."""
+    write_whole_text(folder / f"{key}.json", json.dumps({"attributes": attributes, **vars(report)}))
+
+
 def encode(
-    examples: list[Example], encoder: Encoder, report: Report, *, folder: Path, key: str, num_proc: int | None
+    examples: Sequence[Example], encoder: Encoder, report: Report, *, folder: Path, key: str, num_proc: int | None
 ) -> Table:
-    """Encode examples, cache the result and its report, and return the groups kept. Raises DataError when none is."""
-    attributes = labelled_attributes(examples)
-    rows = datasets.Dataset.from_list([_plain(e, attributes) for e in examples])
-    processes = num_proc or (min(os.cpu_count() or 1, 16) if len(examples) >= PARALLEL_FROM else 1)
-    encoded = rows.map(
-        _encode_rows,
-        batched=True,
-        batch_size=256,
-        fn_kwargs={"encoder": encoder},
-        remove_columns=rows.column_names,
-        features=_FEATURES,
-        num_proc=processes if processes > 1 else None,
-        new_fingerprint=key,
-        keep_in_memory=True,
-        desc="tokenising",
-    )
-    for row, reason in zip(encoded["id"], encoded["dropped"], strict=True):
-        if reason:
-            report.drop(reason, row)
-    keep = np.flatnonzero(np.asarray(encoded["dropped"]) == "")
-    report.kept = len(keep)
-    if not len(keep):
-        raise DataError(f"no row is left to train on: {report}")
-    kept = encoded.select(keep).remove_columns("dropped")
-    report.warnings = warnings_on(kept, encoder.truncation.max_total)
-    _write(kept, folder, key)
-    write_note(report, folder, key, attributes)
-    return Table(datasets.Dataset.from_file(str(folder / f"{key}.arrow")), attributes)
+    """Encode examples, cache the result and its report, and return the groups kept. Raises DataError when none is.
+
+    One process of a machine does so, the others wait and open the file.
+    """
+    with one_at_a_time(folder, key):
+        if (cached := load_cached(folder, key)) is not None and cached[0]:
+            return cached[0][0]
+        file = EncodedFile(folder, key, encoder.truncation.max_total)
+        chunks = (file.chunk("", examples[i : i + CHUNK]) for i in range(0, len(examples), CHUNK))
+        try:
+            for encoded in encode_chunks(chunks, encoder, num_proc):
+                file.write(encoded)
+            file.finish(report)
+        finally:
+            file.discard()
+    cached = load_cached(folder, key)
+    assert cached is not None
+    return cached[0][0]
 
 
-def warnings_on(rows: datasets.Dataset, limit: int) -> list[str]:
+class EncodedFile:
+    """An Arrow file of encoded groups, written as they come; nothing of it counts before it is finished."""
+
+    def __init__(self, folder: Path, key: str, limit: int) -> None:
+        """Begin the file of a cache entry; `limit` is the length that groups are cut to."""
+        self._folder, self._key, self._limit = folder, key, limit
+        self._part = beside(folder / f"{key}.arrow", "part")
+        self._writer = pa.ipc.new_stream(str(self._part), SCHEMA)
+        self._dropped, self._notes = Report(), Counter[str]()
+        self._lengths = [np.zeros(0, dtype=np.int64)]
+        self._named: dict[str, bool] = {}
+        self._widths: list[tuple[str, ...]] = []
+
+    def chunk(self, split: str, examples: Sequence[Example]) -> Chunk:
+        """Return examples to be encoded, in the columns that are known so far."""
+        name_attributes(self._named, examples)
+        return Chunk(split, examples, tuple(self._named))
+
+    def write(self, encoded: Encoded) -> None:
+        """Write what became of a chunk."""
+        for row in encoded.dropped:
+            self._dropped.drop(row.reason, row.id)
+        self._notes.update(encoded.notes)
+        self._lengths.append(np.asarray(encoded.lengths, dtype=np.int64))
+        if encoded.batch.num_rows:
+            self._widths.append(encoded.columns)
+            self._writer.write_batch(encoded.batch)
+
+    def finish(self, report: Report) -> None:
+        """Put the file in its place, with a report on all its rows. Raises DataError where no row is left."""
+        lengths = np.concatenate(self._lengths)
+        report.add(self._dropped)
+        report.kept = len(lengths)
+        if not report.kept:
+            raise DataError(f"no row is left to train on: {report}")
+        attributes = tuple(name for name, known in self._named.items() if known)
+        self._writer.close()
+        if any(columns != attributes for columns in self._widths):
+            self._align(attributes)
+        report.warnings = warnings_of(self._notes, lengths, self._limit)
+        sync_folder(self._part)  # a file is synced through a handle in the same way
+        self._part.replace(self._folder / f"{self._key}.arrow")
+        write_note(report, self._folder, self._key, attributes)
+
+    def discard(self) -> None:
+        """Leave nothing half-written behind."""
+        self._writer.close()
+        self._part.unlink(missing_ok=True)
+
+    def _align(self, attributes: tuple[str, ...]) -> None:
+        """Write the scores again in the columns that turned out to hold labels."""
+        wide = self._part.with_suffix(".wide")
+        self._part.replace(wide)
+        place = SCHEMA.get_field_index("scores")
+        with pa.memory_map(str(wide)) as source, pa.ipc.new_stream(str(self._part), SCHEMA) as writer:
+            for batch, columns in zip(pa.ipc.open_stream(source), self._widths, strict=True):
+                scores = [aligned(rows, columns, attributes) for rows in batch.column(place).to_pylist()]
+                writer.write_batch(batch.set_column(place, SCHEMA.field(place), pa.array(scores, SCHEMA.types[place])))
+        wide.unlink()
+
+
+def warnings_of(notes: Counter[str], lengths: np.ndarray, limit: int) -> list[str]:
     """Return what a user should know of encoded groups: what they lack, and how many are cut to fit the limit."""
-    counts = Counter(note for notes in rows["notes"] for note in notes)
-    notes = [f"{count} of {len(rows)} groups {note}" for note, count in counts.most_common()]
-    whole = np.asarray(rows["length"])
-    share = float((whole > limit).mean())
+    told = [f"{count} of {len(lengths)} groups {note}" for note, count in notes.most_common()]
+    share = float((lengths > limit).mean())
     if share > CUT_SHARE:
-        needed = int(np.quantile(whole, 1 - CUT_SHARE, method="higher"))
-        notes.append(
+        needed = int(np.quantile(lengths, 1 - CUT_SHARE, method="higher"))
+        told.append(
             f"{share:.1%} of the groups are longer than {limit} tokens and are cut: data.encoding.truncation.max_total "
             f"{needed} leaves at most {CUT_SHARE:.0%} so, where the model's context has room"
         )
-    return notes
+    return told
 
 
-def labelled_attributes(examples: Iterable[Example]) -> tuple[str, ...]:
-    """Return the attributes that have a label in some example, in the order in which examples name them."""
-    named: dict[str, bool] = {}
+def name_attributes(named: dict[str, bool], examples: Iterable[Example]) -> None:
+    """Note which attributes examples name, in that order, and which have a label in some example."""
     for example in examples:
         for place, name in enumerate(example.attributes):
-            named[name] = named.get(name, False) or any(not math.isnan(row[place]) for row in example.scores)
-    return tuple(name for name, known in named.items() if known)
-
-
-def write_note(report: Report, folder: Path, key: str, attributes: tuple[str, ...] = ()) -> None:
-    """Write a report; it comes last and makes the cache entry valid, also that of a split without rows."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{key}.{os.getpid()}.part"
-    part.write_text(json.dumps({"attributes": attributes, **vars(report)}))
-    os.replace(part, folder / f"{key}.json")
-
-
-def _write(kept: datasets.Dataset, folder: Path, key: str) -> None:
-    """Write the data under a temporary name and rename it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{key}.{os.getpid()}.part"
-    with datasets.arrow_writer.ArrowWriter(path=str(part), features=kept.features) as writer:
-        writer.write_table(kept.with_format("arrow")[:])
-        writer.finalize()
-    os.replace(part, folder / f"{key}.arrow")
-
-
-_FEATURES = datasets.Features(
-    {
-        "id": datasets.Value("string"),
-        "prompt_ids": datasets.List(datasets.Value("int32")),
-        "response_ids": datasets.List(datasets.List(datasets.Value("int32"))),
-        "ranks": datasets.List(datasets.Value("int32")),
-        "scores": datasets.List(datasets.List(datasets.Value("float32"))),
-        "weight": datasets.Value("float32"),
-        "truncated": datasets.List(datasets.Value("bool")),
-        "instructed_ids": datasets.List(datasets.List(datasets.Value("int32"))),
-        "own_prompt_ids": datasets.List(datasets.List(datasets.Value("int32"))),
-        "response_weights": datasets.List(datasets.List(datasets.Value("float32"))),
-        "length": datasets.Value("int32"),
-        "notes": datasets.List(datasets.Value("string")),
-        "dropped": datasets.Value("string"),
-    }
-)
-
-
-def _plain(example: Example, attributes: tuple[str, ...]) -> dict[str, Any]:
-    """Return an example as a row whose scores have one column per attribute."""
-    places = [example.attributes.index(name) if name in example.attributes else None for name in attributes]
-    scores = example.scores or [()] * len(example.responses)
-    return {
-        "id": example.id,
-        "dialogues": json.dumps([example.messages, example.answers, example.contexts]),
-        "tools": example.tools,
-        "whole": example.whole,
-        "responses": list(example.responses),
-        "scores": [[row[p] if p is not None and row else math.nan for p in places] for row in scores],
-        "attributes": list(attributes),
-        "ranking": [list(g) for g in example.ranking],
-        "weight": example.weight,
-    }
-
-
-def _example(row: dict[str, Any]) -> Example:
-    messages, answers, contexts = json.loads(row["dialogues"])
-    return Example(
-        row["id"],
-        tuple(Message(*m) for m in messages),
-        tuple(row["responses"]),
-        attributes=tuple(row["attributes"]),
-        scores=tuple(tuple(s) for s in row["scores"]),
-        ranking=tuple(tuple(g) for g in row["ranking"]),
-        weight=row["weight"],
-        answers=tuple(Message(*m) for m in answers),
-        contexts=tuple(tuple(Message(*m) for m in context) for context in contexts),
-        tools=row["tools"],
-        whole=row["whole"],
-    )
-
-
-def _encode_rows(rows: dict[str, list[Any]], encoder: Encoder) -> dict[str, list[Any]]:
-    examples = [_example(dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)]
-    columns: dict[str, list[Any]] = {name: [] for name in _FEATURES}
-    for result in encoder.encode(examples):
-        group = EncodedGroup(result.id, [], [], [], [], 0.0, []) if isinstance(result, Dropped) else result
-        reason = result.reason if isinstance(result, Dropped) else ""
-        for name, value in zip(columns, (*group, reason), strict=True):
-            columns[name].append(value)
-    return columns
+            if not named.get(name):
+                named[name] = any(not math.isnan(row[place]) for row in example.scores)

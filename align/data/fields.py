@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from align.errors import DataError, did_you_mean, shorten
 from align.records import Message
 
 FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+SURROGATE = re.compile("[\ud800-\udfff]")
 INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 """Letters that show nothing; control and format characters are known by their category."""
 
@@ -91,7 +93,7 @@ def unreadable(text: str) -> str | None:
     """Return why a text cannot be tokenised faithfully, or None."""
     if "\0" in text:
         return "NUL character in the text"
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and SURROGATE.search(text):
         return "lone surrogate in the text"
     return None
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
 from align.records import EncodedGroup
@@ -39,12 +40,11 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
         self._parts = list(zip(sizes, repeats, strict=True))
         self._ends = np.cumsum(sizes)
         self._columns = [_places(part.attributes, self.attributes) for part in parts]
-        self.weights = np.asarray(table.with_format("numpy")["weight"][:], dtype=np.float64)
         columns = table.with_format("arrow")[:]
-        responses = columns["response_ids"].combine_chunks()
-        self.sizes = np.asarray(responses.value_lengths(), dtype=np.int64)
+        self.weights = np.asarray(columns["weight"], dtype=np.float64)
+        self.sizes = _lengths(columns["response_ids"])
         owner = np.repeat(np.arange(len(table)), self.sizes)
-        lengths = np.asarray(responses.flatten().value_lengths(), dtype=np.int64)
+        lengths = _lengths(pc.list_flatten(columns["response_ids"]))
         self.longest_responses = np.zeros(len(table), dtype=np.int64)
         np.maximum.at(self.longest_responses, owner, lengths)
         self.prompt_tokens = _prompt_tokens(columns)
@@ -97,33 +97,39 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
         return group._replace(scores=scores)
 
     def _matrix(self, part: Table, number: int) -> np.ndarray:
-        rows = part.rows.with_format("arrow")[:]["scores"].combine_chunks().flatten()
-        own = np.asarray(rows.flatten(), dtype=np.float64).reshape(len(rows), len(part.attributes))
+        rows = pc.list_flatten(part.rows.with_format("arrow")[:]["scores"])
+        own = np.asarray(pc.list_flatten(rows), dtype=np.float64).reshape(len(rows), len(part.attributes))
         missing = np.full(len(rows), np.nan)
         columns = [missing if p is None else own[:, p] for p in self._columns[number]]
         return np.stack(columns, 1) if columns else np.empty((len(rows), 0))
 
 
+def _lengths(lists: pa.ChunkedArray) -> np.ndarray:
+    """Return the length of each list, without a copy of what is in them."""
+    return np.asarray(pc.list_value_length(lists), dtype=np.int64)
+
+
 def _prompt_tokens(columns: pa.Table) -> np.ndarray:
     """Return the length of each group's prompt, or of all its prompts where its responses have their own."""
-    shared = np.asarray(columns["prompt_ids"].combine_chunks().value_lengths(), dtype=np.int64)
-    own = columns["own_prompt_ids"].combine_chunks()
-    if not len(own.flatten()):
+    shared, own = _lengths(columns["prompt_ids"]), columns["own_prompt_ids"]
+    prompts = pc.list_flatten(own)
+    if not len(prompts):
         return shared
-    owner = np.repeat(np.arange(len(shared)), own.value_lengths())
-    sums = np.bincount(owner, weights=own.flatten().value_lengths(), minlength=len(shared)).astype(np.int64)
+    owner = np.repeat(np.arange(len(shared)), _lengths(own))
+    sums = np.bincount(owner, weights=_lengths(prompts), minlength=len(shared)).astype(np.int64)
     return np.where(sums > 0, sums, shared)
 
 
 def _scored_tokens(columns: pa.Table, lengths: np.ndarray) -> np.ndarray:
     """Return the weights of each group's response tokens, summed."""
-    rows = columns["response_weights"].combine_chunks()
-    tokens = rows.flatten()
+    rows = columns["response_weights"]
+    tokens = pc.list_flatten(rows)
     if not len(tokens):
         return lengths
-    owner = np.repeat(np.repeat(np.arange(len(lengths)), rows.value_lengths()), tokens.value_lengths())
-    sums = np.bincount(owner, weights=np.asarray(tokens.flatten(), dtype=np.float64), minlength=len(lengths))
-    return np.where(np.asarray(rows.value_lengths()) > 0, sums, lengths)
+    owner = np.repeat(np.repeat(np.arange(len(lengths)), _lengths(rows)), _lengths(tokens))
+    weights = np.asarray(pc.list_flatten(tokens), dtype=np.float64)
+    sums = np.bincount(owner, weights=weights, minlength=len(lengths))
+    return np.where(_lengths(rows) > 0, sums, lengths)
 
 
 def _places(own: Sequence[str], attributes: Sequence[str]) -> list[int | None]:

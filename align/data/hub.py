@@ -31,23 +31,45 @@ class HubDataset(NamedTuple):
 
 
 def load_hub(path: str, **options: Any) -> HubDataset:
-    """Load a dataset by hub id or folder. `options` go to `datasets.load_dataset` (`data_dir`, `name`, `revision`).
+    """Load a dataset by hub id or folder; `id@revision` takes a branch, tag or commit. `options` go to `load_dataset`.
 
-    Raises DataError when neither exists, the network is unreachable, or the files of the folder do not agree.
+    Raises DataError when neither exists, may not be read, the network is unreachable, or the files do not agree.
     """
     import datasets
     import pyarrow as pa
 
+    name, _, revision = path.partition("@")
     try:
         if saved := saved_splits(Path(path)):
             return HubDataset(path, _opened(saved))
+        if revision and not Path(path).exists():
+            return HubDataset(path, dict(datasets.load_dataset(name, revision=revision, **options)))
         return HubDataset(path, dict(datasets.load_dataset(path, **options)))
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
+        if not Path(path).exists() and _refused(error):
+            at = f" or no revision {revision!r} of it" if revision else ""
+            raise DataError(
+                f"data.path {path!r}: no such file, and the hub shows no such dataset{at}: check the spelling; a "
+                "private or gated one needs `hf auth login` (or HF_TOKEN) with an account that was given access"
+            ) from error
         reason = shorten(error.__cause__ or error, 160)
         raise DataError(
             f"data.path {path!r}: no such file, and it could not be loaded as a dataset id or folder ({reason}): "
             "check the spelling, or download it first and give the local path"
         ) from error
+
+
+def _refused(error: BaseException) -> bool:
+    """Tell whether the hub answered that there is nothing to see: it says so of what is private, too."""
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    chain, one = list[BaseException](), error
+    while one is not None and one not in chain:
+        chain.append(one)
+        one = one.__cause__ or one.__context__  # type: ignore[assignment]
+    codes = [e.response.status_code for e in chain if isinstance(e, HfHubHTTPError) and e.response is not None]
+    return isinstance(error, DatasetNotFoundError) or any(code in (401, 403, 404) for code in codes)
 
 
 def saved_splits(folder: Path) -> dict[str, Path]:

@@ -11,22 +11,23 @@ from typing import Any
 import lightning as L
 
 from align.data.batching import Batching
-from align.data.encoded import FORMAT, encode, load_cached, write_note
+from align.data.encoded import FORMAT
 from align.data.encoding import Encoding
-from align.data.groups import EncodedGroups, Table
+from align.data.groups import EncodedGroups
 from align.data.hindsight import Hindsight
 from align.data.loader import BatchLoader
 from align.data.naming import Parts, join, mean_labels, name_labels
 from align.data.needs import Needs
 from align.data.order import PassOrder, Share, StepOrder
+from align.data.preparing import Preparation
 from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
-from align.data.splits import Divided, Splits, check_fractions, divide_source
+from align.data.splits import Splits, check_fractions, divide_source
 from align.data.steps import refuse_accumulation, tell_steps
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.encoding.encoder import Encoder
-from align.errors import ConfigError, DataError
+from align.errors import ConfigError
 from align.records import CandidateBatch, Example, Labels, PromptFormat
 
 
@@ -88,11 +89,12 @@ class PreferenceDataModule(L.LightningDataModule):
         keys: list[str] = []
         parts: Parts = {split: [] for split in ("train", "val", "test")}
         for source in self.sources:
-            divided: Divided = {}
-            for split, tables in parts.items():
-                key = self._key(source, view, split)
-                tables.extend((source, table) for table in self._encoded(source, view, split, key, divided))
-                keys.append(key)
+            preparation = self._preparation(source, view)
+            for split, (tables, report) in preparation.tables().items():
+                parts[split].extend((source, table) for table in tables)
+                if tables:
+                    self.reports[f"{source.name}/{split}"] = report
+            keys.extend(preparation.keys.values())
         named, labels = name_labels(parts, self.chosen_attributes)
         self.groups = join(named, labels.attributes)
         self.labels = needs.labels = labels._replace(means=mean_labels(self.groups))
@@ -117,36 +119,14 @@ class PreferenceDataModule(L.LightningDataModule):
         """Return the groups of an optimiser step."""
         return self.batching.groups or self.usual_step
 
-    def _key(self, source: Source, view: View, split: str) -> str:
+    def _preparation(self, source: Source, view: View) -> Preparation:
         assert self.encoder is not None
-        parts = (FORMAT, source.fingerprint(), repr(view), self.splits, split, self.encoder.fingerprint)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
-
-    def _encoded(self, source: Source, view: View, split: str, key: str, divided: Divided) -> list[Table]:
-        """Return the encoded groups of one split of one source, none where it has no such split.
-
-        `divided` is filled when the first split is missing from the cache.
-        """
+        content, encoding, keys = source.fingerprint(), self.encoder.fingerprint, {}
+        for split in ("train", "val", "test"):
+            parts = (FORMAT, content, repr(view), self.splits, split, encoding)
+            keys[split] = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
         folder = Path(self.encoding.cache_dir)
-        label = f"{source.name}/{split}"
-        if (cached := load_cached(folder, key)) is not None:
-            tables, report = cached
-            if tables:
-                self.reports[label] = report
-            return tables
-        if not divided:
-            divided.update(divide_source(source, self.splits))
-        examples, report = divided[split]
-        if not examples and split != "train":
-            write_note(report, folder, key)
-            return []
-        groups = view.apply(examples, report)
-        self.reports[label] = report
-        if not groups:
-            raise DataError(f"data.path {source.path}: no {type(view).__name__} in the {split} split: {report}")
-        report.check(source.path)
-        assert self.encoder is not None
-        return [encode(groups, self.encoder, report, folder=folder, key=key, num_proc=self.encoding.num_proc)]
+        return Preparation(source, view, self.splits, self.encoder, folder, keys, self.encoding.num_proc)
 
     def template_told(self) -> tuple[str, ...]:
         """Return what a user should know of the template."""

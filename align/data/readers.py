@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
+import itertools
 import json
-import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from align.data.report import RowError
 from align.errors import DataError, shorten
 
 Row = dict[str, Any]
+ROWS = 1000
+"""Rows of a Parquet file that are in memory at a time."""
 Fault = Callable[[RowError], None]
 
 
@@ -33,21 +36,18 @@ def read_rows(path: Path, fault: Fault | None = None) -> Iterator[Located]:
     that is no row is given to `fault` where there is one, and raised otherwise.
     """
     before = _stamp(path)
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
     count = 0
-    for located in _parse(path, data):
-        count += 1
-        if isinstance(located, Located):
-            yield located
-        elif fault is None:
-            raise located
-        else:
-            fault(located)
+    try:
+        for located in _parse(path):
+            count += 1
+            if isinstance(located, Located):
+                yield located
+            elif fault is None:
+                raise located
+            else:
+                fault(located)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
     if count == 0:
         raise DataError(f"{path}: the file holds no rows")
     if _stamp(path) != before:
@@ -71,59 +71,100 @@ def _stamp(path: Path) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
-def _parse(path: Path, data: bytes) -> Iterator[Located | RowError]:
-    if data[:4] == b"PAR1":
-        return _parquet(path, data)
-    if data.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path}: a Git LFS pointer, not the data: run `git lfs pull`")
-    text = _decode(path, data)
-    if not text.strip():
-        raise DataError(f"{path}: the file is empty")
-    suffixes = {s.lower() for s in path.suffixes}
-    if suffixes & {".csv", ".tsv"}:
-        from align.data.tables import read_table
-
-        return read_table(path, text, tabs=".tsv" in suffixes)
-    if text.lstrip()[0] not in "[{":
-        raise DataError(f"{path}: expected JSONL, JSON, Parquet, CSV or TSV, found {shorten(text, 30)!r}")
-    return _json(path, text)
+def _opened(path: Path) -> Any:
+    """Return a file to read bytes from, unpacked where it is packed."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
 
 
-def _decode(path: Path, data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path}: UTF-16 text, expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
+def _parse(path: Path) -> Iterator[Located | RowError]:
+    """Yield the rows as they are read; JSONL and Parquet are never in memory as a whole."""
+    with _opened(path) as file:
+        head = file.peek(64)
+        if head[:4] == b"PAR1":
+            yield from _parquet(path, file)
+            return
+        if head.startswith(b"version https://git-lfs"):
+            raise DataError(f"{path}: a Git LFS pointer, not the data: run `git lfs pull`")
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path}: UTF-16 text, expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
+        suffixes = {suffix.lower() for suffix in path.suffixes}
+        if suffixes & {".csv", ".tsv"} and (text := _whole(path)).strip():
+            from align.data.tables import read_table
+
+            yield from read_table(path, text, tabs=".tsv" in suffixes)
+            return
+        lines = enumerate(_lines(path, file), 1)
+        first = next((numbered for numbered in lines if numbered[1].strip()), None)
+        if first is None:
+            raise DataError(f"{path}: the file is empty")
+        if first[1].lstrip()[0] not in "[{":
+            found = shorten(_whole(path), 30)
+            raise DataError(f"{path}: expected JSONL, JSON, Parquet, CSV or TSV, found {found!r}")
+        if _is_row(path, first[1]):
+            yield from _json_lines(path, itertools.chain([first], lines))
+        else:
+            yield from _json_document(path, _whole(path))
+
+
+def _whole(path: Path) -> str:
+    """Return the text of a file that has to be read at once."""
+    with _opened(path) as file:
+        data = file.read()
     try:
-        return data.decode("utf-8-sig")
+        return str(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8: convert the file"
-        ) from error
+        raise _foreign(path, data.count(b"\n", 0, error.start) + 1, error) from error
 
 
-def _json(path: Path, text: str) -> Iterator[Located | RowError]:
-    """Yield JSONL rows, or those of one JSON list or object."""
-    lines = re.split(r"\r\n|\n|\r", text) if "\r" in text else text.split("\n")  # not splitlines(): U+2028 is text
-    first = next(line for line in lines if line.strip())
+def _foreign(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    return DataError(f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8: convert the file")
+
+
+def _lines(path: Path, file: Any) -> Iterator[str]:
+    """Yield the lines of UTF-8 text, which end with any of the three ends of a line (U+2028 is text)."""
+    for number, raw in enumerate(file, 1):
+        try:
+            line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).decode()
+        except UnicodeDecodeError as error:
+            raise _foreign(path, number, error) from error
+        line = line.removesuffix("\n")
+        if "\r" in line:
+            yield from line.removesuffix("\r").split("\r")
+        else:
+            yield line
+
+
+def _is_row(path: Path, line: str) -> bool:
+    """Tell whether a line is a row, and not the beginning of a document."""
     try:
-        is_lines = isinstance(json.loads(first), dict)
+        return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        is_lines = path.suffix == ".jsonl" or "}" in first
-    if not is_lines:
-        yield from _json_document(path, text)
-        return
-    last = max(number for number, line in enumerate(lines, 1) if line.strip())
-    for number, line in enumerate(lines, 1):
+        return path.suffix == ".jsonl" or "}" in line
+
+
+def _json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Located | RowError]:
+    """Yield one row per line. A fault in the last of them means that the file is cut off."""
+    fault: tuple[str, Exception] | None = None
+    for number, line in lines:
         if not line.strip():
             continue
+        if fault is not None:
+            place, wrong = fault
+            yield RowError(place, "not valid JSON", f"not valid JSON, {wrong}: repair or remove the line")
+            fault = None
         where = f"{path}, line {number}"
         try:
-            yield _located(where, json.loads(line.lstrip("\ufeff")))
+            row = json.loads(line.lstrip("\ufeff"))
         except (ValueError, RecursionError) as error:
-            if number == last:
-                cut = "(the file ends inside this row): fetch it again, or remove the line"
-                raise DataError(f"{where}: not valid JSON, {error} {cut}") from error
-            yield RowError(where, "not valid JSON", f"not valid JSON, {error}: repair or remove the line")
+            fault = where, error
+        else:
+            yield _located(where, row)
+    if fault is not None:
+        place, wrong = fault
+        cut = "(the file ends inside this row): fetch it again, or remove the line"
+        raise DataError(f"{place}: not valid JSON, {wrong} {cut}") from wrong
 
 
 def _json_document(path: Path, text: str) -> Iterator[Located | RowError]:
@@ -143,12 +184,13 @@ def _located(where: str, row: object) -> Located | RowError:
     return Located(where, row)
 
 
-def _parquet(path: Path, data: bytes) -> Iterator[Located]:
+def _parquet(path: Path, file: Any) -> Iterator[Located]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    source = pa.BufferReader(file.read()) if isinstance(file, gzip.GzipFile) else str(path)
     try:
-        batches = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).iter_batches()
+        batches = pq.ParquetFile(source, page_checksum_verification=True).iter_batches(ROWS)
         rows = (row for batch in batches for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             yield Located(f"{path}, row {number}", row)

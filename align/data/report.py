@@ -62,6 +62,15 @@ class Report:
             self.first = str(error) if isinstance(error, RowError) else f"{where}: {error}"
         self.drop(reason, place, odd=not isinstance(error, LeftOut))
 
+    def add(self, later: Report) -> None:
+        """Count also the drops of a later step over the same rows."""
+        self.dropped.update(later.dropped)
+        for reason, places in later.ids.items():
+            known = self.ids.setdefault(reason, [])
+            known.extend(places[: 5 - len(known)])
+        self.odd += later.odd
+        self.first = self.first or later.first
+
     def check(self, path: str) -> None:
         """Raise DataError where more than half of the rows are at fault."""
         if 2 * self.odd > self.read:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from align.data.fields import prompt_id, unreadable
+from align.data.fields import unreadable
 from align.data.folders import SPLIT_NAMES, folder_splits
 from align.data.hub import HubDataset, load_hub
 from align.data.readers import Located, file_hash, read_rows
 from align.data.report import DroppedRow, LeftOut, Report, RowError
+from align.data.sampling import Sample
 from align.errors import ConfigError, DataError
 from align.records import Example, Scale
 
@@ -65,30 +66,45 @@ class Source:
 
     def read(self, split: str, report: Report) -> list[Example]:
         """Return the examples of `train`, `val` or `test`; rows that cannot be used are counted in the report."""
-        examples: list[Example] = []
-        seen: dict[str, Example] = {}
+        return list(self.stream(split, report))
+
+    def stream(self, split: str, report: Report) -> Iterator[Example]:
+        """Yield the examples of a split one by one; the report is complete, and checked, behind the last of them."""
+        if self.max_samples is None:
+            yield from self._sound(split, report)
+            return
+        sampled = Sample(self.max_samples)
+        for example in self._sound(split, report):
+            sampled.offer(example)
+        if sampled.beyond:
+            report.dropped["beyond max_samples"] += sampled.beyond
+        yield from sampled.examples()
+
+    def _sound(self, split: str, report: Report) -> Iterator[Example]:
+        """Yield the examples that can be used, each row once and under an id of its own."""
+        seen: dict[str, int] = {}
         renamed = 0
         names = self.split_names()[split]
         if split == "train" and self._others:
             report.notes.append(f"not read: {', '.join(self._others)}")
         for example in self.parse((row for name in names for row in self._counted(name, report)), report):
-            known = seen.setdefault(example.id, example)
-            if known is not example and known == example:
+            content = hash(example)
+            known = example.id in seen
+            if known and seen[example.id] == content:
                 report.drop("duplicate row", example.id)
                 continue
+            seen.setdefault(example.id, content)
             if fault := _fault(example):
                 report.drop(fault, example.id, odd=True)
                 continue
-            if known is not example:
-                example, renamed = _renamed(example, seen), renamed + 1
-            examples.append(example)
+            if known:
+                renamed += 1
+                yield _renamed(example, seen)
+            else:
+                yield example
         if renamed:
             report.notes.append(f"{renamed} ids stood for another row before and were made unique")
         report.check(self.path)
-        sampled = _sample(examples, self.max_samples)
-        if len(sampled) < len(examples):
-            report.dropped["beyond max_samples"] += len(examples) - len(sampled)
-        return sampled
 
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
         """Turn rows into examples; rows that cannot be used are counted in the report."""
@@ -150,20 +166,11 @@ def _fault(example: Example) -> str | None:
     return next((f for m in messages if (f := unreadable(m.content + m.reasoning_content))), None)
 
 
-def _renamed(example: Example, seen: dict[str, Example]) -> Example:
+def _renamed(example: Example, seen: dict[str, int]) -> Example:
     """Return the example under an id that no other has."""
     number = 2
     while f"{example.id}~{number}" in seen:
         number += 1
     renamed = replace(example, id=f"{example.id}~{number}")
-    seen[renamed.id] = renamed
+    seen[renamed.id] = hash(renamed)
     return renamed
-
-
-def _sample(examples: list[Example], limit: int | None) -> list[Example]:
-    """Return `limit` examples, chosen by a hash of prompt and id, in their old order."""
-    if limit is None or len(examples) <= limit:
-        return examples
-    keys = {id(e): hashlib.sha256(f"{prompt_id(e.messages)} {e.id}".encode()).digest() for e in examples}
-    chosen = set(sorted(keys, key=lambda key: keys[key])[:limit])
-    return [e for e in examples if id(e) in chosen]

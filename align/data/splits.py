@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from align.data.fields import prompt_id
@@ -57,27 +57,45 @@ Divided = dict[str, tuple[list[Example], Report]]
 
 
 def divide_source(source: Source, splits: Splits) -> Divided:
-    """Return examples and report of `train`, `val` and `test`: splits the data ships, else shares of its training rows.
-
-    A training row whose prompt is also in a shipped validation or test split is dropped and counted.
-    """
-    divided: Divided = {name: ([], Report()) for name in ("train", "val", "test")}
-    names = source.split_names()
-    shipped = [name for name in ("val", "test") if names[name]]
-    for name in shipped:
-        report = Report()
-        divided[name] = (source.read(name, report), report)
-    held_out = {prompt_id(e.messages) for name in shipped for e in divided[name][0]}
-    report = divided["train"][1]
-    for example in source.read("train", report):
-        prompt = prompt_id(example.messages)
-        home = splits.of(prompt)
-        if prompt in held_out:
-            report.drop("prompt also in the validation or test split", example.id)
-        elif home in shipped or home == "train":
-            divided["train"][0].append(example)
-        else:
-            divided[home][0].append(example)
-            divided[home][1].read += 1
-            report.read -= 1
+    """Return examples and report of `train`, `val` and `test`, all in memory."""
+    division = Division(source, splits)
+    divided: Divided = {name: ([], report) for name, report in division.reports.items()}
+    for split, example in division:
+        divided[split][0].append(example)
     return divided
+
+
+class Division:
+    """Yields each example of a source with its split: one the data ships, else a share of its training rows.
+
+    A training row whose prompt is also in a shipped validation or test split is dropped and counted. The reports are
+    complete behind the last example.
+    """
+
+    def __init__(self, source: Source, splits: Splits) -> None:
+        self.source, self.splits = source, splits
+        self.reports = {name: Report() for name in ("train", "val", "test")}
+
+    def __iter__(self) -> Iterator[tuple[str, Example]]:
+        names = self.source.split_names()
+        shipped = [name for name in ("val", "test") if names[name]]
+        held_out = set()
+        for name in shipped:
+            for example in self.source.stream(name, self.reports[name]):
+                held_out.add(prompt_id(example.messages))
+                yield name, example
+        moved = dict.fromkeys(self.reports, 0)
+        overlap = Report()
+        for example in self.source.stream("train", self.reports["train"]):
+            prompt = prompt_id(example.messages)
+            home = self.splits.of(prompt)
+            if prompt in held_out:
+                overlap.drop("prompt also in the validation or test split", example.id)
+                continue
+            split = "train" if home in shipped else home
+            moved[split] += split != "train"
+            yield split, example
+        for split, count in moved.items():
+            self.reports[split].read += count
+            self.reports["train"].read -= count
+        self.reports["train"].add(overlap)

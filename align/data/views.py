@@ -24,14 +24,17 @@ class View(ABC):
 
     def apply(self, examples: Iterable[Example], report: Report) -> list[Example]:
         """Return the groups of all examples, counting kept and dropped."""
-        kept: list[Example] = []
-        for example in examples:
-            try:
-                kept.extend(self.groups(example))
-            except DroppedRow as reason:
-                report.drop(str(reason), example.id, odd=not isinstance(reason, LeftOut))
+        kept = [group for example in examples for group in self.made(example, report)]
         report.kept = len(kept)
         return kept
+
+    def made(self, example: Example, report: Report) -> list[Example]:
+        """Return the groups of an example, none where it is dropped, which is counted."""
+        try:
+            return list(self.groups(example))
+        except DroppedRow as reason:
+            report.drop(str(reason), example.id, odd=not isinstance(reason, LeftOut))
+            return []
 
 
 @dataclass(frozen=True)

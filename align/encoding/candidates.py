@@ -91,6 +91,8 @@ def boundaries(candidates: Sequence[Candidate]) -> list[int]:
     first, shared = candidates[0].encoding.ids, min(ends)
     for other in candidates[1:]:
         ids = other.encoding.ids
+        if ids[:shared] == first[:shared]:
+            continue
         shared = next((i for i in range(shared) if ids[i] != first[i]), shared)
     return [shared] * len(candidates)
 

@@ -14,6 +14,7 @@ from align.encoding.rendering import RowRefused, Template
 from align.encoding.shortening import fewest_turns, shorter
 from align.encoding.truncation import Fit, Truncation, fit
 from align.encoding.turns import whole_dialogue
+from align.encoding.words import Words
 from align.errors import ModelError
 from align.records import BOTH, EncodedGroup, Example, Instructions
 
@@ -55,6 +56,7 @@ class Encoder:
         self.tokenizer, self.template, self.truncation = tokenizer, template, truncation
         self.instructions, self.context, self.scores_turns = instructions, context, scores_turns
         self._special = special_tokens(tokenizer)
+        self._words = Words(tokenizer, parses_special=template.parses_special)
         self._turn_end = tokenizer.convert_ids_to_tokens(template.eos_id) if template.parses_special else ""
 
     @property
@@ -107,11 +109,7 @@ class Encoder:
         return Candidate(self.template.render(messages, answer, example.tools))
 
     def _tokenize(self, texts: list[str]) -> list[Any]:
-        if not texts:
-            return []
-        plain = not self.template.parses_special  # then special tokens typed in the text are ordinary characters
-        batch = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=plain, verbose=False)
-        return list(batch.encodings)
+        return self._words.encode(texts)
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         return [self.tokenizer.bos_token_id, *ids] if self.template.adds_bos else list(ids)

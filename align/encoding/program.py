@@ -15,6 +15,7 @@ from jinja2.meta import find_undeclared_variables
 from align.encoding.jinja import CLOSE, OPEN, Sandbox
 from align.encoding.metering import Overrun
 from align.encoding.rendering import RowRefused
+from align.encoding.skeletons import Shape, Skeletons
 from align.errors import ConfigError, ModelError, did_you_mean, shorten
 from align.records import Message
 
@@ -50,6 +51,7 @@ class Program:
                     f"{', '.join(sorted(known - set(self._tokens) - _GIVEN)) or 'none'}"
                 )
         self.source = _with_defaults(source, settings)
+        self._skeletons = Skeletons(self.source, self._now)
 
     def with_generation_prompt(self, header: str) -> Program:
         """Return the template with a header for the answer, where one is asked for."""
@@ -80,12 +82,21 @@ class Program:
 
     def render(self, messages: Sequence[Message], tools: str = "", *, add_generation_prompt: bool) -> str:
         """Return the text. Raises RowRefused where the template cannot, ModelError where it never ends."""
-        turns = [_turn(m) for m in messages]
-        given = {"tools": json.loads(tools) if tools else None, "documents": None, **self._tokens}
+        given = {"documents": None, **self._tokens, "add_generation_prompt": add_generation_prompt}
+        shape = None if tools or self._sandbox.marks else Shape.of(messages, add_generation_prompt)
+        if shape is None:
+            return self._written(messages, {"tools": json.loads(tools) if tools else None, **given})
+        if (known := self._skeletons.recall(shape, messages)) is not None:
+            return known
+        text = self._written(messages, {"tools": None, **given})
+        self._skeletons.learn(shape, messages, text, {"tools": None, **given})
+        return text
+
+    def _written(self, messages: Sequence[Message], given: dict[str, Any]) -> str:
         try:
             compiled = self._compiled
             self._sandbox.start()
-            return str(compiled.render(messages=turns, add_generation_prompt=add_generation_prompt, **given))
+            return str(compiled.render(messages=[_turn(m) for m in messages], **given))
         except (Overrun, MemoryError) as error:
             self._overruns += 1
             if self._overruns > MAX_OVERRUNS:

@@ -1,0 +1,107 @@
+"""A source made ready to train on: read, viewed and tokenised in one pass, a bounded part of it in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
+
+from align.data.chunks import CHUNK, Chunk, encode_chunks
+from align.data.encoded import EncodedFile, load_cached, write_note
+from align.data.groups import Table
+from align.data.once import one_at_a_time
+from align.data.source import Report, Source
+from align.data.splits import Division, Splits
+from align.data.views import View
+from align.encoding.encoder import Encoder
+from align.errors import DataError
+from align.records import Example
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is made of a source, and where it is kept."""
+
+    source: Source
+    view: View
+    splits: Splits
+    encoder: Encoder
+    folder: Path
+    keys: Mapping[str, str]
+    """The cache entry of each split."""
+    num_proc: int | None = None
+
+    def tables(self) -> dict[str, tuple[list[Table], Report]]:
+        """Return the groups and the report of every split, made by one process where the cache has them not."""
+        found = self._cached()
+        if len(found) < len(self.keys):
+            with one_at_a_time(self.folder, self.keys["train"]):
+                if len(self._cached()) < len(self.keys):
+                    self._make()
+            found = self._cached()
+        return found
+
+    def _cached(self) -> dict[str, tuple[list[Table], Report]]:
+        cached = {split: load_cached(self.folder, key) for split, key in self.keys.items()}
+        return {split: entry for split, entry in cached.items() if entry is not None}
+
+    def _make(self) -> None:
+        division = Division(self.source, self.splits)
+        limit = self.encoder.truncation.max_total
+        files = {split: EncodedFile(self.folder, key, limit) for split, key in self.keys.items()}
+        viewing = Viewing(division, self.view, files)
+        try:
+            for encoded in encode_chunks(viewing, self.encoder, self.num_proc):
+                files[encoded.split].write(encoded)
+            for split, report in division.reports.items():
+                viewing.count(split, report)
+            for split, report in division.reports.items():
+                if viewing.examples[split]:
+                    files[split].finish(report)
+                else:
+                    write_note(report, self.folder, self.keys[split])
+        finally:
+            for file in files.values():
+                file.discard()
+
+
+class Viewing:
+    """The groups that a view makes of a divided source, in chunks of one split, and the reports on them."""
+
+    def __init__(self, division: Division, view: View, files: Mapping[str, EncodedFile]) -> None:
+        self._division, self._view, self._files = division, view, files
+        self._reports = {split: Report() for split in division.reports}
+        self._groups = dict.fromkeys(division.reports, 0)
+        self.examples = dict.fromkeys(division.reports, 0)
+        """How many there are of each split."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        waiting: dict[str, list[Example]] = {split: [] for split in self._reports}
+        quiet = rank_zero_only.rank != 0  # type: ignore[attr-defined]
+        for split, example in tqdm(self._division, "tokenising", unit=" rows", delay=5, mininterval=5, disable=quiet):
+            self.examples[split] += 1
+            waiting[split] += self._view.made(example, self._reports[split])
+            if len(waiting[split]) >= CHUNK:
+                yield self._chunk(split, waiting[split])
+                waiting[split] = []
+        for split, rest in waiting.items():
+            if rest:
+                yield self._chunk(split, rest)
+
+    def _chunk(self, split: str, groups: list[Example]) -> Chunk:
+        self._groups[split] += len(groups)
+        return self._files[split].chunk(split, groups)
+
+    def count(self, split: str, report: Report) -> None:
+        """Add what the view dropped. Raises DataError where it left nothing, or most rows are at fault."""
+        if not self.examples[split] and split != "train":
+            return
+        report.add(self._reports[split])
+        report.kept = self._groups[split]
+        path = self._division.source.path
+        if not report.kept:
+            raise DataError(f"data.path {path}: no {type(self._view).__name__} in the {split} split: {report}")
+        report.check(path)
