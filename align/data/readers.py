@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import re
 import stat
@@ -17,6 +18,8 @@ from align.errors import DataError, shorten
 
 Row = dict[str, Any]
 Fault = Callable[[RowError], None]
+UNZIPPED, RATIO = 2**26, 200
+"""A gzip file may hold so many bytes, or so many times its own."""
 
 
 class Located(NamedTuple):
@@ -35,10 +38,7 @@ def read_rows(path: Path, fault: Fault | None = None) -> Iterator[Located]:
     before = _stamp(path)
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
+        data = _unzipped(path, data)
     count = 0
     for located in _parse(path, data):
         count += 1
@@ -59,6 +59,22 @@ def file_hash(path: Path) -> str:
     _stamp(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unzipped(path: Path, data: bytes) -> bytes:
+    """Return what a gzip file holds. Raises DataError for a damaged one, and for one that grows without measure."""
+    limit = max(UNZIPPED, RATIO * len(data))
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            found = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
+    if len(found) > limit:
+        raise DataError(
+            f"{path}: {len(data):,} bytes of gzip hold more than {limit:,}, which no rows do: unpack it yourself if it "
+            "is what you mean"
+        )
+    return found
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -118,7 +134,9 @@ def _json(path: Path, text: str) -> Iterator[Located | RowError]:
             continue
         where = f"{path}, line {number}"
         try:
-            yield _located(where, json.loads(line.lstrip("\ufeff")))
+            yield _located(where, json.loads(line.lstrip("\ufeff"), object_pairs_hook=_once))
+        except _Twice as error:
+            yield RowError(where, "one key twice", f"{error}: remove one")
         except (ValueError, RecursionError) as error:
             if number == last:
                 cut = "(the file ends inside this row): fetch it again, or remove the line"
@@ -128,12 +146,24 @@ def _json(path: Path, text: str) -> Iterator[Located | RowError]:
 
 def _json_document(path: Path, text: str) -> Iterator[Located | RowError]:
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON, {error}") from error
     rows = document if isinstance(document, list) else [document]
     for number, row in enumerate(rows, 1):
         yield _located(f"{path}, row {number}", row)
+
+
+class _Twice(ValueError):
+    """A key that stands twice: JSON keeps the last in silence."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
+    return row
 
 
 def _located(where: str, row: object) -> Located | RowError:
