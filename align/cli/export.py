@@ -85,8 +85,11 @@ def load_checkpoint(module: AlignModule, path: Path, *, with_loss: bool = True) 
         raise ResumeError(f"{path}: no such checkpoint (there: {known})")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ResumeError(f"{path}: damaged checkpoint ({path.stat().st_size} bytes, {shorten(error)})") from error
+        content["state_dict"], content["align"]["trained"]
+    except Exception as error:  # whatever torch says of a broken or foreign file
+        raise ResumeError(
+            f"{path}: damaged checkpoint, or not one of ours ({path.stat().st_size} bytes, {shorten(error)})"
+        ) from error
     for values in () if with_loss else (content["state_dict"], content["align"]["trained"]):
         for name in [name for name in values if name.startswith("provider.")]:
             del values[name]

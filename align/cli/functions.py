@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
 from align.cli.own_packages import allow_imports
+from align.cli.settings_files import check_all_settings
 from align.cli.unused import Unused, refuse_unused
 from align.errors import ConfigError
 
@@ -56,6 +57,7 @@ def parser_of(
     function: Callable[..., Any], verb: str, *, positional: bool = False, config: bool = False
 ) -> ArgumentParser:
     """Return the parser of a verb."""
+    check_all_settings()
     mean_classes()
     allow_imports()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)

@@ -48,6 +48,7 @@ from align.cli.run_folder import (
 from align.cli.run_logger import RunLogger
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_seed, check_trainer, ended_by
+from align.cli.trusting import given_trust
 from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
 
@@ -79,7 +80,7 @@ class AlignCLI(LightningCLI):
     """LightningCLI with subclass mode for model and data, one folder per run whatever the logger."""
 
     def __init__(self, words: list[str]) -> None:
-        sys.argv = [sys.argv[0], *words]  # processes that Lightning starts run the same command
+        sys.argv = [sys.argv[0], *words, *given_trust()]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False}
         told = LIGHTNING_VERBS[words[0]]
         subparser: dict[str, Any] = {"description": told, "default_config_files": [DEFAULTS], **strict}

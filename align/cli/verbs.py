@@ -30,3 +30,8 @@ OTHER_VERBS = {
     "synthetic-data": "write the synthetic world's data as files in the field's formats",
     "init-model": "make a small random Llama around a tokenizer, to try things out",
 }
+LOADS_MODELS = {
+    *LIGHTNING_VERBS,
+    *("stages", "sweep", "doctor", "generate", "rank", "evaluate", "benchmark", "probe", "directions", "export"),
+}
+"""Verbs that load a model, whose folder may bring code of its own."""

@@ -41,8 +41,8 @@ def load_hub(path: str, **options: Any) -> HubDataset:
     try:
         if saved := saved_splits(Path(path)):
             return HubDataset(path, _opened(saved))
-        return HubDataset(path, dict(datasets.load_dataset(path, **options)))
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
+        return HubDataset(path, dict(datasets.load_dataset(path, trust_remote_code=False, **options)))
+    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
         reason = shorten(error.__cause__ or error, 160)
         raise DataError(
             f"data.path {path!r}: no such file, and it could not be loaded as a dataset id or folder ({reason}): "

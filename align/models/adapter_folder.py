@@ -16,6 +16,8 @@ from align.models.files import ADAPTER_CONFIG, check_safetensors, read_json
 from align.models.whole import listed
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MEGATRON = "megatron.core"
+"""What PEFT writes into every LoRA configuration, and reads where megatron_config is set."""
 REFERENCE_ADAPTER = "reference"
 """Name of the frozen copy of the adapter a run starts from."""
 STARTS_TRAINED = "starts_trained"
@@ -48,10 +50,10 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
 
     Raises ModelError naming the weights that the folder lacks or the model has no place for.
     """
-    config = peft.PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = False
     mapping = getattr(model, "_checkpoint_conversion_mapping", None)
     try:
+        config = peft.PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = False
         if has_adapters(model):
             model.add_adapter(name, config)
             model.set_requires_grad(name)
@@ -90,6 +92,8 @@ def with_trained_adapter(model: Any, folder: Path) -> Any:
 
 def _reason(config: dict[str, Any]) -> str | None:
     """Return why an adapter cannot be loaded exactly, None where it can."""
+    if config.get("megatron_config") or config.get("megatron_core") not in (None, MEGATRON):
+        return "megatron_core names a package that PEFT would import: remove it and megatron_config"
     kind, start = str(config.get("peft_type")), str(config.get("init_lora_weights"))
     plain = "write it as plain LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)"
     if "PROMPT" in kind or "P_TUNING" in kind or kind in ("PREFIX_TUNING", "CPT", "CARTRIDGE"):
