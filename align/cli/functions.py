@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
+from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports
 from align.cli.settings_files import check_all_settings
 from align.cli.unused import Unused, refuse_unused
@@ -35,6 +36,7 @@ def call(
     try:
         parsed = parser.parse_args(words)
         named = parser.parse_args(words, defaults=False) if unused else None
+        check_numbers(parsed)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         line = explain(error, [action.dest for action in parser._actions])

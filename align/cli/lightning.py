@@ -35,7 +35,10 @@ import align.modules.reward_model
 import align.modules.sft
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
+from align.cli.monitors import Monitors
+from align.cli.number_check import check_numbers
 from align.cli.preparing import prepare
+from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
 from align.cli.run_folder import (
     CONFIG,
     check_whole,
@@ -47,7 +50,7 @@ from align.cli.run_folder import (
 )
 from align.cli.run_logger import RunLogger
 from align.cli.trainer import AlignTrainer
-from align.cli.trainer_check import check_seed, check_trainer, ended_by
+from align.cli.trainer_check import check_seed, check_trainer, check_workers, ended_by
 from align.cli.trusting import given_trust
 from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
@@ -102,6 +105,8 @@ class AlignCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Add the options that are ours."""
         parser.add_argument("--check", type=bool | None, default=None, help=CHECK)
+        parser.add_argument("--push_to_hub", type=str | None, default=None, help=PUSH)
+        parser.add_argument("--public", type=bool, default=False, help=PUBLIC)
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse, then check what Lightning does not."""
@@ -109,8 +114,11 @@ class AlignCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if config.check is not None:
             config.model.init_args.backbone.check = config.check
+        check_numbers(config)
         check_seed(config.get("seed_everything"))
         check_trainer(config.trainer)
+        check_workers(config.data)
+        self._target = target_of(config, self.config.subcommand)
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and refuse to fit in one that holds another run."""
@@ -140,6 +148,8 @@ class AlignCLI(LightningCLI):
         rank_zero_info(ended_by(self.trainer))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             mark_finished(Path(self.trainer.default_root_dir), self.trainer.global_step)
+            if self._target is not None:
+                push_model(self.trainer, self._target)
 
     @staticmethod
     def _count_steps_ourselves(trainer: Any) -> None:
@@ -159,7 +169,8 @@ class AlignCLI(LightningCLI):
         bar = trainer.get("enable_progress_bar") is not False
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
         last = {type(c): c for c in given if _keeps_state(c)}
-        trainer.callbacks = [c for c in given if last.get(type(c), c) is c]
+        kept = [c for c in given if last.get(type(c), c) is c]
+        trainer.callbacks = [*kept, Monitors(kept)]
         if not trainer.get("fast_dev_run"):
             kwargs["logger"] = _loggers(trainer.get("logger"), trainer.get("default_root_dir") or ".")
         return super().instantiate_trainer(**kwargs)
