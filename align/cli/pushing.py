@@ -135,13 +135,13 @@ def _upload(folder: Path, target: Target) -> str:
 
 @contextmanager
 def _explained(folder: Path, target: Target, later: str) -> Iterator[None]:
-    import httpx
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
     except ConfigError:
         raise
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+    except (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__) as error:  # the last: its HTTP library's own
         raise PushError(
             f"{target.kind} {target.id} not pushed: {_reason(error)}; {folder} is whole, this pushes it later: {later}"
         ) from error

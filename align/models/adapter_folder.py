@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def check_adapter_folder(folder: Path, task: str | None = None) -> dict[str, Any
     check_safetensors(folder / ADAPTER_WEIGHTS)
     if task is not None and config.get("task_type") not in (None, task):
         raise ModelError(f"adapter {folder}: an adapter for {config['task_type']}, expected one for {task}")
-    if reason := _reason(config):
+    if reason := _foreign(config) or _reason(config):
         raise ModelError(f"adapter {folder}: {reason}")
     return config
 
@@ -63,7 +64,7 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
         _read(model, folder, name, mapping)
     except ModelError:
         raise
-    except (RuntimeError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, ImportError, re.error) as error:
         raise ModelError(f"adapter {folder}: does not fit its base model ({shorten(error, 160)})") from error
     if not trained:
         for parameter in _own(model, name).values():
@@ -90,10 +91,18 @@ def with_trained_adapter(model: Any, folder: Path) -> Any:
     return model
 
 
-def _reason(config: dict[str, Any]) -> str | None:
-    """Return why an adapter cannot be loaded exactly, None where it can."""
+def _foreign(config: dict[str, Any]) -> str | None:
+    """Return what PEFT cannot know, or would import from elsewhere; None for an adapter of its own."""
     if config.get("megatron_config") or config.get("megatron_core") not in (None, MEGATRON):
         return "megatron_core names a package that PEFT would import: remove it and megatron_config"
+    kind = str(config.get("peft_type"))
+    if kind not in [known.value for known in peft.PeftType]:
+        return f"peft_type {shorten(kind)!r} is none that PEFT knows: fetch it again, or install a newer peft"
+    return None
+
+
+def _reason(config: dict[str, Any]) -> str | None:
+    """Return why an adapter cannot be loaded exactly, None where it can."""
     kind, start = str(config.get("peft_type")), str(config.get("init_lora_weights"))
     plain = "write it as plain LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)"
     if "PROMPT" in kind or "P_TUNING" in kind or kind in ("PREFIX_TUNING", "CPT", "CARTRIDGE"):

@@ -38,6 +38,12 @@ def base_of(folder: Path) -> str:
             f"adapter {folder}: base_model_name_or_path is {base!r}, expected the model it belongs to: write its "
             f"folder or hub id there ({ADAPTER_CONFIG})"
         )
+    try:
+        local_folder(base)
+    except ModelError as error:
+        raise ModelError(
+            f"adapter {folder}: its base {base} is no model folder and no hub id: write it there"
+        ) from error
     return base
 
 

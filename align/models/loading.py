@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
 from align.models.whole import load_whole, one_line
 
+MAX_LAYERS = 10_000
+"""No model has more; building them would take hours before the weights are looked at."""
 ATTENTION = "model.backbone.attn_implementation"
 
 
@@ -112,6 +115,9 @@ def _config(base: str, backbone: Backbone) -> Any:
     trusted, own = may_run_code(base, backbone.revision), backbone.attn_implementation
     with one_line(base):
         config = AutoConfig.from_pretrained(base, revision=backbone.revision, trust_remote_code=trusted)
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
+    if layers > MAX_LAYERS:
+        raise ModelError(f"{base}: num_hidden_layers is {layers} in its config.json: fetch it again")
     for place, name in ((f"{base}: attn_implementation", config._attn_implementation), (ATTENTION, own)):
         if "/" in str(name) and not trusted:
             raise ModelError(
@@ -175,7 +181,7 @@ def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
     )
     try:
         return peft.get_peft_model(model, settings)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise ConfigError(f"backbone.lora.target_modules {lora.target_modules!r}: {shorten(error, 160)}") from error
 
 
