@@ -46,7 +46,7 @@ class Target:
 
     def __post_init__(self) -> None:
         from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
+        from huggingface_hub.utils._validators import validate_repo_id
 
         try:
             validate_repo_id(self.id)
@@ -137,11 +137,12 @@ def _upload(folder: Path, target: Target) -> str:
 def _explained(folder: Path, target: Target, later: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
+    http: Any = HfHubHTTPError.__bases__  # of the HTTP library that it is built on
     try:
         yield
     except ConfigError:
         raise
-    except (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__) as error:  # the last: its HTTP library's own
+    except (OSError, ValueError, RuntimeError, *http) as error:
         raise PushError(
             f"{target.kind} {target.id} not pushed: {_reason(error)}; {folder} is whole, this pushes it later: {later}"
         ) from error

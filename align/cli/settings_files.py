@@ -11,7 +11,8 @@ from pathlib import Path as LocalPath
 from typing import Any
 
 import yaml
-from jsonargparse import Path, get_loader, set_loader
+from jsonargparse import get_loader, set_loader
+from jsonargparse._paths import Path
 
 from align.cli.yaml_check import check_yaml, checked_tree, read_settings
 

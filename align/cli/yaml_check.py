@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,44 +108,43 @@ def _explain(text: str, place: str) -> None:
 
 def _check_extent(text: str, place: str) -> None:
     """Raise ConfigError for a text that is deep, or long once its aliases are filled in; nothing is built for it."""
-    aliases, known, open_ = 0, dict[str, int](), [[0, ""]]
-    for event, line in _events(text):
-        size = 1
+    aliases, known = 0, dict[str, int]()
+    names, sizes = [""], [0]  # of the collections that are open
+    for event in yaml.parse(text, Loader=FAST):
+        here, name, size = f"{place}, line {_line(event)}", str(getattr(event, "anchor", None) or ""), 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            names.append(name)
+            sizes.append(1)
+            if len(names) > MAX_DEPTH:
+                raise ConfigError(f"{here}: deeper than {MAX_DEPTH} levels")
+            continue
         if isinstance(event, yaml.AliasEvent):
             aliases += 1
-            if event.anchor in (name for _, name in open_):
-                raise ConfigError(f"{place}, line {line}: alias {event.anchor!r} stands inside of what it stands for")
-            size = known.get(event.anchor, 1)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            open_.append([0, event.anchor or ""])
-            if len(open_) > MAX_DEPTH:
-                raise ConfigError(f"{place}, line {line}: deeper than {MAX_DEPTH} levels")
-            continue
+            if name in names:
+                raise ConfigError(f"{here}: alias {name!r} stands inside of what it stands for")
+            size, name = known.get(name, 1), ""
         elif isinstance(event, yaml.CollectionEndEvent):
-            size, name = open_.pop()
-            size += 1
-            known |= {name: size} if name else {}
-        elif isinstance(event, yaml.ScalarEvent):
-            known |= {event.anchor: 1} if event.anchor else {}
-        else:
+            size, name = sizes.pop(), names.pop()
+        elif not isinstance(event, yaml.ScalarEvent):
             continue
-        open_[-1][0] += size
-        if open_[-1][0] > MAX_VALUES:
-            raise ConfigError(f"{place}, line {line}: more than {MAX_VALUES:,} values, aliases filled in")
+        known |= {name: size} if name else {}
+        sizes[-1] += size
+        if sizes[-1] > MAX_VALUES:
+            raise ConfigError(f"{here}: more than {MAX_VALUES:,} values, aliases filled in")
     if aliases > MAX_ALIASES:
         raise ConfigError(f"{place}: {aliases} aliases, at most {MAX_ALIASES} are allowed")
 
 
-def _events(text: str) -> Iterator[tuple[Any, int]]:
-    for event in yaml.parse(text, Loader=FAST):
-        yield event, event.start_mark.line + 1
+def _line(found: Any) -> int:
+    """Return the line of an event or a node."""
+    return int(found.start_mark.line) + 1
 
 
 def _check_node(place: str, node: yaml.Node, seen: set[int]) -> None:
     if id(node) in seen:
         return
     seen.add(id(node))
-    line = f"{place}, line {node.start_mark.line + 1}"
+    line = f"{place}, line {_line(node)}"
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
         raise ConfigError(f"{line}: tag {node.tag!r} is not allowed: write plain values")
     if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
@@ -161,7 +160,7 @@ def _check_node(place: str, node: yaml.Node, seen: set[int]) -> None:
 def _check_keys(place: str, node: yaml.MappingNode) -> None:
     keys: dict[str, int] = {}
     for key, _ in node.value:
-        line = f"{place}, line {key.start_mark.line + 1}"
+        line = f"{place}, line {_line(key)}"
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{line}: a key is a {key.id}, expected the name of a setting")
         if key.value in keys and key.value != "<<":
@@ -170,7 +169,7 @@ def _check_keys(place: str, node: yaml.MappingNode) -> None:
             raise ConfigError(f"{line}: YAML reads {key.value!r} as true or false: quote it")
         if key.value == OPTION.lstrip("-"):
             raise ConfigError(f"{line}: {key.value} is for the command line alone: leave it out, give {OPTION} there")
-        keys[key.value] = key.start_mark.line + 1
+        keys[key.value] = _line(key)
 
 
 def _has_tab(text: str, line: int) -> bool:
