@@ -35,7 +35,7 @@ import align.modules.reward_model
 import align.modules.sft
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
-from align.cli.monitors import Monitors
+from align.cli.monitors import watch
 from align.cli.number_check import check_numbers
 from align.cli.preparing import prepare
 from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
@@ -170,7 +170,7 @@ class AlignCLI(LightningCLI):
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
         last = {type(c): c for c in given if _keeps_state(c)}
         kept = [c for c in given if last.get(type(c), c) is c]
-        trainer.callbacks = [*kept, Monitors(kept)]
+        trainer.callbacks = [*kept, watch(kept)]
         if not trainer.get("fast_dev_run"):
             kwargs["logger"] = _loggers(trainer.get("logger"), trainer.get("default_root_dir") or ".")
         return super().instantiate_trainer(**kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -12,13 +12,18 @@ from lightning.pytorch.callbacks import EarlyStopping
 from align.errors import ConfigError, nearest, shorten
 
 
-class Monitors(Callback):
+def watch(callbacks: Sequence[Callback]) -> Callback:
+    """Return what compares the metrics that callbacks watch with those that are logged."""
+    return _Monitors(callbacks)
+
+
+class _Monitors(Callback):
     """Compares what callbacks watch with what is logged, by a validation batch before training and by the first step.
 
     The trial validation is Lightning's own (`trainer.num_sanity_val_steps`); a resumed run has had it.
     """
 
-    def __init__(self, watching: Iterable[Callback]) -> None:
+    def __init__(self, watching: Sequence[Callback]) -> None:
         self.watched = {type(c).__name__: str(c.monitor) for c in watching if _watches(c)}  # type: ignore[attr-defined]
         self._stepped = False
 
