@@ -29,15 +29,11 @@ class _Monitors(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse a metric of validation where there is none."""
-        for owner, name in self.watched.items():
-            if name.startswith("val/") and not trainer.enable_validation:
-                raise ConfigError(
-                    f"--trainer.callbacks {owner}: monitor {name!r} is a metric of validation, and there is none: give "
-                    "data with a validation split, or watch a metric of training"
-                )
+        self._need_validation(trainer)
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse a metric that a validation batch does not give."""
+        self._need_validation(trainer)
         self._check(trainer, "val/")
 
     def on_train_batch_end(
@@ -47,6 +43,15 @@ class _Monitors(Callback):
         if not self._stepped and trainer.global_step > 0:
             self._stepped = True
             self._check(trainer, "train/")
+
+    def _need_validation(self, trainer: L.Trainer) -> None:
+        held_out = trainer.enable_validation and sum(trainer.num_val_batches) > 0
+        for owner, name in () if held_out else self.watched.items():
+            if name.startswith("val/"):
+                raise ConfigError(
+                    f"--trainer.callbacks {owner}: monitor {name!r} is a metric of validation, and there is none: give "
+                    "data with a validation split, or watch a metric of training"
+                )
 
     def _check(self, trainer: L.Trainer, phase: str) -> None:
         there = sorted(trainer.callback_metrics)

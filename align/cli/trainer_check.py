@@ -38,7 +38,11 @@ def _check_devices(devices: Any) -> None:
     single = not isinstance(devices, list) and len(numbers) == 1
     if devices in (None, "auto") or (single and numbers[0] == "-1"):
         return
-    if not numbers or not all(number.isdecimal() for number in numbers) or (single and int(numbers[0]) < 1):
+    if (
+        not numbers
+        or not all(number.isdecimal() and len(number) < 7 for number in numbers)
+        or (single and int(numbers[0]) < 1)
+    ):
         raise ConfigError(
             f"--trainer.devices: expected auto, a number from 1 on, or a list such as [0, 1], got {devices!r}"
         )

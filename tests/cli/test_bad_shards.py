@@ -35,7 +35,10 @@ class TestShards:
 
     def test_parquet_shards_that_disagree(self, told, model_folder: Path, tmp_path: Path) -> None:
         rows = [{"prompt": f"p{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(20)]
-        other = {"types": [{**row, "chosen": 5} for row in rows], "names": [{"q": r["prompt"], "w": "x"} for r in rows]}
+        other = {
+            "types": [{**row, "chosen": 5} for row in rows],
+            "names": [{"question": r["prompt"], "good": "x", "bad": "y"} for r in rows],
+        }
         for name, second in other.items():
             folder = tmp_path / name
             folder.mkdir()
