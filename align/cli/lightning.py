@@ -36,7 +36,6 @@ import align.modules.sft
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.monitors import watch
-from align.cli.number_check import check_numbers
 from align.cli.preparing import prepare
 from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
 from align.cli.run_folder import (
@@ -50,7 +49,7 @@ from align.cli.run_folder import (
 )
 from align.cli.run_logger import RunLogger
 from align.cli.trainer import AlignTrainer
-from align.cli.trainer_check import check_seed, check_trainer, check_workers, ended_by
+from align.cli.trainer_check import check_settings, ended_by
 from align.cli.trusting import given_trust
 from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
@@ -114,10 +113,7 @@ class AlignCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if config.check is not None:
             config.model.init_args.backbone.check = config.check
-        check_numbers(config)
-        check_seed(config.get("seed_everything"))
-        check_trainer(config.trainer)
-        check_workers(config.data)
+        check_settings(config)
         self._target = target_of(config, self.config.subcommand)
 
     def before_instantiate_classes(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from align.cli.number_check import check_numbers
 from align.errors import ConfigError
 
 WORKERS = 64
@@ -12,6 +13,14 @@ WORKERS = 64
 LOWEST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 0}
 FSDP1 = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
 LAUNCHER = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID")
+
+
+def check_settings(config: Any) -> None:
+    """Raise ConfigError for the first setting of a run that Lightning would crash over, or look away from."""
+    check_numbers(config)
+    check_seed(config.get("seed_everything"))
+    check_trainer(config.trainer)
+    check_workers(config.data)
 
 
 def check_trainer(trainer: Any) -> None:
