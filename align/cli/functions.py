@@ -33,6 +33,7 @@ def call(
     others: one that is given is refused before the function is called.
     """
     parser = parser_of(function, verb, positional=positional, config=config)
+    words = _flags_set(parser, words)
     try:
         parsed = parser.parse_args(words)
         named = parser.parse_args(words, defaults=False) if unused else None
@@ -48,6 +49,15 @@ def call(
         set_ = [name for name, value in named.items() if value is not None and not _usual_flag(value, usual.get(name))]
         refuse_unused(unused, set_, settings)
     return function(**settings) or 0
+
+
+def _flags_set(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
+    """Return a command in which a flag that stands alone is set."""
+    flags = {name for a in parser._actions if getattr(a, "_typehint", None) is bool for name in a.option_strings}
+    found: list[str] = []
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        found += [word, "true"] if word in flags and after.startswith("--") else [word]
+    return found
 
 
 def _usual_flag(value: Any, usual: Any) -> bool:
