@@ -67,7 +67,7 @@ class TestPush:
 
     def test_dry_run_lists_and_asks_nobody(self, hub: Hub, model: Path, monkeypatch, capsys) -> None:
         monkeypatch.delenv("HF_TOKEN")
-        assert main(["push", str(model), "me/tiny", "--dry_run", "true"]) == 0
+        assert main(["push", str(model), "me/tiny", "--dry_run"]) == 0
         said = capsys.readouterr().out
         for name, content in files_of(model).items():
             assert f"{len(content):>15,}  {name}" in said
@@ -120,7 +120,7 @@ class TestPush:
             (("push", ".", "a/b/c"), "--push_to_hub 'a/b/c': expected NAME or OWNER/NAME"),
             (("push", ".", "x y"), "--push_to_hub 'x y': expected NAME or OWNER/NAME"),
             (
-                ("export", "--run", "x", "--out", "y", "--dry_run", "true"),
+                ("export", "--run", "x", "--out", "y", "--dry_run"),
                 "--dry_run: belongs to --push_to_hub: add that",
             ),
             (("export", "--run", "x", "--out", "y", "--push_to_hub", "a/b/c"), "expected NAME or OWNER/NAME"),
@@ -200,4 +200,4 @@ class TestVerbs:
         line = told(*words, code=3)
         assert line.endswith(f"{out} is whole, this pushes it later: the same command")
         assert len(out.read_text().splitlines()) == 40
-        assert main([*words, "--dry_run", "true"]) == 0
+        assert main([*words, "--dry_run"]) == 0
