@@ -17,6 +17,8 @@ LAUNCHER = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT", "SLU
 
 def check_settings(config: Any) -> None:
     """Raise ConfigError for the first setting of a run that Lightning would crash over, or look away from."""
+    if config.get("weights_only") is False:
+        raise ConfigError("--weights_only false: a checkpoint could run code when it is read: leave it out")
     check_numbers(config)
     check_seed(config.get("seed_everything"))
     check_trainer(config.trainer)

@@ -64,6 +64,7 @@ class TestSettings:
             (["--data.columns", "{prompt: ''}"], "data.columns: no column ''"),
             (["--data.columns", "{chosen: prompt, rejected: prompt}"], "'prompt' is named for chosen and rejected"),
             (["--ckpt_path", "."], "--ckpt_path '.': no such file"),
+            (["--weights_only", "false"], "--weights_only false: a checkpoint could run code when it is read"),
         ],
     )
     def test_settings_that_were_tracebacks_or_told_late(
