@@ -42,7 +42,7 @@ class TestShards:
         for name, second in other.items():
             folder = tmp_path / name
             folder.mkdir()
-            pq.write_table(pa.Table.from_pylist(rows), folder / "train-00000-of-00002.parquet")
+            pq.write_table(pa.Table.from_pylist(rows[:8]), folder / "train-00000-of-00002.parquet")
             pq.write_table(pa.Table.from_pylist(second), folder / "train-00001-of-00002.parquet")
             words = ("fit", "-c", METHOD, "--data", "PreferenceFileDataModule", "--data.path", str(folder))
             line = told(*words, "--model.backbone.path", str(model_folder))
