@@ -34,6 +34,12 @@ class StoreError(AlignError):
     exit_code = 3
 
 
+class PushError(AlignError):
+    """A folder that the hub did not take; it is whole on disk."""
+
+    exit_code = 3
+
+
 class TrainingError(AlignError):
     """A fault of the training itself, such as a loss that is not a number."""
 

@@ -43,7 +43,7 @@ def compare(method: Method = "dpo", *, folder: str = "runs/benchmarks", batch: i
         for name, command in sides.items():
             results.setdefault(name, []).append(measure(command))
             print(f"round {turn + 1}, {name}: {results[name][-1]['cpu_s']:.1f} CPU-s", file=sys.stderr)
-    show(method, results, gemm_peak(), AutoConfig.from_pretrained(Path(folder) / "model"))
+    show(method, results, gemm_peak(), AutoConfig.from_pretrained(Path(folder) / "model", trust_remote_code=False))
     (Path(folder) / f"{method}.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -105,19 +105,19 @@ def padding(pairs: list[Row], batch: int) -> float:
 
 def dpo_trainer(model: Path, pairs: list[Row], options: dict[str, Any], *, best: bool) -> DPOTrainer:
     """Return a DPO trainer on ready token ids."""
-    policy = AutoModelForCausalLM.from_pretrained(model)
+    policy = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False)
     rows = Dataset.from_list([{"prompt_ids": p, "chosen_ids": c, "rejected_ids": r} for p, c, r in pairs])
     DPOTrainer._prepare_dataset = _as_it_is
     args = DPOConfig(**options, precompute_ref_log_probs=best)
     reference = None if best else copy.deepcopy(policy)
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     return DPOTrainer(policy, ref_model=reference, args=args, train_dataset=rows, processing_class=tokenizer)
 
 
 def reward_trainer(model: Path, pairs: list[Row], options: dict[str, Any], *, best: bool) -> RewardTrainer:
     """Return a reward trainer on ready token ids."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    scorer = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    scorer = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, trust_remote_code=False)
     scorer.config.pad_token_id = tokenizer.pad_token_id
     rows = Dataset.from_list([{"chosen_ids": p + c, "rejected_ids": p + r} for p, c, r in pairs])
     RewardTrainer._prepare_dataset = _as_it_is
@@ -128,7 +128,10 @@ def sft_trainer(model: Path, pairs: list[Row], options: dict[str, Any], *, best:
     """Return an SFT trainer on ready token ids of the chosen responses."""
     rows = [{"input_ids": p + c, "completion_mask": [0] * len(p) + [1] * len(c)} for p, c in pairs]
     args = SFTConfig(**options, completion_only_loss=True)
-    tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    tokenizer, policy = (
+        AutoTokenizer.from_pretrained(model, trust_remote_code=False),
+        AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False),
+    )
     return SFTTrainer(policy, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
 
 

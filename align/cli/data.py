@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from align.cli.functions import call
+from align.cli.pushing import PUSHING, Target, push_file
+from align.data.card import data_card, place_in_repository
 from align.data.export import ExportName, exported
 from align.data.fields import blank
 from align.data.preference_file import PreferenceFile
@@ -37,7 +39,8 @@ def run(words: list[str]) -> int:
     verbs: dict[str, Callable[..., None]] = {"read": read, "export": export}
     if words[0] not in verbs:
         raise ConfigError(f"unknown verb data {words[0]!r}{did_you_mean(words[0], verbs)}: see align data --help")
-    return call(verbs[words[0]], words[1:], f"data {words[0]}", positional=True)
+    unused = PUSHING if words[0] == "export" else ()
+    return call(verbs[words[0]], words[1:], f"data {words[0]}", positional=True, unused=unused)
 
 
 def read(
@@ -75,7 +78,7 @@ def read(
         raise fault
 
 
-def export(
+def export(  # noqa: PLR0913  the signature is the command line
     file: str,
     *,
     out: str,
@@ -84,6 +87,10 @@ def export(
     columns: dict[str, str] | None = None,
     ignore_columns: list[str] | None = None,
     split: str = "train",
+    push_to_hub: str | None = None,
+    public: bool = False,
+    revision: str | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Write what is read of a file in the field's columns, which other programs train on.
 
@@ -100,7 +107,12 @@ def export(
         columns: The data's columns by the name they should have, such as `{prompt: question, chosen: better}`.
         ignore_columns: Columns to read past.
         split: The split to read, `train`, `val` or `test`.
+        push_to_hub: Repository on the hub that file and card are uploaded to, OWNER/NAME, made where there is none.
+        public: Let everybody read it; false makes it private.
+        revision: Branch to push to, made where there is none.
+        dry_run: Write the file, list what would be uploaded, and upload nothing.
     """
+    target = None if push_to_hub is None else Target(push_to_hub, "dataset", public, revision)
     place = Path(out)
     check_ending(place)
     if place.exists() and Path(file).exists() and place.samefile(file):
@@ -111,6 +123,9 @@ def export(
     for line in about(report):
         print(line)
     print(f"{out}: {len(rows)} {view}, columns {', '.join(rows[0])}")
+    if target is not None:
+        card = data_card(file, rows, [f"view: {view}", *about(report)], split=split, out=place)
+        push_file(place, place_in_repository(split, place), card, target, dry_run=dry_run)
 
 
 def _source(file: str, split: str, columns: dict[str, str] | None, ignored: list[str] | None) -> PreferenceFile:

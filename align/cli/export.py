@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 
 from align.cli.class_names import OURS
 from align.cli.functions import call
 from align.cli.preparing import prepare
-from align.cli.run_folder import checkpoint_folder
-from align.errors import ConfigError, ResumeError, shorten
+from align.cli.pushing import PUSHING, Target, push
+from align.cli.run_folder import checkpoint_folder, saved_settings
+from align.errors import ResumeError, shorten
 from align.modules.base import AlignModule
 
 LOSS = ("objective", "reference", "reduction", "weighting")
@@ -22,10 +22,20 @@ LOSS = ("objective", "reference", "reduction", "weighting")
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(export, words, "export")
+    return call(export, words, "export", unused=PUSHING)
 
 
-def export(run: str, out: str, *, checkpoint: str = "last.ckpt", merge: bool = False) -> None:
+def export(
+    run: str,
+    out: str,
+    *,
+    checkpoint: str = "last.ckpt",
+    merge: bool = False,
+    push_to_hub: str | None = None,
+    public: bool = False,
+    revision: str | None = None,
+    dry_run: bool = False,
+) -> None:
     """Write the model of a run as a folder that transformers and PEFT open.
 
     Args:
@@ -33,22 +43,21 @@ def export(run: str, out: str, *, checkpoint: str = "last.ckpt", merge: bool = F
         out: Folder to write.
         checkpoint: Which of the run's checkpoints.
         merge: Add LoRA adapters to the weights and write a full folder.
+        push_to_hub: Repository on the hub that the folder is uploaded to, OWNER/NAME; it is made where there is none.
+        public: Let everybody read it; false makes it private.
+        revision: Branch to push to, made where there is none.
+        dry_run: Write the folder, list what would be uploaded, and upload nothing.
     """
-    config = _config(Path(run))
+    target = None if push_to_hub is None else Target(push_to_hub, "model", public, revision)
+    config = saved_settings(Path(run))
     spec = without_own_loss(config["model"])
     module = build_module(spec)
     path = checkpoint_folder(Path(run), config) / checkpoint
     load_checkpoint(module, path, with_loss=spec == config["model"])
     module.export(out, merge=merge, config=config)
     print(f"model of {path} written to {out}")
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise ConfigError(f"run folder {folder}: no config.yaml, so this is not a run")
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content
+    if target is not None:
+        push(Path(out), target, later=target.command(Path(out)), dry_run=dry_run)
 
 
 def without_own_loss(spec: dict[str, Any]) -> dict[str, Any]:
@@ -85,8 +94,11 @@ def load_checkpoint(module: AlignModule, path: Path, *, with_loss: bool = True) 
         raise ResumeError(f"{path}: no such checkpoint (there: {known})")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ResumeError(f"{path}: damaged checkpoint ({path.stat().st_size} bytes, {shorten(error)})") from error
+        content["state_dict"], content["align"]["trained"]
+    except Exception as error:  # whatever torch says of a broken or foreign file
+        raise ResumeError(
+            f"{path}: damaged checkpoint, or not one of ours ({path.stat().st_size} bytes, {shorten(error)})"
+        ) from error
     for values in () if with_loss else (content["state_dict"], content["align"]["trained"]):
         for name in [name for name in values if name.startswith("provider.")]:
             del values[name]

@@ -11,7 +11,9 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
+from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports
+from align.cli.settings_files import check_all_settings
 from align.cli.unused import Unused, refuse_unused
 from align.errors import ConfigError
 
@@ -31,9 +33,11 @@ def call(
     others: one that is given is refused before the function is called.
     """
     parser = parser_of(function, verb, positional=positional, config=config)
+    words = _flags_set(parser, words)
     try:
         parsed = parser.parse_args(words)
         named = parser.parse_args(words, defaults=False) if unused else None
+        check_numbers(parsed)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         line = explain(error, [action.dest for action in parser._actions])
@@ -47,6 +51,15 @@ def call(
     return function(**settings) or 0
 
 
+def _flags_set(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
+    """Return a command in which a flag that stands alone is set."""
+    flags = {name for a in parser._actions if getattr(a, "_typehint", None) is bool for name in a.option_strings}
+    found: list[str] = []
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        found += [word, "true"] if word in flags and after.startswith("--") else [word]
+    return found
+
+
 def _usual_flag(value: Any, usual: Any) -> bool:
     """Return whether a flag is set to what it is anyway."""
     return isinstance(value, bool) and value is usual
@@ -56,6 +69,7 @@ def parser_of(
     function: Callable[..., Any], verb: str, *, positional: bool = False, config: bool = False
 ) -> ArgumentParser:
     """Return the parser of a verb."""
+    check_all_settings()
     mean_classes()
     allow_imports()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)

@@ -35,7 +35,9 @@ import align.modules.reward_model
 import align.modules.sft
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
+from align.cli.monitors import watch
 from align.cli.preparing import prepare
+from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
 from align.cli.run_folder import (
     CONFIG,
     check_whole,
@@ -47,7 +49,8 @@ from align.cli.run_folder import (
 )
 from align.cli.run_logger import RunLogger
 from align.cli.trainer import AlignTrainer
-from align.cli.trainer_check import check_seed, check_trainer, ended_by
+from align.cli.trainer_check import check_settings, ended_by
+from align.cli.trusting import given_trust
 from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import ConfigError
 
@@ -79,7 +82,7 @@ class AlignCLI(LightningCLI):
     """LightningCLI with subclass mode for model and data, one folder per run whatever the logger."""
 
     def __init__(self, words: list[str]) -> None:
-        sys.argv = [sys.argv[0], *words]  # processes that Lightning starts run the same command
+        sys.argv = [sys.argv[0], *words, *given_trust()]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False}
         told = LIGHTNING_VERBS[words[0]]
         subparser: dict[str, Any] = {"description": told, "default_config_files": [DEFAULTS], **strict}
@@ -101,6 +104,8 @@ class AlignCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Add the options that are ours."""
         parser.add_argument("--check", type=bool | None, default=None, help=CHECK)
+        parser.add_argument("--push_to_hub", type=str | None, default=None, help=PUSH)
+        parser.add_argument("--public", type=bool, default=False, help=PUBLIC)
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse, then check what Lightning does not."""
@@ -108,8 +113,8 @@ class AlignCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if config.check is not None:
             config.model.init_args.backbone.check = config.check
-        check_seed(config.get("seed_everything"))
-        check_trainer(config.trainer)
+        check_settings(config)
+        self._target = target_of(config, self.config.subcommand)
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and refuse to fit in one that holds another run."""
@@ -139,6 +144,8 @@ class AlignCLI(LightningCLI):
         rank_zero_info(ended_by(self.trainer))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             mark_finished(Path(self.trainer.default_root_dir), self.trainer.global_step)
+            if self._target is not None:
+                push_model(self.trainer, self._target)
 
     @staticmethod
     def _count_steps_ourselves(trainer: Any) -> None:
@@ -158,7 +165,8 @@ class AlignCLI(LightningCLI):
         bar = trainer.get("enable_progress_bar") is not False
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
         last = {type(c): c for c in given if _keeps_state(c)}
-        trainer.callbacks = [c for c in given if last.get(type(c), c) is c]
+        kept = [c for c in given if last.get(type(c), c) is c]
+        trainer.callbacks = [*kept, watch(kept)]
         if not trainer.get("fast_dev_run"):
             kwargs["logger"] = _loggers(trainer.get("logger"), trainer.get("default_root_dir") or ".")
         return super().instantiate_trainer(**kwargs)

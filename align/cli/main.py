@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from align import __version__
 from align.cli.help_pages import help_page
 from align.cli.secrets import check_secrets
+from align.cli.trusting import take_trust
 from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
 from align.errors import AlignError, did_you_mean
 
@@ -28,6 +29,8 @@ Preference alignment of language models.
 
 align VERB --help          the options of a verb
 align VERB ... --debug     the traceback of an error
+align VERB ... --trust_remote_code
+                           run the Python that a model folder brings; without it none runs, whatever a file says
 align --version            the version"""
 
 
@@ -64,6 +67,7 @@ def _run(words: list[str]) -> int:
     for place, word in enumerate(words):
         _check_text(word, f"argument {place} of the command line")
         check_secrets(word, f"argument {place} of the command line")
+    words = take_trust(words)
     page = help_page(words)
     if page is not None:
         print(page, end="")

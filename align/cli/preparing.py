@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 import align
 from align.cli.class_paths import mean_classes
 from align.cli.own_packages import allow_imports
+from align.cli.settings_files import check_all_settings
 from align.cli.trainer_check import check_launcher
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
@@ -25,6 +26,7 @@ def prepare(words: list[str]) -> None:
     check_launcher()
     check_callbacks_package()
     quiet()
+    check_all_settings()
     mean_classes()
     allow_imports()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)

@@ -6,19 +6,22 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from filelock import FileLock, Timeout
 
 from align.atomic import remove_leftovers, write_whole_text
 from align.cli.launch import is_first_process
+from align.cli.yaml_check import check_yaml, read_settings
 from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.evaluation.settings_diff import flat
 from align.modules.checkpoint_files import fault_of, newest_whole
 
-MAY_CHANGE = {"ckpt_path", "trainer.default_root_dir", "check", "model.init_args.backbone.check"}
-"""Settings that change no weight: where a run begins, where its folder lies (it may be moved), what is checked."""
+MAY_CHANGE = {
+    *("ckpt_path", "trainer.default_root_dir", "check", "model.init_args.backbone.check", "push_to_hub", "public")
+}
+"""Settings that change no weight: where a run begins, where its folder lies, what is checked, where the model goes."""
 LOCK, OWNER, FINISHED, CONFIG = ".lock", ".owner.json", "finished.json", "config.yaml"
 SAVER = "callbacks.checkpoint.Checkpoint"
 
@@ -42,14 +45,21 @@ def claim(root: Path) -> None:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        holder = json.loads(owner.read_text()) if owner.exists() else {"pid": "?", "host": "?"}
         raise StoreError(
-            f"run folder {root} is in use by process {holder['pid']} on {holder['host']}: wait for it, or choose "
+            f"run folder {root} is in use by {_holder(owner)}: wait for it, or choose "
             "another --trainer.default_root_dir"
         ) from error
     owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
     _held.append(lock)
     remove_leftovers(root)
+
+
+def _holder(owner: Path) -> str:
+    try:
+        found = json.loads(owner.read_text())
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, LookupError, TypeError):  # it is written after the lock is taken
+        return "another process"
 
 
 def release() -> None:
@@ -70,7 +80,7 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
         )
     if not config.exists():
         return None
-    saved, now = flat(yaml.safe_load(config.read_text(encoding="utf-8"))), flat(settings)
+    saved, now = flat(saved_settings(root)), flat(settings)
     changed = sorted(k for k in saved.keys() | now.keys() if saved.get(k) != now.get(k) and k not in MAY_CHANGE)
     if changed:
         key = changed[0]
@@ -86,11 +96,32 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
     return str(last) if last.exists() else None
 
 
+def saved_settings(root: Path) -> dict[str, Any]:
+    """Return the settings a run has saved. Raises ConfigError where there are none, ResumeError for damaged ones."""
+    path = root / CONFIG
+    if not path.exists():
+        raise ConfigError(f"run folder {root}: no {CONFIG}, so this is not a run")
+    try:
+        text = read_settings(path, f"config {path}")
+        check_yaml(text, f"config {path}")
+        found = yaml.safe_load(text)
+    except (ConfigError, yaml.YAMLError) as error:
+        raise ResumeError(f"run folder {root}: its settings are damaged ({error}): put {CONFIG} back") from error
+    model = found.get("model") if isinstance(found, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
+        raise ResumeError(
+            f"run folder {root}: its settings are damaged ({CONFIG} names no model): put it back, or choose another "
+            "folder"
+        )
+    return cast("dict[str, Any]", found)
+
+
 def checkpoint_folder(root: Path, settings: dict[str, Any]) -> Path:
     """Return where a run with these settings keeps its checkpoints: beside them, unless its `Checkpoint` says where."""
-    callbacks = settings.get("trainer", {}).get("callbacks") or []
+    callbacks = (settings.get("trainer") or {}).get("callbacks") or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    savers = [c.get("init_args") or {} for c in callbacks if c.get("class_path") == SAVER]
+    named = [c for c in callbacks if isinstance(c, dict)]
+    savers = [c.get("init_args") or {} for c in named if c.get("class_path") == SAVER]
     given = savers[-1].get("dirpath") if savers else None  # the last one counts
     return Path(given) if given else root / "checkpoints"
 

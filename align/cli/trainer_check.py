@@ -5,11 +5,24 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from align.cli.number_check import check_numbers
 from align.errors import ConfigError
 
+WORKERS = 64
+"""A machine may have so many loader processes, or four for each of its processors."""
 LOWEST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 0}
 FSDP1 = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
 LAUNCHER = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID")
+
+
+def check_settings(config: Any) -> None:
+    """Raise ConfigError for the first setting of a run that Lightning would crash over, or look away from."""
+    if config.get("weights_only") is False:
+        raise ConfigError("--weights_only false: a checkpoint could run code when it is read: leave it out")
+    check_numbers(config)
+    check_seed(config.get("seed_everything"))
+    check_trainer(config.trainer)
+    check_workers(config.data)
 
 
 def check_trainer(trainer: Any) -> None:
@@ -18,6 +31,7 @@ def check_trainer(trainer: Any) -> None:
         value = trainer.get(name)
         if isinstance(value, int | float) and value < lowest:
             raise ConfigError(f"--trainer.{name} must be at least {lowest}, got {value}")
+    _check_devices(trainer.get("devices"))
     strategy = trainer.get("strategy")
     name = str(strategy if isinstance(strategy, str) else (strategy or {}).get("class_path")).rsplit(".", 1)[-1]
     if name in FSDP1:
@@ -25,6 +39,34 @@ def check_trainer(trainer: Any) -> None:
             f"--trainer.strategy {name}: FSDP1 cannot clip gradients by their norm, expected FSDP2, which replaces it: "
             "-c configs/trainer/fsdp2.yaml, or --trainer.strategy ModelParallelStrategy "
             "--trainer.strategy.save_distributed_checkpoint false"
+        )
+
+
+def _check_devices(devices: Any) -> None:
+    """Raise ConfigError for what names no devices: Lightning raises TypeErrors for most of it."""
+    listed = devices.split(",") if isinstance(devices, str) else devices if isinstance(devices, list) else [devices]
+    numbers = [str(one).strip() for one in listed]
+    single = not isinstance(devices, list) and len(numbers) == 1
+    if devices in (None, "auto") or (single and numbers[0] == "-1"):
+        return
+    if (
+        not numbers
+        or not all(number.isdecimal() and len(number) < 7 for number in numbers)
+        or (single and int(numbers[0]) < 1)
+    ):
+        raise ConfigError(
+            f"--trainer.devices: expected auto, a number from 1 on, or a list such as [0, 1], got {devices!r}"
+        )
+
+
+def check_workers(data: Any) -> None:
+    """Raise ConfigError for more loader processes than a machine can be meant to have."""
+    asked = ((data.get("init_args") or {}).get("batching") or {}).get("init_args") or {}
+    most = max(WORKERS, 4 * (os.cpu_count() or 1))
+    if (workers := asked.get("num_workers") or 0) > most:
+        raise ConfigError(
+            f"--data.batching.num_workers: expected at most {most} (this machine has {os.cpu_count()} processors), got "
+            f"{workers}"
         )
 
 

@@ -26,7 +26,13 @@ OTHER_VERBS = {
     "rounds": "list the rounds of a run: rewards, acceptance, samples",
     "soup": "add up the weights of models, or the updates of adapters",
     "export": "write a model folder from a run's checkpoint, merged if asked",
+    "push": "upload a model folder, or one of data, to the Hugging Face hub",
     "synthetic-base": "train the base model of the synthetic world from scratch",
     "synthetic-data": "write the synthetic world's data as files in the field's formats",
     "init-model": "make a small random Llama around a tokenizer, to try things out",
 }
+LOADS_MODELS = {
+    *LIGHTNING_VERBS,
+    *("stages", "sweep", "doctor", "generate", "rank", "evaluate", "benchmark", "probe", "directions", "export"),
+}
+"""Verbs that load a model, whose folder may bring code of its own."""

@@ -1,75 +1,175 @@
-"""Checks on a YAML file before the parser reads it: what the parser would accept in silence is refused here."""
+"""Checks on settings in YAML before the parser reads them: what it would accept in silence is refused here.
+
+`checked_tree` is for any text, be it typed or out of a file; `read_settings` reads a file and nothing that is none.
+"""
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from align.cli.secrets import check_secrets
-from align.errors import ConfigError
+from align.errors import ConfigError, shorten
+from align.models.foreign_code import OPTION
 
 MAX_BYTES = 1_000_000
 MAX_ALIASES = 100
+MAX_DEPTH = 50
+MAX_VALUES = 20_000
+"""Of a file, once its aliases are filled in: they may stand for billions."""
+MAX_DIGITS = 18
+"""Of a whole number: more do not fit into 64 bits."""
+FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_configs(words: Sequence[str]) -> None:
-    """Check every file given with `-c`, `--config`. Raises ConfigError naming file and line."""
+    """Check every file given with `-c FILE`, `-cFILE`, `--config FILE`. Raises ConfigError naming file and line."""
     for place, word in enumerate(words):
-        if word in ("-c", "--config") and place + 1 < len(words):
-            check_config(words[place + 1])
+        if word in ("-c", "--config"):
+            for name in words[place + 1 : place + 2]:
+                check_config(name)
         elif word.startswith("--config="):
             check_config(word.removeprefix("--config="))
+        elif word.startswith("-c"):
+            check_config(word.removeprefix("-c").removeprefix("="))
 
 
 def check_config(name: str) -> None:
-    """Refuse a config that is missing, empty, large, no mapping, or has double keys, alias bombs or object tags."""
-    path = Path(name).expanduser()
+    """Refuse a config that is missing, empty, large, no mapping, or has what `check_yaml` refuses."""
+    place = f"config {name}"
+    node = check_yaml(read_settings(Path(name).expanduser(), place), place)
+    if node is None:
+        raise ConfigError(f"{place}: the file is empty")
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{place}: expected settings as `key: value`, found something else")
+
+
+def read_settings(path: Path, place: str) -> str:
+    """Return the text of a file of settings. Raises ConfigError for what is no file, large, no UTF-8, or has secrets.
+
+    A pipe, a socket or a device is refused before it is opened: reading one may never end.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    if len(text) > MAX_BYTES:
-        raise ConfigError(f"config {name}: larger than {MAX_BYTES:,} characters")
-    check_secrets(text, f"config {name}")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"{place}: cannot be read (not a regular file): give a file of settings")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ConfigError(f"{place}: larger than {MAX_BYTES:,} bytes")
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{place}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    check_secrets(text, place)
+    return text
+
+
+def check_yaml(text: str, place: str) -> yaml.Node | None:
+    """Return the tree of a file's text, None for an empty one.
+
+    Raises ConfigError for what is no YAML, and for what `checked_tree` refuses.
+    """
     try:
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
-        if aliases > MAX_ALIASES:
-            raise ConfigError(f"config {name}: {aliases} aliases, at most {MAX_ALIASES} are allowed")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return checked_tree(text, place)
+    except yaml.YAMLError:
+        _explain(text, place)
+        raise
+
+
+def checked_tree(text: str, place: str) -> yaml.Node | None:
+    """Return the tree of a text, None for an empty one.
+
+    Raises YAMLError for what is no YAML, ConfigError for what is deep or long, for double keys, tags, and for what
+    belongs elsewhere.
+    """
+    _check_extent(text, place)
+    node: yaml.Node | None = yaml.compose(text, Loader=FAST)
+    if node is not None:
+        _check_node(place, node, set())
+    return node
+
+
+def _explain(text: str, place: str) -> None:
+    """Raise ConfigError in the words of the slow parser, which says more."""
+    try:
+        yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         hint = ": indent with spaces, not tabs" if "\\t" in str(error) or (mark and _has_tab(text, mark.line)) else ""
-        raise ConfigError(f"config {name}{where}: not valid YAML, {getattr(error, 'problem', error)}{hint}") from error
-    if node is None:
-        raise ConfigError(f"config {name}: the file is empty")
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"config {name}: expected settings as `key: value`, found something else")
-    _check_node(name, node, set())
+        problem = shorten(getattr(error, "problem", None) or error, 120)
+        raise ConfigError(f"{place}{where}: not valid YAML, {problem}{hint}") from error
 
 
-def _check_node(name: str, node: yaml.Node, seen: set[int]) -> None:
+def _check_extent(text: str, place: str) -> None:
+    """Raise ConfigError for a text that is deep, or long once its aliases are filled in; nothing is built for it."""
+    aliases, known = 0, dict[str, int]()
+    names, sizes = [""], [0]  # of the collections that are open
+    for event in yaml.parse(text, Loader=FAST):
+        here, name, size = f"{place}, line {_line(event)}", str(getattr(event, "anchor", None) or ""), 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            names.append(name)
+            sizes.append(1)
+            if len(names) > MAX_DEPTH:
+                raise ConfigError(f"{here}: deeper than {MAX_DEPTH} levels")
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            aliases += 1
+            if name in names:
+                raise ConfigError(f"{here}: alias {name!r} stands inside of what it stands for")
+            size, name = known.get(name, 1), ""
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size, name = sizes.pop(), names.pop()
+        elif not isinstance(event, yaml.ScalarEvent):
+            continue
+        known |= {name: size} if name else {}
+        sizes[-1] += size
+        if sizes[-1] > MAX_VALUES:
+            raise ConfigError(f"{here}: more than {MAX_VALUES:,} values, aliases filled in")
+    if aliases > MAX_ALIASES:
+        raise ConfigError(f"{place}: {aliases} aliases, at most {MAX_ALIASES} are allowed")
+
+
+def _line(found: Any) -> int:
+    """Return the line of an event or a node."""
+    return int(found.start_mark.line) + 1
+
+
+def _check_node(place: str, node: yaml.Node, seen: set[int]) -> None:
     if id(node) in seen:
         return
     seen.add(id(node))
-    line = node.start_mark.line + 1
+    line = f"{place}, line {_line(node)}"
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
-        raise ConfigError(f"config {name}, line {line}: tag {node.tag!r} is not allowed: write plain values")
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_node(name, item, seen)
+        raise ConfigError(f"{line}: tag {node.tag!r} is not allowed: write plain values")
+    if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
+        raise ConfigError(f"{line}: a number of {len(node.value)} digits, at most {MAX_DIGITS} fit")
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        _check_node(place, item, seen)
     if isinstance(node, yaml.MappingNode):
-        keys: dict[str, int] = {}
-        for key, value in node.value:
-            place = f"config {name}, line {key.start_mark.line + 1}"
-            if key.value in keys and key.value != "<<":
-                raise ConfigError(f"{place}: key {key.value!r} stands twice, first in line {keys[key.value]}")
-            if key.tag == "tag:yaml.org,2002:bool":
-                raise ConfigError(f"{place}: YAML reads {key.value!r} as true or false: quote it")
-            keys[str(key.value)] = key.start_mark.line + 1
-            _check_node(name, value, seen)
+        _check_keys(place, node)
+        for _, value in node.value:
+            _check_node(place, value, seen)
+
+
+def _check_keys(place: str, node: yaml.MappingNode) -> None:
+    keys: dict[str, int] = {}
+    for key, _ in node.value:
+        line = f"{place}, line {_line(key)}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{line}: a key is a {key.id}, expected the name of a setting")
+        if key.value in keys and key.value != "<<":
+            raise ConfigError(f"{line}: key {key.value!r} stands twice, first in line {keys[key.value]}")
+        if key.tag == "tag:yaml.org,2002:bool":
+            raise ConfigError(f"{line}: YAML reads {key.value!r} as true or false: quote it")
+        if key.value == OPTION.lstrip("-"):
+            raise ConfigError(f"{line}: {key.value} is for the command line alone: leave it out, give {OPTION} there")
+        keys[key.value] = _line(key)
 
 
 def _has_tab(text: str, line: int) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from align.data.conventions import Convention
-from align.data.parts import TOOLS
+from align.data.conventions import CONVENTIONS, Convention
+from align.data.parts import EVERYWHERE, TOOLS
 from align.data.readers import Located
 from align.data.report import Report
 from align.data.turns import READ
@@ -34,14 +35,23 @@ def check_columns(rows: Sequence[Located], columns: Mapping[str, str]) -> None:
     """Raise ConfigError for a mapping of columns that does not fit the first rows."""
     there = list(dict.fromkeys(name for located in rows for name in located.row))
     for name, theirs in columns.items():
+        if twice := [other for other, column in columns.items() if column == theirs and other != name]:
+            raise ConfigError(f"data.columns: {theirs!r} is named for {name} and {twice[0]}: one column is one thing")
         if theirs in there:
             continue
-        if name in there:
+        if name in there and theirs in columns_read():
             right = ", ".join(f"{theirs}: {name}" for name, theirs in columns.items())
             raise ConfigError(f"data.columns is the wrong way round: write '{{{right}}}', our name first")
         raise ConfigError(
             f"data.columns: no column {theirs!r}{did_you_mean(theirs, there)} (there: {', '.join(map(str, there))})"
         )
+
+
+@cache
+def columns_read() -> frozenset[str]:
+    """Return the names of all columns that some convention reads."""
+    needed = (name for convention in CONVENTIONS for group in convention.needs for name in group)
+    return frozenset({*EVERYWHERE, *needed, *(name for convention in CONVENTIONS for name in convention.uses)})
 
 
 def renamed(located: Located, columns: Mapping[str, str], ignored: Sequence[str] = ()) -> Located:

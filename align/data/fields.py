@@ -48,6 +48,8 @@ def number(where: str, name: str, value: object) -> float:
         found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
     except ValueError:
         found = None
+    except OverflowError:  # a whole number of more than 308 digits
+        found = math.inf
     if found is None:
         raise RowError(where, f"{name} is not a number", f"{name} {shorten(value, 30)!r} is not a number")
     if not math.isfinite(found):

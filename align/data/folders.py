@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from align.errors import DataError
+
 SPLIT_NAMES = {
     "train": ("train", "train_prefs", "train_sft"),
     "val": ("validation", "val", "dev", "eval", "valid"),
@@ -22,15 +24,19 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
     """Return the data files in a folder and those below it by split.
 
     A file belongs to the split it is named for, `train.jsonl.gz`, `train-00000-of-00002.parquet`, or else to that of a
-    folder, `test/0000.parquet`; all others go by their own name.
+    folder, `test/0000.parquet`; all others go by their own name. Raises DataError for what is named like one and is no
+    file: reading past it would lose rows.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         inside = path.relative_to(folder)
-        if any(part.startswith((".", "_")) for part in inside.parts) or not path.is_file():
+        if any(part.startswith((".", "_")) for part in inside.parts) or path.is_dir():
             continue
         stem = path.name.split(".")[0]
         if SUFFIXES & {suffix.lower() for suffix in path.suffixes} and stem not in ABOUT:
+            if not path.is_file():
+                what = "a link to nothing" if path.is_symlink() else "not a regular file"
+                raise DataError(f"{path}: {what}, among data files: mend it, or move it away")
             found.setdefault(_split_of(inside, stem), []).append(path)
     return found
 

@@ -42,10 +42,9 @@ def load_hub(path: str, **options: Any) -> HubDataset:
     try:
         if saved := saved_splits(Path(path)):
             return HubDataset(path, _opened(saved))
-        if revision and not Path(path).exists():
-            return HubDataset(path, dict(datasets.load_dataset(name, revision=revision, **options)))
-        return HubDataset(path, dict(datasets.load_dataset(path, **options)))
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
+        options |= {"trust_remote_code": False, **({"revision": revision} if revision and not Path(path).exists() else {})}
+        return HubDataset(path, dict(datasets.load_dataset(name if "revision" in options else path, **options)))
+    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
         if not Path(path).exists() and _refused(error):
             at = f" or no revision {revision!r} of it" if revision else ""
             raise DataError(

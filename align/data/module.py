@@ -13,6 +13,7 @@ import lightning as L
 from align.data.batching import Batching
 from align.data.encoded import FORMAT
 from align.data.encoding import Encoding
+from align.data.fitting import check_view
 from align.data.groups import EncodedGroups
 from align.data.hindsight import Hindsight
 from align.data.loader import BatchLoader
@@ -101,7 +102,8 @@ class PreferenceDataModule(L.LightningDataModule):
         self.fingerprint = hashlib.sha256(" ".join([*keys, *labels.attributes]).encode()).hexdigest()[:16]
 
     def view_of(self, needs: Needs) -> View:
-        """Return what is made of an example: the view that was asked for, or the method's."""
+        """Return what is made of an example: the view that was asked for, or the method's. Raises ConfigError."""
+        check_view(self.view, needs.view, type(needs).__name__)
         return self.view or {**VIEWS, **SCORED_VIEWS, "hindsight": Hindsight()}[needs.view]
 
     @property

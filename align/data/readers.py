@@ -20,6 +20,8 @@ Row = dict[str, Any]
 ROWS = 1000
 """Rows of a Parquet file that are in memory at a time."""
 Fault = Callable[[RowError], None]
+UNZIPPED, RATIO = 2**26, 200
+"""A gzip file may hold so many bytes, or so many times its own."""
 
 
 class Located(NamedTuple):
@@ -78,6 +80,20 @@ def _opened(path: Path) -> Any:
     return gzip.open(path) if packed else path.open("rb")
 
 
+def _pieces(path: Path, file: Any, *, lines: bool) -> Iterator[bytes]:
+    """Yield the lines of a file, or all of it. Raises DataError for gzip that grows without measure."""
+    limit = max(UNZIPPED, RATIO * path.stat().st_size) if isinstance(file, gzip.GzipFile) else 2**62
+    read, left = file.readline if lines else file.read, limit
+    while piece := read(left + 1):
+        left -= len(piece)
+        if left < 0:
+            raise DataError(
+                f"{path}: {path.stat().st_size:,} bytes of gzip hold more than {limit:,}, which no rows do: unpack it "
+                "yourself if it is what you mean"
+            )
+        yield piece
+
+
 def _parse(path: Path) -> Iterator[Located | RowError]:
     """Yield the rows as they are read; JSONL and Parquet are never in memory as a whole."""
     with _opened(path) as file:
@@ -111,7 +127,7 @@ def _parse(path: Path) -> Iterator[Located | RowError]:
 def _whole(path: Path) -> str:
     """Return the text of a file that has to be read at once."""
     with _opened(path) as file:
-        data = file.read()
+        data = b"".join(_pieces(path, file, lines=False))
     try:
         return str(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -124,7 +140,7 @@ def _foreign(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
 
 def _lines(path: Path, file: Any) -> Iterator[str]:
     """Yield the lines of UTF-8 text, which end with any of the three ends of a line (U+2028 is text)."""
-    for number, raw in enumerate(file, 1):
+    for number, raw in enumerate(_pieces(path, file, lines=True), 1):
         try:
             line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).decode()
         except UnicodeDecodeError as error:
@@ -156,7 +172,9 @@ def _json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Locate
             fault = None
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line.lstrip("\ufeff"))
+            row = json.loads(line.lstrip("\ufeff"), object_pairs_hook=_once)
+        except _Twice as error:
+            yield RowError(where, "one key twice", f"{error}: remove one")
         except (ValueError, RecursionError) as error:
             fault = where, error
         else:
@@ -169,12 +187,24 @@ def _json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Locate
 
 def _json_document(path: Path, text: str) -> Iterator[Located | RowError]:
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON, {error}") from error
     rows = document if isinstance(document, list) else [document]
     for number, row in enumerate(rows, 1):
         yield _located(f"{path}, row {number}", row)
+
+
+class _Twice(ValueError):
+    """A key that stands twice: JSON keeps the last in silence."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
+    return row
 
 
 def _located(where: str, row: object) -> Located | RowError:

@@ -52,7 +52,7 @@ def _number(completion: Located, key: str, value: object, highest: int) -> float
         return math.nan
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.inf
     if not 1 <= number <= highest:
         detail = f"rating of {key!r} is {value!r}, expected 1 to {highest} or N/A"

@@ -96,4 +96,5 @@ def _harness(policy: Policy, batch_size: int) -> tuple[Any, Any]:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     model: Any = policy.model
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return lm_eval, HFLM(pretrained=model, tokenizer=policy.tokenizer, batch_size=batch_size, max_length=limit)
+    own = {"tokenizer": policy.tokenizer, "batch_size": batch_size, "max_length": limit}
+    return lm_eval, HFLM(pretrained=model, trust_remote_code=False, **own)

@@ -138,6 +138,9 @@ def _settings(text: str, path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not valid YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(found, dict):
         raise DataError(f"{path}: no settings, expected them as `align fit` writes them")
+    model = found.get("model", {})
+    if not isinstance(model, dict) or not isinstance(model.get("init_args", {}), dict):
+        raise DataError(f"{path}: its model is no class with settings, expected them as `align fit` writes them")
     return found
 
 

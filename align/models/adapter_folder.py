@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from align.models.files import ADAPTER_CONFIG, check_safetensors, read_json
 from align.models.whole import listed
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MEGATRON = "megatron.core"
+"""What PEFT writes into every LoRA configuration, and reads where megatron_config is set."""
 REFERENCE_ADAPTER = "reference"
 """Name of the frozen copy of the adapter a run starts from."""
 STARTS_TRAINED = "starts_trained"
@@ -33,7 +36,7 @@ def check_adapter_folder(folder: Path, task: str | None = None) -> dict[str, Any
     check_safetensors(folder / ADAPTER_WEIGHTS)
     if task is not None and config.get("task_type") not in (None, task):
         raise ModelError(f"adapter {folder}: an adapter for {config['task_type']}, expected one for {task}")
-    if reason := _reason(config):
+    if reason := _foreign(config) or _reason(config):
         raise ModelError(f"adapter {folder}: {reason}")
     return config
 
@@ -48,10 +51,10 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
 
     Raises ModelError naming the weights that the folder lacks or the model has no place for.
     """
-    config = peft.PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = False
     mapping = getattr(model, "_checkpoint_conversion_mapping", None)
     try:
+        config = peft.PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = False
         if has_adapters(model):
             model.add_adapter(name, config)
             model.set_requires_grad(name)
@@ -61,7 +64,7 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
         _read(model, folder, name, mapping)
     except ModelError:
         raise
-    except (RuntimeError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, ImportError, re.error) as error:
         raise ModelError(f"adapter {folder}: does not fit its base model ({shorten(error, 160)})") from error
     if not trained:
         for parameter in _own(model, name).values():
@@ -86,6 +89,16 @@ def with_trained_adapter(model: Any, folder: Path) -> Any:
     setattr(model, STARTS_TRAINED, True)
     model.set_adapter("default")
     return model
+
+
+def _foreign(config: dict[str, Any]) -> str | None:
+    """Return what PEFT cannot know, or would import from elsewhere; None for an adapter of its own."""
+    if config.get("megatron_config") or config.get("megatron_core") not in (None, MEGATRON):
+        return "megatron_core names a package that PEFT would import: remove it and megatron_config"
+    kind = str(config.get("peft_type"))
+    if kind not in [known.value for known in peft.PeftType]:
+        return f"peft_type {shorten(kind)!r} is none that PEFT knows: fetch it again, or install a newer peft"
+    return None
 
 
 def _reason(config: dict[str, Any]) -> str | None:

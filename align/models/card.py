@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from align.models.foreign_code import OPTION, is_trusted
+
 PACKAGES = ("align-lm", "lightning", "torch", "transformers", "peft", "datasets")
 
 
@@ -36,6 +38,7 @@ def model_card(method: str, base: str, config: dict[str, Any], facts: dict[str, 
     header = {"base_model": base, "library_name": "transformers", "tags": ["align", method.lower()]}
     versions = "\n".join(f"- {name} {version(name)}" for name in PACKAGES)
     rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(facts.get("metrics", {}).items()))
+    code = f" Loaded with the Python code of the model's folder ({OPTION})." if is_trusted() else ""
     return f"""---
 {yaml.safe_dump(header).strip()}
 ---
@@ -44,7 +47,7 @@ def model_card(method: str, base: str, config: dict[str, Any], facts: dict[str, 
 
 Trained with align. Data fingerprint `{facts.get("fingerprint") or "none"}`, seed {facts.get("seed")}.
 
-Self-check: {facts.get("check") or "none"}.
+Self-check: {facts.get("check") or "none"}.{code}
 
 ## Metrics at the end of training
 

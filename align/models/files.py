@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from align.errors import ModelError
+from align.errors import ModelError, shorten
 
 ADAPTER_CONFIG = "adapter_config.json"
 BASE_REPORT = "base_report.json"
 """Beside the base model of the synthetic world: what it can do, and under `faults` what it falls short of."""
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+"""Endings of files that may run code when they are read: none of them is."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -28,13 +30,30 @@ def local_folder(path: str) -> Path | None:
     return None
 
 
+def base_of(folder: Path) -> str:
+    """Return the model an adapter belongs to. Raises ModelError where its configuration does not say."""
+    base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base.strip():
+        raise ModelError(
+            f"adapter {folder}: base_model_name_or_path is {base!r}, expected the model it belongs to: write its "
+            f"folder or hub id there ({ADAPTER_CONFIG})"
+        )
+    try:
+        local_folder(base)
+    except ModelError as error:
+        raise ModelError(
+            f"adapter {folder}: its base {base} is no model folder and no hub id: write it there"
+        ) from error
+    return base
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object. Raises ModelError naming the file."""
     check_not_placeholder(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not valid JSON ({shorten(error, 160)})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
@@ -67,14 +86,31 @@ def check_weights(folder: Path) -> None:
     """Raise ModelError unless the folder holds whole safetensors files."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        pickled = [file for ending in PICKLED for file in sorted(folder.glob(f"*{ending}"))]
         if pickled:
-            raise ModelError(f"{folder}: only pickled weights ({pickled[0].name}): convert them to safetensors")
+            raise ModelError(
+                f"{folder}: only pickled weights ({pickled[0].name}): convert them to safetensors, where you trust "
+                "them, with transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(OUT)"
+            )
         raise ModelError(
             f"{folder}: no weights (expected {WEIGHTS[0]}); to start from random ones set backbone.random_init"
         )
+    _check_index(folder)
     for file in files:
         check_safetensors(file)
+
+
+def _check_index(folder: Path) -> None:
+    """Raise ModelError where an index leads to files that are not there, not beside it, or pickled."""
+    index = folder / WEIGHTS[1]
+    shards = read_json(index).get("weight_map") if index.exists() else {}
+    if not isinstance(shards, dict):
+        raise ModelError(f"{index}: weight_map is {shorten(shards)!r}, expected the file of each weight")
+    for name in sorted({str(name) for name in shards.values()}):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{index}: names {shorten(name)!r}, expected safetensors files beside it")
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder}: {name} is missing, which {index.name} names: fetch it again")
 
 
 def check_base(folder: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from align.errors import ModelError
 from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
+from align.models.foreign_code import may_run_code
 from align.models.loading import load_part
 from align.scoring.backbone import LANGUAGE_HEAD, decoder, unwrapped
 from align.scoring.own_head import is_plain, own_logits
@@ -70,7 +71,11 @@ def attach_language_head(model: nn.Module, backbone: Backbone) -> None:
     inner = unwrapped(model)
     tied = inner.config.get_text_config().tie_word_embeddings
     with torch.device("meta"):
-        causal: Any = AutoModelForCausalLM.from_config(copy.deepcopy(inner.config), attn_implementation="eager")
+        causal: Any = AutoModelForCausalLM.from_config(
+            copy.deepcopy(inner.config),
+            attn_implementation="eager",
+            trust_remote_code=may_run_code(backbone.path, backbone.revision),
+        )
     projection = causal.get_output_embeddings()
     own = [p for part in _after_decoder(causal).values() for p in part.parameters() if p is not projection.weight]
     if own or not tied:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
 from align.models.causal import check_causal
 from align.models.deterministic import make_deterministic, switch_off_rates
+from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
 from align.models.whole import load_whole, one_line
+
+MAX_LAYERS = 10_000
+"""No model has more; building them would take hours before the weights are looked at."""
+ATTENTION = "model.backbone.attn_implementation"
 
 
 def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) -> nn.Module:
@@ -106,8 +112,19 @@ def _dtypes(parameters: Collection[torch.Tensor]) -> str:
 
 
 def _config(base: str, backbone: Backbone) -> Any:
+    trusted, own = may_run_code(base, backbone.revision), backbone.attn_implementation
     with one_line(base):
-        return AutoConfig.from_pretrained(base, revision=backbone.revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(base, revision=backbone.revision, trust_remote_code=trusted)
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
+    if layers > MAX_LAYERS:
+        raise ModelError(f"{base}: num_hidden_layers is {layers} in its config.json: fetch it again")
+    for place, name in ((f"{base}: attn_implementation", config._attn_implementation), (ATTENTION, own)):
+        if "/" in str(name) and not trusted:
+            raise ModelError(
+                f"{place} {name!r} is a kernel of the hub, which is code of others: take sdpa, or give {OPTION} on the "
+                "command line"
+            )
+    return config
 
 
 def _build(
@@ -126,7 +143,8 @@ def _build(
     rates = {} if backbone.dropout else switch_off_rates(config)
     if backbone.random_init:
         with one_line(base):
-            model, drawn = auto.from_config(config, **options), True
+            trusted = may_run_code(base, backbone.revision)
+            model, drawn = auto.from_config(config, trust_remote_code=trusted, **options), True
     else:
         options |= {"revision": backbone.revision, "config": config}
         model, drawn = load_whole(auto, base, fresh=fresh, left=left, **options)
@@ -163,7 +181,7 @@ def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
     )
     try:
         return peft.get_peft_model(model, settings)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise ConfigError(f"backbone.lora.target_modules {lora.target_modules!r}: {shorten(error, 160)}") from error
 
 

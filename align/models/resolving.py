@@ -7,7 +7,7 @@ from pathlib import Path
 from align.errors import ConfigError, ModelError
 from align.models.adapter_folder import check_adapter_folder
 from align.models.backbone import Backbone
-from align.models.files import ADAPTER_CONFIG, check_base, check_weights, local_folder, read_json
+from align.models.files import ADAPTER_CONFIG, base_of, check_base, check_weights, local_folder, read_json
 
 
 def resolve(backbone: Backbone, task: str | None = None) -> tuple[str, Path | None]:
@@ -24,9 +24,8 @@ def resolve(backbone: Backbone, task: str | None = None) -> tuple[str, Path | No
             f"backbone.path {folder} is an adapter, which brings its own rank and targets: leave backbone.lora out to "
             "train it on, or merge it first with `align export --merge`"
         )
-    base = check_adapter_folder(folder, task).get("base_model_name_or_path")
-    if not base:
-        raise ModelError(f"adapter {folder}: base_model_name_or_path is {base!r}, expected the model it belongs to")
+    check_adapter_folder(folder, task)
+    base = base_of(folder)
     inner = local_folder(base)
     if inner is not None:
         if (inner / ADAPTER_CONFIG).exists():

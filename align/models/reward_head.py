@@ -23,7 +23,7 @@ def check_head(path: str, config: Any) -> None:
             f"{HEAD[0]}: take another model as reward model (as a policy this one may do)"
         )
     with torch.device("meta"):
-        classifier = AutoModelForSequenceClassification.from_config(config)
+        classifier = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     own = _beside_decoder(classifier)
     if own != HEAD:
         raise ModelError(
@@ -38,7 +38,7 @@ def vocabulary_head(config: Any) -> Callable[[str], bool]:
     if type(config) not in AutoModelForCausalLM._model_mapping:
         return lambda name: False
     with torch.device("meta"):
-        causal = AutoModelForCausalLM.from_config(config)
+        causal = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     head, renamings = set(_beside_decoder(causal)), get_model_conversion_mapping(causal)
 
     def belongs(name: str) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from align.errors import ConfigError, ModelError
 from align.models.adapter_folder import ADAPTER_WEIGHTS, changes_base
-from align.models.files import ADAPTER_CONFIG, check_weights, local_folder, read_json
+from align.models.files import ADAPTER_CONFIG, PICKLED, base_of, check_weights, local_folder, read_json
 
 PLAIN: dict[str, Any] = {
     "use_dora": False,
@@ -101,7 +101,7 @@ def concatenate(adapters: Sequence[tuple[Weights, float]]) -> Weights:
 
 def _write_adapter(out: Path, used: Sequence[tuple[Path, float]]) -> None:
     configs = [read_json(folder / ADAPTER_CONFIG) for folder, _ in used]
-    bases = {config["base_model_name_or_path"] for config in configs}
+    bases = {base_of(folder) for folder, _ in used}
     if len(bases) > 1:
         raise ModelError(f"the adapters have different base models: {', '.join(sorted(bases))}")
     for (folder, _), config in zip(used, configs, strict=True):
@@ -141,7 +141,10 @@ def _copy_files(folder: Path, out: Path) -> None:
     """Copy what is beside the weights: configuration and tokenizer."""
     out.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
-        weights = file.suffix == ".safetensors" or file.name in ("model.safetensors.index.json", "README.md")
+        weights = file.suffix in (".safetensors", *PICKLED) or file.name in (
+            "model.safetensors.index.json",
+            "README.md",
+        )
         if file.is_file() and not weights:
             shutil.copy2(file, out / file.name)
 

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from align.errors import ConfigError, ModelError, shorten
 from align.models.backbone import Backbone
-from align.models.files import ADAPTER_CONFIG, local_folder, read_json
+from align.models.files import ADAPTER_CONFIG, base_of, local_folder
+from align.models.foreign_code import may_run_code, refuse_code
 
 
 def load_tokenizer(backbone: Backbone) -> Any:
@@ -23,13 +24,15 @@ def load_tokenizer(backbone: Backbone) -> Any:
             f"{backbone.path} is a folder: leave it out"
         )
     if folder is not None and not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
-        base = folder / ADAPTER_CONFIG
-        if not base.exists():
+        if not (folder / ADAPTER_CONFIG).exists():
             raise ModelError(f"{folder}: no tokenizer files: set model.backbone.tokenizer to a folder that has them")
-        path = read_json(base)["base_model_name_or_path"]
+        path = base_of(folder)
+    revision = backbone.revision if folder is None else None
+    trusted = may_run_code(path, revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=backbone.revision if folder is None else None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trusted)
+    except Exception as error:  # the tokenizers library raises nothing narrower for a damaged file
+        refuse_code(path, error)
         raise ModelError(f"tokenizer {path}: cannot be loaded ({shorten(error, 160)})") from error
     if backbone.chat_template is not None:
         tokenizer.chat_template = _read_template(backbone.chat_template)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from align.errors import ModelError, shorten
+from align.models.foreign_code import may_run_code, refuse_code
 
 SHOWN = 3
 """Names listed before the rest is counted."""
@@ -30,9 +29,10 @@ def load_whole(
 
     Raises ModelError naming the weights that are missing, unexpected or of another shape.
     """
+    trusted = may_run_code(path, options.get("revision"))
     with one_line(path):
         model, info = auto.from_pretrained(
-            path, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **READ, **options
+            path, use_safetensors=True, trust_remote_code=trusted, output_loading_info=True, **READ, **options
         )
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(f"{path}: an adapter lies beside the model there: give a local folder of one or the other")
@@ -69,7 +69,8 @@ def one_line(path: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, torch.OutOfMemoryError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        refuse_code(path, error)
         raise ModelError(
             f"backbone path {path}: cannot be loaded ({shorten(error, 200)}): check the spelling, or give a folder"
         ) from error

@@ -19,6 +19,8 @@ from align.modules.hashing_file import HashingFile
 
 PLACES = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of a place that cannot be written to, whatever room there is."""
+HELD = ("state_dict", "pytorch-lightning_version")
+"""What every checkpoint of Lightning has."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -73,6 +75,8 @@ class WholeCheckpoints(TorchCheckpointIO):
             loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         except Exception as error:
             raise ResumeError(f"checkpoint {path}: not one of ours ({shorten(error, 160)})") from error
+        if not isinstance(loaded, dict) or any(key not in loaded for key in HELD):
+            raise ResumeError(f"checkpoint {path}: not one of ours (no {', '.join(HELD)} in it)")
         return loaded
 
     def remove_checkpoint(self, path: Any) -> None:

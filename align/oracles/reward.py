@@ -22,6 +22,7 @@ from align.errors import ConfigError, ModelError, shorten
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.files import ADAPTER_CONFIG, local_folder, read_json
+from align.models.foreign_code import may_run_code, refuse_code
 from align.models.loading import load_reward_model, max_positions, pad_token
 from align.models.reward_file import (
     REWARD_FILE,
@@ -193,8 +194,9 @@ def _outputs(path: str) -> tuple[str, ...]:
             raise ModelError(f"{path}: an adapter for {task}, expected a reward model (SEQ_CLS)")
         return ("reward",)
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=may_run_code(path))
     except (OSError, ValueError) as error:
+        refuse_code(path, error)
         raise ModelError(
             f"reward model {path}: cannot be loaded ({shorten(error, 200)}): check the spelling, or give a folder"
         ) from error

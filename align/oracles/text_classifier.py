@@ -52,7 +52,7 @@ class TextClassifier(Scorer):
         tokenizer = load_tokenizer(Backbone(self.path))
         with torch.random.fork_rng(devices=[]):
             model, _ = load_whole(AutoModelForSequenceClassification, self.path)
-        return pipeline("text-classification", model, tokenizer=tokenizer, device=device)
+        return pipeline("text-classification", model, tokenizer=tokenizer, device=device, trust_remote_code=False)
 
     @cached_property
     def _chosen(self) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from align.errors import ConfigError
-from align.models.files import ADAPTER_CONFIG, local_folder, read_json
+from align.models.files import ADAPTER_CONFIG, base_of, local_folder, read_json
+from align.models.foreign_code import may_run_code
 from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Finish, Generation, Job, sample_key
 from align.sampling.stopping import Ends
@@ -37,12 +38,12 @@ class VLLMEngine(Engine):
                 f"the vLLM engine needs the package vllm ({error}): pip install 'align-lm[vllm]', or use another engine"
             ) from error
         base, adapter = _base_of(path)
-        options = {"enable_prefix_caching": True, "trust_remote_code": False, **options}
+        options = {"enable_prefix_caching": True, "load_format": "safetensors", **options}
         if adapter is not None:
             rank = int(read_json(local_folder(path) / ADAPTER_CONFIG)["r"])  # type: ignore[operator]
             options |= {"enable_lora": True, "max_lora_rank": rank}
         self._lora = None if adapter is None else LoRARequest("policy", 1, adapter)
-        self._vllm, self._model = vllm, vllm.LLM(model=base, **options)
+        self._vllm, self._model = vllm, vllm.LLM(model=base, trust_remote_code=may_run_code(base), **options)
         self.ends = Ends(tokenizer, eos_ids, stop)
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
@@ -77,4 +78,4 @@ def _base_of(path: str) -> tuple[str, str | None]:
     folder = local_folder(path)
     if folder is None or not (folder / ADAPTER_CONFIG).exists():
         return path, None
-    return str(read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"]), str(folder)
+    return base_of(folder), str(folder)

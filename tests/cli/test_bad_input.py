@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -103,6 +104,20 @@ class TestData:
             (b'{"prompt": "a", "chosen": "\\u0000", "rejected": "x"}', "dropped: 1 NUL character in the text"),
             (b'{"prompt": "a", "chosen": "\\ud800", "rejected": "x"}', "dropped: 1 lone surrogate in the text"),
             (b'{"chosen": "abc", "rejected": "xyz"}', "no column is known to hold their prompt"),
+            (b"[" * 100_000, "not valid JSON, maximum recursion depth exceeded"),
+            (b'{"prompt": "a", "prompt": "b", "chosen": "c", "rejected": "d"}', "key 'prompt' stands twice"),
+            (
+                b'{"prompt": "a", "chosen": "c", "rejected": "d", "score_chosen": 1'
+                + b"0" * 400
+                + b', "score_rejected": 1}',
+                "'score_chosen' inf is not finite",
+            ),
+            (b"\x1f\x8b" + b"x" * 20, "damaged gzip file"),
+            (gzip.compress(b'{"prompt": "a"}' * 99)[:-9], "damaged gzip file"),
+            (gzip.compress(b"a" * 2**27), "bytes of gzip hold more than"),
+            (b"PAR1", "damaged Parquet file"),
+            (b"\0" * 1000, "expected JSONL, JSON, Parquet, CSV or TSV"),
+            (b"5\n6\n", "expected JSONL, JSON, Parquet, CSV or TSV"),
         ],
     )
     def test_faults(self, told, model_folder: Path, tmp_path: Path, content: bytes, line: str) -> None:

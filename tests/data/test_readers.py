@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from align.data.readers import read_rows
+from align.data.report import RowError
 from align.errors import DataError
 
 ROWS = [{"prompt": "a ½ \u2028 b", "n": 1}, {"prompt": 'x,\n"y"', "n": 2}]
@@ -111,3 +112,25 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     path.write_text(JSONL + "\n" + JSONL)
     with pytest.raises(DataError, match="changed while it was read"):
         list(reader)
+
+
+@pytest.mark.parametrize("line", ['{"prompt": "a", "prompt": "b"}', '{"prompt": {"a": 1, "a": 2}}'])
+def test_a_key_that_stands_twice_drops_its_row(tmp_path: Path, line: str) -> None:
+    """JSON itself keeps the last in silence."""
+    path, found = tmp_path / "a.jsonl", []
+    path.write_text(f"{JSONL}\n{line}\n")
+    assert [located.row for located in read_rows(path, found.append)] == ROWS
+    assert [error.reason for error in found] == ["one key twice"]
+    with pytest.raises(RowError, match=r"line 3: key '\w+' stands twice in one object"):
+        rows_of(path)
+    path.write_text(f"[{JSONL.splitlines()[0]}, {line}]")
+    with pytest.raises(DataError, match=r"key '\w+' stands twice in one object"):
+        rows_of(path)
+
+
+def test_gzip_that_grows_without_measure_is_refused(tmp_path: Path) -> None:
+    """128 MiB of one letter: 1000 times what the file has."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(gzip.compress(b"a" * 2**27))
+    with pytest.raises(DataError, match=r"bytes of gzip hold more than 67,108,864"):
+        rows_of(path)

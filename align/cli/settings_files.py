@@ -1,0 +1,53 @@
+"""Settings are checked however they come: every file the parsers open, and every value that is written as YAML.
+
+jsonargparse takes a file wherever a class or a group of settings is expected (`--data FILE`, `--trainer FILE`, a path
+inside of another file), and reads it in one place, which is replaced here; its loader is set by its own function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path as LocalPath
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_loader
+from jsonargparse._paths import Path
+
+from align.cli.yaml_check import check_yaml, checked_tree, read_settings
+
+
+class FileText(str):
+    """The text of a file, which knows its name."""
+
+    place: str = ""
+
+
+def check_all_settings() -> None:
+    """Let every parser of this process check what it reads. Raises ConfigError where it is asked to read it."""
+    usual = get_loader("yaml")
+    if not isinstance(usual, _Checked):
+        set_loader("yaml", _Checked(usual), exceptions=(yaml.YAMLError,))
+        Path.read_text = _read_text  # type: ignore[method-assign]
+
+
+class _Checked:
+    """The loader of YAML, after the checks."""
+
+    def __init__(self, usual: Callable[[str], Any]) -> None:
+        self.usual = usual
+
+    def __call__(self, text: str) -> Any:
+        """Return what a text says."""
+        plain = str(text)
+        if isinstance(text, FileText):
+            check_yaml(plain, text.place)
+        else:  # what is no YAML may be a plain text
+            checked_tree(plain, "given in YAML")
+        return self.usual(plain)
+
+
+def _read_text(self: Path) -> str:
+    text = FileText(read_settings(LocalPath(self.absolute), f"config {self.relative}"))
+    text.place = f"config {self.relative}"
+    return text

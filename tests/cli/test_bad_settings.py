@@ -1,0 +1,137 @@
+"""Settings that were tracebacks, or told when hours had gone by, are one line at the start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from align.cli.main import main
+from align.cli.trainer_check import check_trainer
+from align.data.fitting import check_view
+from align.data.hindsight import Hindsight
+from align.data.scored_lists import ScoredLists
+from align.data.views import Pairs, Unpaired
+from align.errors import ConfigError
+
+HUGE = "9" * 30
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("extra", "line"),
+        [
+            (
+                ["--trainer.accumulate_grad_batches", HUGE],
+                "--trainer.accumulate_grad_batches: expected a number of at most",
+            ),
+            (
+                ["--trainer.max_epochs", HUGE],
+                "--trainer.max_epochs: expected a number of at most 64 bits, got about 1e+30",
+            ),
+            (["--trainer.num_nodes", HUGE], "--trainer.num_nodes: expected a number of at most 64 bits"),
+            (["--data.max_samples", HUGE], "--data.max_samples: expected a number of at most 64 bits, got about 1e+30"),
+            (["--seed_everything", HUGE], "--seed_everything: expected a number of at most 64 bits"),
+            (["--model.objective.beta", "nan"], "--model.objective.beta: expected float, got 'nan'"),
+            (["--model.objective.beta", ".nan"], "--model.objective.beta: expected a number, got nan"),
+            (
+                ["--model.optimizer.learning_rate", ".nan"],
+                "--model.optimizer.learning_rate: expected a number, got nan",
+            ),
+            (["--trainer.gradient_clip_val", ".nan"], "--trainer.gradient_clip_val: expected a number, got nan"),
+            (
+                ["--trainer.devices", "x"],
+                "--trainer.devices: expected auto, a number from 1 on, or a list such as [0, 1], got",
+            ),
+            (["--trainer.devices", "0"], "--trainer.devices: expected auto"),
+            (["--trainer.devices", "-3"], "--trainer.devices: expected auto"),
+            (["--trainer.devices", "1.5"], "--trainer.devices: expected auto"),
+            (["--trainer.devices", "[]"], "--trainer.devices: expected auto"),
+            (["--trainer.devices", "[0, x]"], "--trainer.devices: expected auto"),
+            (["--trainer.devices", HUGE], "--trainer.devices: expected auto"),
+            (["--data.batching.num_workers", "1000"], "--data.batching.num_workers: expected at most"),
+            (
+                ["--model.backbone.attn_implementation", "some/kernel"],
+                "is a kernel of the hub, which is code of others",
+            ),
+            (["--model.backbone.lora.target_modules", "("], "backbone.lora.target_modules '('"),
+            (["--data.view", "RegressionRows"], "--data.view RegressionRows: DPOModule takes pairs, expected Pairs"),
+            (["--data.view", "Singles"], "--data.view Singles: DPOModule takes pairs"),
+            (["--data.view", "Unpaired"], "--data.view Unpaired: DPOModule takes pairs"),
+            (["--data.view", "RankedLists"], "--data.view RankedLists: DPOModule takes pairs"),
+            (["--data.columns", "{prompt: nowhere}"], "data.columns: no column 'nowhere' (there: prompt, chosen"),
+            (["--data.columns", "{prompt: ''}"], "data.columns: no column ''"),
+            (["--data.columns", "{chosen: prompt, rejected: prompt}"], "'prompt' is named for chosen and rejected"),
+            (["--ckpt_path", "."], "--ckpt_path '.': no such file"),
+            (["--weights_only", "false"], "--weights_only false: a checkpoint could run code when it is read"),
+        ],
+    )
+    def test_settings_that_were_tracebacks_or_told_late(
+        self, told, fit_words: list[str], extra: list[str], line: str
+    ) -> None:
+        assert line in told(*fit_words, *extra)
+
+    @pytest.mark.parametrize("option", ["-c", "--data.path", "--model.backbone.path", "--trainer.default_root_dir"])
+    def test_a_link_to_itself(self, told, fit_words: list[str], tmp_path: Path, option: str) -> None:
+        loop = tmp_path / "loop"
+        loop.symlink_to(loop)
+        assert str(loop) in told(*fit_words, option, str(loop))
+
+    def test_devices_that_are_right(self) -> None:
+        for devices in ("auto", None, 1, "1", -1, "-1", [0], "0,1", [0, 3], "2"):
+            check_trainer({"devices": devices})
+
+    def test_views_that_fit(self) -> None:
+        for view, wanted in ((Pairs(), "lists"), (ScoredLists(max_responses=1), "singles"), (Hindsight(), "singles")):
+            check_view(view, wanted, "X")
+        for view, wanted in ((ScoredLists(), "singles"), (Unpaired(), "singles"), (Pairs(), "unpaired")):
+            with pytest.raises(ConfigError, match=r"leave data\.view out"):
+                check_view(view, wanted, "X")
+
+
+def callback(name: str, **settings: object) -> list[str]:
+    return ["--trainer.callbacks", json.dumps([{"class_path": name, "init_args": settings}])]
+
+
+class TestMonitors:
+    """A metric that nobody logs stopped a run at the end of its first epoch."""
+
+    SHORT = ("--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1")
+
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (
+                callback("EarlyStopping", monitor="nowhere"),
+                "EarlyStopping: no metric is called 'nowhere' (there: val/kl",
+            ),
+            (callback("EarlyStopping", monitor="val/los"), "no metric is called 'val/los', did you mean 'val/loss'?"),
+            (
+                callback("Checkpoint", monitor="val/accuracy"),
+                "Checkpoint: no metric is called 'val/accuracy', did you mean",
+            ),
+            (
+                callback("lightning.pytorch.callbacks.ModelCheckpoint", monitor="x"),
+                "ModelCheckpoint: no metric is called 'x'",
+            ),
+            (
+                callback("EarlyStopping", monitor="train/los"),
+                "no metric is called 'train/los', did you mean 'train/loss'?",
+            ),
+            (
+                [*callback("EarlyStopping", monitor="val/loss"), "--data.splits.val_fraction", "0"],
+                "EarlyStopping: monitor 'val/loss' is a metric of validation, and there is none",
+            ),
+        ],
+    )
+    def test_a_metric_that_is_never_logged(self, told, fit_words: list[str], words: list[str], line: str) -> None:
+        assert line in told(*fit_words, *self.SHORT, *words)
+        assert not list(Path("runs").rglob("*.ckpt"))
+
+    @pytest.mark.parametrize("name", ["val/loss", "train/loss", "train/grad_norm", "val/rewards/accuracies"])
+    def test_metrics_that_are_logged(self, fit_words: list[str], name: str) -> None:
+        assert main([*fit_words, *self.SHORT, *callback("EarlyStopping", monitor=name)]) == 0
+
+    def test_a_callback_that_can_do_without(self, fit_words: list[str]) -> None:
+        assert main([*fit_words, *self.SHORT, *callback("EarlyStopping", monitor="val/x", strict=False)]) == 0
