@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
 from align.cli.own_packages import allow_imports
+from align.cli.secrets import check_settings
 from align.cli.unused import Unused, refuse_unused
 from align.errors import ConfigError
 
@@ -38,6 +39,7 @@ def call(
     except ArgumentError as error:
         line = explain(error, [action.dest for action in parser._actions])
         raise ConfigError(line or str(error)) from error
+    check_settings(parsed)
     settings = values.as_dict()
     settings.pop("config", None)
     if named is not None:

@@ -46,6 +46,7 @@ from align.cli.run_folder import (
     save_settings,
 )
 from align.cli.run_logger import RunLogger
+from align.cli.secrets import check_settings
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_seed, check_trainer, ended_by
 from align.cli.verbs import LIGHTNING_VERBS
@@ -106,6 +107,7 @@ class AlignCLI(LightningCLI):
         """Parse, then check what Lightning does not."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        check_settings(config)
         if config.check is not None:
             config.model.init_args.backbone.check = config.check
         check_seed(config.get("seed_everything"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from align import __version__
 from align.cli.help_pages import help_page
-from align.cli.secrets import check_secrets
+from align.cli.secrets import check_words
 from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
 from align.errors import AlignError, did_you_mean
 
@@ -63,7 +63,7 @@ def _run(words: list[str]) -> int:
         return 0
     for place, word in enumerate(words):
         _check_text(word, f"argument {place} of the command line")
-        check_secrets(word, f"argument {place} of the command line")
+    check_words(words)
     page = help_page(words)
     if page is not None:
         print(page, end="")

@@ -44,9 +44,8 @@ class Server:
             raise ConfigError(
                 "chat_template_kwargs is for a server that writes the prompts: api `chat`, or leave it out"
             )
-        if self.concurrency < 1:
-            raise ConfigError("concurrency must be at least 1")
-        self.patience()
+        if self.concurrency < 1 or not 0 < self.timeout <= self.deadline:
+            raise ConfigError("concurrency must be at least 1, and timeout positive and at most deadline")
 
     def key(self) -> str | None:
         """Return the key. Raises ConfigError where the variable is not set."""

@@ -6,6 +6,7 @@ import base64
 import html
 import os
 import re
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from align.errors import ConfigError
@@ -62,26 +63,41 @@ class KeySpellings:
     """Finds a key in text: as it is, in other case, escaped, encoded, reversed, and broken over lines."""
 
     def __init__(self, key: str | None) -> None:
-        self._pattern = re.compile(re.escape(key)) if key else None
-        self._cores: list[str] = []
-        if key and len(key) >= SHORTEST:
-            texts = _encoded(key)
-            whole = "|".join(BREAKS.join(map(_letter, text)) for text in texts)
-            self._pattern, self._cores = re.compile(whole, re.IGNORECASE), [_core(text) for text in texts]
+        self._key, self._texts = key, _encoded(key) if key and len(key) >= SHORTEST else []
 
     def removed(self, text: str) -> str:
         """Return the text with a placeholder wherever the key stood."""
-        if self._pattern is None or (len(text) > LONG and not self._may_hold(text)):
+        if not self._key:
+            return text
+        if not self._texts:
+            return text.replace(self._key, PLACEHOLDER)
+        if len(text) > LONG and not self._may_hold(text):
             return text
         return self._pattern.sub(PLACEHOLDER, text)
 
+    def found(self, text: str) -> bool:
+        """Return whether the key stands in a text."""
+        return self._may_hold(text) and self._pattern.search(text) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(BREAKS.join(map(_letter, text)) for text in self._texts), re.IGNORECASE)
+
+    @cached_property
+    def _cores(self) -> list[str]:
+        return [_core(text) for text in self._texts]
+
     def _may_hold(self, text: str) -> bool:
         """Tell by letters and digits alone, which takes a hundredth of the time, whether a spelling can be there."""
-        plain = text
-        for _ in range(5):  # escapes of escapes
-            plain = ESCAPED.sub(_unescaped, plain)
-        forms = [_core(form) for form in (text, html.unescape(plain), MAILED.sub(_unescaped, text))]
+        forms = [_core(form) for form in (text, unescaped(text), MAILED.sub(_unescaped, text))]
         return any(core in form for core in self._cores for form in forms)
+
+
+def unescaped(text: str) -> str:
+    """Return a text without the escapes of JSON, URLs, HTML and program text, and without those inside them."""
+    for _ in range(5):
+        text = ESCAPED.sub(_unescaped, text)
+    return html.unescape(text)
 
 
 def _unescaped(found: re.Match[str]) -> str:
