@@ -160,7 +160,8 @@ class AlignCLI(LightningCLI):
         bar = trainer.get("enable_progress_bar") is not False
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
         last = {type(c): c for c in given if _keeps_state(c)}
-        trainer.callbacks = [c for c in given if last.get(type(c), c) is c]
+        kept = [c for c in given if last.get(type(c), c) is c]
+        trainer.callbacks = sorted(kept, key=lambda callback: getattr(callback, "acts_last", False))
         if not trainer.get("fast_dev_run"):
             kwargs["logger"] = _loggers(trainer.get("logger"), trainer.get("default_root_dir") or ".")
         return super().instantiate_trainer(**kwargs)
