@@ -36,6 +36,7 @@ import align.modules.sft
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.preparing import prepare
+from align.cli.ranks import ending_together
 from align.cli.run_folder import (
     CONFIG,
     check_whole,
@@ -60,7 +61,8 @@ def run(words: list[str]) -> int:
     """Parse and run a verb of the Trainer."""
     prepare(words)
     try:
-        AlignCLI(words)
+        with ending_together():
+            AlignCLI(words)
     finally:
         release()
     return 0

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line, code = _explained(error)
         if debug or line is None:
             raise
-        print(f"align {words[0]}: {line}", file=sys.stderr)
+        print(f"align {words[0]}: {_rank()}{line}", file=sys.stderr)
         return code
 
 
@@ -103,6 +103,16 @@ def _explained(error: Exception) -> tuple[str | None, int]:
 
     line = explain(error)
     return (line, 2) if line is not None else explain_fault(error) or (None, 1)
+
+
+def _rank() -> str:
+    """Return which of several processes speaks."""
+    if not {"RANK", "LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys():
+        return ""
+    from align.cli.launch import rank_of
+
+    rank = rank_of()
+    return "" if rank is None else f"rank {rank}: "
 
 
 def entry() -> None:

@@ -15,8 +15,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from align.errors import ConfigError, TrainingError
 
 KNOWN = ("callbacks", "lightning", "align")
-HOOKS = ("on_train_batch_start", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
-HOOKS += ("on_before_zero_grad", "on_train_batch_end", "on_train_epoch_start", "on_train_epoch_end")
+HOOKS = (
+    *("on_train_batch_start", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
+    *("on_before_zero_grad", "on_train_batch_end", "on_train_epoch_start", "on_train_epoch_end"),
+)
 SAFE = (bool, int, float, str, bytes, type(None), torch.Tensor, torch.dtype, torch.Size, torch.device)
 
 
