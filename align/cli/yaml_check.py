@@ -64,6 +64,8 @@ def _check_node(name: str, node: yaml.Node, seen: set[int]) -> None:
         keys: dict[str, int] = {}
         for key, value in node.value:
             place = f"config {name}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{place}: a key is no plain text, expected settings as `key: value`")
             if key.value in keys and key.value != "<<":
                 raise ConfigError(f"{place}: key {key.value!r} stands twice, first in line {keys[key.value]}")
             if key.tag == "tag:yaml.org,2002:bool":
