@@ -60,9 +60,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_whole_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all; raises OSError."""
-    with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+    """Write a small file whole or not at all, for its owner alone; raises OSError."""
+    with (
+        whole_file(path) as part,
+        os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file,
+    ):
+        file.write(text)
 
 
 def beside(path: Path, ending: str) -> Path:

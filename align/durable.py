@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from align.errors import StoreError, shorten
 
 
 class DurableFile:
-    """One file on a local disk, in write-ahead mode with `synchronous=FULL`, used by one thread at a time."""
+    """One file on a local disk for its owner alone, in write-ahead mode with `synchronous=FULL`."""
 
     kind: ClassVar[str]
     """What the file is, in messages."""
@@ -27,6 +28,8 @@ class DurableFile:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = RLock()
+        with suppress(OSError):  # SQLite says what is wrong with a place
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         with self.told():
             self.connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
             self.check()

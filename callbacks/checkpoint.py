@@ -65,13 +65,18 @@ class Checkpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After an optimiser step: save when it is time, and stop when asked to."""
+        """After an optimiser step: save when it is time, and stop when asked to.
+
+        After the last step of an epoch the epoch end saves: from here, a run would go on without the validation and the
+        hooks of that end, in which other callbacks count.
+        """
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step == self._seen_step:
             return
         self._seen_step = trainer.global_step
         asked = trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
-        if asked or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+        due = bool(self.every_n_steps) and trainer.global_step % (self.every_n_steps or 1) == 0
+        if asked or (due and not trainer.is_last_batch):
             self._write_last(trainer)
         if asked:
             trainer._logger_connector.on_batch_end()  # what Lightning does next: the step is logged, as it is saved

@@ -17,6 +17,8 @@ from align.errors import ConfigError
 class HFExport(Callback):
     """Exports the model at the end of training: a full folder or an adapter folder, with tokenizer and card."""
 
+    acts_last = True  # a callback that averages weights puts the average into the model at the end of training too
+
     def __init__(self, folder: str | None = None, merge: bool = False) -> None:
         """Configure the export.
 

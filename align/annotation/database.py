@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from align.durable import DurableFile
 from align.errors import StoreError
 
@@ -37,12 +34,6 @@ class Database(DurableFile):
     kind = "annotation store"
     advice = "make room, or name a whole file on a local disk; judgments that were acknowledged before are kept"
     tables = TABLES
-
-    def __init__(self, path: Path) -> None:
-        """Open the file, or make it. Raises StoreError for one that is damaged, locked, foreign, or newer."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        super().__init__(path)
 
     def check(self) -> None:
         """Refuse a file of another program or of a newer version."""

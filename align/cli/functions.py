@@ -13,6 +13,7 @@ from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
 from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports
+from align.cli.secrets import check_secret_settings
 from align.cli.settings_files import check_all_settings
 from align.cli.unused import Unused, refuse_unused
 from align.errors import ConfigError
@@ -42,6 +43,7 @@ def call(
     except ArgumentError as error:
         line = explain(error, [action.dest for action in parser._actions])
         raise ConfigError(line or str(error)) from error
+    check_secret_settings(parsed)
     settings = values.as_dict()
     settings.pop("config", None)
     if named is not None:

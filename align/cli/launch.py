@@ -18,3 +18,12 @@ def is_one_of_several() -> bool:
     """Tell whether this process was started together with others, which could not agree on a folder by themselves."""
     by_slurm = SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1
     return by_slurm or "LOCAL_RANK" in os.environ or "NODE_RANK" in os.environ
+
+
+def rank_of() -> int | None:
+    """Return which of several processes this one is, None where it is alone."""
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if os.environ.get(rank, "").isdigit() and os.environ.get(world) != "1":
+            return int(os.environ[rank])
+    local = os.environ.get("LOCAL_RANK", "")  # of Lightning, which takes WORLD_SIZE away once a run has failed
+    return int(local) if local.isdigit() and os.environ.get("WORLD_SIZE") != "1" else None

@@ -38,6 +38,7 @@ from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.monitors import watch
 from align.cli.preparing import prepare
 from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
+from align.cli.ranks import ending_together
 from align.cli.run_folder import (
     CONFIG,
     check_whole,
@@ -48,6 +49,7 @@ from align.cli.run_folder import (
     save_settings,
 )
 from align.cli.run_logger import RunLogger
+from align.cli.secrets import check_secret_settings
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_settings, ended_by
 from align.cli.trusting import given_trust
@@ -62,7 +64,8 @@ def run(words: list[str]) -> int:
     """Parse and run a verb of the Trainer."""
     prepare(words)
     try:
-        AlignCLI(words)
+        with ending_together():
+            AlignCLI(words)
     finally:
         release()
     return 0
@@ -111,6 +114,7 @@ class AlignCLI(LightningCLI):
         """Parse, then check what Lightning does not."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        check_secret_settings(config)
         if config.check is not None:
             config.model.init_args.backbone.check = config.check
         check_settings(config)
@@ -166,7 +170,8 @@ class AlignCLI(LightningCLI):
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
         last = {type(c): c for c in given if _keeps_state(c)}
         kept = [c for c in given if last.get(type(c), c) is c]
-        trainer.callbacks = [*kept, watch(kept)]
+        ordered = sorted(kept, key=lambda callback: getattr(callback, "acts_last", False))
+        trainer.callbacks = [*ordered, watch(ordered)]
         if not trainer.get("fast_dev_run"):
             kwargs["logger"] = _loggers(trainer.get("logger"), trainer.get("default_root_dir") or ".")
         return super().instantiate_trainer(**kwargs)

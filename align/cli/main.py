@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from align import __version__
 from align.cli.help_pages import help_page
-from align.cli.secrets import check_secrets
+from align.cli.secrets import check_words
 from align.cli.trusting import take_trust
 from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
 from align.errors import AlignError, did_you_mean
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line, code = _explained(error)
         if debug or line is None:
             raise
-        print(f"align {words[0]}: {line}", file=sys.stderr)
+        print(f"align {words[0]}: {_rank()}{line}", file=sys.stderr)
         return code
 
 
@@ -66,7 +66,7 @@ def _run(words: list[str]) -> int:
         return 0
     for place, word in enumerate(words):
         _check_text(word, f"argument {place} of the command line")
-        check_secrets(word, f"argument {place} of the command line")
+    check_words(words)
     words = take_trust(words)
     page = help_page(words)
     if page is not None:
@@ -107,6 +107,16 @@ def _explained(error: Exception) -> tuple[str | None, int]:
 
     line = explain(error)
     return (line, 2) if line is not None else explain_fault(error) or (None, 1)
+
+
+def _rank() -> str:
+    """Return which of several processes speaks."""
+    if not {"RANK", "LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys():
+        return ""
+    from align.cli.launch import rank_of
+
+    rank = rank_of()
+    return "" if rank is None else f"rank {rank}: "
 
 
 def entry() -> None:

@@ -27,6 +27,7 @@ from align.modules.checking import check_layouts
 from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
 from align.modules.checkpoint_files import reason_of, write_whole
 from align.modules.optimizer import Optimizer, optimiser_steps
+from align.modules.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
 from align.modules.recording import RecordingModule
 from align.modules.streams import seed_step
 from align.records import (
@@ -105,6 +106,8 @@ class AlignModule(RecordingModule):
         """Load the model unless it is there already, and tell whether it was not."""
         if hasattr(self, "model"):
             return False
+        if self._trainer is not None and self.trainer.training:
+            check_callbacks(self.trainer.callbacks, sharded=self.device_mesh is not None)  # type: ignore[attr-defined]
         self.model = self.build()
         if not self.backbone.check:
             trust(self.model)
@@ -192,16 +195,18 @@ class AlignModule(RecordingModule):
         """Keep the trained parameters only, and note what they belong to."""
         if self.trainer.training:
             mend_epoch_counters(checkpoint)
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in self._trained}
+        drop_frozen(checkpoint, self._trained)
         names = {"method": type(self).__name__, "backbone": self.backbone.path, "versions": versions()}
         checkpoint["align"] = {**names, "trained": self._trained, **self.facts()}
         checkpoint["finite_steps"] = self._finite.state_dict()
+        check_loadable(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compare names and shapes. Raises ResumeError for a checkpoint of another model or method."""
         check_fits(type(self).__name__, self._trained, checkpoint)
         self._facts = checkpoint["align"]
         self._finite.load_state_dict(checkpoint["finite_steps"])
+        fill_frozen(checkpoint, self.state_dict())
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer."""

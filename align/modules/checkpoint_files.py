@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from align.atomic import remove_leftovers, sync_folder
-from align.errors import ResumeError, StoreError, shorten
+from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.modules.hashing_file import HashingFile
 
 PLACES = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -86,11 +86,20 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def write_whole(strategy: Any, folder: Path) -> None:
-    """Let a strategy write whole checkpoints unless it has a writer of its own; remove what killed runs left behind."""
-    if type(strategy.checkpoint_io) is TorchCheckpointIO:
+    """Let a strategy write whole checkpoints, and remove what killed runs left behind.
+
+    Raises ConfigError for a writer that somebody else plugged in: what it leaves after a kill is not known.
+    """
+    writer = type(strategy.checkpoint_io)
+    if writer is TorchCheckpointIO:
         strategy.checkpoint_io = WholeCheckpoints()
         if strategy.is_global_zero:
             remove_leftovers(folder)
+    elif not issubclass(writer, WholeCheckpoints):
+        raise ConfigError(
+            f"plugin {writer.__name__} writes checkpoints in its own way, expected none, so that checkpoints are whole "
+            "after a kill: leave it out of --trainer.plugins"
+        )
 
 
 def note_path(checkpoint: Path) -> Path:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from align.errors import ConfigError, JudgeError
-from align.oracles.responder import Progress, Responder, ServiceStopped, read_body, read_usage
+from align.oracles.responder import Progress, Responder, read_body, read_usage
 from align.oracles.templates import Question
-from align.oracles.transport import Connection, Patience, Refused, Transient
+from align.oracles.transport import Connection
 from align.oracles.verdict_store import Spent, VerdictStore
+from align.sampling.service_key import check_address, read_key
+from align.sampling.wire import Patience, Refused, ServiceStopped, Transient
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OURS = ("messages", "model", "temperature", "max_tokens", "max_completion_tokens", "stream", "n")
 """Fields of a request that `extra` must not set."""
 
@@ -69,17 +68,7 @@ class Endpoint(Responder):
     def __post_init__(self) -> None:
         if self.api_key_env in ("None", "null"):  # jsonargparse turns a null inside two classes into text
             object.__setattr__(self, "api_key_env", None)
-        url = urlsplit(self.base_url)
-        if "://" not in self.base_url:
-            raise ConfigError("base_url has no scheme: expected http(s)://HOST/PATH")
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
-            raise ConfigError(
-                f"base_url {url.scheme}://{url.hostname}: expected http(s)://HOST/PATH without user or query"
-            )
-        if url.scheme == "http" and url.hostname not in LOOPBACK and self.api_key_env is not None:
-            raise ConfigError(
-                f"base_url http://{url.hostname}: a key would travel unprotected: use https, or api_key_env null"
-            )
+        check_address(self.base_url, self.api_key_env)
         if self.concurrency < 1 or self.max_tokens < 1 or not self.temperature >= 0:
             raise ConfigError("concurrency and max_tokens must be at least 1, and temperature not negative")
         if taken := [name for name in self.extra if name in OURS]:
@@ -106,12 +95,7 @@ class Endpoint(Responder):
 
     def key(self) -> str | None:
         """Return the key. Raises ConfigError where the variable is not set."""
-        if self.api_key_env is None:
-            return None
-        value = os.environ.get(self.api_key_env, "").strip()
-        if not value:
-            raise ConfigError(f"environment variable {self.api_key_env} is not set: it must hold the judge's key")
-        return value
+        return read_key(self.api_key_env, "judge")
 
     def answer(self, questions: Sequence[Question], store: VerdictStore, progress: Progress) -> None:
         """Ask all questions, several at a time."""
@@ -129,9 +113,10 @@ class _Round:
     async def run(self, questions: Sequence[Question]) -> None:
         queue = iter(questions)
         settings = self.endpoint
-        async with Connection(settings.base_url, settings.key(), settings.patience, self.stopped) as connection:
-            workers = [self._work(queue, connection) for _ in range(min(settings.concurrency, len(questions)))]
-            await asyncio.gather(*workers)
+        together = min(settings.concurrency, len(questions))
+        connection = Connection(settings.base_url, settings.key(), settings.patience, self.stopped, together)
+        async with connection:
+            await asyncio.gather(*(self._work(queue, connection) for _ in range(together)))
         if self.fault is not None:
             raise self.fault
 
@@ -155,18 +140,18 @@ class _Round:
         messages = [{"role": m.role, "content": m.content} for m in question.messages]
         body = {"model": settings.model, "messages": messages, **settings.settings()["fields"]}
 
-        async def once() -> str:
+        async def once(seconds: float) -> str:
             nonlocal sent
             if self.stopped.is_set():
                 raise ServiceStopped("another question stopped the run")
             sent = self._reserve(question)
             try:
-                return await connection.post(body)
+                return await connection.ask(body, seconds)
             except (Transient, Refused, ServiceStopped) as error:
                 self.store.failed(sent, str(error))
                 raise
 
-        text = await connection.with_retries(once)
+        text = await connection.patiently(once)
         self.store.answered(sent, question.key, text, read_usage(text))
         self.progress(0 if isinstance(read_body(text), str) else 1)
 

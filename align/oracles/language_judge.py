@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from align.errors import ConfigError, Paused
 from align.oracles.preference import Dialogue, Judge, Preference, better
-from align.oracles.responder import Responder, ServiceStopped, read_body, read_model
+from align.oracles.responder import Responder, read_body, read_model
 from align.oracles.templates import JudgePrompt, Question, addresses_judge, as_query
 from align.oracles.verdict_store import VerdictStore
 from align.oracles.verdicts import Verdict, invalid, parse
+from align.sampling.wire import ServiceStopped
 
 
 class LanguageJudge(Judge):

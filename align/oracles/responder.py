@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +11,9 @@ from typing import Any
 from align.oracles.templates import Question
 from align.oracles.verdict_store import Spent, VerdictStore
 from align.oracles.verdicts import Reply
+from align.sampling.server_faults import printable, storable
 
 Progress = Callable[[int], object]
-
-
-class ServiceStopped(Exception):
-    """A service or a budget that gives no more answers for now; the message says why."""
 
 
 class Responder(ABC):
@@ -53,14 +51,20 @@ def read_body(body: str) -> Reply | str:
         (choice,) = content["choices"]
         message = choice["message"]
         text, finish = message["content"], choice.get("finish_reason")
+        refusal = message.get("refusal")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "body is not a chat completion with one choice"
-    if message.get("refusal"):
+    if refusal:
         return "refused by the judge"
     if not isinstance(text, str):
-        return "no content"
+        return "no content" if text is None else "content is not text"
     model = content.get("model")
-    return Reply(text, finish, _first_token(choice), model if isinstance(model, str) else "")
+    return Reply(
+        storable(text),
+        finish if finish is None else printable(finish, 60),
+        _first_token(choice),
+        printable(model) if isinstance(model, str) else "",
+    )
 
 
 def read_model(body: str) -> str:
@@ -80,21 +84,10 @@ def read_usage(body: str) -> tuple[int, int] | None:
     return counts if whole else None
 
 
-def read_error(body: str) -> dict[str, Any] | None:
-    """Return the error object of a raw body, if it holds one in place of an answer."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or content.get("choices") or not content.get("error"):
-        return None
-    error = content["error"]
-    return error if isinstance(error, dict) else {"message": str(error)}
-
-
 def _first_token(choice: dict[str, Any]) -> dict[str, float]:
     try:
         alternatives = choice["logprobs"]["content"][0]["top_logprobs"]
-        return {str(a["token"]): min(float(a["logprob"]), 0.0) for a in alternatives}
-    except (KeyError, TypeError, IndexError, ValueError):
+        found = {str(a["token"]): float(a["logprob"]) for a in alternatives}
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError):
         return {}
+    return {} if any(map(math.isnan, found.values())) else {token: min(value, 0.0) for token, value in found.items()}

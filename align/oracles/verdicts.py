@@ -102,13 +102,13 @@ def _ranking(reply: Reply) -> Verdict:
     """AlpacaEval 1: the whole reply is a Python list of two dicts with `model` and `rank`."""
     try:
         value = ast.literal_eval(reply.text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return invalid("not a Python list")
     if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, dict) for v in value)):
         return invalid("not a list of two dicts")
-    if any(set(v) != {"model", "rank"} or isinstance(v["rank"], bool) or v["rank"] not in (1, 2) for v in value):
+    if any(set(v) != {"model", "rank"} or type(v["rank"]) is not int or v["rank"] not in (1, 2) for v in value):
         return invalid("not a ranking with ranks 1 and 2")
-    ranks = {v["model"]: v["rank"] for v in value}
+    ranks = {str(v["model"]): v["rank"] for v in value}
     if set(ranks) != {"model_1", "model_2"} or set(ranks.values()) == {2}:
         return invalid("not a ranking of model_1 and model_2")
     return Verdict(_order(ranks["model_2"], ranks["model_1"]))

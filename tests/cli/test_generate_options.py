@@ -150,12 +150,8 @@ def servers(recorder: list[str]) -> Iterator[tuple[str, str]]:
         Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("SERVER_KEY", "sesame")
-    for place, name, key in (
-        (http, "ThreadPoolExecutor", None),
-        (http.tenacity, "stop_before_delay", None),
-        (http.openai, "OpenAI", "timeout"),
-    ):
-        monkeypatch.setattr(place, name, _noting(getattr(place, name), key, recorder))
+    for place, name in ((http.asyncio, "Semaphore"), (http, "Patience")):
+        monkeypatch.setattr(place, name, _noting(getattr(place, name), recorder))
     yield tuple(f"http://127.0.0.1:{server.server_port}/v1" for server in running)  # type: ignore[misc]
     monkeypatch.undo()
     for server in running:
@@ -163,11 +159,11 @@ def servers(recorder: list[str]) -> Iterator[tuple[str, str]]:
         server.server_close()
 
 
-def _noting(original: Callable[..., Any], key: str | None, notes: list[str]) -> Callable[..., Any]:
+def _noting(original: Callable[..., Any], notes: list[str]) -> Callable[..., Any]:
     """Wrap what a setting is handed to, and note it."""
 
     def call(*values: Any, **named: Any) -> Any:
-        notes.append(f"{original.__name__} {values if key is None else named[key]}")
+        notes.append(f"{original.__name__} {values}")
         return original(*values, **named)
 
     return call

@@ -14,8 +14,8 @@ import pytest
 from align.oracles.endpoint import Endpoint
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.templates import JudgePrompt
-from align.oracles.transport import Patience
 from align.records import Message
+from align.sampling.wire import Patience
 
 KEY = "sk-marker-0123456789abcdef"
 

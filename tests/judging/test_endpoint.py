@@ -10,8 +10,8 @@ import pytest
 
 from align.errors import ConfigError, JudgeError, Paused
 from align.oracles.endpoint import Budget, Endpoint
-from align.oracles.transport import Patience
 from align.oracles.verdict_store import VerdictStore
+from align.sampling.wire import Patience
 from tests.judging.conftest import KEY, Server, ask, judge
 
 

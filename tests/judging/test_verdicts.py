@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from align.oracles.responder import read_body, read_error, read_usage
+from align.oracles.responder import read_body, read_usage
 from align.oracles.verdicts import Reply, VerdictForm, parse
+from align.sampling.server_faults import read_error
 
 RANKS = "[{'model': 'model_%d', 'rank': 1}, {'model': 'model_%d', 'rank': 2}]"
 

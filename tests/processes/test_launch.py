@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,9 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 class Launched(Pair):
     """The command in a session of its own."""
 
+    code = 0
+    """With which the first process ended."""
+
     def start(self, launcher: list[str], kill: tuple[str, int, int] | None = None, rank: int = 0) -> float:
         """Run until no process is left; return the exit code, or after a kill the seconds since then."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "ALIGN_IMPORT_ALLOW": "tests", "OMP_NUM_THREADS": "1"}
@@ -34,7 +38,7 @@ class Launched(Pair):
         with self.root.with_suffix(".log").open("a") as log:
             command = [sys.executable, *launcher, *self.words]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        code = process.wait(200)
+        code = self.code = process.wait(200)
         while members := session_members(process.pid):
             assert time.time() < self.mark.stat().st_mtime + 60, f"{members} hang"
             time.sleep(0.2)
@@ -63,7 +67,10 @@ def test_plain_launch_ends_when_one_process_dies_and_goes_on(
     whole, cut = Pair(tmp_path / "whole", arguments), Launched(tmp_path / "cut", arguments)
     assert whole() == 0, whole.log
     seconds = cut.start(PLAIN, ("before_step", 4, NINE), rank=1)
-    assert seconds < 60
+    assert seconds < 30
+    assert cut.code == 3, cut.log
+    assert len(re.findall(r"align: rank 1 \(process \d+\) was killed by SIGKILL", cut.log)) == 1, cut.log
+    assert "Traceback" not in cut.log
     assert cut.start(PLAIN) == 0, cut.log
     same(whole, cut)
 

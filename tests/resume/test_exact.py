@@ -124,20 +124,24 @@ def keep_epoch_counters() -> None:
 @pytest.mark.parametrize(
     ("sabotage", "kills"),
     [
-        (drop_count, [("batch_end", 5)]),
-        (drop_seed, [("batch_end", 5)]),
-        (keep_epoch_counters, [("validation_end", 2), ("epoch_end", 1)]),
+        (drop_count, [("batch_end", 5, NINE)]),
+        (drop_seed, [("batch_end", 5, NINE)]),
+        (keep_epoch_counters, [("batch_start", 9, int(signal.SIGTERM)), ("batch_end", 13, NINE)]),
     ],
 )
 def test_sabotage_is_found(
-    sabotage: Callable[[], None], kills: list[tuple[str, int]], tmp_path: Path, dropout_model: Path, pairs_file: Path
+    sabotage: Callable[[], None],
+    kills: list[tuple[str, int, int]],
+    tmp_path: Path,
+    dropout_model: Path,
+    pairs_file: Path,
 ) -> None:
     """Each part of the mechanism is needed: without it the same kills change weights or batches."""
     arguments = command(pairs_file, dropout_model, method="sft")
     whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
     assert whole(prepare=sabotage) == 0, whole.log
-    for moment, count in kills:
-        assert cut((moment, count, NINE), prepare=sabotage) == KILLED, cut.log
+    for kill in kills:
+        assert cut(kill, prepare=sabotage) == (KILLED if kill[2] == NINE else 128 + kill[2]), cut.log
     cut(prepare=sabotage)
     with pytest.raises((AssertionError, KeyError)):
         same(whole, cut)
