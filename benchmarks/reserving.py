@@ -1,4 +1,4 @@
-"""What reserving a request costs a judge with few or a million requests stored: `python -m benchmarks.reserving`."""
+"""What reserving a request costs a judge, with few stored and with a million: `python -m benchmarks.reserving`."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ def _opened(path: Path) -> Any:
 def _pieces(path: Path, file: Any, *, lines: bool) -> Iterator[bytes]:
     """Yield the lines of a file, or all of it. Raises DataError for gzip that grows without measure."""
     limit = max(UNZIPPED, RATIO * path.stat().st_size) if isinstance(file, gzip.GzipFile) else 2**62
-    read, left = file.readline if lines else file.read, limit
-    while piece := read(left + 1):
+    left = limit
+    while piece := file.readline(left + 1) if lines else file.read(min(left + 1, 2**24)):
         left -= len(piece)
         if left < 0:
             raise DataError(

@@ -20,7 +20,7 @@ from tests.processes.runs import NINE
 from tests.processes.test_launch import PLAIN, TORCHRUN, Launched
 from tests.processes.test_resume import words
 
-TIMEOUT = ["--trainer.strategy.timeout", "0:00:05"]
+TIMEOUT = ["--trainer.strategy.timeout", "0:01:00"]
 
 
 def test_lightning_starts_its_observer_where_ours_is_put() -> None:
@@ -131,7 +131,7 @@ def test_the_job_ends(
                 run.words += ["--trainer.strategy.save_distributed_checkpoint", "false"]
         seconds = run.start(launcher, ("never", 1, NINE))
     print(f"\n{strategy}, rank {rank}, {way}: ended {seconds:.1f} s later with exit code {run.code}")
-    assert seconds < 30 + (5 if way == "hang" else 0), run.log
+    assert seconds < 30 + (60 if way == "hang" else 0), run.log
     assert len(re.findall(says, run.log)) == 1, run.log[-3000:]
     if launcher is PLAIN and not (way == "kill" and rank == 0):
         assert run.code == 3, run.log[-3000:]
