@@ -55,7 +55,7 @@ def _check_devices(devices: Any) -> None:
         or (single and int(numbers[0]) < 1)
     ):
         raise ConfigError(
-            f"--trainer.devices: expected auto, a number from 1 on, or a list such as [0, 1], got {devices!r}"
+            f"--trainer.devices: expected auto, a number from 1 on, or a list such as [0, 1], got devices={devices!r}"
         )
 
 

@@ -39,7 +39,10 @@ HELD_OUT = ["--data.splits.val_fraction", "0.2"]
         ([*SAVER, "--trainer.callbacks.mode", "maximum"], "`mode` can be min, max but got maximum"),
         ([*SAVER, "--trainer.callbacks.filename", "../../x"], "filename '../../x' is no file name"),
         ([*SAVER, "--trainer.callbacks.filename", "{step"], "filename '{step' is no file name"),
-        ([*HELD_OUT, *SAVER, "--trainer.callbacks.monitor", "val/los"], "could not find the monitored key"),
+        (
+            [*HELD_OUT, *SAVER, "--trainer.callbacks.monitor", "val/los"],
+            "no metric is called 'val/los', did you mean 'val/loss'?",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
