@@ -73,7 +73,7 @@ class EncodedFile:
     def __init__(self, folder: Path, key: str, limit: int) -> None:
         """Begin the file of a cache entry; `limit` is the length that groups are cut to."""
         self._folder, self._key, self._limit = folder, key, limit
-        self._part = beside(folder / f"{key}.arrow", "part")
+        self._part, self._wide = (beside(folder / f"{key}.arrow", ending) for ending in ("part", "wide.part"))
         self._writer = pa.ipc.new_stream(str(self._part), SCHEMA)
         self._dropped, self._notes = Report(), Counter[str]()
         self._lengths = [np.zeros(0, dtype=np.int64)]
@@ -114,18 +114,17 @@ class EncodedFile:
     def discard(self) -> None:
         """Leave nothing half-written behind."""
         self._writer.close()
-        self._part.unlink(missing_ok=True)
+        for part in (self._part, self._wide):
+            part.unlink(missing_ok=True)
 
     def _align(self, attributes: tuple[str, ...]) -> None:
         """Write the scores again in the columns that turned out to hold labels."""
-        wide = self._part.with_suffix(".wide")
-        self._part.replace(wide)
+        self._part.replace(self._wide)
         place = SCHEMA.get_field_index("scores")
-        with pa.memory_map(str(wide)) as source, pa.ipc.new_stream(str(self._part), SCHEMA) as writer:
+        with pa.memory_map(str(self._wide)) as source, pa.ipc.new_stream(str(self._part), SCHEMA) as writer:
             for batch, columns in zip(pa.ipc.open_stream(source), self._widths, strict=True):
                 scores = [aligned(rows, columns, attributes) for rows in batch.column(place).to_pylist()]
                 writer.write_batch(batch.set_column(place, SCHEMA.field(place), pa.array(scores, SCHEMA.types[place])))
-        wide.unlink()
 
 
 def warnings_of(notes: Counter[str], lengths: np.ndarray, limit: int) -> list[str]:

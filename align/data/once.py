@@ -20,9 +20,10 @@ PATIENCE = 5.0
 
 
 @contextmanager
-def one_at_a_time(folder: Path, key: str) -> Iterator[None]:
+def one_at_a_time(folder: Path, key: str, *others: str) -> Iterator[None]:
     """Hold the lock of a cache entry; the system frees it when its holder ends, however that comes about.
 
+    What a killed holder has left of this entry, and of the `others` that are made with it, is removed.
     Raises ConfigError for a folder that cannot be written or locked.
     """
     owner = folder / f"{key}.owner"
@@ -37,7 +38,7 @@ def one_at_a_time(folder: Path, key: str) -> Iterator[None]:
         ) from error
     try:
         owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        remove_leftovers(folder, f".{key}*.part")
+        remove_leftovers(folder, *(f".{made}*.part" for made in (key, *others)))
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ class Preparation:
         """Return the groups and the report of every split, made by one process where the cache has them not."""
         found = self._cached()
         if len(found) < len(self.keys):
-            with one_at_a_time(self.folder, self.keys["train"]):
+            with one_at_a_time(self.folder, self.keys["train"], *self.keys.values()):
                 if len(self._cached()) < len(self.keys):
                     self._make()
             found = self._cached()
