@@ -142,16 +142,19 @@ def _model(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
 
 
 def _checks(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
-    batch = next(iter(data.train_dataloader()))[0]
+    step = next(iter(data.train_dataloader()))
     yield _check_bos(module, data)
     yield _check_eos(data)
     yield f"self-check: {check_layouts(module, data.groups['train'], gradients=True)}"
     if module.generates:
         yield f"sampling: {LocalEngine(module.model, module.tokenizer, []).check(data.prompts(64))}"
-    loss = float(module.loss(batch, batch.totals))
+    with torch.no_grad():
+        module.begin_step(step)
+        loss = sum(float(module.loss(batch, step.totals)) for batch in step)
+        module.end_step()
     if not math.isfinite(loss):
-        raise ModelError(f"the loss of the first batch is {loss}: check the weights' dtype")
-    yield f"loss of the first batch's share: {loss:.6f}"
+        raise ModelError(f"the loss of the first step is {loss}: check the weights' dtype")
+    yield f"loss of the first step: {loss:.6f}"
 
 
 def _check_bos(module: AlignModule, data: PreferenceDataModule) -> str:
