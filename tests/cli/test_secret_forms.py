@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from align.cli.secrets import check_secrets, check_settings, check_words
+from align.cli.secrets import check_secret_settings, check_secrets, check_words
 from align.errors import ConfigError
 from tests.test_configs import ROOT
 
@@ -96,7 +96,7 @@ def test_an_option_and_its_value_are_seen_together() -> None:
 
 def test_settings_of_any_source_are_seen_as_they_are_in_the_end() -> None:
     with pytest.raises(ConfigError, match=r"--model\.server\.api_key holds"):
-        check_settings({"data.path": "x", "model.server.api_key": drawn(32, HEX)})
+        check_secret_settings({"data.path": "x", "model.server.api_key": drawn(32, HEX)})
 
 
 @pytest.mark.parametrize("spell", [encoded, lambda v: v.encode().hex(), lambda v: v.upper(), lambda v: quote(v + "/")])
