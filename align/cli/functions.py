@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
@@ -57,7 +58,7 @@ def _flags_set(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
     """Return a command in which a flag that stands alone is set."""
     flags = {name for a in parser._actions if getattr(a, "_typehint", None) is bool for name in a.option_strings}
     found: list[str] = []
-    for word, after in zip(words, [*words[1:], "--"], strict=True):
+    for word, after in itertools.zip_longest(words, words[1:], fillvalue="--"):
         found += [word, "true"] if word in flags and after.startswith("--") else [word]
     return found
 

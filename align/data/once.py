@@ -24,11 +24,11 @@ def one_at_a_time(folder: Path, key: str, *others: str) -> Iterator[None]:
     """Hold the lock of a cache entry; the system frees it when its holder ends, however that comes about.
 
     What a killed holder has left of this entry, and of the `others` that are made with it, is removed.
-    Raises ConfigError for a folder that cannot be written or locked.
+    Raises ConfigError for a folder whose files cannot be locked.
     """
     owner = folder / f"{key}.owner"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{key}.lock")
         _acquire(lock, owner)
     except (OSError, NotImplementedError) as error:

@@ -191,7 +191,7 @@ class TestExport:
         last = run / "checkpoints" / "last.ckpt"
         last.write_bytes(last.read_bytes()[:500])
         assert main(["export", "--run", str(run), "--out", "out"]) == 2
-        assert "damaged checkpoint (500 bytes" in capsys.readouterr().err
+        assert "damaged checkpoint, or not one of ours (500 bytes" in capsys.readouterr().err
 
 
 class TestGenerate:

@@ -130,16 +130,23 @@ TAKEN = Verb(
     {("lists", "rows"): ("--rows", "pairs")},
     {("lists", "ties"): "ties both is for --rows pairs"},
 )
+PUSHED = ("--push_to_hub", "me/model", "--dry_run", "true")
 EXPORT = Verb(
     export,
     "export",
-    {"adapter": ("--run", "THINGS/run", "--out", "m")},
+    {"adapter": ("--run", "THINGS/run", "--out", "m"), "pushed": ("--run", "THINGS/run", "--out", "m", *PUSHED)},
     {
         "run": ("--run", "THINGS/run2"),
         "out": ("--out", "n"),
         "checkpoint": ("--checkpoint", "first.ckpt"),
         "merge": ("--merge", "true"),
+        "push_to_hub": ("--push_to_hub", "me/other", "--dry_run", "true"),
+        "public": ("--public", "true"),
+        "revision": ("--revision", "later"),
+        "dry_run": (*PUSHED, "--revision", "later"),
     },
+    refused={("adapter", name): "belongs to --push_to_hub" for name in ("public", "revision")},
+    only={"pushed": ["public", "revision"]},
 )
 REPORT = Verb(
     report,

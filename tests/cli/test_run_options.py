@@ -89,9 +89,9 @@ def files(things: Path) -> Iterator[None]:
     monkeypatch.undo()
 
 
-def _noted(start: Path, out: Path, corpus: Corpus, optimizer: Optimizer, *, tokens: int, seed: int) -> Any:
+def _noted(start: Path, out: Path, corpus: Corpus, optimizer: Optimizer, *, groups: int, seed: int) -> Any:
     out.mkdir(parents=True)
-    (out / "trained.txt").write_text(f"{vars(corpus)} {optimizer} {tokens} {seed}")
+    (out / "trained.txt").write_text(f"{vars(corpus)} {optimizer} {groups} {seed}")
     for name in ("config.json", "model.safetensors"):
         if (start / name).exists():
             (out / name).write_bytes((start / name).read_bytes())
