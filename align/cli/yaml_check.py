@@ -76,9 +76,8 @@ def check_yaml(text: str, place: str) -> yaml.Node | None:
     """
     try:
         return checked_tree(text, place)
-    except yaml.YAMLError:
-        _explain(text, place)
-        raise
+    except yaml.YAMLError as error:
+        raise _explained(text, place, error) from error
 
 
 def checked_tree(text: str, place: str) -> yaml.Node | None:
@@ -94,16 +93,17 @@ def checked_tree(text: str, place: str) -> yaml.Node | None:
     return node
 
 
-def _explain(text: str, place: str) -> None:
-    """Raise ConfigError in the words of the slow parser, which says more."""
+def _explained(text: str, place: str, error: yaml.YAMLError) -> ConfigError:
+    """Return the error in the words of the slow parser, which says more, where that finds a fault too."""
     try:
         yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        hint = ": indent with spaces, not tabs" if "\\t" in str(error) or (mark and _has_tab(text, mark.line)) else ""
-        problem = shorten(getattr(error, "problem", None) or error, 120)
-        raise ConfigError(f"{place}{where}: not valid YAML, {problem}{hint}") from error
+    except yaml.YAMLError as slow:
+        error = slow
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}" if mark else ""
+    hint = ": indent with spaces, not tabs" if "\\t" in str(error) or (mark and _has_tab(text, mark.line)) else ""
+    problem = shorten(getattr(error, "problem", None) or error, 120)
+    return ConfigError(f"{place}{where}: not valid YAML, {problem}{hint}")
 
 
 def _check_extent(text: str, place: str) -> None:

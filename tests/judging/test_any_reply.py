@@ -60,7 +60,7 @@ BODIES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "broken gzip": (b"\x1f\x8b\x08 no", ("Content-Encoding: gzip",)),
     "cut gzip": (gzip.compress(as_json(VERDICT))[:-20], ("Content-Encoding: gzip",)),
     "twice gzip": (gzip.compress(gzip.compress(as_json(VERDICT))), ("Content-Encoding: gzip, gzip",)),
-    "bomb": (gzip.compress(b" " * 50_000_000), ("Content-Encoding: gzip",)),
+    "bomb": (gzip.compress(b" " * 6_000_000), ("Content-Encoding: gzip",)),
     "no coding": (b"{}", ("Content-Encoding: nonsense",)),
 }
 
@@ -112,7 +112,7 @@ def test_a_verdict_is_read_whatever_the_headers_say(data: bytes, headers: tuple[
 
 
 def test_a_long_body_is_no_reason_for_memory() -> None:
-    assert len(read_text(gzip.compress(b" " * 50_000_000), "gzip")) == MAX_BODY
+    assert len(read_text(gzip.compress(b" " * 6_000_000), "gzip")) == MAX_BODY
 
 
 @pytest.mark.parametrize(
