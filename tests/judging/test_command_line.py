@@ -45,7 +45,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
         ("500", 75, "status 500"),
         ("limit_hour_always", 75, "status 429"),
         ("cut_always", 75, "connection failed"),
-        ("drip_always", 75, "no whole answer within 0.4 s"),
+        ("drip_always", 75, "no whole answer within"),
     ],
 )
 def test_services_that_fail(
@@ -70,7 +70,7 @@ def test_services_that_fail(
         (["--judge.prompt.template", "none.jinja", "--judge.prompt.form", "json"], 2, "cannot be read"),
         (["--judge.store", "prompts.jsonl"], 3, "file is not a database"),
         (["--models", "[]"], 2, "at least one model folder"),
-        (["--sampling.temperatures", "[.nan]"], 2, "numbers from 0"),
+        (["--sampling.temperatures", "[.nan]"], 2, "--sampling.temperatures: expected a number, got nan"),
         (["--human", "prompts-only.jsonl"], 2, "no row holds a pair"),
     ],
 )
@@ -115,4 +115,4 @@ def test_what_is_odd_among_the_prompts_is_counted(
 
 def test_a_local_server_needs_no_key(server: Server, model_folder: Path) -> None:
     assert main(command(server, model_folder, [FINE], "--judge.responder.api_key_env", "null")) == 0
-    assert server.requests()[0]["key"] == "Bearer none"
+    assert server.requests()[0]["key"] is None
