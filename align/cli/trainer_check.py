@@ -61,7 +61,7 @@ def _check_devices(devices: Any) -> None:
 
 def check_workers(data: Any) -> None:
     """Raise ConfigError for more loader processes than a machine can be meant to have."""
-    asked = ((data.get("init_args") or {}).get("batching") or {}).get("init_args") or {}
+    asked = (data.get("init_args") or {}).get("batching") or {}
     most = max(WORKERS, 4 * (os.cpu_count() or 1))
     if (workers := asked.get("num_workers") or 0) > most:
         raise ConfigError(
