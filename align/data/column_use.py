@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.data.conventions import Convention
+from align.data.convention import Convention
 from align.data.parts import TOOLS
 from align.data.readers import Located
 from align.data.report import Report
