@@ -8,7 +8,7 @@ from typing import Any
 
 from align.data.fields import field, flag, number
 from align.data.layouts import prompt_key
-from align.data.list_rows import rank_by_score
+from align.data.list_rows import given_ranking, rank_by_score
 from align.data.pairs import whole_dialogues
 from align.data.parts import Parts, prompt_of, said
 from align.data.readers import Located
@@ -68,32 +68,28 @@ def farmed(located: Located) -> Parts:
 def swift(located: Located) -> Parts:
     """Read ms-swift's pairs: the better answer is `response`, or the last turn of `messages`."""
     where, row = located
-    if row.get("messages") is None:
+    if row.get("response") is not None:
         texts = [said(field(located, key)) for key in ("response", "rejected_response")]
         return Parts(prompt_of(located, prompt_key(located)), texts, {}, FIRST)
     better = messages_of(where, field(located, "messages", list))
-    if not better or better[-1].role != "assistant":
-        raise DroppedRow("last turn is not the assistant's")
     if row.get("rejected_messages") is not None:
         worse = messages_of(where, field(located, "rejected_messages", list))
-    else:
+    elif better and better[-1].role == "assistant":
         worse = [*better[:-1], *said(field(located, "rejected_response"))]
+    else:
+        raise DroppedRow("last turn is not the assistant's")
     return whole_dialogues(located, [better, worse], {"ranking": FIRST})
 
 
 def ranked_turns(located: Located) -> Parts:
     """Read NeMo RL's preferences: a `context`, and `completions` as turns, each with a `rank`, 0 the best."""
     entries = [Located(located.where, entry) for entry in field(located, "completions", list)]
-    ranks = [number(located.where, "rank", entry.row.get("rank")) for entry in entries]
-    if any(map(math.isnan, ranks)):
-        raise DroppedRow("a completion has no rank")
+    ranking = given_ranking(entries, "a completion")
     turns = [messages_of(located.where, field(entry, "completion", list)) for entry in entries]
-    return Parts(prompt_of(located, "context"), turns, {}, rank_by_score([-rank for rank in ranks]))
+    return Parts(prompt_of(located, "context"), turns, {}, ranking)
 
 
 def _compared(located: Located, dialogues: list[list[Message]], ranking: tuple[tuple[int, ...], ...]) -> Parts:
-    if any(not turns or turns[-1].role != "assistant" for turns in dialogues):
-        raise DroppedRow("last turn is not the assistant's")
     bare = Located(located.where, {k: v for k, v in located.row.items() if k != "prompt"})
     origins = [str(located.row.get(key) or "") for key in ("model_a", "model_b")]
     return whole_dialogues(bare, dialogues, {"ranking": ranking, "origins": origins})

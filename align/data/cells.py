@@ -12,31 +12,39 @@ from align.data.readers import Located
 from align.data.report import RowError
 from align.errors import shorten
 
-TURNS = re.compile(r"\s*\[?\s*\{\s*(['\"])(role|from|content|value)\1\s*:")
-"""How a list of turns begins, or a single one."""
+WHO, WHAT = {"role", "from"}, {"content", "value", "tool_calls", "function_call"}
+TURNS = re.compile(r"\s*(\[\s*)?\{\s*(['\"])\w+\2\s*:")
+"""How an object begins, or a list of them."""
+LIST = re.compile(r"\s*\[\s*\{\s*(['\"])(role|from|content|value)\1\s*:")
+"""How a list of turns begins."""
 
 
 def decoded(located: Located, *, strict: bool = True) -> Located:
-    """Return a row whose cells hold the dialogues that are written in them.
+    """Return a row whose cells hold the dialogues that are written in them; other JSON stays the text it is.
 
-    Raises RowError for a cell that begins like one and cannot be read (as a text it would be trained on as it stands),
-    unless `strict` is false.
+    Raises RowError for a cell that begins like a list of turns and cannot be read (as a text it would be trained on as
+    it stands), unless `strict` is false.
     """
     written = [name for name, value in located.row.items() if isinstance(value, str) and TURNS.match(value)]
     if not written:
         return located
     row = dict(located.row)
     for name in written:
-        found = _turns(row[name])
-        if found is not None:
+        found = _read(row[name])
+        if _is_turn(found) or (isinstance(found, list) and found and all(map(_is_turn, found))):
             row[name] = found
-        elif strict:
+        elif strict and found is None and LIST.match(row[name]):
             fault = "begins like messages and is neither JSON nor a Python list"
             raise RowError(located.where, f"{name!r} {fault}", f"{name!r} {shorten(row[name], 40)!r} {fault}")
     return Located(located.where, row)
 
 
-def _turns(text: str) -> Any:
+def _is_turn(value: Any) -> bool:
+    """Tell whether a value says who speaks and what."""
+    return isinstance(value, dict) and bool(value.keys() & WHO and value.keys() & WHAT)
+
+
+def _read(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return read(text.strip())

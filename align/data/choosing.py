@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from align.data.conventions import ABOUT, CONVENTIONS, Convention
+from align.data.convention import Convention
+from align.data.conventions import ABOUT, CONVENTIONS
 from align.data.pairs import CHOSEN, REJECTED
 from align.data.readers import Located, Row
 from align.errors import DataError, shorten

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from align.data.conventions import CONVENTIONS, Convention
+from align.data.convention import Convention
+from align.data.conventions import CONVENTIONS
 from align.data.parts import EVERYWHERE, TOOLS
 from align.data.readers import Located
 from align.data.report import Report

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-
 from align.data import arenas, layouts, list_rows, pairs, released, steerlm
-from align.data.layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE, is_number
+from align.data.convention import Convention, all_of
+from align.data.layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE
 from align.data.pairs import CHOSEN, REJECTED, found, is_transcript
-from align.data.parts import EVERYWHERE, Parts
-from align.data.readers import Located, Row
+from align.data.parts import EVERYWHERE
+from align.data.readers import Row
 from align.data.turns import ROLES
 from align.data.ultrafeedback_rows import raw_row
 
@@ -23,55 +20,6 @@ ABOUT = frozenset(
     }
 )
 """Columns that say where a row comes from; prompts have no other texts beside them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Convention:
-    """A layout of rows: what it is known by, which columns it reads, and what it makes of a row."""
-
-    name: str
-    needs: Sequence[Sequence[str]]
-    """Columns that must be there; of each group one is enough."""
-    read: Callable[[Located], Parts | Iterable[Parts]]
-    uses: Sequence[str] = ()
-    """Columns it reads where they are there."""
-    fits: Callable[[Row], bool] = lambda row: True
-    """What else must hold of a row."""
-    numbers: Sequence[str] = ()
-    """Columns it reads where they hold a number."""
-
-    def matches(self, row: Row) -> bool:
-        """Return whether a row follows the convention."""
-        return all(any(name in row for name in group) for group in self.needs) and self.fits(row)
-
-    def why(self, row: Row) -> str:
-        """Return which columns it was recognised by."""
-        return f"rows have {', '.join(_there(self, _filled(row)))}"
-
-    def columns(self, row: Row) -> frozenset[str]:
-        """Return the columns that are read in a row: of several names for one thing only the first that is there."""
-        return _columns(self, _filled(row), tuple(n for n in self.numbers if n in row and is_number(row[n])))
-
-
-def _filled(row: Row) -> tuple[str, ...]:
-    return tuple(name for name, value in row.items() if value is not None)
-
-
-@functools.lru_cache(maxsize=1024)
-def _columns(convention: Convention, filled: tuple[str, ...], numbers: tuple[str, ...]) -> frozenset[str]:
-    """Return the columns that are read; most rows of a file have the same filled."""
-    return EVERYWHERE.union(_there(convention, filled), convention.uses, numbers)
-
-
-def _there(convention: Convention, filled: tuple[str, ...]) -> list[str]:
-    """Return the needed columns that are there, with the one that holds the prompt."""
-    first = [next((name for name in group if name in filled), "") for group in (*convention.needs, PROMPTS)]
-    return [n for n in dict.fromkeys(first) if n]
-
-
-def all_of(*names: str) -> list[list[str]]:
-    """Return needs that are each met by one column only."""
-    return [[name] for name in names]
 
 
 def _has_prompt(row: Row) -> bool:
@@ -87,6 +35,14 @@ def _two_lists(row: Row) -> bool:
         isinstance(row[k], list) and row[k] and all(isinstance(t, str) for t in row[k])
         for k in CHOSEN[:1] + REJECTED[:1]
     )
+
+
+def _ranked(entries: object) -> bool:
+    return isinstance(entries, list) and all(isinstance(entry, dict) and "rank" in entry for entry in entries)
+
+
+def _no_chosen(row: Row) -> bool:
+    return not any(name in row for name in CHOSEN)
 
 
 def _asks(row: Row) -> bool:
@@ -122,9 +78,7 @@ CONVENTIONS = (
         "Nectar",
         all_of("prompt", "answers"),
         released.nectar,
-        fits=lambda row: (
-            isinstance(row["answers"], list) and all(isinstance(a, dict) and "rank" in a for a in row["answers"])
-        ),
+        fits=lambda row: _ranked(row["answers"]),
     ),
     Convention("stack-exchange-paired", all_of("question", "response_j", "response_k"), released.stack_exchange),
     Convention("WebGPT comparisons", all_of("question", "answer_0", "answer_1", "score_0", "score_1"), released.webgpt),
@@ -159,14 +113,16 @@ CONVENTIONS = (
         arenas.farmed,
         ("generator_1", "generator_2"),
     ),
-    Convention("ms-swift pairs", [["rejected_response"], ["response"], PROMPTS], arenas.swift),
+    Convention("ms-swift pairs", [["rejected_response"], ["response"], PROMPTS], arenas.swift, fits=_no_chosen),
     Convention(
-        "ms-swift pairs",
-        [["rejected_messages", "rejected_response"], ["messages"]],
-        arenas.swift,
-        fits=lambda row: not any(name in row for name in CHOSEN),
+        "ms-swift pairs", [["rejected_messages", "rejected_response"], ["messages"]], arenas.swift, fits=_no_chosen
     ),
-    Convention("NeMo RL preferences", all_of("context", "completions"), arenas.ranked_turns),
+    Convention(
+        "NeMo RL preferences",
+        all_of("context", "completions"),
+        arenas.ranked_turns,
+        fits=lambda row: _ranked(row["completions"]),
+    ),
     Convention("dolly", all_of("instruction", "context", "response"), released.dolly),
     Convention(
         "HelpSteer preferences",

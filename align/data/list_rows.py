@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,14 @@ def rank_by_score(scores: Sequence[float]) -> tuple[tuple[int, ...], ...]:
     """Return groups of indices, highest score first, equal scores tied."""
     levels = sorted(set(scores), reverse=True)
     return tuple(tuple(i for i, s in enumerate(scores) if s == level) for level in levels)
+
+
+def given_ranking(entries: Sequence[Located], what: str) -> tuple[tuple[int, ...], ...]:
+    """Return groups of indices by the `rank` of each entry, the lowest first. Raises DroppedRow where one has none."""
+    ranks = [number(entry.where, "rank", entry.row.get("rank")) for entry in entries]
+    if any(map(math.isnan, ranks)):
+        raise DroppedRow(f"{what} has no rank")
+    return rank_by_score([-rank for rank in ranks])
 
 
 def labelled_ranking(located: Located, count: int) -> tuple[tuple[int, ...], ...]:

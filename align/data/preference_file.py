@@ -9,7 +9,7 @@ from typing import Any
 from align.data.cells import decoded
 from align.data.choosing import PEEK, choose, convention_of
 from align.data.column_use import check_columns, note_columns, renamed
-from align.data.conventions import Convention
+from align.data.convention import Convention
 from align.data.module import PreferenceDataModule
 from align.data.parts import Parts, example_of
 from align.data.readers import Located

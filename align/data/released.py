@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from align.data.fields import field, flag, number
-from align.data.list_rows import rank_by_score
+from align.data.list_rows import given_ranking, rank_by_score
 from align.data.parts import Parts, around, prompt_of, said
 from align.data.readers import Located
 from align.data.report import DroppedRow, RowError
@@ -49,12 +49,10 @@ def shp(located: Located) -> Parts:
 def nectar(located: Located) -> Parts:
     """Read Nectar (Zhu et al. 2023): up to seven answers, `rank` 1 the best."""
     entries = [Located(located.where, e) for e in field(located, "answers", list)]
-    ranks = [number(located.where, "rank", entry.row.get("rank")) for entry in entries]
-    if any(map(math.isnan, ranks)):
-        raise DroppedRow("an answer has no rank")
+    ranking = given_ranking(entries, "an answer")
     texts = [said(field(entry, "answer")) for entry in entries]
     origins = [str(entry.row.get("model") or "") for entry in entries]
-    return Parts(prompt_of(located, "prompt"), texts, {}, rank_by_score([-r for r in ranks]), origins)
+    return Parts(prompt_of(located, "prompt"), texts, {}, ranking, origins)
 
 
 def stack_exchange(located: Located) -> Parts:

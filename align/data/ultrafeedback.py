@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from align.data.conventions import Convention
+from align.data.convention import Convention
 from align.data.module import PreferenceDataModule
 from align.data.parts import Parts
 from align.data.preference_file import PreferenceFile

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,9 +145,7 @@ class CompletionFile:
     def __init__(self, folder: Path, backbone: Backbone, prompts: Sequence[Prompt], settings: dict[str, Any]) -> None:
         place = local_folder(backbone.path)
         weights = backbone.revision if place is None else folder_hash(place)
-        loaded = {
-            name: value for name, value in asdict(backbone).items() if name != "check"
-        }  # which changes no response
+        loaded = asdict(replace(backbone, check=True))  # a check changes no response
         parts = [loaded, weights, [(p.messages, p.tools) for p in prompts], settings]
         name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
         self.path, self.prompts = folder / "completions" / f"{name}.jsonl", prompts

@@ -29,7 +29,7 @@ class Sampling:
     dtype: DTypeName = "float32"
     """Dtype of the weights."""
     check: bool = True
-    """Compare what is drawn with plain forward passes of transformers first; false trusts the models."""
+    """Compare what is drawn with plain forward passes of transformers first; false trusts the models drawn from."""
     limit: int | None = None
     """Use at most this many prompts of each subset."""
 

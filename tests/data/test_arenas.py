@@ -37,6 +37,8 @@ def flags(a: int, b: int, tie: int) -> dict[str, int]:
         ({**FARM, "preference": 0}, TIE),
         ({"query": "Hi", "response": "Good.", "rejected_response": "Bad."}, FIRST),
         ({"messages": [USER, GOOD], "rejected_response": "Bad."}, FIRST),
+        ({"messages": [USER], "response": "Good.", "rejected_response": "Bad."}, FIRST),
+        ({"query": "Hi", "chosen_response": "Good.", "rejected_response": "Bad.", "response": "Other."}, FIRST),
         ({"messages": [USER, GOOD], "rejected_messages": [USER, BAD]}, FIRST),
         ({"question": "Hi", "response_chosen": "Good.", "response_rejected": "Bad."}, FIRST),
         (
@@ -105,3 +107,11 @@ def test_bare_texts_are_turns(tmp_path: Path) -> None:
 def test_answers_without_scores_are_no_list(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fit no convention"):
         read(tmp_path, {"title": "x", "context": "c", "questions": "Hi", "answers": ["Good.", "good"]})
+
+
+@pytest.mark.parametrize(
+    "text", ['{"value": 42}', '[{"content": "x"}]', '{"role": "admin"}', "{'from': 'Paris'}", '{"a": 1']
+)
+def test_answers_that_are_json_stay_texts(text: str, tmp_path: Path) -> None:
+    (example,) = read(tmp_path, {"prompt": "Hi", "chosen": text, "rejected": "No."})
+    assert example.responses == (text, "No.")
