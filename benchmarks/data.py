@@ -57,7 +57,11 @@ def data(data: str, tokenizer: str, *, pairs: int = 20_000, part: str | None = N
 
 def _measure(part: str, rows: Path, tokenizer: str, cache: Path) -> None:
     needs = SimpleNamespace(
-        **{"tokenizer": AutoTokenizer.from_pretrained(tokenizer), "view": "pairs", "truncation": "usual"},
+        **{
+            "tokenizer": AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False),
+            "view": "pairs",
+            "truncation": "usual",
+        },
         **{
             "instructions": None,
             "max_response": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from align.data.conditioning import ScoreConditioned
 from align.data.hindsight import Hindsight
 from align.data.scored_lists import ScoredLists
 from align.data.views import Pairs, RankedLists, RegressionRows, Singles, Unpaired, View
@@ -9,7 +10,7 @@ from align.errors import ConfigError
 from align.records import ViewName
 
 LISTS = (Pairs, RankedLists, ScoredLists)
-ONE = (Singles, Hindsight, ScoredLists)
+ONE = (Singles, Hindsight, ScoreConditioned, ScoredLists)
 """One response each, of those that are worth imitating; a list of one too."""
 FITTING: dict[ViewName, tuple[type[View], ...]] = {
     "pairs": (Pairs,),

@@ -42,11 +42,10 @@ def load_hub(path: str, **options: Any) -> HubDataset:
     try:
         if saved := saved_splits(Path(path)):
             return HubDataset(path, _opened(saved))
-        options |= {
-            "trust_remote_code": False,
-            **({"revision": revision} if revision and not Path(path).exists() else {}),
-        }
-        return HubDataset(path, dict(datasets.load_dataset(name if "revision" in options else path, **options)))
+        if revision and not Path(path).exists():
+            options |= {"path": name, "revision": revision}
+        splits = datasets.load_dataset(**{"path": path, **options}, trust_remote_code=False)
+        return HubDataset(path, dict(splits))
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
         if not Path(path).exists() and _refused(error):
             at = f" or no revision {revision!r} of it" if revision else ""

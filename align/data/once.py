@@ -27,8 +27,8 @@ def one_at_a_time(folder: Path, key: str, *others: str) -> Iterator[None]:
     Raises ConfigError for a folder whose files cannot be locked.
     """
     owner = folder / f"{key}.owner"
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{key}.lock")
         _acquire(lock, owner)
     except (OSError, NotImplementedError) as error:

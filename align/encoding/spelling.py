@@ -11,15 +11,14 @@ if TYPE_CHECKING:
 
 
 class Segment(NamedTuple):
-    """What stands between two special tokens, or one of these."""
+    """What stands between two added tokens, or one of these, which has no words."""
 
-    pieces: Sequence[str]
-    """Pieces of the text with a space between them."""
+    words: Sequence[str]
+    """What stands between spaces, with the space before it."""
     parts: Sequence[tuple[int, ...]]
-    """The ids of each piece, with those of the space before it."""
+    """The ids of each word."""
     ids: Sequence[int]
     length: int
-    special: bool = False
 
 
 class Spelling:
@@ -27,29 +26,22 @@ class Spelling:
 
     def __init__(self, text: str, segments: Sequence[Segment], words: Words) -> None:
         self.ids = list(chain.from_iterable([segment.ids for segment in segments]))
-        self._text, self._segments, self._words, self._known = text, segments, words, None
+        self._text, self._segments, self._words = text, segments, words
 
     @property
     def offsets(self) -> Any:
         """Return where each token stands."""
-        return self._whole.offsets
+        [whole] = self._words.whole([self._text])
+        return whole.offsets
 
     def char_to_token(self, character: int) -> int | None:
         """Return the token that holds a character, None for one that no token holds."""
         before, start = 0, character
         for segment in self._segments:
             if start < segment.length:
+                if not segment.words:
+                    return before
                 found = self._words.token_at(segment, start)
-                return before + found if found is not None else self._asked(character)
+                return None if found is None else before + found
             before, start = before + len(segment.ids), start - segment.length
-        return self._asked(character)
-
-    def _asked(self, character: int) -> int | None:
-        found: int | None = self._whole.char_to_token(character)
-        return found
-
-    @property
-    def _whole(self) -> Any:
-        if self._known is None:
-            [self._known] = self._words.whole([self._text])
-        return self._known
+        return None

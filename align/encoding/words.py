@@ -1,69 +1,70 @@
-"""Ids by words: a byte-level tokenizer cuts a text into words and looks at each alone, so every word is met once."""
+"""Ids by words: a tokenizer that never looks across a space is asked for every word once, not for every text."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from align.encoding.cutting import KNOWN, alphabet, any_of, joined, matches, probes, rules, simple
 from align.encoding.spelling import Segment, Spelling
+from align.errors import ModelError
 
 MAX_WORDS = 300_000
 """Words that are remembered."""
 FEW = 2000
-"""Texts that are encoded before it repays to compare both ways."""
-_OTHER = re.compile(f"[^{KNOWN}]")
+"""Texts that are encoded before it repays to find out whether it can be done by words."""
 
 
 class Words:
-    """Encodes texts word by word where that gives what the tokenizer gives; it was compared on texts of all kinds."""
+    """Encodes texts word by word where that gives what the tokenizer gives; of every batch one text is compared."""
 
     def __init__(self, tokenizer: Any, *, parses_special: bool) -> None:
-        """Read how the tokenizer cuts texts; where that is not known, and for rare characters, it is asked itself."""
+        """Read which added tokens cut a text; one that looks at what is beside it leaves the text to the tokenizer."""
         self._tokenizer, self._plain = tokenizer, not parses_special
-        self._patterns, self._form = rules(tokenizer.backend_tokenizer)
-        self._forget()
         tokens = {token.content: (place, token) for place, token in tokenizer.added_tokens_decoder.items()}
-        cuts = {text: place for text, (place, t) in tokens.items() if simple(t) and (parses_special or not t.special)}
-        self._added = {
-            text: Segment([text], [(place,)], [place], len(text), special=True) for text, place in cuts.items()
-        }
-        self._cuts, odd = any_of(cuts), tokens.keys() - cuts
-        self._odd = any_of(odd) if odd else None
-        self._bytes = alphabet()
+        cuts = {text: place for text, (place, t) in tokens.items() if _simple(t) and (parses_special or not t.special)}
+        self._added = {text: Segment((), (), [place], len(text)) for text, place in cuts.items()}
+        self._cuts, odd = _any_of(cuts), tokens.keys() - cuts
+        self._odd = _any_of(odd) if odd else None
         self._asked = 0
+        self._forget()
 
     @cached_property
     def applies(self) -> bool:
-        """Tell whether texts are encoded by words."""
-        return bool(self._patterns) and self._agrees()
+        """Tell whether the tokenizer cuts a text at every single space between two other characters."""
+        backend = self._tokenizer.backend_tokenizer
+        if backend.pre_tokenizer is None or getattr(backend.model, "dropout", None):
+            return False
+        texts = probes()
+        return all(_cut_at_spaces(backend, text) for text in texts) and self._agree(texts)
 
     def _forget(self) -> None:
-        self._known: dict[str, tuple[int, ...]] = {}
-        self._bare: dict[str, tuple[int, ...]] = {"": ()}
-        self._spaced: dict[str, tuple[int, ...]] = {}
-        self._words: dict[str, list[tuple[tuple[int, ...], int]]] = {}
+        self._known: dict[str, tuple[int, ...]] = {"": ()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is remembered."""
-        return {**vars(self), "_known": {}, "_bare": {"": ()}, "_spaced": {}, "_words": {}}
+        return {**vars(self), "_known": {"": ()}}
 
     def encode(self, texts: list[str]) -> list[Any]:
-        """Return the encodings of texts, each with `ids`, `offsets` and `char_to_token`."""
+        """Return the encodings of texts, each with `ids`, `offsets` and `char_to_token`.
+
+        Raises ModelError where the tokenizer gives other ids than its words do.
+        """
         self._asked += len(texts)
         if self._asked < FEW or not self.applies:
             return self.whole(texts)
-        if max(len(self._known), len(self._bare), len(self._spaced), len(self._words)) > MAX_WORDS:
+        if len(self._known) > MAX_WORDS:
             self._forget()
-        seen: dict[str, Segment | None] = {}
-        found: list[Any] = [self._spelled(text, seen) for text in texts]
+        found: list[Any] = self._spelled(texts)
         missing = [place for place, spelling in enumerate(found) if spelling is None]
         for place, encoding in zip(missing, self.whole([texts[p] for p in missing]), strict=True):
             found[place] = encoding
+        if not self._agree(texts[:1]):
+            raise ModelError(f"the tokenizer does not encode {texts[0][:200]!r} as its words: this is a fault of ours")
         return found
 
     def whole(self, texts: list[str]) -> list[Any]:
@@ -73,92 +74,104 @@ class Words:
         batch = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=self._plain, verbose=False)
         return list(batch.encodings)
 
-    def _spelled(self, text: str, seen: dict[str, Segment | None]) -> Spelling | None:
-        if self._odd and self._odd.search(text):
-            return None
-        segments = []
-        for piece in self._cuts.split(text):
-            if not piece:
-                continue
-            segment = self._added.get(piece) or (seen[piece] if piece in seen else self._segment(piece))
-            seen[piece] = segment
-            if segment is None:
-                return None
-            segments.append(segment)
-        return Spelling(text, segments, self)
+    def _agree(self, texts: list[str]) -> bool:
+        """Tell whether both ways give the same."""
+        pairs = zip(texts, self._spelled(texts), self.whole(texts), strict=True)
+        return all(
+            spelling is None
+            or (
+                spelling.ids == whole.ids
+                and all(
+                    spelling.char_to_token(c) == whole.char_to_token(c) for c in range(0, len(text), 1 + len(text) // 3)
+                )
+            )
+            for text, spelling, whole in pairs
+        )
+
+    def _spelled(self, texts: list[str]) -> list[Spelling | None]:
+        cut = [None if self._odd and self._odd.search(text) else self._cuts.split(text) for text in texts]
+        plain = {piece for pieces in cut if pieces for piece in pieces if piece} - self._added.keys()
+        segments = {**self._added, **self._segments(plain)}
+        return [
+            None if pieces is None else Spelling(text, [segments[piece] for piece in pieces if piece], self)
+            for text, pieces in zip(texts, cut, strict=True)
+        ]
+
+    def _segments(self, texts: Iterable[str]) -> dict[str, Segment]:
+        """Return texts without added tokens as their words, each remembered or met for the first time."""
+        found, rest = dict[str, Segment](), dict[str, list[str]]()
+        known = self._known
+        for text in texts:
+            first, *others = text.split(" ")
+            words = [first, *[" " + word for word in others]]
+            try:
+                found[text] = _segment(words, known)
+            except KeyError:
+                rest[text] = _joined(words)
+        new = list({word for words in rest.values() for word in words} - known.keys())
+        met = {word: tuple(encoding.ids) for word, encoding in zip(new, self.whole(new), strict=True)}
+        known.update({word: ids for word, ids in met.items() if not _open(word)})
+        both = ChainMap(met, known)
+        return found | {text: _segment(words, both) for text, words in rest.items()}
 
     def token_at(self, segment: Segment, character: int) -> int | None:
-        """Return the token that begins with a character, where that is certain."""
-        before, left, lead = 0, character, ""
-        for piece, part in zip(segment.pieces, segment.parts, strict=True):
-            if left >= len(lead) + len(piece):
-                before, left, lead = before + len(part), left - len(lead) - len(piece), " "
-                continue
-            for ids, length in [(part, 0)] if not left else self._within(segment, lead + piece):
-                if left <= 0:
-                    return before if left == 0 and ids and self._solid(ids[0]) else None
-                before, left = before + len(ids), left - length
-            break
+        """Return the token of a segment that holds a character, None where the tokenizer says so or it is not known."""
+        before, left = 0, character
+        for word, part in zip(segment.words, segment.parts, strict=True):
+            if left < len(word):
+                [encoding] = self.whole([word])
+                found: int | None = encoding.char_to_token(left)
+                return None if found is None else before + found
+            before, left = before + len(part), left - len(word)
         return None
 
-    def _within(self, segment: Segment, piece: str) -> Sequence[tuple[tuple[int, ...], int]]:
-        if segment.special:
-            return ()
-        if piece not in self._words:
-            self._words[piece] = [(self._ids(word), len(word)) for word in self._cut(piece)]
-        return self._words[piece]
 
-    def _segment(self, text: str) -> Segment | None:
-        """Return the ids of a text, None where a character is not among those that were compared.
+def _segment(words: Sequence[str], known: Mapping[str, tuple[int, ...]]) -> Segment:
+    parts = [known[word] for word in words]
+    return Segment(words, parts, list(chain.from_iterable(parts)), sum(map(len, words)))
 
-        A word holds a space only where it begins, or among others of its kind. So a text is cut before every space
-        with something else on both sides, and only pieces that were not met before are cut into words.
-        """
-        form = self._form
-        if not text.isascii() and (_OTHER.search(text) or (form and not unicodedata.is_normalized(form, text))):
-            return None
-        pieces = text.split(" ")
-        spaced = self._spaced
-        try:
-            parts = [self._bare[pieces[0]], *[spaced[piece] for piece in pieces[1:]]]
-        except KeyError:
-            pieces = joined(pieces)
-            first, *rest = pieces
-            parts = [self._bare.get(first) or self._piece(self._bare, "", first)]
-            parts += [spaced.get(piece) or self._piece(spaced, " ", piece) for piece in rest]
-        return Segment(pieces, parts, list(chain.from_iterable(parts)), len(text))
 
-    def _piece(self, known: dict[str, tuple[int, ...]], lead: str, piece: str) -> tuple[int, ...]:
-        """Return the ids of a piece; one at the end of a text may have white space there, where others have none."""
-        ids = tuple(i for word in self._cut(lead + piece) for i in self._ids(word))
-        if not (piece[-1:].isspace() or (lead + piece)[:2].isspace()):
-            known[piece] = ids
-        return ids
+def _joined(words: Sequence[str]) -> list[str]:
+    """Join words that have white space beside the space between them."""
+    found = [words[0]]
+    for word in words[1:]:
+        if word == " " or word[1].isspace() or found[-1][-1:].isspace():
+            found[-1] += word
+        else:
+            found.append(word)
+    return found
 
-    def _cut(self, text: str) -> list[str]:
-        words = [text]
-        for pattern in self._patterns:
-            words = [part for word in words for part in matches(pattern, word)]
-        return words
 
-    def _ids(self, word: str) -> tuple[int, ...]:
-        if word not in self._known:
-            spelt = "".join([self._bytes[byte] for byte in word.encode()])
-            self._known[word] = tuple(token.id for token in self._tokenizer.backend_tokenizer.model.tokenize(spelt))
-        return self._known[word]
+def _open(word: str) -> bool:
+    """Tell whether another space beside a word would make it another one, so that it stands for its text alone."""
+    return word[-1:].isspace() or (word[:1] == " " and word[1:2].isspace())
 
-    def _solid(self, token: int) -> bool:
-        """Tell whether a token is more than spaces, which a tokenizer may leave out of its offsets."""
-        return bool(self._tokenizer.convert_ids_to_tokens(token).strip(self._bytes[32]))
 
-    def _agrees(self) -> bool:
-        """Tell whether both ways give the same on texts of all kinds."""
-        texts = probes()
-        return all(
-            (spelling := self._spelled(text, {})) is not None
-            and spelling.ids == whole.ids
-            and all(
-                spelling.char_to_token(c) == whole.char_to_token(c) for c in range(0, len(text), 1 + len(text) // 3)
-            )
-            for text, whole in zip(texts, self.whole(texts), strict=True)
-        )
+def _simple(token: Any) -> bool:
+    """Tell whether an added token is found in a text as it stands, whatever is beside it."""
+    return not (token.normalized or token.lstrip or token.rstrip or token.single_word)
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of the texts, the longest first, that is kept where a text is split by it."""
+    return re.compile(f"({'|'.join(map(re.escape, sorted(texts, key=len, reverse=True))) or '(?!)'})")
+
+
+def _cut_at_spaces(backend: Any, text: str) -> bool:
+    """Tell whether words begin at every single space, so that nothing the model knows reaches across one."""
+    written = backend.normalizer.normalize_str(text) if backend.normalizer else text
+    begin = {start for _, (start, _) in backend.pre_tokenizer.pre_tokenize_str(written)}
+    ends = {place for place in range(1, len(written) - 1) if written[place] == " "}
+    single = {p for p in ends if not (written[p - 1].isspace() or written[p + 1].isspace())}
+    return single <= begin and (bool(single) or " " not in text.strip())
+
+
+def probes() -> list[str]:
+    """Return texts in which characters of every category stand before and after spaces."""
+    by_category: dict[str, list[str]] = {}
+    for character in map(chr, [*range(0x3000), *range(0x3000, 0x1FAFF, 61)]):
+        if (category := unicodedata.category(character)) not in ("Cs", "Cn", "Co"):
+            by_category.setdefault(category, []).append(character)
+    some = [c for found in by_category.values() for c in (*found[:12], *found[12 :: 1 + len(found) // 24])]
+    beside = ["a", "Z", "1", ".", "'", "(", "\n", "é", "世"]
+    return [" ".join(f"{c} {b} {c}{b} {b}{c} '{c}" for b in beside) + f" {c}\n {c}  {c}" for c in some]

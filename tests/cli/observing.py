@@ -51,6 +51,7 @@ def observe(words: Sequence[str], folder: Path, noted: Sequence[str] = ()) -> Se
     folder.mkdir(parents=True)
     before, out, error = Path.cwd(), io.StringIO(), io.StringIO()
     os.chdir(folder)
+    torch.manual_seed(1)  # weights drawn at random are others than those of the folder
     try:
         with _recorded() as inputs, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             code = main(list(words))

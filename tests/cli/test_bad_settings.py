@@ -9,6 +9,7 @@ import pytest
 
 from align.cli.main import main
 from align.cli.trainer_check import check_trainer
+from align.data.conditioning import ScoreConditioned
 from align.data.fitting import check_view
 from align.data.hindsight import Hindsight
 from align.data.scored_lists import ScoredLists
@@ -83,7 +84,8 @@ class TestSettings:
             check_trainer({"devices": devices})
 
     def test_views_that_fit(self) -> None:
-        for view, wanted in ((Pairs(), "lists"), (ScoredLists(max_responses=1), "singles"), (Hindsight(), "singles")):
+        one = (ScoredLists(max_responses=1), Hindsight(), ScoreConditioned())
+        for view, wanted in ((Pairs(), "lists"), *((view, "singles") for view in one)):
             check_view(view, wanted, "X")
         for view, wanted in ((ScoredLists(), "singles"), (Unpaired(), "singles"), (Pairs(), "unpaired")):
             with pytest.raises(ConfigError, match=r"leave data\.view out"):

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from align.encoding import words
 from align.encoding.spelling import Spelling
 from align.encoding.words import Words
+from align.errors import ModelError
 
 ODD = [
     *(
@@ -71,9 +72,8 @@ def test_real_rows(shared: Path, name: str) -> None:
     texts = [row["chosen"].replace("\n\nAssistant:", "<|im_end|>\n<|im_start|>assistant\n") for row in rows]
     for plain in (False, True):
         coder = Words(tokenizer, parses_special=not plain)
-        alone = (
-            0 if plain and name == "tokenizer-qwen2" else len(texts) - 2
-        )  # marks that are read as text are left to it
+        marks = plain and name == "tokenizer-qwen2"  # marks that are read as text are left to it
+        alone = 0 if marks else len(texts) - 2
         assert equal(tokenizer, coder, texts, plain=plain) >= alone
         assert equal(tokenizer, coder, texts, plain=plain) >= alone  # and again, from what is remembered
 
@@ -127,3 +127,19 @@ def test_added_tokens_that_take_spaces_with_them_are_left_to_the_tokenizer() -> 
     )
     coder = Words(tokenizer, parses_special=True)
     assert equal(tokenizer, coder, ["a <x> b", "a <y> b", "a b<y><y>"]) == 2
+
+
+def test_an_encoding_that_is_not_the_tokenizers_is_refused(shared: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(str(shared / "tokenizer-gpt2"))
+    coder = Words(tokenizer, parses_special=True)
+    equal(tokenizer, coder, ["one two"])
+    coder._known[" two"] = (1,)
+    with pytest.raises(ModelError, match="'one two'"):
+        coder.encode(["one two"])
+
+
+def test_white_space_beside_a_space_is_not_remembered_as_a_word(shared: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(str(shared / "tokenizer-gpt2"))
+    coder = Words(tokenizer, parses_special=True)
+    for texts in (["a\n", "x a\n", "\na", " \na", "a  b", "  a"], ["a\n b", "x a\n b", "x \na", "x  a  b", "a \nb"]):
+        equal(tokenizer, coder, texts)

@@ -83,7 +83,7 @@ def test_what_is_no_verdict_is_invalid(name: str) -> None:
     """It is stored, counted, and not asked for again; the report can be written."""
     body, headers = BODIES[name]
     with raw_server(sends(response(body, *headers))) as raw:
-        one = judge(raw, repeats=0)  # type: ignore[arg-type]
+        one = judge(raw, repeats=0, patience=Patience(timeout=30, deadline=60))  # type: ignore[arg-type]
         (found,) = ask(one, "a")
         assert math.isnan(found.probability)
         assert sum(one.report()["invalid_replies"].values()) == 2  # type: ignore[attr-defined]

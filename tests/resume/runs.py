@@ -159,3 +159,8 @@ def same(left: Run, right: Run) -> None:
 
 
 KILLED = -signal.SIGKILL
+
+
+def checkpoint_of(step: int, values: torch.Tensor) -> dict[str, Any]:
+    """Return the least that a checkpoint holds."""
+    return {"global_step": step, "state_dict": {"a": values}, "pytorch-lightning_version": "2.6.6"}

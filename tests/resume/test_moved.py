@@ -13,7 +13,7 @@ import torch
 
 from align.modules import checkpoint
 from align.modules.checkpoint_files import WholeCheckpoints, fault_of, newest_whole, remove_leftovers
-from tests.resume.runs import KILLED, Run, same
+from tests.resume.runs import KILLED, Run, checkpoint_of, same
 from tests.resume.test_exact import NINE, command
 
 
@@ -54,14 +54,14 @@ def save_for_ever(folder: Path, values: int) -> None:
     number = 0
     while True:
         number += 1
-        files.save_checkpoint({"global_step": number, "a": torch.full((values,), float(number))}, folder / "last.ckpt")
+        files.save_checkpoint(checkpoint_of(number, torch.full((values,), float(number))), folder / "last.ckpt")
 
 
 def kills_in_the_save(folder: Path, kills: int, values: int) -> int:
     """Kill a saving process at random moments; return how many kills fell into a save."""
     remove_leftovers(folder)
     draw, within, last = random.Random(0), 0, folder / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"global_step": 0, "a": torch.zeros(values)}, last)
+    WholeCheckpoints().save_checkpoint(checkpoint_of(0, torch.zeros(values)), last)
     for _ in range(kills):
         process = os.fork()
         if process == 0:
@@ -73,7 +73,7 @@ def kills_in_the_save(folder: Path, kills: int, values: int) -> int:
         within += bool(list(folder.glob(".*.part")))
         assert not fault_of(last)
         loaded = WholeCheckpoints().load_checkpoint(last)
-        assert (loaded["a"] == loaded["global_step"]).all()
+        assert (loaded["state_dict"]["a"] == loaded["global_step"]).all()
         assert newest_whole(folder) == last
         remove_leftovers(folder)
         assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "last.json"]

@@ -15,7 +15,7 @@ import torch
 
 from align.errors import ResumeError, StoreError
 from align.modules.checkpoint_files import WholeCheckpoints, newest_whole, remove_leftovers
-from tests.resume.runs import KILLED, Run, same
+from tests.resume.runs import KILLED, Run, checkpoint_of, same
 from tests.resume.test_exact import NINE, command
 
 
@@ -133,7 +133,7 @@ class TestCheckpointFiles:
     def test_a_kill_between_the_two_renames_is_no_damage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also when the clock is set back in between: no date is compared."""
         files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
-        files.save_checkpoint({"a": torch.ones(3)}, path)
+        files.save_checkpoint(checkpoint_of(1, torch.ones(3)), path)
         replace = os.replace
 
         def killed(source: Path, target: Path) -> None:
@@ -144,10 +144,10 @@ class TestCheckpointFiles:
         for _ in range(2):  # a second process finds the file of the first
             monkeypatch.setattr(os, "replace", killed)
             with pytest.raises(KeyboardInterrupt):
-                WholeCheckpoints().save_checkpoint({"a": torch.zeros(4)}, path)
+                WholeCheckpoints().save_checkpoint(checkpoint_of(2, torch.zeros(4)), path)
             monkeypatch.undo()
             os.utime(path, ns=(0, 0))
-            assert files.load_checkpoint(path)["a"].shape == (3,)
+            assert files.load_checkpoint(path)["state_dict"]["a"].shape == (3,)
             assert newest_whole(tmp_path) == path
 
     def test_the_note_holds_the_hash_of_the_file(self, tmp_path: Path) -> None:
