@@ -57,18 +57,16 @@ def data(data: str, tokenizer: str, *, pairs: int = 20_000, part: str | None = N
 
 def _measure(part: str, rows: Path, tokenizer: str, cache: Path) -> None:
     needs = SimpleNamespace(
-        **{
-            "tokenizer": AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False),
-            "view": "pairs",
-            "truncation": "usual",
-        },
-        **{
-            "instructions": None,
-            "max_response": None,
-            "scores_turns": False,
-            "labels": Labels(),
-            "max_positions": 8192,
-        },
+        tokenizer=AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False),
+        view="pairs",
+        truncation="usual",
+        instructions=None,
+        max_response=None,
+        scores_turns=False,
+        step_groups=64,
+        reads_others=False,
+        labels=Labels(),
+        max_positions=8192,
     )
     if part in ("prepare", "open"):
         module = HHRLHFDataModule(str(rows), encoding=Encoding(cache_dir=str(cache), num_proc=1), splits=SPLITS)

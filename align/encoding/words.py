@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -109,10 +108,11 @@ class Words:
             except KeyError:
                 rest[text] = _joined(words)
         new = list({word for words in rest.values() for word in words} - known.keys())
-        met = {word: tuple(encoding.ids) for word, encoding in zip(new, self.whole(new), strict=True)}
-        known.update({word: ids for word, ids in met.items() if not _open(word)})
-        both = ChainMap(met, known)
-        return found | {text: _segment(words, both) for text, words in rest.items()}
+        known.update((word, tuple(encoding.ids)) for word, encoding in zip(new, self.whole(new), strict=True))
+        found |= {text: _segment(words, known) for text, words in rest.items()}
+        for word in filter(_open, new):
+            del known[word]
+        return found
 
     def token_at(self, segment: Segment, character: int) -> int | None:
         """Return the token of a segment that holds a character, None where the tokenizer says so or it is not known."""
