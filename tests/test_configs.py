@@ -18,6 +18,7 @@ from align.cli.yaml_check import check_config
 from align.data.encoding import Encoding
 from align.data.helpsteer import ATTRIBUTES
 from align.data.hh_rlhf import SUBSETS
+from align.data.ultrafeedback_rows import ASPECTS
 from align.objectives.base import Objective
 from align.objectives.reward import RewardObjective
 from tests.modules.aligned import adapters
@@ -120,7 +121,7 @@ EPOCHS = {
     **dict.fromkeys(("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released"), 2),
     **dict.fromkeys(("rahf_single_stage1", "rahf_single_stage1_paper", "steerlm"), 2),
     "rahf_dual_stage1": 3,
-    "dpa": 8,  # four rounds of two
+    "dpa": 10,  # t = 0 to 4, two epochs each
 }
 LAST_STEP = {"rahf_single": 450, "rahf_dual": 2500, "rahf_dual_code": 2500, "lorra": 70}
 OPTIMIZERS = {
@@ -192,7 +193,9 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
     if path.stem == "rewards":
         save_reward_model(Path("runs/reward_model/model"))
     if path.stem in ("dpa", "steerlm"):
-        save_reward_model(Path("runs/reward_model_multi/model"), outputs=("helpfulness", "verbosity"))
+        save_reward_model(
+            Path("runs/reward_model_multi/model"), outputs=(*(f"uf-{a}" for a in ASPECTS), "hs-verbosity")
+        )
     if path.stem == "reward_model_multi":
         data = ["--data", "HelpSteerDataModule", "--data.path", sample_data("helpsteer2", tmp_path / "data")]
         two_batches(["fit", "-c", str(path), *data, "--model.backbone.path", str(model_folder)], tmp_path / "run")
