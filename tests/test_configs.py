@@ -63,7 +63,10 @@ GOLD = {
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}
 """Epochs of the first round; later ones sample, which tests/rounds/test_directional.py does with a model that ends."""
 
-FIRST_STAGE = {"rahf_single": ["."], "rahf_dual": ["good", "bad"], "rahf_dual_code": ["good", "bad"]}
+FIRST_STAGE = {
+    "rahf_single": ["."],
+    **{key: ["good", "bad"] for key in ("rahf_dual", "rahf_dual_code", "rahf_dual_paper")},
+}
 """A second stage, and the adapters it starts from."""
 
 
@@ -91,7 +94,7 @@ PAPERS = {
     **dict.fromkeys(
         ("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "sft_pro"), (384, 512)
     ),
-    **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_single"), (256, 512)),
+    **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_dual_paper", "rahf_single"), (256, 512)),
     **dict.fromkeys(("rahf_dual_stage1", "rahf_single_stage1", "rahf_single_stage1_paper"), (256, 512)),
     **dict.fromkeys(("dpa", "steerlm"), (None, 4096)),
     **dict.fromkeys(("reward_model",), (None, 2048)),
@@ -113,7 +116,7 @@ def test_limits_of_papers_hold_unless_the_data_say_otherwise(name: str) -> None:
 STEPS = {
     **dict.fromkeys(("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released"), 112),
     **dict.fromkeys(("simpo", "rahf_dual_stage1"), 128),
-    **dict.fromkeys(("rahf_dual", "rahf_dual_code"), 8),
+    **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_dual_paper"), 8),
     "lorra": 16,
 }
 """Groups of a step where the method's paper or code has another number than 64."""
@@ -123,10 +126,10 @@ EPOCHS = {
     "rahf_dual_stage1": 3,
     "dpa": 10,  # t = 0 to 4, two epochs each
 }
-LAST_STEP = {"rahf_single": 450, "rahf_dual": 2500, "rahf_dual_code": 2500, "lorra": 70}
+LAST_STEP = {"rahf_single": 450, **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_dual_paper"), 2500), "lorra": 70}
 OPTIMIZERS = {
     **dict.fromkeys(STEPS.keys() & EPOCHS.keys() - {"rahf_dual_stage1"}, ("constant", 0, 0.01)),
-    **dict.fromkeys(("rahf_single", "rahf_dual", "rahf_dual_code", "lorra"), ("constant", 0, 0.0)),
+    **dict.fromkeys(("rahf_single", "rahf_dual", "rahf_dual_code", "rahf_dual_paper", "lorra"), ("constant", 0, 0.0)),
     **dict.fromkeys(("rahf_single_stage1", "rahf_single_stage1_paper", "hir"), ("linear", 100, 0.0)),
     **dict.fromkeys(("dpa", "steerlm"), ("cosine", 20, 0.0)),
 }
