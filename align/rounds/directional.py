@@ -33,9 +33,9 @@ class Directional:
     """The rounds of DPA (Wang et al. 2024, arXiv:2402.18571, section 3.2).
 
     Round 0 trains on the data's own responses, their ratings in the prompt, as SteerLM does. Round 1 samples under
-    several ratings that go together in the data; later rounds sample under directions drawn on the arc
-    (or cap). The paper does not say how round 1 chooses its ratings: here responses fall into bins of the second reward, and each bin asks for
-    its median and the top decile of the first.
+    several ratings that go together in the data; later rounds sample under directions drawn on the arc or cap. The
+    paper does not say how round 1 chooses its ratings: here responses fall into bins of the second reward, and each bin
+    asks for its median and the top decile of the first.
     """
 
     directions: int = 5
