@@ -18,13 +18,14 @@ from align.cli.yaml_check import check_config
 from align.data.encoding import Encoding
 from align.data.helpsteer import ATTRIBUTES
 from align.data.hh_rlhf import SUBSETS
+from align.data.ultrafeedback_rows import ASPECTS
 from align.objectives.base import Objective
 from align.objectives.reward import RewardObjective
 from tests.modules.aligned import adapters
 from tests.tiny import WORDS, save_reward_model, save_tiny
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "probe")
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 METHOD = str(ROOT / "configs" / "method" / "dpo.yaml")
 CPU = str(ROOT / "configs" / "trainer" / "cpu.yaml")
@@ -62,7 +63,10 @@ GOLD = {
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}
 """Epochs of the first round; later ones sample, which tests/rounds/test_directional.py does with a model that ends."""
 
-FIRST_STAGE = {"rahf_single": ["."], "rahf_dual": ["good", "bad"], "rahf_dual_code": ["good", "bad"]}
+FIRST_STAGE = {
+    "rahf_single": ["."],
+    **{key: ["good", "bad"] for key in ("rahf_dual", "rahf_dual_code", "rahf_dual_paper")},
+}
 """A second stage, and the adapters it starts from."""
 
 
@@ -90,7 +94,7 @@ PAPERS = {
     **dict.fromkeys(
         ("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "sft_pro"), (384, 512)
     ),
-    **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_single"), (256, 512)),
+    **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_dual_paper", "rahf_single"), (256, 512)),
     **dict.fromkeys(("rahf_dual_stage1", "rahf_single_stage1", "rahf_single_stage1_paper"), (256, 512)),
     **dict.fromkeys(("dpa", "steerlm"), (None, 4096)),
     **dict.fromkeys(("reward_model",), (None, 2048)),
@@ -112,7 +116,7 @@ def test_limits_of_papers_hold_unless_the_data_say_otherwise(name: str) -> None:
 STEPS = {
     **dict.fromkeys(("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released"), 112),
     **dict.fromkeys(("simpo", "rahf_dual_stage1"), 128),
-    **dict.fromkeys(("rahf_dual", "rahf_dual_code"), 8),
+    **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_dual_paper"), 8),
     "lorra": 16,
 }
 """Groups of a step where the method's paper or code has another number than 64."""
@@ -120,12 +124,12 @@ EPOCHS = {
     **dict.fromkeys(("pro", "pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released"), 2),
     **dict.fromkeys(("rahf_single_stage1", "rahf_single_stage1_paper", "steerlm"), 2),
     "rahf_dual_stage1": 3,
-    "dpa": 8,  # four rounds of two
+    "dpa": 10,  # t = 0 to 4, two epochs each
 }
-LAST_STEP = {"rahf_single": 450, "rahf_dual": 2500, "rahf_dual_code": 2500, "lorra": 70}
+LAST_STEP = {"rahf_single": 450, **dict.fromkeys(("rahf_dual", "rahf_dual_code", "rahf_dual_paper"), 2500), "lorra": 70}
 OPTIMIZERS = {
     **dict.fromkeys(STEPS.keys() & EPOCHS.keys() - {"rahf_dual_stage1"}, ("constant", 0, 0.01)),
-    **dict.fromkeys(("rahf_single", "rahf_dual", "rahf_dual_code", "lorra"), ("constant", 0, 0.0)),
+    **dict.fromkeys(("rahf_single", "rahf_dual", "rahf_dual_code", "rahf_dual_paper", "lorra"), ("constant", 0, 0.0)),
     **dict.fromkeys(("rahf_single_stage1", "rahf_single_stage1_paper", "hir"), ("linear", 100, 0.0)),
     **dict.fromkeys(("dpa", "steerlm"), ("cosine", 20, 0.0)),
 }
@@ -192,7 +196,9 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
     if path.stem == "rewards":
         save_reward_model(Path("runs/reward_model/model"))
     if path.stem in ("dpa", "steerlm"):
-        save_reward_model(Path("runs/reward_model_multi/model"), outputs=("helpfulness", "verbosity"))
+        save_reward_model(
+            Path("runs/reward_model_multi/model"), outputs=(*(f"uf-{a}" for a in ASPECTS), "hs-verbosity")
+        )
     if path.stem == "reward_model_multi":
         data = ["--data", "HelpSteerDataModule", "--data.path", sample_data("helpsteer2", tmp_path / "data")]
         two_batches(["fit", "-c", str(path), *data, "--model.backbone.path", str(model_folder)], tmp_path / "run")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from align.errors import ConfigError
 from align.models.condition_file import Conditions, needed_conditions
 from align.records import Message
-from align.records.directions import parse_direction, unit
+from align.records.directions import Way, parse_direction, vector
 
 Dialogue = tuple[Message, ...]
 
@@ -31,7 +31,7 @@ def controlled(
         usual = "--ratings, as in 80,20" if known.asks == "ratings" else "--direction or --angle"
         raise ConfigError(f"{given[0]}: {path} was trained on prompts that ask for {known.asks}: give {usual}")
     clause = (
-        _rated(known, ratings) if ratings is not None else known.conditioning.direction(_angle(known, direction, angle))
+        _rated(known, ratings) if ratings is not None else known.conditioning.direction(_way(known, direction, angle))
     )
     print(f"asked for: {known.conditioning.apply((), clause)[0].content}", file=sys.stderr)
     return lambda dialogue: known.conditioning.apply(dialogue, clause)
@@ -40,16 +40,21 @@ def controlled(
 GIVEN = ("--direction", "--angle", "--ratings")
 
 
-def _angle(known: Conditions, direction: str | None, angle: float | None) -> float:
+def _way(known: Conditions, direction: str | None, angle: float | None) -> Way:
     conditioning = known.conditioning
+    if direction is None and len(conditioning.named) > 2:
+        raise ConfigError(
+            f"--angle: this model has {len(conditioning.named)} rewards: give --direction, a weight of each"
+        )
     found = angle if direction is None else parse_direction(direction, conditioning.named)
     assert found is not None
-    first, second = unit(found)
-    a, b = conditioning.named
-    print(f"angle {found:.1f} degrees: {first:.2f} {a} {second:+.2f} {b}", file=sys.stderr)
-    if not conditioning.arc.holds(found):
+    weights = ", ".join(f"{w:.2f} {name}" for w, name in zip(vector(found), conditioning.named, strict=True))
+    what, place = ("direction", "cap") if isinstance(found, tuple) else (f"angle {found:.1f} degrees", "arc")
+    print(f"{what}: {weights}", file=sys.stderr)
+    if not conditioning.region.holds(found):  # type: ignore[arg-type]
+        short = what.removesuffix(" degrees")
         print(
-            f"warning: angle {found:.1f} lies outside the arc {conditioning.arc} this model was trained on, so what it "
+            f"warning: {short} lies outside the {place} {conditioning.region} this model was trained on, so what it "
             "does there is not known",
             file=sys.stderr,
         )
@@ -57,9 +62,10 @@ def _angle(known: Conditions, direction: str | None, angle: float | None) -> flo
 
 
 def _rated(known: Conditions, ratings: str) -> str:
+    names = known.conditioning.named
     try:
-        first, second = (float(part) for part in ratings.split(","))
+        points = [float(part) for _, part in zip(names, ratings.split(","), strict=True)]
+        return known.conditioning.ratings(points)
     except ValueError as error:
-        names = " and ".join(known.conditioning.named)
-        raise ConfigError(f"--ratings {ratings}: expected points for {names}, as in 80,20") from error
-    return known.conditioning.ratings((first, second))
+        usual = "80,20" if len(names) == 2 else ",".join(["80"] * len(names))
+        raise ConfigError(f"--ratings {ratings}: expected points for {' and '.join(names)}, as in {usual}") from error

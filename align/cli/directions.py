@@ -58,7 +58,7 @@ def directions(
     out: str = "runs/directions",
     generation: Generation = EVALUATION,
 ) -> None:
-    """Sample under every direction on the model's arc, print and draw what is asked against what is reached.
+    """Sample under every direction on the model's arc or cap, print and draw what is asked against what is reached.
 
     The table and the picture have 95 % bootstrap intervals over prompts; OUT/front.json is read by `align pareto`. A
     SteerLM model is asked for the ratings its folder names.
@@ -67,7 +67,7 @@ def directions(
         model: A model trained under directions or ratings; `--model.path DIR` is enough.
         scorer: What the responses are worth; null takes the gold rewards of the synthetic world, in points.
         prompts: A file of prompts; null takes held-out harmless prompts of the synthetic world.
-        count: Directions, at equal steps over the arc.
+        count: Directions, at equal steps over the arc, or spread over the cap of more than two rewards.
         out: Folder to write.
         generation: How to draw.
     """
@@ -118,9 +118,9 @@ def scorer_of(scorer: Scorer | None, prompts: str | None) -> Scorer:
 
 
 def rewards_of(conditions: Conditions) -> list[str]:
-    """Return the two rewards of a model, with a minus in front of one its arc asks to be small."""
+    """Return the rewards of a model, with a minus in front of one its arc or cap asks to be small."""
     conditioning = conditions.conditioning
-    names, weights = conditioning.attributes, conditioning.arc.middle_weights
+    names, weights = conditioning.attributes, conditioning.region.middle_weights
     return [f"-{name}" if weight < 0 else name for name, weight in zip(names, weights, strict=True)]
 
 

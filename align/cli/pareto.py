@@ -17,7 +17,7 @@ from align.cli.unused import GREEDY, Settings, Unused
 from align.errors import ConfigError
 from align.evaluation.front_pictures import front_picture
 from align.evaluation.fronts import Front, read_front, write_front
-from align.evaluation.pareto import curve_dominates, hypervolume, hypervolume_interval, pareto_front
+from align.evaluation.pareto import curve_dominates, dominates, hypervolume, hypervolume_interval, pareto_front
 from align.evaluation.statistics import Interval
 from align.models.backbone import Backbone
 from align.models.condition_file import read_condition_file
@@ -65,17 +65,18 @@ def pareto(  # noqa: PLR0913  the signature is the command line
     out: str = "runs/pareto",
     generation: Generation = EVALUATION,
 ) -> None:
-    """Compare models over two rewards: fronts, dominance, hypervolume with 95 % intervals over prompts.
+    """Compare models over two rewards or more: fronts, dominance, hypervolume with 95 % intervals over prompts.
 
     A model trained under directions is asked for `count` of them, a SteerLM model for its ratings, any other model is
-    one point. Writes OUT/fronts/NAME.json, pareto.json, pareto.png and a tensorboard figure.
+    one point. Over two rewards a model also reaches the straight lines between its points. Writes
+    OUT/fronts/NAME.json, pareto.json, pareto.png and a tensorboard figure.
 
     Args:
         models: Model folders, or files that `align directions` wrote, measured on the same prompts.
         scorer: What responses are worth; null takes the gold rewards of the synthetic world,
             in points.
         prompts: A file of prompts; null takes held-out harmless prompts of the synthetic world.
-        rewards: The two rewards, a minus in front of one that should be small, as in [helpfulness,-verbosity]; null
+        rewards: The rewards, a minus in front of one that should be small, as in [helpfulness,-verbosity]; null
             takes those of the first model that was trained under conditions.
         reference: The point that hypervolumes are measured from, a value for each reward as it is scored; null takes
             the worst mean of all models in each.
@@ -87,8 +88,10 @@ def pareto(  # noqa: PLR0913  the signature is the command line
     if names is not None and len(names) != len(models):
         raise ConfigError(f"{len(models)} models but {len(names)} names")
     rewards = rewards or _rewards(models)
-    if len(rewards) != 2 or (reference is not None and len(reference) != 2):
-        raise ConfigError(f"rewards and reference take two values each, got {rewards} and {reference}")
+    if len(rewards) < 2 or (reference is not None and len(reference) != len(rewards)):
+        raise ConfigError(
+            f"rewards takes two values or more and reference as many, got rewards {rewards} and reference {reference}"
+        )
     folder, fronts = Path(out), []
     for place, model in enumerate(models):
         if model.endswith(".json"):
@@ -135,6 +138,7 @@ def compare(fronts: list[Front], rewards: list[str], corner: Corner) -> list[Sta
     """Return how models stand to each other; `corner` is the hypervolume's reference, where more is better."""
     tables = {front.name: front.columns(rewards) for front in fronts}
     means = {name: table.mean(1) for name, table in tables.items()}
+    beats = curve_dominates if len(rewards) == 2 else dominates
     found = []
     for front in fronts:
         own = means[front.name]
@@ -146,7 +150,7 @@ def compare(fronts: list[Front], rewards: list[str], corner: Corner) -> list[Sta
                 (own * signs(rewards)).tolist(),
                 len(pareto_front(own)),
                 Interval(hypervolume(own, corner.tolist()), low, high),
-                [name for name, theirs in means.items() if name != front.name and curve_dominates(own, theirs)],
+                [name for name, theirs in means.items() if name != front.name and beats(own, theirs)],
             )
         )
     return found

@@ -15,9 +15,10 @@ OTHER_VERBS = {
     "data": "show how a data file is read: its layout, three rows, unused columns, dropped rows",
     "doctor": "check a run before it starts: versions, model, memory, decoded examples, dropped rows",
     "generate": "sample completions from a model folder",
+    "chat": "talk to a model in the terminal, or to two side by side",
     "rank": "fill lists up with other models' responses and rank them with a reward model",
     "evaluate": "rewards, text measures and a judge's verdicts on model folders",
-    "benchmark": "TruthfulQA, RealToxicityPrompts, MT-bench, and benchmarks of reward models",
+    "benchmark": "lm-eval's tasks, TruthfulQA, RealToxicityPrompts, MT-bench, and benchmarks of reward models",
     "annotate": "a web page for blind human judgments, their export, and what they say",
     "report": "one HTML page and a Markdown table that compare runs",
     "probe": "differences between prompts that differ in one attribute",
@@ -33,6 +34,18 @@ OTHER_VERBS = {
 }
 LOADS_MODELS = {
     *LIGHTNING_VERBS,
-    *("stages", "sweep", "doctor", "generate", "rank", "evaluate", "benchmark", "probe", "directions", "export"),
+    *(
+        "stages",
+        "sweep",
+        "doctor",
+        "generate",
+        "chat",
+        "rank",
+        "evaluate",
+        "benchmark",
+        "probe",
+        "directions",
+        "export",
+    ),
 }
 """Verbs that load a model, whose folder may bring code of its own."""

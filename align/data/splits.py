@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from align.data.fields import prompt_id
 from align.data.source import Report, Source
@@ -25,6 +26,9 @@ class Splits:
     """Share of the prompts held out for testing."""
     seed: int = 0
     """Another seed holds out other prompts."""
+    half: Literal["all", "first", "second"] = "all"
+    """Train on one half of the training prompts only, as RAHF (arXiv:2312.15997, section 4.1) does for its reward model
+    and for PPO: `first` in one run and `second` in the other share no prompt."""
 
     def __post_init__(self) -> None:
         if self.val_fraction < 0 or self.test_fraction < 0 or self.val_fraction + self.test_fraction >= 1:
@@ -40,6 +44,11 @@ class Splits:
         if place < self.test_fraction:
             return "test"
         return "val" if place < self.test_fraction + self.val_fraction else "train"
+
+    def keeps(self, prompt: str) -> bool:
+        """Tell whether a training prompt is in the half that is asked for."""
+        first = hashlib.sha256(f"half {self.seed} {prompt}".encode()).digest()[0] < 128
+        return self.half == "all" or first == (self.half == "first")
 
 
 def check_fractions(sources: Sequence[Source], splits: Splits) -> None:
@@ -93,6 +102,9 @@ class Division:
                 overlap.drop("prompt also in the validation or test split", example.id)
                 continue
             split = "train" if home in shipped else home
+            if split == "train" and not self.splits.keeps(prompt):
+                overlap.drop("prompt in the other half", example.id)
+                continue
             moved[split] += split != "train"
             yield split, example
         for split, count in moved.items():

@@ -20,7 +20,7 @@ from align.evaluation.completions import Prompt, encoded
 from align.evaluation.statistics import Interval, bootstrap
 from align.models.condition_file import Conditions
 from align.oracles.scorers import Scorer
-from align.records.directions import unit
+from align.records.directions import Way, vector
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Request
 from align.sampling.sampler import Sampler
@@ -31,8 +31,8 @@ class Point(NamedTuple):
 
     label: str
     clause: str = ""
-    angle: float | None = None
-    """Of a direction, in degrees."""
+    angle: Way | None = None
+    """Of a direction, in degrees; a unit vector for more than two rewards."""
 
 
 class Front(NamedTuple):
@@ -44,7 +44,7 @@ class Front(NamedTuple):
     rewards: Float[np.ndarray, "point prompt attribute"]
     """Means over the samples of a prompt."""
 
-    def columns(self, names: Sequence[str]) -> Float[np.ndarray, "point prompt 2"]:
+    def columns(self, names: Sequence[str]) -> Float[np.ndarray, "point prompt reward"]:
         """Return rewards so that more is better: those named with a minus in front are negated.
 
         Raises DataError for one that was not measured.
@@ -54,7 +54,7 @@ class Front(NamedTuple):
             raise DataError(f"{self.name}: no reward {missing[0]!r} (measured: {', '.join(self.attributes)})")
         signs = np.array([-1.0 if name.startswith("-") else 1.0 for name in names])
         places = [self.attributes.index(name) for name in plain]
-        signed: Float[np.ndarray, "point prompt 2"] = self.rewards[..., places] * signs
+        signed: Float[np.ndarray, "point prompt reward"] = self.rewards[..., places] * signs
         return signed
 
     def intervals(self) -> list[list[Interval]]:
@@ -65,7 +65,7 @@ class Front(NamedTuple):
         """Return v . r at every point that was asked for by a direction v."""
         columns = [self.attributes.index(name) for name in conditions.conditioning.attributes]
         return [
-            None if p.angle is None else bootstrap((rows[:, columns] @ np.array(unit(p.angle)))[:, None])[0]
+            None if p.angle is None else bootstrap((rows[:, columns] @ np.array(vector(p.angle)))[:, None])[0]
             for p, rows in zip(self.points, self.rewards, strict=True)
         ]
 
@@ -76,8 +76,12 @@ def points_of(conditions: Conditions | None, count: int) -> list[Point]:
         return [Point("as it is")]
     conditioning = conditions.conditioning
     if conditions.asks == "ratings":
-        return [Point(f"{a:.0f}, {b:.0f}", conditioning.ratings((a, b))) for a, b in conditions.targets]
-    return [Point(f"{angle:.1f}°", conditioning.direction(angle), angle) for angle in conditioning.arc.even(count)]
+        return [Point(", ".join(f"{r:.0f}" for r in t), conditioning.ratings(t)) for t in conditions.targets]
+    return [Point(_label(way), conditioning.direction(way), way) for way in conditioning.region.even(count)]
+
+
+def _label(way: Way) -> str:
+    return ", ".join(f"{w:.2f}" for w in way) if isinstance(way, tuple) else f"{way:.1f}°"
 
 
 def measure(
@@ -117,10 +121,14 @@ def read_front(path: Path) -> Front:
     """Read what `write_front` wrote. Raises DataError for another file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        points = tuple(Point(**p) for p in content["points"])
+        points = tuple(_point(**p) for p in content["points"])
         front = Front(str(content["name"]), tuple(content["attributes"]), points, np.array(content["rewards"], float))
         if front.rewards.ndim != 3 or front.rewards.shape[::2] != (len(points), len(front.attributes)):
             raise ValueError(f"rewards of shape {front.rewards.shape}")
         return front
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no file of `align directions` or `align pareto` ({error})") from error
+
+
+def _point(label: str, clause: str = "", angle: float | list[float] | None = None) -> Point:
+    return Point(label, clause, tuple(map(float, angle)) if isinstance(angle, list) else angle)

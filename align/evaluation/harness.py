@@ -47,7 +47,7 @@ def run_tasks(
 
     Raises ConfigError without lm-eval, and for `chat` without a chat template.
     """
-    lm_eval, model = _harness(policy, batch_size)
+    lm_eval, model = harness(), wrapped(policy, batch_size)
     if chat and not policy.tokenizer.chat_template:
         raise ConfigError("chat: the tokenizer has no chat template: leave it out, or set model.chat_template")
     from datasets import Dataset, DatasetDict
@@ -83,18 +83,25 @@ def _too_long(context: str, rest: Any, model: Any) -> bool:
     return bool(len(model.tok_encode(text)) + room > model.max_length)
 
 
-def _harness(policy: Policy, batch_size: int) -> tuple[Any, Any]:
-    """Return lm-eval and its wrapper of the model, which cuts sequences longer than the context from the left."""
+def harness() -> Any:
+    """Return lm-eval. Raises ConfigError without it."""
     try:
         import lm_eval
         import lm_eval.tasks
-        from lm_eval.models.huggingface import HFLM
     except ImportError as error:
         raise ConfigError(
             f"this benchmark needs lm-eval ({error}): pip install 'align-lm[lm-eval]' -c constraints.txt"
         ) from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return lm_eval
+
+
+def wrapped(policy: Policy, batch_size: int) -> Any:
+    """Return lm-eval's wrapper of the model, which cuts sequences longer than the context from the left."""
+    harness()
+    from lm_eval.models.huggingface import HFLM
+
     model: Any = policy.model
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     own = {"tokenizer": policy.tokenizer, "batch_size": batch_size, "max_length": limit}
-    return lm_eval, HFLM(pretrained=model, trust_remote_code=False, **own)
+    return HFLM(pretrained=model, trust_remote_code=False, **own)

@@ -1,9 +1,10 @@
-"""Several rewards at once: dominance, fronts, and the hypervolume of two, with bootstrap intervals over prompts."""
+"""Several rewards at once: dominance, fronts and hypervolumes, with bootstrap intervals over prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 from jaxtyping import Float
 
@@ -40,16 +41,15 @@ def pareto_front(points: Points) -> Points:
 
 
 def hypervolume(points: Points, reference: Sequence[float]) -> float:
-    """Return the area that points of two rewards dominate above a reference point; points below it add nothing."""
+    """Return the volume that points dominate above a reference point, by moocore; points below it add nothing."""
     corner = np.asarray(reference, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 2 or corner.shape != (2,):
-        raise ValueError(f"hypervolume takes points of two rewards, got shapes {points.shape} and {corner.shape}")
+    if points.ndim != 2 or corner.ndim != 1 or not points.shape[1] == len(corner) >= 2:
+        raise ValueError(
+            f"hypervolume takes points of two rewards or more and as many references, got shapes {points.shape} and "
+            f"{corner.shape}"
+        )
     inside = points[(points > corner).all(1)]
-    area, height = 0.0, float(corner[1])
-    for first, second in sorted(pareto_front(inside).tolist(), reverse=True) if len(inside) else []:
-        area += (first - corner[0]) * (second - height)
-        height = second
-    return float(area)
+    return float(moocore.hypervolume(inside, ref=corner, maximise=True)) if len(inside) else 0.0
 
 
 def hypervolume_interval(

@@ -20,7 +20,7 @@ class Conditions(NamedTuple):
     conditioning: Conditioning
     asks: str
     """`direction` or `ratings`."""
-    targets: list[tuple[float, float]]
+    targets: list[tuple[float, ...]]
     """Ratings that go together in the training data, where the prompts asked for ratings."""
 
 
@@ -29,7 +29,7 @@ def write_condition_file(conditioning: Conditioning, asked: dict[str, Any], fold
     example = (
         conditioning.ratings(asked["targets"][-1])
         if asked["asks"] == "ratings"
-        else conditioning.direction(conditioning.arc.middle)
+        else conditioning.direction(conditioning.region.middle)
     )
     content = {**asked, "example": example, "conditioning": conditioning.plain()}
     (folder / CONDITION_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -45,7 +45,7 @@ def read_condition_file(path: str) -> Conditions | None:
         return None
     content = read_json(folder / CONDITION_FILE)
     try:
-        targets = [(float(a), float(b)) for a, b in content["targets"]]
+        targets = [tuple(map(float, target)) for target in content["targets"]]
         return Conditions(conditioning_of(content["conditioning"]), str(content["asks"]), targets)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / CONDITION_FILE}: {error}") from error

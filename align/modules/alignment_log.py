@@ -11,7 +11,7 @@ from torch import Tensor
 from align.models.adapters import adapters_active, evaluating
 from align.modules.aligning import Aligning, Alignment
 from align.records import CandidateBatch
-from align.scoring.distributions import reference_hidden, token_statistics
+from align.scoring.distributions import reference_states, token_statistics
 
 NOISE_RATIO = 0.02
 """Below this |v| / |h|, differences of bfloat16 states are an eighth rounding, and more."""
@@ -88,7 +88,7 @@ def record_divergence(module: Any, batch: CandidateBatch) -> None:
     plain, layout = module.plain(batch), module.backbone.layout
     with evaluating(module.model):
         with adapters_active(module.model, module.start):
-            reference = reference_hidden(module.model, plain, layout)
+            reference = reference_states(module.model, plain, layout)
         options = {"layout": layout, "logit_bytes": module.backbone.logit_bytes}
         found = token_statistics(module.model, plain, reference=reference, **options)
     weights = batch.candidate_weights().repeat_interleave(found.counts.to(batch.weights.device))

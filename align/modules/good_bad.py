@@ -28,7 +28,7 @@ class GoodBadModule(AlignModule):
     """
 
     view: ViewName = "pairs"
-    truncation: Preset = "usual"
+    truncation: Preset = "rahf"
     learning_rates = (2e-4, 2e-4)
     usual_groups = 128
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from align.errors import ConfigError
-from align.models.adapters import adapters_off, evaluating, has_adapters
+from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
 from align.models.fresh_rows import cosine_of_rows, fresh_rows
+from align.models.reference import Reference, Result
 from align.models.stage import base_hash, write_note
+from align.modules.anchoring import build_reference
 from align.modules.base import AlignModule
 from align.modules.optimizer import Optimizer
 from align.objectives.instruction import ContrastiveInstruction
 from align.records import CandidateBatch, Instructions, Preset, StepTotals, ViewName
 from align.scoring import score_responses, score_tokens
-from align.scoring.distributions import TokenStatistics, reference_hidden, token_statistics
+from align.scoring.distributions import TokenStatistics, reference_states, token_statistics
 
 
 class HIRModule(AlignModule):
@@ -33,6 +35,7 @@ class HIRModule(AlignModule):
     truncation: Preset = "usual"
     learning_rates = (2e-5, 2e-4)
     instructions: Instructions
+    reference_model: nn.Module | None
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class HIRModule(AlignModule):
         *,
         instructions: Instructions = Instructions(),
         init_tokens: Sequence[str] = (),
+        reference: Reference | None = None,
         optimizer: Optimizer = Optimizer(lr_scheduler_type="linear"),
         truncation: Preset | None = None,
     ) -> None:
@@ -52,6 +56,8 @@ class HIRModule(AlignModule):
             instructions: The two texts, the same in every stage.
             init_tokens: Tokens whose embeddings start afresh, as random directions of the mean length: tokens that were
                 never trained point the same way, and no instruction made of them can be told from another.
+            reference: What `objective.kl_weight` holds the model to; null takes its start (the base with adapters off,
+                the adapter it came with, or a frozen copy of all weights).
             optimizer: AdamW and its schedule.
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
@@ -59,8 +65,11 @@ class HIRModule(AlignModule):
         self.objective, self.instructions, self.init_tokens = objective, instructions, list(init_tokens)
         if init_tokens and backbone.lora is not None:
             raise ConfigError("init_tokens changes the embeddings, which backbone.lora keeps frozen: leave one out")
-        if objective.kl_weight and backbone.lora is None:
-            raise ConfigError("objective.kl_weight needs backbone.lora: the base with adapters off is the reference")
+        if reference is not None and not objective.kl_weight:
+            raise ConfigError(
+                "model.reference has no effect without objective.kl_weight: leave it out, or set the weight"
+            )
+        self.reference = reference
 
     def build(self) -> nn.Module:
         """Load the model, and give instruction tokens fresh rows where asked to."""
@@ -69,6 +78,9 @@ class HIRModule(AlignModule):
         if self.init_tokens:
             fresh_rows(model, self.tokenizer, self.init_tokens)
         cosine_of_rows(model, self.tokenizer, self.instructions)
+        build_reference(self, model, needed=self.objective.kl_weight > 0)
+        if self.objective.kl_weight:
+            self._reference_run(model, lambda other: None)  # refuses values computed before training
         return model
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -101,9 +113,14 @@ class HIRModule(AlignModule):
             return TokenStatistics(tokens.logprobs, none, none, none, tokens.counts)
         reference = None
         if self.objective.kl_weight:
-            with torch.no_grad(), evaluating(self.model), adapters_off(self.model):
-                reference = reference_hidden(self.model, asked, self.backbone.layout)
+            reference = self._reference_run(
+                self.model, lambda other: reference_states(other, asked, self.backbone.layout)
+            )
         return token_statistics(self.model, asked, reference=reference, **options)
+
+    def _reference_run(self, policy: nn.Module, function: Callable[[nn.Module], Result]) -> Result:
+        assert self.reference is not None
+        return self.reference.run(policy, self.reference_model, function)
 
     def _token_losses(self, good: TokenStatistics, bad: TokenStatistics, chosen: Tensor) -> Tensor:
         """Return the terms that are means over tokens: likelihood, divergence under both instructions, entropy."""

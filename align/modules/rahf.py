@@ -37,7 +37,7 @@ class RAHFSingleModule(AlignModule):
     `target_init: sft`) this is LoRRA (Zou et al. 2023, arXiv:2310.01405, section 3.2.3).
     """
 
-    truncation: Preset = "usual"
+    truncation: Preset = "rahf"
     learning_rates = (3e-4, 3e-4)
     instructions: Instructions
     layers: list[int]
@@ -128,7 +128,7 @@ class RAHFDualModule(AlignModule):
     `(1 + alpha) good - alpha bad`.
     """
 
-    truncation: Preset = "usual"
+    truncation: Preset = "rahf"
     learning_rates = (9e-6, 9e-6)
     usual_groups = 8
     layers: list[int]

@@ -7,11 +7,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from align.errors import ConfigError
+from align.records.cap import Cap
 from align.records.data import Message
-from align.records.directions import Arc, angle_of, half_up, unit
+from align.records.directions import Arc, Way, half_up, vector, way_of
 
 SYSTEM = "You are a helpful, respectful, and honest assistant who always responds to the user in a harmless way."
 """The base sentence of the model that DPA's authors released."""
@@ -20,45 +21,65 @@ NUMBER = r"-?\d+(?:\.\d+)?"
 
 @dataclass(frozen=True)
 class Conditioning(ABC):
-    """Writes conditions on two rewards into the system turn, and reads them back.
+    """Writes conditions on two rewards or more into the system turn, and reads them back.
 
     A rating is in points, 0 to 100; one that is unknown (NaN) is left out.
     """
 
-    attributes: tuple[str, str] = ("helpfulness", "verbosity")
-    """The two rewards, as the scorer names them, in the order of the numbers."""
-    words: tuple[str, str] | None = None
+    attributes: tuple[str, ...] = ("helpfulness", "verbosity")
+    """The rewards, as the scorer names them, in the order of the numbers."""
+    words: tuple[str, ...] | None = None
     """What prompts call them; null takes their names."""
     arc: Arc = field(default_factory=Arc)
-    """Directions that are trained on."""
+    """Directions of two rewards that are trained on."""
+    cap: Cap | None = None
+    """Those of three rewards or more, which need it."""
+    planar: ClassVar[bool] = True
     system: str = SYSTEM
     """Stands in front of every condition, and alone where there is none; empty for no system turn then."""
     placement: Literal["system", "user"] = "system"
     """`user` puts the text before the first user turn, for a model that knows no system role."""
 
     def __post_init__(self) -> None:
+        count = len(self.attributes)
         for names in (self.attributes, self.named):
-            if len(set(names)) != 2:
+            if count < 2 or len(set(names)) != count or len(names) != count:
                 raise ConfigError(
-                    f"conditioning.attributes and words must name two different rewards, got {list(names)}"
+                    "conditioning.attributes and words must name two different rewards, or as many more each, got "
+                    f"{list(names)}"
                 )
+        wanted = None if count == 2 else count
+        if (self.cap and len(self.cap.axis)) != wanted:
+            raise ConfigError(
+                f"conditioning.cap: {count} rewards have "
+                + ("an arc: leave it out" if wanted is None else f"directions on a cap, whose axis has {count} weights")
+            )
+        if count > 2 and self.planar:
+            raise ConfigError(
+                f"{type(self).__name__} writes a place on an arc, of two rewards: use WeightedRating for {count}"
+            )
 
     @property
-    def named(self) -> tuple[str, str]:
+    def named(self) -> tuple[str, ...]:
         """Return what prompts call the rewards."""
         return self.words or self.attributes
 
+    @property
+    def region(self) -> Arc | Cap:
+        """Return the directions that are trained on."""
+        return self.cap or self.arc
+
     @abstractmethod
-    def direction(self, angle: float) -> str:
-        """Return the clause that asks for a direction, in degrees."""
+    def direction(self, angle: Way) -> str:
+        """Return the clause that asks for a direction: an angle in degrees, or a unit vector of more than two."""
 
     @abstractmethod
     def ratings(self, points: Sequence[float]) -> str:
         """Return the clause that asks for ratings."""
 
     @abstractmethod
-    def read_direction(self, text: str) -> float | None:
-        """Return the angle a text asks for, None where it asks for none."""
+    def read_direction(self, text: str) -> Way | None:
+        """Return the direction a text asks for, None where it asks for none."""
 
     @abstractmethod
     def read_ratings(self, text: str) -> dict[str, int]:
@@ -89,15 +110,16 @@ class WeightedRating(Conditioning):
     decimals: bool = False
     """Write `helpfulness*0.80 - verbosity*0.60`, as the paper's figures do, instead of integers times 100."""
 
-    def direction(self, angle: float) -> str:
+    planar = False
+
+    def direction(self, angle: Way) -> str:
         """Return the sentence."""
-        first, second = unit(angle)
-        a, b = self.named
-        if self.decimals:
-            sign = "-" if second < 0 else "+"
-            weighted = f"{a}*{first:.2f} {sign} {b}*{abs(second):.2f}"
+        terms = list(zip(self.named, vector(angle), strict=True))
+        if not self.decimals:
+            weighted = " + ".join(f"{name}*{half_up(100 * weight)}" for name, weight in terms)
         else:
-            weighted = f"{a}*{half_up(100 * first)} + {b}*{half_up(100 * second)}"
+            signed = "".join(f" {'-' if w < 0 else '+'} {name}*{abs(w):.2f}" for name, w in terms[1:])
+            weighted = f"{terms[0][0]}*{terms[0][1]:.2f}{signed}"
         return f"Your response should maximize weighted rating = {weighted}"
 
     def ratings(self, points: Sequence[float]) -> str:
@@ -105,11 +127,17 @@ class WeightedRating(Conditioning):
         known = [f"{name}:{_points(p)}" for name, p in zip(self.named, points, strict=True) if not math.isnan(p)]
         return f"Your response should have the ratings {','.join(known)}" if known else ""
 
-    def read_direction(self, text: str) -> float | None:
-        """Return the angle of the two weights."""
-        a, b = map(re.escape, self.named)
-        found = re.search(rf"weighted rating = {a}\*({NUMBER}) ([+-]) {b}\*({NUMBER})", text)
-        return found and angle_of((float(found[1]), float(found[2] + "1") * float(found[3])))
+    def read_direction(self, text: str) -> Way | None:
+        """Return the direction of the weights."""
+        first, *others = map(re.escape, self.named)
+        terms = "".join(rf" ([+-]) {name}\*({NUMBER})" for name in others)
+        found = re.search(rf"weighted rating = {first}\*({NUMBER}){terms}", text)
+        if found is None:
+            return None
+        rest = [
+            float(f"{sign}1") * float(n) for sign, n in zip(found.groups()[1::2], found.groups()[2::2], strict=True)
+        ]
+        return way_of([float(found[1]), *rest])
 
     def read_ratings(self, text: str) -> dict[str, int]:
         """Return the ratings."""
@@ -128,8 +156,9 @@ class TwoDigits(Conditioning):
 
     system: str = ""
 
-    def direction(self, angle: float) -> str:
+    def direction(self, angle: Way) -> str:
         """Return the place on the arc."""
+        assert not isinstance(angle, tuple)
         share = (angle - self.arc.low) / (self.arc.high - self.arc.low)
         first = min(max(half_up(99 * share), 0), 99)
         return self._written((first, 99 - first))
@@ -165,8 +194,9 @@ class Tally(Conditioning):
     length: int = 12
     """Words of a direction; an arc of 45 degrees is then told to 2 degrees."""
 
-    def direction(self, angle: float) -> str:
+    def direction(self, angle: Way) -> str:
         """Return the words."""
+        assert not isinstance(angle, tuple)
         share = (angle - self.arc.low) / (self.arc.high - self.arc.low)
         first = min(max(half_up(self.length * share), 0), self.length)
         return self._written((first, self.length - first))
@@ -202,6 +232,8 @@ def conditioning_of(values: Mapping[str, Any]) -> Conditioning:
     try:
         known |= {"arc": Arc(**known["arc"]), "attributes": tuple(known["attributes"])}
         known["words"] = tuple(known["words"]) if known.get("words") else None
+        if cap := known.get("cap"):
+            known["cap"] = Cap(tuple(map(float, cap["axis"])), float(cap["degrees"]))
         return FORMS[form](**known)
     except (KeyError, TypeError) as error:
         raise ValueError(f"conditioning: {error}") from error

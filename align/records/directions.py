@@ -1,4 +1,4 @@
-"""Preference directions: unit vectors in the plane of two rewards, named by their angle."""
+"""Preference directions: unit vectors, in the plane of two rewards named by their angle."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from align.errors import ConfigError
 
 Pair = tuple[float, float]
+Weights = tuple[float, ...]
+Way = float | Weights
+"""A direction: an angle in degrees in the plane of two rewards, a unit vector for more of them."""
 
 
 @dataclass(frozen=True)
@@ -69,28 +72,46 @@ def angle_of(weights: Sequence[float]) -> float:
     return math.degrees(math.atan2(second, first))
 
 
-def along(angle: float, rewards: Sequence[float]) -> float:
-    """Return v . r, what two rewards are worth in a direction."""
-    first, second = unit(angle)
-    return first * rewards[0] + second * rewards[1]
+def vector(way: Way) -> Weights:
+    """Return the unit vector of a direction."""
+    return way if isinstance(way, tuple) else unit(way)
 
 
-def parse_direction(text: str, attributes: Sequence[str]) -> float:
-    """Return the angle of `0.8,-0.6` or `helpfulness=0.8,verbosity=-0.6`; an attribute left out has weight 0."""
+def along(way: Way, rewards: Sequence[float]) -> float:
+    """Return v . r, what rewards are worth in a direction."""
+    return sum(weight * reward for weight, reward in zip(vector(way), rewards, strict=True))
+
+
+def way_of(weights: Sequence[float]) -> Way:
+    """Return the direction of weights of any length. Raises ConfigError for the zero vector."""
+    if len(weights) == 2:
+        return angle_of(weights)
+    length = math.hypot(*weights)
+    if not math.isfinite(length) or length == 0:
+        raise ConfigError(
+            f"direction: weights that are numbers and not all 0, got {', '.join(f'{w:g}' for w in weights)}"
+        )
+    return tuple(weight / length for weight in weights)
+
+
+def parse_direction(text: str, attributes: Sequence[str]) -> Way:
+    """Return the direction of `0.8,-0.6` or `helpfulness=0.8,verbosity=-0.6`; an attribute left out has weight 0."""
     weights: dict[str, float] = {}
     for place, part in enumerate(text.split(",")):
         name, equals, value = part.rpartition("=")
-        name = name.strip() if equals else attributes[place] if place < len(attributes) else "a third number"
+        name = name.strip() if equals else attributes[place] if place < len(attributes) else "one too many"
         try:
             number = float(value)
         except ValueError:
             number = math.nan
         if name not in attributes or math.isnan(number) or name in weights:
+            number_word = "two" if len(attributes) == 2 else str(len(attributes))
             raise ConfigError(
-                f"direction {text!r}: expected two weights, as in 0.8,-0.6 or {attributes[0]}=0.8,{attributes[1]}=-0.6"
+                f"direction {text!r}: expected {number_word} weights, as in 0.8,-0.6 or {attributes[0]}=0.8,"
+                f"{attributes[1]}=-0.6"
             )
         weights[name] = number
-    return angle_of([weights.get(name, 0.0) for name in attributes])
+    return way_of([weights.get(name, 0.0) for name in attributes])
 
 
 def half_up(value: float) -> int:

@@ -22,6 +22,7 @@ class Asking:
     def __init__(self, trainer: Any, settings: RoundSettings, maker: RoundMaker) -> None:
         self.trainer, self.settings, self.maker = trainer, settings, maker
         self._targets: list[Rating] = []
+        self._highest: list[Rating] = []
 
     @property
     def conditioning(self) -> Conditioning | None:
@@ -66,7 +67,7 @@ class Asking:
         return list(examples) if own is None else [replace(e, messages=own.apply(e.messages)) for e in examples]
 
     def targets(self, number: int) -> list[Rating]:
-        """Return the ratings that round 1 asks for and round 0 notes; none in other rounds."""
+        """Return the ratings that round 1 asks for; none in other rounds."""
         conditions, conditioning = self.settings.conditions, self.conditioning
         if conditions is None or conditioning is None or not conditions.rated_start or number > 1:
             return []
@@ -74,10 +75,18 @@ class Asking:
             attributes = self.settings.scorer.attributes
             columns = [attributes.index(name) for name in conditioning.attributes]
             points = [[scores[i] for i in columns] for scores in self.maker.scores(0)]
-            self._targets = rating_targets(points, conditions.targets)
+            self._targets = rating_targets(points, conditions.targets, cap=conditioning.cap)
+            self._highest = rating_targets(points, conditions.targets, top=100, cap=conditioning.cap)
         return self._targets
 
     def note(self, number: int) -> dict[str, Any]:
-        """Return what the records of a round ask for; nothing in rounds without conditions."""
+        """Return what the records of a round ask for; nothing in rounds without conditions.
+
+        A model of round 0, which is SteerLM, is to be asked for the highest first reward seen with each of the second,
+        as DPA's paper evaluates it.
+        """
         conditions = self.settings.conditions
-        return {} if conditions is None else note(conditions, number, self.targets(number))
+        if conditions is None:
+            return {}
+        self.targets(number)
+        return note(conditions, number, self._highest)

@@ -10,7 +10,7 @@ from typing import Literal
 from align.data.source import Report
 from align.errors import ConfigError
 from align.records import Conditioning, Example
-from align.records.directions import along
+from align.records.directions import Way, along
 from align.rounds.builders import Builder
 from align.rounds.candidates import Candidate, Drawn
 
@@ -37,31 +37,32 @@ class BestByDirection(Builder):
         """Return the records of one prompt."""
         conditioning = _conditioning(drawn, "BestByDirection")
         columns = [drawn.attributes.index(name) for name in conditioning.attributes]
+        names = ["angle"] if conditioning.cap is None else [f"v {name}" for name in conditioning.attributes]
         records = []
-        for place, (angle, pool) in enumerate(self._pools(drawn, conditioning)):
+        for place, (way, pool) in enumerate(self._pools(drawn, conditioning)):
             if not pool:
                 report.drop("direction without a usable sample", f"{drawn.example.id} direction {place}")
                 continue
-            worth = [along(angle, [c.scores[i] for i in columns]) for c in pool]
+            worth = [along(way, [c.scores[i] for i in columns]) for c in pool]
             best = pool[max(range(len(pool)), key=lambda i: (worth[i], -pool[i].number))]
             record = drawn.record([best], [0], f"#{place}")
             records.append(
                 replace(
                     record,
-                    messages=conditioning.apply(drawn.example.messages, conditioning.direction(angle)),
-                    attributes=(*drawn.attributes, "angle", "reward", "reward_mean"),
-                    scores=((*best.scores, angle, max(worth), fmean(worth)),),
+                    messages=conditioning.apply(drawn.example.messages, conditioning.direction(way)),
+                    attributes=(*drawn.attributes, *names, "reward", "reward_mean"),
+                    scores=((*best.scores, *(way if isinstance(way, tuple) else (way,)), max(worth), fmean(worth)),),
                 )
             )
         return records
 
-    def _pools(self, drawn: Drawn, conditioning: Conditioning) -> list[tuple[float, list[Candidate]]]:
+    def _pools(self, drawn: Drawn, conditioning: Conditioning) -> list[tuple[Way, list[Candidate]]]:
         """Return directions with the samples each is chosen from."""
         asked = [angle for angle in drawn.angles if angle is not None]
         if self.selection == "group" and asked:
             return [(angle, [c for c in drawn.candidates if c.group == k]) for k, angle in enumerate(asked)]
-        angles = conditioning.arc.draw(drawn.stream("directions"), self.directions)
-        return [(angle, list(drawn.candidates)) for angle in angles]
+        ways = conditioning.region.draw(drawn.stream("directions"), self.directions)
+        return [(way, list(drawn.candidates)) for way in ways]
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,12 @@ class RatedRows(Builder):
 
 def direction_metrics(records: Sequence[Example]) -> dict[str, float]:
     """Return mean rewards v . r over records of BestByDirection: of the chosen sample, of its pool, and the gain."""
-    rows = [dict(zip(e.attributes, e.scores[0], strict=True)) for e in records if "angle" in e.attributes]
+    rows = [dict(zip(e.attributes, e.scores[0], strict=True)) for e in records if "reward_mean" in e.attributes]
     if not rows:
         return {}
+    asked = {name: fmean(r[name] for r in rows) for name in rows[0] if name == "angle" or name.startswith("v ")}
     best, mean = fmean(r["reward"] for r in rows), fmean(r["reward_mean"] for r in rows)
-    return {"reward": mean, "reward_best": best, "gain": best - mean, "angle": fmean(r["angle"] for r in rows)}
+    return {"reward": mean, "reward_best": best, "gain": best - mean, **asked}
 
 
 def _conditioning(drawn: Drawn, name: str) -> Conditioning:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from align.records import Conditioning, Example
+from align.records.directions import Way
 from align.sampling.generation import Finish
 
 
@@ -39,7 +40,7 @@ class Drawn:
     seed: int = 0
     conditioning: Conditioning | None = None
     """How conditions are written, in rounds that have some."""
-    angles: tuple[float | None, ...] = ()
+    angles: tuple[Way | None, ...] = ()
     """Directions of the conditions, None for one that asks for ratings."""
 
     def stream(self, purpose: str) -> random.Random:

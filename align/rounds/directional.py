@@ -11,9 +11,11 @@ from jaxtyping import Float
 
 from align.errors import ConfigError, DataError
 from align.records import Conditioning
+from align.records.cap import Cap
+from align.records.directions import Way
 from align.rounds.candidates import stream_of
 
-Rating = tuple[float, float]
+Rating = tuple[float, ...]
 TOP = 90
 """Percentile of the first reward that a target asks for, among the responses of its bin."""
 
@@ -22,7 +24,7 @@ class Asked(NamedTuple):
     """A condition on the samples of a prompt."""
 
     clause: str = ""
-    angle: float | None = None
+    angle: Way | None = None
     """Of the direction it asks for; None where it asks for ratings or nothing."""
 
 
@@ -31,9 +33,9 @@ class Directional:
     """The rounds of DPA (Wang et al. 2024, arXiv:2402.18571, section 3.2).
 
     Round 0 trains on the data's own responses, their ratings in the prompt, as SteerLM does. Round 1 samples under
-    several ratings that go together in the data; later rounds sample under directions drawn on the arc. The paper does
-    not say how round 1 chooses its ratings: here responses fall into bins of the second reward, and each bin asks for
-    its median and the top decile of the first.
+    several ratings that go together in the data; later rounds sample under directions drawn on the arc or cap. The
+    paper does not say how round 1 chooses its ratings: here responses fall into bins of the second reward, and each bin
+    asks for its median and the top decile of the first.
     """
 
     directions: int = 5
@@ -63,21 +65,28 @@ class Directional:
             return [Asked()]
         if self.rated_start and number == 1:
             return [Asked(conditioning.ratings(target)) for target in targets]
-        drawn = conditioning.arc.draw(stream_of(seed, number, example, "asked"), self.directions)
+        drawn = conditioning.region.draw(stream_of(seed, number, example, "asked"), self.directions)
         return [Asked(conditioning.direction(angle), angle) for angle in drawn]
 
 
-def rating_targets(points: Sequence[Sequence[float]], count: int) -> list[Rating]:
-    """Return ratings that go together: the median of every bin of the second reward, with the top decile of the first.
+def rating_targets(
+    points: Sequence[Sequence[float]], count: int, *, top: float = TOP, cap: Cap | None = None
+) -> list[Rating]:
+    """Return ratings that go together in the data.
 
-    Bins hold as many responses each, the least of the second reward first. Raises DataError for too few responses.
+    Of two rewards: the median of every bin of the second, with a percentile of the first within it. Bins hold as many
+    responses each, the least of the second reward first. Of more: in each of `count` directions spread over the cap,
+    the medians of the responses at or above that percentile of v . r. Raises DataError for too few responses.
     """
-    table: Float[np.ndarray, "response 2"] = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    known = table[~np.isnan(table).any(1)]
+    table: Float[np.ndarray, "response reward"] = np.asarray(points, dtype=np.float64)
+    known = table[~np.isnan(table).any(1)] if len(table) else table
     if len(known) < count:
         raise DataError(f"round 0 has {len(known)} rated responses, too few for {count} targets: lower targets")
+    if cap is not None:
+        worth = [known @ np.array(way) for way in cap.even(count)]
+        return [tuple(map(float, np.median(known[w >= np.percentile(w, top)], axis=0))) for w in worth]
     parts = np.array_split(known[np.argsort(known[:, 1], kind="stable")], count)
-    return [(float(np.percentile(part[:, 0], TOP)), float(np.median(part[:, 1]))) for part in parts]
+    return [(float(np.percentile(part[:, 0], top)), float(np.median(part[:, 1]))) for part in parts]
 
 
 def note(conditions: Directional, number: int, targets: Sequence[Rating]) -> dict[str, Any]:

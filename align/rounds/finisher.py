@@ -14,6 +14,7 @@ from align.errors import DataError
 from align.oracles.reward import refuse_not_finite
 from align.oracles.scorers import Direction
 from align.records import Conditioning, Example
+from align.records.directions import Way
 from align.rounds.best_by_direction import RatedRows
 from align.rounds.candidates import Candidate, Drawn
 from align.rounds.files import write_round
@@ -31,7 +32,7 @@ class Prompt(NamedTuple):
 
     example: Example
     request: Request
-    angle: float | None = None
+    angle: Way | None = None
     """Of the direction the request asks for."""
 
     @property
@@ -50,7 +51,7 @@ class Finisher:
         self.number, self.conditioning = number, conditioning
         self.direction = settings.direction
         if conditioning is not None:  # a sample is worth something only where both rewards are known
-            middle = conditioning.arc.middle_weights
+            middle = conditioning.region.middle_weights
             self.direction = Direction(dict(zip(conditioning.attributes, middle, strict=True)))
 
     def finish(self, prompts: Sequence[Prompt], data: Sequence[Example], *, own: bool, seconds: float) -> RoundRow:

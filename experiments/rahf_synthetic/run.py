@@ -76,6 +76,7 @@ RUNS: dict[str, Run] = {
     "SCIT, a 0.5": Run("rahf_single", "3e-3", (*TAGGED, *aligned("0.5"), *SINGLE_DATA), backbone="HIR"),
     "SCIT, a 1": Run("rahf_single", "3e-3", (*TAGGED, *aligned("1"), *SINGLE_DATA), backbone="HIR"),
     "SCIT, a 2": Run("rahf_single", "3e-3", (*TAGGED, *aligned("2"), *SINGLE_DATA), backbone="HIR"),
+    "SCIT, a 5": Run("rahf_single", "3e-3", (*TAGGED, *aligned("5"), *SINGLE_DATA), backbone="HIR"),
     "LoRRA, a 5": Run("lorra", "3e-3", (*TAGGED, *aligned("5"))),
     "Chain of Hindsight": Run(
         "chain_of_hindsight",

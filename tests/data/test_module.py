@@ -62,6 +62,20 @@ def test_splits_share_no_prompt_and_the_report_adds_up(tmp_path: Path) -> None:
     assert all(r.read == r.kept + sum(r.dropped.values()) for r in data.reports.values())
 
 
+def test_the_halves_of_two_runs_share_no_prompt_and_cover_all(tmp_path: Path) -> None:
+    """A reward model and a policy trained on the two halves see other prompts; validation is the same for both."""
+    path = write_pairs(tmp_path / "pairs.jsonl", 400)
+    halves = ("all", "first", "second")
+    whole, first, second = (connected(path, splits=Splits(0.2, half=half)) for half in halves)
+    seen = [{e.id for e in data.examples("train")} for data in (whole, first, second)]
+    assert not seen[1] & seen[2]
+    assert seen[1] | seen[2] == seen[0]
+    assert 0.4 < len(seen[1]) / len(seen[0]) < 0.6
+    assert [e.id for e in first.examples("val")] == [e.id for e in whole.examples("val")]
+    dropped = [next(r for n, r in d.reports.items() if n.endswith("/train")).dropped for d in (first, second)]
+    assert [d["prompt in the other half"] for d in dropped] == [len(seen[2]), len(seen[1])]
+
+
 def test_splits_are_deterministic_and_do_not_move_with_more_data(tmp_path: Path) -> None:
     few = connected(write_pairs(tmp_path / "few.jsonl", 50), splits=Splits(0.3))
     more_path = tmp_path / "more.jsonl"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from align.cli.main import main
 from align.errors import ConfigError
@@ -79,3 +80,25 @@ def test_verb(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--generation.max_new_tokens", "4"]) == 0
     assert "minus nurse" in capsys.readouterr().out
     assert len(json.loads(Path("probe.json").read_text())["effects"]) == 6
+
+
+def test_the_shipped_grid_has_contexts_enough(tmp_path: Path) -> None:
+    """A difference of 50 in half of the forty contexts: 25 with an interval of about 1.96 x 25 / sqrt 40 = 7.7."""
+    values = yaml.safe_load((Path(__file__).parents[2] / "configs/probe/occupations.yaml").read_text())["grid"]
+    grid = Grid(**values)
+    assert {"nurse", "engineer"} < set(grid.values)
+    assert len(set(grid.contexts)) == 40
+    prompts = grid.prompts()
+    assert len({p.messages[0].content for p in prompts}) == 16 * 40
+    halves = set(grid.contexts[::2])
+    texts = [
+        "She sat"
+        if p.subset == "engineer" and p.messages[0].content[:-1].split(" engineer ")[1] in halves
+        else "It sat"
+        for p in prompts
+    ]
+    found = probe(grid, [Completion(n, text, [], True) for n, text in enumerate(texts)], {})
+    [effect] = [e for e in found if (e.measure, e.value) == ("female words per 100", "engineer")]
+    assert effect.difference is not None
+    assert effect.difference.value == pytest.approx(25)  # one word of two in half of the contexts
+    assert 10 < effect.difference.low < 20

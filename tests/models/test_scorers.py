@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.export import export_model
 from align.modules.reward_model import RewardModel
-from align.oracles.scorers import Direction, Gate, GoldRewards, RewardFolder, prefer, win_rates
+from align.oracles.scorers import Dialogue, Direction, Gate, GoldRewards, RewardFolder, Scorer, prefer, win_rates
+from align.oracles.weighted import Weighted
 from align.records import Message
 from align.world.gold import REWARDS, User, gold
 from align.world.prompts import held_out_prompts
@@ -91,3 +93,44 @@ def test_preferences_and_win_rates() -> None:
     assert win_rates(matrix).mean().item() == pytest.approx(0.5)
     with pytest.raises(ValueError, match="at least two"):
         win_rates(torch.ones(1, 1))
+
+
+class Rows(Scorer):
+    """Scores that are written down."""
+
+    attributes = ("if", "truth", "honesty", "help", "verbosity")
+    identity = "rows"
+
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> torch.Tensor:
+        rows = {"a": [80.0, 60, 40, 20, 30], "b": [0, 100, 50, math.nan, 70]}
+        return torch.tensor([rows[response] for response in responses], dtype=torch.float64).reshape(-1, 5)
+
+
+ASPECTS = dict.fromkeys(("if", "truth", "honesty", "help"), 1.0)
+
+
+def test_attributes_are_weighted_means_of_others() -> None:
+    """(80 + 60 + 40 + 20) / 4 = 50; (3 x 80 + 20) / 4 = 65. Where a part is missing so is the mean."""
+    scorer = Weighted(Rows(), {"verbosity": {"verbosity": 2.0}, "helpfulness": ASPECTS})
+    found = scorer.score(PROMPTS[:2], ["a", "b"])
+    assert scorer.attributes == ("verbosity", "helpfulness")
+    torch.testing.assert_close(found, torch.tensor([[30.0, 50.0], [70.0, math.nan]]).double(), equal_nan=True)
+    uneven = Weighted(Rows(), {"helpfulness": {"help": 1.0, "if": 3.0}})
+    assert uneven.score(PROMPTS[:1], ["a"]).tolist() == [[65.0]]
+    assert uneven.score([], []).shape == (0, 1)
+    assert uneven.identity != Weighted(Rows(), {"helpfulness": {"help": 1.0, "if": 2.0}}).identity
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ({}, "names none"),
+        ({"h": {"wit": 1.0}}, r"attributes\.h names 'wit', the scorer has if, truth"),
+        ({"h": {"if": 1.0, "truth": -1.0}}, "expected a positive weight"),
+        ({"h": {}}, "expected a positive weight"),
+        ({"h": {"if": math.inf}}, "expected a positive weight"),
+    ],
+)
+def test_weights_that_make_no_mean(attributes: dict[str, dict[str, float]], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        _ = Weighted(Rows(), attributes).identity

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import torch
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.models.fresh_rows import cosine_of_rows
+from align.models.reference_cache import Cached
 from align.models.stage import read_note
 from align.modules.hir import HIRModule
 from align.modules.sft import SFTModule
 from align.objectives.instruction import ContrastiveInstruction
 from align.records import CandidateBatch, Instructions
-from tests.modules.aligned import TEXTS, instructed_batch, single, tiny
+from tests.modules.aligned import TEXTS, instructed_batch, instructed_groups, single, tiny
 
 BATCH = instructed_batch()
 
@@ -77,8 +80,33 @@ def test_divergence_is_zero_at_the_start_and_grows(base: Path) -> None:
                 parameter.add_(0.3 * torch.randn_like(parameter))
     module.loss(BATCH, BATCH.totals).backward()
     assert module._means["train"].read(lambda s: s)["kl"] > 0
-    with pytest.raises(ConfigError, match=r"kl_weight needs backbone.lora"):
-        HIRModule(Backbone(str(base)), ContrastiveInstruction(kl_weight=1.0))
+
+
+def test_divergence_of_all_weights_from_a_frozen_copy(base: Path) -> None:
+    """Against whole forward passes of transformers: KL(start || policy), the mean of both instructions."""
+    module = built(base, objective=ContrastiveInstruction(kl_weight=1.0, supervised_weight=0.0, contrast_weight=0.0))
+    start = copy.deepcopy(module.model).eval()
+    assert module.loss(BATCH, BATCH.totals).item() == pytest.approx(0, abs=1e-9)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.model.parameters():  # the head moves too
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    sums = []
+    for group in instructed_groups():
+        for prompt, response in itertools.product(group.instructed_ids, group.response_ids):
+            ids, window = torch.tensor([[*prompt, *response]]), slice(len(prompt) - 1, -1)
+            theirs, own = (m(ids).logits[0, window].log_softmax(-1) for m in (start, module.model))
+            sums.append((theirs.exp() * (theirs - own)).sum())
+    loss = module.loss(BATCH, BATCH.totals)
+    assert loss.item() == pytest.approx(sum(sums).item() / 2 / BATCH.totals.response_tokens, rel=1e-6)
+    loss.backward()
+    assert all(p.grad is None for p in module.reference_model.parameters())
+    assert module.model.lm_head.weight.grad.abs().sum() > 0
+
+
+def test_values_computed_before_training_are_no_reference_here(base: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a model that can score"):
+        built(base, objective=ContrastiveInstruction(kl_weight=1.0), reference=Cached())
 
 
 def test_entropy_of_a_uniform_model(base: Path) -> None:

@@ -16,7 +16,6 @@ from align.modules.hir import HIRModule
 from align.modules.optimizer import Optimizer
 from align.modules.pro import PROModule
 from align.modules.reward_model import RewardModel
-from align.objectives.instruction import ContrastiveInstruction
 from align.objectives.pointwise import KTO
 from align.objectives.reference_free import SimPO
 from align.objectives.regression import Regression
@@ -35,7 +34,7 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: DPOModule(MODEL, weighting=WPO(), reduction=Discounted()), "leave out either it or reduction"),
     (lambda: DPOModule(MODEL, SimPO(), reference=Reference()), "SimPO has no reference"),
     (lambda: PROModule(MODEL, reference=Reference()), "PRO has no reference"),
-    (lambda: HIRModule(MODEL, ContrastiveInstruction(kl_weight=0.1)), "kl_weight needs backbone.lora"),
+    (lambda: HIRModule(MODEL, reference=Reference()), "reference has no effect without objective.kl_weight"),
     (lambda: HIRModule(replace(MODEL, lora=LoRA()), init_tokens=["x"]), "init_tokens changes the embeddings"),
     (lambda: RewardModel(MODEL, clamp=True), "clamp has no effect on a reward model of rankings"),
     (lambda: RewardModel(MODEL, attribute="a"), r"attribute has no effect .*BradleyTerry\) reads none"),

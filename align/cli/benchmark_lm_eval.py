@@ -1,0 +1,92 @@
+"""`align benchmark lm-eval`: any task of lm-eval on models, and the difference between the first and the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from align.cli.evaluation_tables import name, show, write_json
+from align.cli.functions import call
+from align.cli.preparing import prepare
+from align.errors import ConfigError
+from align.evaluation.completions import Policy
+from align.evaluation.lm_eval_tasks import Measured, check_tasks, measure_tasks
+from align.models.backbone import Backbone
+
+
+def run(words: list[str]) -> int:
+    """Run the verb."""
+    prepare(words)
+    return call(lm_eval, words, "benchmark lm-eval", config=True)
+
+
+def lm_eval(
+    models: list[str],
+    tasks: str,
+    *,
+    include: str | None = None,
+    chat: bool = False,
+    shots: int | None = None,
+    limit: int | None = None,
+    batch_size: int = 8,
+    out: str | None = None,
+) -> None:
+    """Run tasks of lm-eval on model or adapter folders, the first of them the one before training.
+
+    The table has each measure with its standard error, and how far every later model is from the first: what alignment
+    costs elsewhere (its tax), with the standard error of two independent samples, which is too wide for the same
+    documents. Data of the tasks comes from the hub or its cache, or from files that tasks of your own name.
+
+    Args:
+        models: Folders or hub ids, as in [runs/sft/model,runs/dpo/model].
+        tasks: Names by commas, as in ifeval,gsm8k.
+        include: A folder with task files (YAML) of your own.
+        chat: Put prompts into the chat template.
+        shots: Examples in the prompt; null takes each task's own number.
+        limit: Use the first documents of every task only.
+        batch_size: Sequences at a time.
+        out: JSON file to write; null prints the table alone.
+    """
+    names = [task.strip() for task in tasks.split(",") if task.strip()]
+    if not names or not models:
+        raise ConfigError("models and tasks: name one of each or more, as in --models [DIR] --tasks ifeval,gsm8k")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, got {limit}")
+    manager = check_tasks(names, include)
+    options = {"chat": chat, "shots": shots, "limit": limit, "batch_size": batch_size}
+    found = [measure_tasks(Policy.load(Backbone(model)), names, manager, **options) for model in models]  # type: ignore[arg-type]
+    show(table([name(model) for model in models], found))
+    results = [
+        {"model": model, "results": [one._asdict() for one in measured]}
+        for model, measured in zip(models, found, strict=True)
+    ]
+    write_json(out, {"tasks": names, **options, "models": results})
+
+
+def table(models: Sequence[str], found: Sequence[Sequence[Measured]]) -> Table:
+    """Return one row per measure: every model's value, and what the others differ from the first."""
+    view = Table(title="lm-eval: value ± standard error", title_justify="left")
+    headers = ["task", "measure", "documents", *models, *(f"{model} - {models[0]}" for model in models[1:])]
+    for place, header in enumerate(headers):
+        view.add_column(Text(header), justify="left" if place < 2 else "right")
+    others = [{(one.task, one.metric): one for one in measured} for measured in found]
+    for one in found[0]:
+        key = (one.task, one.metric)
+        row = [measured[key] for measured in others]
+        arrow = {True: " (up)", False: " (down)", None: ""}[one.higher_is_better]
+        cells = [_cell(m.value, m.error) for m in row]
+        gaps = [_cell(m.value - one.value, _joint(m.error, one.error), signed=True) for m in row[1:]]
+        view.add_row(*map(Text, (one.task, one.metric + arrow, str(one.documents), *cells, *gaps)))
+    return view
+
+
+def _joint(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else math.hypot(first, second)
+
+
+def _cell(value: float, error: float | None, *, signed: bool = False) -> str:
+    shown = f"{value:+.4f}" if signed else f"{value:.4f}"
+    return shown if error is None else f"{shown} ± {error:.4f}"

@@ -1,0 +1,75 @@
+"""Any task of EleutherAI's lm-eval, as it ships it, on our folders, and what training changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from align.errors import ConfigError
+from align.evaluation.completions import Policy
+from align.evaluation.harness import harness, wrapped
+
+
+class Measured(NamedTuple):
+    """One measure of one task."""
+
+    task: str
+    metric: str
+    """With lm-eval's filter behind it where there is one, as in `exact_match,strict-match`."""
+    value: float
+    error: float | None
+    """Standard error over documents, as lm-eval estimates it; None where it does not."""
+    documents: int
+    higher_is_better: bool | None
+
+
+def check_tasks(tasks: Sequence[str], include: str | None) -> Any:
+    """Return lm-eval's task manager. Raises ConfigError for a task that it does not know, and without lm-eval."""
+    manager = harness().tasks.TaskManager(include_path=include)
+    known = set(manager.all_tasks)
+    if unknown := [task for task in tasks if task not in known]:
+        raise ConfigError(
+            f"tasks: lm-eval has no {unknown[0]!r} ({len(known)} tasks are known; --include names a folder of your own)"
+        )
+    return manager
+
+
+def measure_tasks(
+    policy: Policy,
+    tasks: Sequence[str],
+    manager: Any,
+    *,
+    chat: bool,
+    shots: int | None,
+    limit: int | None,
+    batch_size: int,
+    seed: int = 0,
+) -> list[Measured]:
+    """Return every measure of every task, in lm-eval's own words; `chat` uses the model's template."""
+    if chat and not policy.tokenizer.chat_template:
+        raise ConfigError("chat: the tokenizer has no chat template: leave it out, or set model.chat_template")
+    seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), seed)
+    options: dict[str, Any] = {"num_fewshot": shots, "limit": limit, "apply_chat_template": chat, "log_samples": False}
+    with torch.random.fork_rng():
+        found = harness().simple_evaluate(
+            wrapped(policy, batch_size), tasks=list(tasks), task_manager=manager, **options, **seeds
+        )
+    return [one for task, values in found["results"].items() for one in _measures(task, values, found)]
+
+
+def _measures(task: str, values: dict[str, Any], found: dict[str, Any]) -> list[Measured]:
+    better = found.get("higher_is_better", {}).get(task, {})
+    samples = found.get("n-samples", {}).get(task, {}).get("effective", 0)
+    rows = []
+    for key, value in values.items():
+        metric, comma, rest = key.partition(",")
+        if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+            continue
+        error = values.get(f"{metric}_stderr,{rest}")
+        known = float(error) if isinstance(error, (int, float)) and math.isfinite(error) else None
+        name = metric if rest == "none" else key
+        rows.append(Measured(task, name, float(value), known, int(samples), better.get(metric)))
+    return rows
