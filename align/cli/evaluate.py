@@ -13,6 +13,7 @@ from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, 
 from align.cli.functions import call
 from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
+from align.cli.reward_models import Tokens, reward_oracles, tell_reading
 from align.cli.unused import Settings, Unused, always, without
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
@@ -28,7 +29,6 @@ from align.oracles.endpoint import Endpoint
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.local_model import LocalModel
 from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
-from align.oracles.reward import RewardOracle
 
 REFERENCES = "references"
 
@@ -38,6 +38,7 @@ def _greedy(settings: Settings) -> bool:
 
 
 UNUSED = (
+    Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out"),
     Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
     Unused(
         ("sampling.generation.temperature",),
@@ -65,6 +66,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     prompts: dict[str, str] | str,
     rewards: list[str] | None = None,
     *,
+    reward_tokens: Tokens = None,
     out: str = "runs/evaluation",
     sampling: Sampling = Sampling(),
     start: str | None = None,
@@ -82,6 +84,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
         rewards: Reward model folders; not the one that trained the policy.
+        reward_tokens: Longest dialogue they read whole, for all (2048) or by the last part of a folder's path
+            ({rm: 2048}); null takes that of their training, or their context.
         out: Folder to write.
         sampling: How responses are drawn.
         start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
@@ -105,9 +109,11 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
     sampler = Sampler(Path(out), asked, sampling)
-    scorers: dict[str, Scorer] = {path: RewardOracle(path) for path in rewards or []}
+    oracles = reward_oracles(rewards or [], reward_tokens)
+    scorers: dict[str, Scorer] = dict(oracles)
     reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
     show(reward_table(reports))
+    read = tell_reading(oracles)
     judged = {} if judge is None else _judge(judge, sampler, names, against)
     if judged:
         show(judge_table(judged, against))
@@ -121,7 +127,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         show(agreement_table(people, judge.name, str(human)))
     files = {name: {str(t): str(sampler.file(name, t).path.relative_to(out)) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked)}
-    settings |= {"sampling": asdict(sampling), "start": start, "against": against}
+    settings |= {"sampling": asdict(sampling), "start": start, "against": against, "rewards": read}
     extra = {"standardised": scales, "human": None if people is None else people._asdict()}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
 
