@@ -22,6 +22,7 @@ from align.errors import ConfigError
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import Prompt, fingerprint
 from align.evaluation.judging import JudgeReport, evaluate_judge
+from align.evaluation.model_answers import is_answer_file
 from align.evaluation.rewards import ResponseReport, divergence, evaluate_responses
 from align.evaluation.sampler import Sampler, Sampling
 from align.evaluation.statistics import Interval
@@ -80,7 +81,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     stopped and asks nothing twice. Results go to OUT/evaluation.json and, as a table, to the screen.
 
     Args:
-        models: Model or adapter folders; the first one is what the others are compared with.
+        models: Model or adapter folders, or files of answers to these prompts (AlpacaEval's columns instruction and
+            output, or prompt and completion as `align generate` writes them); the first one is what the others are compared with.
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
         rewards: Reward model folders; not the one that trained the policy.
@@ -90,7 +92,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         sampling: How responses are drawn.
         start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
         judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
-        against: What the judge compares every model with: references, or a model folder.
+        against: What the judge compares every model with: references, a model folder, or a file of answers.
         human: A file of pairs that people have judged, in any convention of pairs: how far the judge agrees with them.
     """
     if human is not None and judge is None:
@@ -103,6 +105,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         if names == [against]:
             raise ConfigError(f"against {against}: the only model would be compared with itself: name another one")
     levels = list(dict.fromkeys(sampling.temperatures))
+    if start is not None and (file := next(filter(is_answer_file, names), None)):
+        raise ConfigError(f"start: the KL divergence needs models, and {file} is a file of answers: leave one out")
     if start is not None and (sampling.generation.top_p != 1 or 1.0 not in levels):
         raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
     asked, notes = read_prompts(prompts, sampling.limit)
@@ -125,11 +129,15 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     people = None if human is None or judge is None else agreement_with_people(judge, human)
     if people is not None and judge is not None:
         show(agreement_table(people, judge.name, str(human)))
-    files = {name: {str(t): str(sampler.file(name, t).path.relative_to(out)) for t in levels} for name in names}
+    files = {name: {str(t): _kept(sampler, name, t) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked)}
     settings |= {"sampling": asdict(sampling), "start": start, "against": against, "rewards": read}
     extra = {"standardised": scales, "human": None if people is None else people._asdict()}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
+
+
+def _kept(sampler: Sampler, model: str, temperature: float) -> str:
+    return model if is_answer_file(model) else str(sampler.file(model, temperature).path.relative_to(sampler.out))
 
 
 def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[Prompt], dict[str, Any]]:

@@ -17,7 +17,7 @@ OTHER_VERBS = {
     "generate": "sample completions from a model folder",
     "rank": "fill lists up with other models' responses and rank them with a reward model",
     "evaluate": "rewards, text measures and a judge's verdicts on model folders",
-    "benchmark": "TruthfulQA, RealToxicityPrompts, MT-bench, and benchmarks of reward models",
+    "benchmark": "AlpacaEval, TruthfulQA, RealToxicityPrompts, MT-bench, and benchmarks of reward models",
     "annotate": "a web page for blind human judgments, their export, and what they say",
     "report": "one HTML page and a Markdown table that compare runs",
     "probe": "differences between prompts that differ in one attribute",

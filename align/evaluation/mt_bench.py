@@ -175,7 +175,7 @@ def _table(judgments: Sequence[Judgment]) -> NDArray[np.float64]:
     return np.where(counts > 0, sums / np.maximum(counts, 1), math.nan)
 
 
-def lines_of(  # noqa: PLR0913  what is averaged, and how
+def lines_of(
     table: NDArray[np.float64],
     names: Sequence[int],
     categories: Mapping[int, str],
@@ -204,7 +204,9 @@ def lines_of(  # noqa: PLR0913  what is averaged, and how
     for part, (inside, turns) in groups.items():
         sides = [turns, [columns + t for t in turns]] if apart else [turns]
         sums = [np.nansum(table[inside][:, s] * count[inside][:, s], axis=1) for s in sides]
-        rows = np.stack([x for s, total in zip(sides, sums, strict=True) for x in (total, count[inside][:, s].sum(1))], 1)
+        rows = np.stack(
+            [x for s, total in zip(sides, sums, strict=True) for x in (total, count[inside][:, s].sum(1))], 1
+        )
         (value,) = bootstrap(rows, _ratio, seed=seed)
         lines.append(Line(part, "rating", value, int(count[inside][:, turns].sum())))
     return lines

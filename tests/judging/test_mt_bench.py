@@ -176,7 +176,9 @@ def test_questions_judged_twice_count_as_fastchat_counts_them() -> None:
 
 
 def test_differences_are_of_what_the_table_shows() -> None:
-    rows = [{"question_id": q, "model": m, "turn": 1, "score": s} for q, m, s in ((1, "a", 2), (1, "a", 8), (2, "a", 8))]
+    rows = [
+        {"question_id": q, "model": m, "turn": 1, "score": s} for q, m, s in ((1, "a", 2), (1, "a", 8), (2, "a", 8))
+    ]
     rows += [{"question_id": q, "model": "b", "turn": 1, "score": s} for q, s in ((1, 4), (2, 4))]
     first, second = ([j for j in as_judgments(rows, "x") if j.model == m] for m in "ab")
     assert rating_differences(first, second, {})[0].value.value == 2
