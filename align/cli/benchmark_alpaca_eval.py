@@ -107,7 +107,7 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
         None if gamed is None else length_controlled(one.scores, sizes, gamed)
         for one, sizes in zip(found, lengths, strict=True)
     ]
-    _report(found, controlled, [_same_length(one) for one in found], report, leaderboard, out)
+    _report(found, controlled, [_same_length(one) for one in found], report=report, board=leaderboard, out=out)
 
 
 def _judge(responder: Responder | None, judge: Judge | None, prompt: JudgePrompt, repeats: int, store: str) -> Judge:
@@ -134,17 +134,17 @@ def _annotate(judge: Judge, answers: Sequence[str], baseline: str) -> tuple[list
 
 
 def _same_length(found: Annotated) -> float:
-    known = [
-        (s, len(r["output_2"]) - len(r["output_1"])) for s, r in zip(found.scores, found.rows, strict=True) if s == s
-    ]
-    scores, apart = (np.array(side, dtype=np.float64) for side in zip(*known, strict=True))
-    return 100 * length_controlled_win_rate(scores, apart)
+    scores = np.array(found.scores)
+    apart = np.array([len(row["output_2"]) - len(row["output_1"]) for row in found.rows], dtype=np.float64)
+    there = ~np.isnan(scores)
+    return 100 * length_controlled_win_rate(scores[there], apart[there])
 
 
 def _report(
     found: Sequence[Annotated],
     controlled: Sequence[tuple[float, float] | None],
     same: Sequence[float],
+    *,
     report: dict[str, Any],
     board: str | None,
     out: str | None,
@@ -155,9 +155,7 @@ def _report(
         if one.nulls:
             print(f"{one.model}: {one.nulls} of {len(one.rows)} annotations hold no preference (null) and are left out")
         if one.zeros:
-            print(
-                f"{one.model}: {one.zeros} of {len(one.rows)} annotations are 0, the old code for a tie: counted as ties"
-            )
+            print(f"{one.model}: {one.zeros} of {len(one.rows)} annotations are 0, an old code for a tie")
     if controlled[0] is None:
         print("length-controlled: not computed, it needs AlpacaEval's table of difficulties: --difficulty df_gamed.csv")
     if report:

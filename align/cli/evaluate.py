@@ -82,7 +82,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
 
     Args:
         models: Model or adapter folders, or files of answers to these prompts (AlpacaEval's columns instruction and
-            output, or prompt and completion as `align generate` writes them); the first one is what the others are compared with.
+            output, or prompt and completion as `align generate` writes them); the first is what the others are compared
+            with.
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
         rewards: Reward model folders; not the one that trained the policy.

@@ -30,7 +30,7 @@ def run(words: list[str]) -> int:
     return call(rank, words, "rank", unused=UNUSED)
 
 
-def rank(
+def rank(  # noqa: PLR0913  the signature is the command line
     data: str,
     reward: str,
     out: str,

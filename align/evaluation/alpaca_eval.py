@@ -114,7 +114,7 @@ def annotate(judge: Judge, baseline: Answers, answers: Answers) -> list[dict[str
     """Return annotations in AlpacaEval's columns, in the order of the baseline; null where the judge gave no verdict.
 
     Every pair is asked in both orders and the mean is kept, where AlpacaEval asks one order drawn at random: the
-    expectation is the same, without the noise of that draw and at twice the requests. Equal answers are a tie, as there.
+    expectation is the same, without the noise of that draw, at twice the requests. Equal answers are a tie, as there.
     """
     prompts = list(baseline.texts)
     first, second = ([side.texts[p] for p in prompts] for side in (baseline, answers))

@@ -67,7 +67,7 @@ RANK = Verb(
         "order": ("--order", "random"),
         "length": ("--length", "4"),
         "attributes": ("--attributes.verbosity", "1"),
-        "max_tokens": ("--max_tokens", "60"),
+        "max_tokens": ("--max_tokens", "200"),
     },
     {("own", "length"): ("--data", "THINGS/lists.jsonl", "--length", "2")},
     {("own", name): "belongs to --add" for name in ("plan", "order")},

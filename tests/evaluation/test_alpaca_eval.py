@@ -60,7 +60,7 @@ def test_nulls_and_zeros_are_counted(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["benchmark", "alpaca-eval", "--annotations", "a.json", "--out", "o.json"]) == 0
     said = capsys.readouterr().out
     assert "m: 1 of 4 annotations hold no preference (null) and are left out" in said
-    assert "m: 1 of 4 annotations are 0, the old code for a tie" in said
+    assert "m: 1 of 4 annotations are 0, an old code for a tie" in said
     assert "length-controlled: not computed" in said
     row = json.loads(Path("o.json").read_text())["models"]["m"]
     assert [row[k] for k in ("win_rate", "n_wins", "n_wins_base", "n_draws", "n_total")] == [50, 1, 1, 1, 3]

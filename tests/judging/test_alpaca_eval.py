@@ -34,7 +34,10 @@ def test_a_server_is_asked_as_alpaca_eval_2_asks(server: Server) -> None:
     bodies = [request["body"] for request in server.requests()]
     assert len(bodies) == 4
     assert all((body["logprobs"], body["top_logprobs"]) == (True, 5) for body in bodies)
-    assert "make sure your output only contains one of the following model identifiers" in bodies[0]["messages"][-1]["content"]
+    assert (
+        "make sure your output only contains one of the following model identifiers"
+        in bodies[0]["messages"][-1]["content"]
+    )
     rows = json.loads(Path("annotations.json").read_text())
     assert [row["preference"] for row in rows] == pytest.approx([1.5] * 3)
     assert rows[0] == {
