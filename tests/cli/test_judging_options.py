@@ -67,7 +67,7 @@ RANK = Verb(
         "order": ("--order", "random"),
         "length": ("--length", "4"),
         "attributes": ("--attributes.verbosity", "1"),
-        "max_tokens": ("--max_tokens", "200"),
+        "max_tokens": ("--max_tokens", "100"),
     },
     {("own", "length"): ("--data", "THINGS/lists.jsonl", "--length", "2")},
     {("own", name): "belongs to --add" for name in ("plan", "order")},
@@ -134,6 +134,7 @@ def files(things: Path) -> None:
     lines(things / "answers.jsonl", answers)
     for base, name in enumerate(("judged", "judged2")):
         rows = [{"question_id": n, "model": "m", "turn": t, "score": base + n % 7 + t} for n in asked for t in (1, 2)]
+        rows.append({**rows[0], "score": 9})  # judged twice
         lines(things / f"{name}.jsonl", rows)
 
 
