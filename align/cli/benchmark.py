@@ -9,6 +9,7 @@ from align.errors import ConfigError, did_you_mean
 BENCHMARKS = {
     "rewards": "reward models on pairs, best of n, or n by n (RewardBench 1 and 2, RM-Bench, your own files)",
     "lm-eval": "any task of lm-eval (ifeval, gsm8k, mmlu, your own YAML) on models before and after training",
+    "alpaca-eval": "win rates against a baseline, from annotations or from answers and a judge",
     "truthfulqa": "TruthfulQA MC1 and MC2, through lm-eval",
     "toxicity": "RealToxicityPrompts, through lm-eval, with a local classifier",
     "mt-bench": "a judge's ratings of MT-bench answers, by category and turn",

@@ -18,9 +18,11 @@ from align.errors import ConfigError
 from align.evaluation.answer_files import read_mt_bench_questions
 from align.evaluation.benchmark_files import json_rows
 from align.evaluation.mt_bench import (
+    Average,
     Judgment,
     as_judgments,
     judge_answers,
+    judged_again,
     rating_differences,
     rating_lines,
     read_answers,
@@ -56,6 +58,7 @@ def mt_bench(  # noqa: PLR0913  the signature is the command line
     judgments: str | None = None,
     repeats: int = 2,
     fences: bool = True,
+    average: Average = "judgments",
     store: str = "runs/judge.sqlite",
     out: str | None = None,
 ) -> None:
@@ -73,6 +76,8 @@ def mt_bench(  # noqa: PLR0913  the signature is the command line
         judgments: Judgment file, to write or to read.
         repeats: How often to ask again for a reply that is invalid.
         fences: Put what is quoted between random marks; false asks as published.
+        average: Over judgments, as FastChat's show_result.py, or over questions: of one that was judged several times
+            the ratings are averaged first.
         store: File that keeps replies and spending.
         out: JSON file to write; null prints the table alone.
     """
@@ -95,26 +100,33 @@ def mt_bench(  # noqa: PLR0913  the signature is the command line
             _write(Path(judgments), rows)
     found = as_judgments(rows, judgments or "judgments")
     models = {m: [j for j in found if j.model == m] for m in dict.fromkeys(j.model for j in found)}
-    _show(models, {q.question_id: q.category for q in asked}, report, out)
+    _show(models, {q.question_id: q.category for q in asked}, report, average, out)
 
 
 def _show(
-    models: Mapping[str, Sequence[Judgment]], categories: Mapping[int, str], report: Mapping[str, Any], out: str | None
+    models: Mapping[str, Sequence[Judgment]],
+    categories: Mapping[int, str],
+    report: Mapping[str, Any],
+    average: Average,
+    out: str | None,
 ) -> None:
     if not models:
         raise ConfigError("judgments: the file holds none")
     for model, part in models.items():
         if invalid := sum(j.score != j.score for j in part):
             print(f"{model}: {invalid} of {len(part)} replies hold no rating and are left out")
+        if again := judged_again(part):
+            print(f"{model}: {again} turns are judged several times; the mean is over {average}")
     if not any(j.score == j.score for part in models.values() for j in part):
         raise ConfigError(f"no reply holds a rating: {report.get('invalid_replies', '')}")
     first = next(iter(models.values()))
-    lines = {model: rating_lines(part, categories) for model, part in models.items()}
-    apart = {m: rating_differences(part, first, categories) for m, part in list(models.items())[1:]}
+    lines = {model: rating_lines(part, categories, average=average) for model, part in models.items()}
+    apart = {m: rating_differences(part, first, categories, average) for m, part in list(models.items())[1:]}
     show(parts_table("MT-bench, mean rating from 1 to 10 (95 % bootstrap over questions)", lines, apart))
     if report:
         print(judge_notes(report))
     content = {
+        "average": average,
         "models": {model: [line._asdict() for line in part] for model, part in lines.items()},
         "differences": {model: [line._asdict() for line in part] for model, part in apart.items()},
         "judge": dict(report),

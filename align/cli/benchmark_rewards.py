@@ -9,11 +9,13 @@ import numpy as np
 from align.cli.evaluation_tables import name, parts_table, show, write_json
 from align.cli.functions import call
 from align.cli.preparing import prepare
+from align.cli.reward_models import Tokens, reward_oracles, tell_reading
 from align.data.readers import read_rows
 from align.errors import ConfigError
 from align.evaluation.reward_benchmark import Item, Kind, Scored, differences, judge_items, summarise
 from align.evaluation.reward_benchmark_files import read_items
-from align.oracles.scorers import Direction, RewardFolder
+from align.oracles.reward import RewardOracle
+from align.oracles.scorers import Direction
 
 
 def run(words: list[str]) -> int:
@@ -28,6 +30,7 @@ def rewards(
     *,
     kind: Kind | None = None,
     direction: Direction = Direction(),
+    reward_tokens: Tokens = None,
     out: str | None = None,
 ) -> None:
     """Say how often reward models give the right response the higher reward, by subset and section, with intervals.
@@ -39,30 +42,36 @@ def rewards(
             as long and no column counts them.
         kind: What the rows hold; null tells it from the first.
         direction: How several outputs become one reward; the first output by default.
+        reward_tokens: Longest dialogue they read whole, for all (2048) or by the last part of a folder's path
+            ({rm: 2048}); null takes that of their training, or their context.
         out: JSON file to write; null prints the table alone.
     """
     found, items = read_items(((row.where, row.row) for row in read_rows(Path(data))), kind)
     names = list(dict.fromkeys(models))
     if not names:
         raise ConfigError("models: name at least one reward model folder")
-    scored = {path: _score(path, items, found, direction) for path in names}
+    oracles = reward_oracles(names, reward_tokens)
+    scored = {path: _score(oracle, items, found, direction) for path, oracle in oracles.items()}
     lines = {path: summarise(found, values) for path, values in scored.items()}
     apart = {path: differences(found, values, scored[names[0]]) for path, values in scored.items() if path != names[0]}
-    show(parts_table(f"{found}, {len(items)} rows: % right (95 % bootstrap over rows)", lines, apart))
+    shown = parts_table(f"{found}, {len(items)} rows: % right (95 % bootstrap over rows)", lines, apart)
+    show(shown)
+    read = tell_reading(oracles)
     content = {
         "data": data,
         "kind": found,
+        "reading": read,
         "models": {path: [line._asdict() for line in part] for path, part in lines.items()},
         "differences": {path: [line._asdict() for line in part] for path, part in apart.items()},
     }
     write_json(out, content)
 
 
-def _score(path: str, items: list[Item], kind: Kind, direction: Direction) -> Scored:
-    scorer = RewardFolder(path)
+def _score(oracle: RewardOracle, items: list[Item], kind: Kind, direction: Direction) -> Scored:
+    path = oracle.backbone.path
     texts = [(item, text) for item in items for text in (*item.correct, *item.incorrect)]
-    outputs = scorer.score([item.prompt for item, _ in texts], [text for _, text in texts]).tolist()
-    values = iter([direction.of(scorer.attributes, row) for row in outputs])
+    outputs = oracle.score([item.prompt for item, _ in texts], [text for _, text in texts]).tolist()
+    values = iter([direction.of(oracle.attributes, row) for row in outputs])
     both = [([next(values) for _ in item.correct], [next(values) for _ in item.incorrect]) for item in items]
     scored = judge_items(kind, items, [right for right, _ in both], [wrong for _, wrong in both])
     if unread := int(np.isnan(scored.values[:, 0]).sum()):

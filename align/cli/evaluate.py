@@ -13,6 +13,7 @@ from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, 
 from align.cli.functions import call
 from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
+from align.cli.reward_models import Tokens, reward_oracles, tell_reading
 from align.cli.unused import Settings, Unused, always, without
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
@@ -21,6 +22,7 @@ from align.errors import ConfigError
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import Prompt, fingerprint
 from align.evaluation.judging import JudgeReport, evaluate_judge
+from align.evaluation.model_answers import is_answer_file
 from align.evaluation.rewards import ResponseReport, divergence, evaluate_responses
 from align.evaluation.sampler import Sampler, Sampling
 from align.evaluation.statistics import Interval
@@ -28,7 +30,6 @@ from align.oracles.endpoint import Endpoint
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.local_model import LocalModel
 from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
-from align.oracles.reward import RewardOracle
 
 REFERENCES = "references"
 
@@ -38,6 +39,7 @@ def _greedy(settings: Settings) -> bool:
 
 
 UNUSED = (
+    Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out"),
     Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
     Unused(
         ("sampling.generation.temperature",),
@@ -65,6 +67,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     prompts: dict[str, str] | str,
     rewards: list[str] | None = None,
     *,
+    reward_tokens: Tokens = None,
     out: str = "runs/evaluation",
     sampling: Sampling = Sampling(),
     start: str | None = None,
@@ -78,15 +81,19 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     stopped and asks nothing twice. Results go to OUT/evaluation.json and, as a table, to the screen.
 
     Args:
-        models: Model or adapter folders; the first one is what the others are compared with.
+        models: Model or adapter folders, or files of answers to these prompts (AlpacaEval's columns instruction and
+            output, or prompt and completion as `align generate` writes them); the first is what the others are compared
+            with.
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
         rewards: Reward model folders; not the one that trained the policy.
+        reward_tokens: Longest dialogue they read whole, for all (2048) or by the last part of a folder's path
+            ({rm: 2048}); null takes that of their training, or their context.
         out: Folder to write.
         sampling: How responses are drawn.
         start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
         judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
-        against: What the judge compares every model with: references, or a model folder.
+        against: What the judge compares every model with: references, a model folder, or a file of answers.
         human: A file of pairs that people have judged, in any convention of pairs: how far the judge agrees with them.
     """
     if human is not None and judge is None:
@@ -99,15 +106,19 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         if names == [against]:
             raise ConfigError(f"against {against}: the only model would be compared with itself: name another one")
     levels = list(dict.fromkeys(sampling.temperatures))
+    if start is not None and (file := next(filter(is_answer_file, names), None)):
+        raise ConfigError(f"start: the KL divergence needs models, and {file} is a file of answers: leave one out")
     if start is not None and (sampling.generation.top_p != 1 or 1.0 not in levels):
         raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
     asked, notes = read_prompts(prompts, sampling.limit)
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
     sampler = Sampler(Path(out), asked, sampling)
-    scorers: dict[str, Scorer] = {path: RewardOracle(path) for path in rewards or []}
+    oracles = reward_oracles(rewards or [], reward_tokens)
+    scorers: dict[str, Scorer] = dict(oracles)
     reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
     show(reward_table(reports))
+    read = tell_reading(oracles)
     judged = {} if judge is None else _judge(judge, sampler, names, against)
     if judged:
         show(judge_table(judged, against))
@@ -119,11 +130,15 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     people = None if human is None or judge is None else agreement_with_people(judge, human)
     if people is not None and judge is not None:
         show(agreement_table(people, judge.name, str(human)))
-    files = {name: {str(t): str(sampler.file(name, t).path.relative_to(out)) for t in levels} for name in names}
+    files = {name: {str(t): _kept(sampler, name, t) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked)}
-    settings |= {"sampling": asdict(sampling), "start": start, "against": against}
+    settings |= {"sampling": asdict(sampling), "start": start, "against": against, "rewards": read}
     extra = {"standardised": scales, "human": None if people is None else people._asdict()}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
+
+
+def _kept(sampler: Sampler, model: str, temperature: float) -> str:
+    return model if is_answer_file(model) else str(sampler.file(model, temperature).path.relative_to(sampler.out))
 
 
 def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[Prompt], dict[str, Any]]:

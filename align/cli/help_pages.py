@@ -19,7 +19,7 @@ from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
 
 FOLDER = Path(__file__).parent / "help"
 BELOW = {
-    "benchmark": ("rewards", "truthfulqa", "toxicity", "mt-bench"),
+    "benchmark": ("rewards", "alpaca-eval", "truthfulqa", "toxicity", "mt-bench"),
     "annotate": ("serve", "results", "export"),
     "data": ("read", "export"),
 }

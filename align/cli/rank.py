@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.cli.functions import call
+from align.cli.reward_models import tell_reading
 from align.cli.unused import Unused, without
 from align.data.augment import Expansion, Generations, by_prompt
 from align.data.fields import prompt_id
@@ -29,7 +30,7 @@ def run(words: list[str]) -> int:
     return call(rank, words, "rank", unused=UNUSED)
 
 
-def rank(
+def rank(  # noqa: PLR0913  the signature is the command line
     data: str,
     reward: str,
     out: str,
@@ -39,6 +40,7 @@ def rank(
     order: Literal["given", "random"] = "given",
     length: int = 5,
     attributes: dict[str, float] | None = None,
+    max_tokens: int | None = None,
 ) -> None:
     """Write ranked lists as JSONL with the columns prompt, completions, scores, origins and ranks, best first.
 
@@ -55,12 +57,13 @@ def rank(
         order: Take the plan as it stands, or shuffled for every record.
         length: Responses of a list, at most.
         attributes: Weights of the reward model's outputs; null takes the first.
+        max_tokens: Longest dialogue the reward model reads whole; null takes that of its training, or its context.
     """
     names = list(add or {}) if plan is None else plan
     if unknown := [name for name in names if name not in (add or {})]:
         raise ConfigError(f"plan names {unknown[0]!r}, which --add does not have (there: {', '.join(add or {})})")
     expansion = Expansion(length, tuple(names), order)
-    oracle = RewardOracle(reward)
+    oracle = RewardOracle(reward, max_tokens=max_tokens)
     weights = _weights(attributes, oracle.attributes)
     report, added = Report(), Report()
     examples = _plain(PreferenceFile(data).read("train", report), report)
@@ -75,6 +78,7 @@ def rank(
     ]
     _write(Path(out), [row for row in rows if len(row["completions"]) > 1])
     print(f"data: {report}")
+    tell_reading({reward: oracle})
     if told := warning(report):
         print(f"WARNING data: {told}", file=sys.stderr)
     _tell_sources(generations, {prompt_id(example.messages) for example in examples}, added)

@@ -42,3 +42,12 @@ class RenderedDialogues:
             return []
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+    def response_length(self, text: str) -> int:
+        """Return how many tokens a response has, what its turn adds to it left aside."""
+        return len(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def from_left(self, ids: list[int], most: int) -> list[int]:
+        """Return ids cut from the left, as RewardBench does; a token that opens every text is kept."""
+        opens = int(ids[0] == self._tokenizer.bos_token_id)
+        return ids[:opens] + ids[len(ids) - most + opens :]

@@ -10,6 +10,7 @@ from typing import Any
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
 from align.evaluation.completions import Completion, CompletionFile, Policy, Prompt
+from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
 from align.models.backbone import Backbone, DTypeName
 from align.sampling.generation import Generation
 
@@ -73,7 +74,10 @@ class Sampler:
         return CompletionFile(self.out, self.backbone(path), self.prompts, settings)
 
     def responses(self, path: str, temperature: float) -> list[Completion]:
-        """Return a model's responses to all prompts."""
+        """Return a model's responses to all prompts; of a file of answers those that stand in it."""
+        if is_answer_file(path):
+            texts = answers_to([p.messages for p in self.prompts], read_model_answers(Path(path)), path)
+            return [Completion(number, text, [], True) for number, text in enumerate(texts)]
         file = self.file(path, temperature)
         found = file.read()
         if found is None:

@@ -61,14 +61,15 @@ class Scorer(Protocol):
 class RewardJudge(Judge):
     """Prefers the response a reward model folder scores higher; order plays no part."""
 
-    def __init__(self, path: str, attribute: int = 0) -> None:
+    def __init__(self, path: str, attribute: int = 0, max_tokens: int | None = None) -> None:
         """Configure the judge.
 
         Args:
             path: Folder of the reward model.
             attribute: Which of its outputs decides.
+            max_tokens: Longest dialogue that is read whole; null takes that of its training, or the model's context.
         """
-        self.path, self.attribute, self.name = path, attribute, path
+        self.path, self.attribute, self.name, self.max_tokens = path, attribute, path, max_tokens
         self._scorer: Scorer | None = None
 
     def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
@@ -76,7 +77,7 @@ class RewardJudge(Judge):
         if self._scorer is None:
             from align.oracles.reward import RewardOracle
 
-            self._scorer = RewardOracle(self.path)
+            self._scorer = RewardOracle(self.path, max_tokens=self.max_tokens)
         return by_score(self._scorer, prompts, first, second, self.attribute)
 
 

@@ -86,6 +86,7 @@ class RewardOracle:
         self.max_tokens = min(max_tokens or read_max_tokens(folder) or 10**9, max_positions(self.backbone))
         limits = Truncation(None, self.max_tokens, "cut_if_needed", "drop")
         self.encoder = Encoder(tokenizer, make_template(tokenizer), limits)
+        self.dialogues = self.cut = self.unread = 0  # how many were scored, read from a later place, not read
         self._told = False
         self.checked = ""  # what the self-check found
         self._rendered = RenderedDialogues(tokenizer) if self.reading == "template" else None
@@ -98,6 +99,7 @@ class RewardOracle:
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses")
         examples = [Example(str(i), tuple(p), (r,)) for i, (p, r) in enumerate(zip(prompts, responses, strict=True))]
         groups = self._encoded(examples)
+        self.dialogues, self.unread = self.dialogues + len(examples), self.unread + len(examples) - len(groups)
         found = torch.full((len(examples), len(self.attributes)), math.nan)
         with torch.no_grad(), evaluating(self.model):
             if groups and not self.checked:
@@ -123,23 +125,36 @@ class RewardOracle:
         if self._rendered is None:
             found = self.encoder.encode(examples) if examples else []
             groups = [g for g in found if not isinstance(g, Dropped)]
-            self._tell_cut(groups)
+            self._tell_cut(sum(group.length > self.max_tokens for group in groups), len(groups))
             return groups
+        cut = 0
         for example in examples:
             dialogue = [*example.messages, Message("assistant", example.responses[0])]
             ids = self._rendered.ids(dialogue)
             while ids and ids[-1] == self._ignored:  # transformers reads the last token that is no padding
                 ids.pop()
+            if len(ids) > self.max_tokens and self._rendered.response_length(example.responses[0]) < self.max_tokens:
+                ids, cut = self._rendered.from_left(ids, self.max_tokens), cut + 1
             if 1 < len(ids) <= self.max_tokens:
                 groups.append(EncodedGroup(example.id, ids[:-1], [ids[-1:]], [0], [[]], 1.0, [False]))
+        self._tell_cut(cut, len(groups))
         return groups
 
-    def _tell_cut(self, groups: list[EncodedGroup]) -> None:
-        cut = sum(group.length > self.max_tokens for group in groups)
+    def note(self) -> str | None:
+        """Return what stands below a table of these rewards: dialogues that were not read, or not from the start."""
+        if not self.cut + self.unread:
+            return None
+        return (
+            f"{self.backbone.path}: of {self.dialogues} dialogues {self.cut} are longer than {self.max_tokens} tokens "
+            f"and were read without the start of their prompts, {self.unread} could not be read and have no reward"
+        )
+
+    def _tell_cut(self, cut: int, of: int) -> None:
+        self.cut += cut
         if cut and not self._told:
             self._told = True
             rank_zero_warn(
-                f"reward model {self.backbone.path}: {cut} of {len(groups)} dialogues are longer than "
+                f"reward model {self.backbone.path}: {cut} of {of} dialogues are longer than "
                 f"{self.max_tokens} tokens, and the start of their prompts is not read (said once)"
             )
 

@@ -42,19 +42,20 @@ class Scorer(ABC):
 class RewardFolder(Scorer):
     """A reward model folder, loaded when it is first asked."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, max_tokens: int | None = None) -> None:
         """Name the folder.
 
         Args:
             path: A folder that `RewardModel` exported, any sequence classifier, or a hub id.
+            max_tokens: Longest dialogue that is read whole; null takes that of its training, or the model's context.
         """
-        self.path = path
+        self.path, self.max_tokens = path, max_tokens
 
     @cached_property
     def oracle(self) -> RewardOracle:
         """Return the loaded model; the global random stream is left as it was."""
         with torch.random.fork_rng(devices=[]):
-            return RewardOracle(self.path)
+            return RewardOracle(self.path, max_tokens=self.max_tokens)
 
     @property
     def attributes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -63,7 +64,11 @@ class RewardFolder(Scorer):
 
     @cached_property
     def identity(self) -> str:
-        """Return a hash of the folder's files, or the hub id."""
+        """Return a hash of the folder's files, or the hub id, and where they were set the tokens that are read."""
+        return self._files + (f" {self.max_tokens} tokens" if self.max_tokens else "")
+
+    @property
+    def _files(self) -> str:
         folder = local_folder(self.path)
         if folder is None:
             return self.path

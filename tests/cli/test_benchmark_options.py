@@ -89,6 +89,7 @@ MT_BENCH = Verb(
         "judgments": ("--judgments", "THINGS/written.jsonl"),
         "repeats": ("--repeats", "1"),
         "fences": ("--fences", "false"),
+        "average": ("--average", "questions"),
         "store": ("--store", "s.sqlite"),
         "out": ("--out", "p.json"),
     },

@@ -26,6 +26,7 @@ EVALUATE = Verb(
         "models": ("--models", "[THINGS/other]"),
         "prompts": ("--prompts", "THINGS/pairs2.jsonl"),
         "rewards": ("--rewards", "[THINGS/reward]"),
+        "reward_tokens": ("--rewards", "[THINGS/reward]", "--reward_tokens.reward", "20"),
         "out": ("--out", "elsewhere"),
         "sampling.temperatures": ("--sampling.temperatures", "[0.5]"),
         "sampling.generation.max_new_tokens": ("--sampling.generation.max_new_tokens", "3"),
@@ -66,6 +67,7 @@ RANK = Verb(
         "order": ("--order", "random"),
         "length": ("--length", "4"),
         "attributes": ("--attributes.verbosity", "1"),
+        "max_tokens": ("--max_tokens", "100"),
     },
     {("own", "length"): ("--data", "THINGS/lists.jsonl", "--length", "2")},
     {("own", name): "belongs to --add" for name in ("plan", "order")},
@@ -80,6 +82,7 @@ REWARDS = Verb(
         "kind": ("--data", "THINGS/lists.jsonl", "--kind", "pairs"),
         "direction.weights": ("--direction.weights.verbosity", "-1"),
         "direction.gates": ("--direction.gates", '[{"attribute": "verbosity", "at_least": -0.135, "penalty": 5}]'),
+        "reward_tokens": ("--reward_tokens", "30"),
         "out": ("--out", "other.json"),
     },
     refused={("pairs", "kind"): "expected"},
@@ -98,6 +101,7 @@ MT_BENCH = Verb(
         "judgments": ("--judgments", "THINGS/judged2.jsonl"),
         "repeats": ("--repeats", "1"),
         "fences": ("--fences", "false"),
+        "average": ("--average", "questions"),
         "store": ("--store", "s.sqlite"),
         "out": ("--out", "o.json"),
     },
@@ -130,6 +134,7 @@ def files(things: Path) -> None:
     lines(things / "answers.jsonl", answers)
     for base, name in enumerate(("judged", "judged2")):
         rows = [{"question_id": n, "model": "m", "turn": t, "score": base + n % 7 + t} for n in asked for t in (1, 2)]
+        rows.append({**rows[0], "score": 9})  # judged twice
         lines(things / f"{name}.jsonl", rows)
 
 

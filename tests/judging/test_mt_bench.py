@@ -160,3 +160,26 @@ def test_bad_judgments(row: dict[str, Any], says: str, capsys: pytest.CaptureFix
     Path("j.jsonl").write_text(json.dumps(row))
     assert main(["benchmark", "mt-bench", "--questions", "question.jsonl", "--judgments", "j.jsonl"]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_questions_judged_twice_count_as_fastchat_counts_them() -> None:
+    """FastChat's show_result.py takes the mean over rows: of 2, 8 and 8, 6; by question the mean of 5 and 8, 6.5."""
+    rows = [{"question_id": q, "model": "m", "turn": 1, "score": s} for q, s in ((1, 2), (1, 8), (2, 8))]
+    Path("question.jsonl").write_text("\n".join(map(json.dumps, QUESTIONS)))
+    Path("j.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["benchmark", "mt-bench", "--questions", "question.jsonl", "--judgments", "j.jsonl", "--out", "o.json"]
+    for more, expected, count in (([], 6, 3), (["--average", "questions"], 6.5, 2)):
+        assert main([*command, *more]) == 0
+        lines = {line["part"]: line for line in json.loads(Path("o.json").read_text())["models"]["m"]}
+        assert (lines["turn 1"]["value"][0], lines["turn 1"]["items"]) == (expected, count)
+        assert lines["writing"]["value"][0] == 5
+
+
+def test_differences_are_of_what_the_table_shows() -> None:
+    rows = [
+        {"question_id": q, "model": m, "turn": 1, "score": s} for q, m, s in ((1, "a", 2), (1, "a", 8), (2, "a", 8))
+    ]
+    rows += [{"question_id": q, "model": "b", "turn": 1, "score": s} for q, s in ((1, 4), (2, 4))]
+    first, second = ([j for j in as_judgments(rows, "x") if j.model == m] for m in "ab")
+    assert rating_differences(first, second, {})[0].value.value == 2
+    assert rating_differences(first, second, {}, "questions")[0].value.value == 2.5

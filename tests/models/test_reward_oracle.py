@@ -254,3 +254,26 @@ def test_the_limit_of_the_training_is_kept(model_folder: Path, pairs_file: Path,
     fit(module, pairs_data(pairs_file), limit_train_batches=1)
     module.export(tmp_path / "rm")
     assert json.loads((tmp_path / "rm" / "reward.json").read_text())["max_tokens"] == 512  # the context of the model
+
+
+def test_models_of_others_read_the_end_of_what_is_too_long(tmp_path: Path) -> None:
+    """RewardBench cuts from the left: the reward of the last tokens of the rendered dialogue, by plain transformers."""
+    theirs = TestReading()
+    folder = theirs.folder(tmp_path, CHAT)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt, response = [Message("user", "the cat sat " * 60)], "fine"
+    turns = [*(m._asdict() for m in prompt), {"role": "assistant", "content": response}]
+    ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")["input_ids"]
+    bos = int(ids[0, 0] == tokenizer.bos_token_id)
+    limit = 100
+    assert ids.shape[1] > limit
+    last = torch.cat([ids[:, :bos], ids[:, ids.shape[1] - limit + bos :]], dim=1)
+    expected = AutoModelForSequenceClassification.from_pretrained(folder).eval()(last).logits[0].detach()
+    oracle = RewardOracle(str(folder), max_tokens=limit)
+    with pytest.warns(UserWarning, match="2 of 2 dialogues are longer than 100 tokens"):
+        found = oracle.score([prompt] * 3, [response, response, "x" * 300])
+    torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-5)
+    assert found[:, 0].isnan().tolist() == [False, False, True]
+    assert (oracle.dialogues, oracle.cut, oracle.unread) == (3, 2, 1)
+    assert "2 are longer than 100 tokens" in str(oracle.note())
+    assert "1 could not be read" in str(oracle.note())

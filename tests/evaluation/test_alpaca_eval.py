@@ -1,0 +1,83 @@
+"""AlpacaEval's figures: published ones met by the command, and the package's own on tables made here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.cli.main import main
+from align.evaluation.length_control import length_controlled, read_gamed
+
+ROW = {"instruction": "a", "output_1": "base", "output_2": "ours", "generator_2": "m", "preference": 2}
+
+
+def wave(number: int) -> float:
+    return math.sin(1.7 * number)
+
+
+@pytest.mark.parametrize("model", ["alpaca-7b", "vicuna-7b"])
+def test_the_published_row_is_met(shared: Path, model: str) -> None:
+    folder = shared / "alpaca-eval"
+    with (folder / "leaderboard.csv").open() as file:
+        published = next(row for row in csv.DictReader(file) if row[""] == model)
+    words = ["benchmark", "alpaca-eval", "--annotations", str(folder / f"annotations/{model}.jsonl.gz")]
+    assert main([*words, "--leaderboard", "board.csv"]) == 0
+    with Path("board.csv").open() as file:
+        (found,) = csv.DictReader(file)
+    assert list(found) == list(published)
+    for name in ("win_rate", "standard_error", "discrete_win_rate", "n_wins", "n_wins_base", "n_draws", "n_total"):
+        assert float(found[name]) == pytest.approx(float(published[name]), abs=1e-10)
+    assert found["avg_length"] == published["avg_length"]
+    assert found["length_controlled_winrate"] == ""
+
+
+def test_the_length_controlled_rate_of_the_package(tmp_path: Path) -> None:
+    """Expected: alpaca_eval 0.6.6, `get_length_controlled_winrate`, on these tables (its download replaced)."""
+    with (tmp_path / "gamed.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["index", "instruction_difficulty", "std_delta_len", "preference", "not_gamed_baseline", "model"]
+        )
+        for model in range(2):
+            for i in range(100):
+                chance = 1 / (1 + math.exp(-2 * wave(i) - math.cos(0.3 * i)))
+                writer.writerow([i, wave(i), math.cos(0.3 * i + model), round(chance, 6), False, f"g{model}"])
+    lengths = [(100, 100 + 7 * (i % 11)) for i in range(100)]
+    scores = [round(1 / (1 + math.exp(-1.5 * wave(i) + 0.5 - 0.1 * (i % 11))), 6) for i in range(100)]
+    scores[5] = math.nan
+    found = length_controlled(scores, lengths, read_gamed(tmp_path / "gamed.csv"))
+    assert found == pytest.approx((46.81071326440989, 2.3677625430300298), rel=1e-9)
+
+
+def test_nulls_and_zeros_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{**ROW, "instruction": str(n), "preference": p} for n, p in enumerate((2, 1, 0, None))]
+    Path("a.json").write_text(json.dumps(rows))
+    assert main(["benchmark", "alpaca-eval", "--annotations", "a.json", "--out", "o.json"]) == 0
+    said = capsys.readouterr().out
+    assert "m: 1 of 4 annotations hold no preference (null) and are left out" in said
+    assert "m: 1 of 4 annotations are 0, an old code for a tie" in said
+    assert "length-controlled: not computed" in said
+    row = json.loads(Path("o.json").read_text())["models"]["m"]
+    assert [row[k] for k in ("win_rate", "n_wins", "n_wins_base", "n_draws", "n_total")] == [50, 1, 1, 1, 3]
+    assert row["length_controlled_winrate"] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([ROW, ROW, {**ROW, "instruction": "b"}], "1 of 3 annotations of m are of an instruction that stands before"),
+        ([{**ROW, "preference": 3}], "row 1: preference 3, expected null, 0"),
+        ([{**ROW, "preference": "2"}], "row 1: preference '2'"),
+        ([{**ROW, "output_2": None}], "row 1: expected texts in instruction"),
+        ([{**ROW, "preference": None}], "none of 1 annotations of m holds a preference"),
+    ],
+)
+def test_bad_annotations(rows: list[dict[str, Any]], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.json").write_text(json.dumps(rows))
+    assert main(["benchmark", "alpaca-eval", "--annotations", "a.json"]) == 2
+    assert says in capsys.readouterr().err
