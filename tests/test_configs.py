@@ -55,6 +55,7 @@ GOLD = {
     "raft": "sft",
     "pro_bootstrap": "pro",
     "dpa_synthetic": "dpa",
+    "sppo_rounds": "sppo",
 }
 """Fragments that need the synthetic world, by method."""
 
