@@ -94,7 +94,7 @@ class RewardEnsemble(Scorer):
         if self.combine == "mean":
             return mean
         if self.combine == "minimum":
-            return scores.min(dim=1).values
+            return scores.amin(dim=1)
         variance: Tensor = (scores - mean[:, None]) ** 2 @ weights
         return mean - self.k * (variance if self.combine == "mean_minus_variance" else variance.sqrt())
 

@@ -51,7 +51,8 @@ def find_object(text: str, keys: Collection[str]) -> dict[str, Any] | str:
     Prose may stand around it: the object opens the answer, stands in its last line, or has lines of its own. Where
     others stand within sentences, which may be quotations, it has to be the last and on lines of its own.
     """
-    found, place = [], 0
+    found: list[tuple[dict[str, Any], int, int]] = []
+    place = 0
     while match := _OBJECT.search(text, place):
         if len(found) == MAX_OBJECTS:
             return "too many JSON objects"

@@ -93,7 +93,7 @@ class RubricScorer(JudgedScorer):
         if not scale[0] < scale[1]:
             raise ConfigError(f"scale must rise, got {list(scale)}")
         self.criteria, self.scale, self.fences = read_rubric(rubric), scale, fences
-        self.attributes = ("rubric", *(c.name for c in self.criteria))  # type: ignore[misc]
+        self.attributes = ("rubric", *(c.name for c in self.criteria))
         self.judge = _RubricJudge(self, responder, repeats, store)
 
     @property

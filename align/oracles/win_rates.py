@@ -98,12 +98,11 @@ class WinRates(Scorer):
         for place, prompt in enumerate(prompts):
             groups.setdefault(json.dumps([m.as_turn() for m in prompt]), []).append(place)
         pairs = [(i, j) for group in groups.values() for n, i in enumerate(group) for j in group[n + 1 :]]
-        asked, first, second = (
-            [rows[p[k]] for p in pairs] for rows, k in ((prompts, 0), (responses, 0), (responses, 1))
-        )
+        asked, first = [prompts[i] for i, _ in pairs], [responses[i] for i, _ in pairs]
+        found = self.judge.prefer(asked, first, [responses[j] for _, j in pairs]) if pairs else []
         chances = torch.full((len(responses), len(responses)), math.nan, dtype=torch.float64)
-        for (i, j), found in zip(pairs, self.judge.prefer(asked, first, second) if pairs else [], strict=True):
-            chances[i, j], chances[j, i] = found.probability, 1 - found.probability
+        for (i, j), one in zip(pairs, found, strict=True):
+            chances[i, j], chances[j, i] = one.probability, 1 - one.probability
         rates = torch.full((len(responses), 1), math.nan, dtype=torch.float64)
         for group in groups.values():
             rates[group, 0] = win_rates(chances[group][:, group])
