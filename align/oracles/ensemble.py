@@ -94,7 +94,8 @@ class RewardEnsemble(Scorer):
         if self.combine == "mean":
             return mean
         if self.combine == "minimum":
-            return scores.amin(dim=1)
+            lowest: Tensor = scores.amin(dim=1)
+            return lowest
         variance: Tensor = (scores - mean[:, None]) ** 2 @ weights
         return mean - self.k * (variance if self.combine == "mean_minus_variance" else variance.sqrt())
 
