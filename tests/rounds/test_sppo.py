@@ -28,6 +28,7 @@ from tests.judging.answering import answering
 from tests.modules.fitting import fit
 from tests.rounds.runs import command, world_model
 from tests.rounds.test_feed import Told, resampling, rows
+from tests.test_configs import ROOT
 
 __all__ = ["world_model"]
 
@@ -137,3 +138,15 @@ def test_a_judge_that_goes_down_is_asked_nothing_twice(
     (manifest,) = [row.manifest for row in RoundStore(tmp_path / "run/rounds/rounds.sqlite").rounds()]
     assert manifest["scorer"]["invalid_replies"] == {}
     assert manifest["scorer"]["answered_by"] == {"judge-1": len(plain)}
+
+
+def test_fragment(world_model: Path, tmp_path: Path) -> None:
+    configs = [
+        str(ROOT / "configs" / name) for name in ("method/sppo.yaml", "trainer/cpu.yaml", "callbacks/sppo_rounds.yaml")
+    ]
+    words = ["fit", *(word for path in configs for word in ("-c", path)), "--data", "SyntheticDataModule"]
+    words += ["--data.preferences.size", "8", "--data.preferences.held_out_size", "2", "--trainer.max_epochs", "2"]
+    words += ["--model.backbone.path", str(world_model), "--trainer.default_root_dir", str(tmp_path / "run")]
+    words += ["--trainer.callbacks.generation.max_new_tokens", "6"]
+    assert main(words) == 0
+    assert (tmp_path / "run/model/config.json").exists()
