@@ -16,7 +16,7 @@ from align.rounds.feed import RoundFeed
 from align.rounds.mixing import Replay
 from align.rounds.schedule import set_schedule, steps_of_round
 from align.rounds.settings import RoundSettings
-from align.rounds.weights import go_back, save_start
+from align.rounds.weights import follow_start, follows_rounds, go_back, save_start
 from align.sampling.generation import Generation
 
 PAIR = Generation(num_samples=2, temperature=0.9)
@@ -27,7 +27,7 @@ class IterativeResampling(Callback):
 
     A round is made when its first epoch begins, with the weights of that moment. Samples, rewards and sealed rounds
     are in `rounds/` of the run folder; a run that is killed goes on at the first sample that is missing. The
-    reference of the method stays what it is. `align rounds RUN` lists the rounds.
+    reference of the method stays what it is, unless it is PreviousRound. `align rounds RUN` lists the rounds.
     """
 
     def __init__(  # noqa: PLR0913
@@ -42,6 +42,7 @@ class IterativeResampling(Callback):
         replay: Replay | None = None,
         missing_eos_penalty: float | None = None,
         restart: bool = False,
+        fresh_optimizer: bool = False,
         keep_models: bool = False,
         halves: bool = False,
         conditions: Directional | None = None,
@@ -59,6 +60,7 @@ class IterativeResampling(Callback):
             replay: Records of the data to mix in; null trains on samples alone.
             missing_eos_penalty: Subtracted from the reward of a sample cut off at its limit; null leaves it out.
             restart: Begin every round with the weights the run started from, a fresh optimiser and a fresh schedule.
+            fresh_optimizer: Begin every round with a fresh optimiser and a fresh schedule, the weights going on.
             keep_models: With restart, write the model of each round but the last to `rounds/model-NUMBER`.
             halves: Draw the prompts from the two halves of the data by turns.
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
@@ -69,7 +71,12 @@ class IterativeResampling(Callback):
             raise ConfigError(
                 "callbacks.resampling.IterativeResampling: keep_models needs restart, or no model is lost"
             )
+        if restart and fresh_optimizer:
+            raise ConfigError(
+                "callbacks.resampling.IterativeResampling: restart has a fresh optimiser: leave fresh_optimizer out"
+            )
         self.epochs, self.restart, self.keep_models = epochs, restart, keep_models
+        self.fresh_optimizer = fresh_optimizer
         self.settings = RoundSettings(
             scorer,
             builder,
@@ -91,6 +98,9 @@ class IterativeResampling(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not getattr(pl_module, "generates", False) or not hasattr(data, "rounds"):
             raise ConfigError("callbacks.resampling.IterativeResampling needs a policy and one of our data modules")
+        if self.restart and follows_rounds(pl_module):
+            raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
+        self.settings.scorer.ready()
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
         generation = replace(self.settings.generation, seed=self.settings.generation.seed + data.run_seed)
         settings = replace(self.settings, generation=generation)
@@ -106,11 +116,24 @@ class IterativeResampling(Callback):
         number, first = self._feed.number, batch_idx == 0 and trainer.current_epoch % self.epochs == 0
         if self.restart and first:
             self._go_back(trainer, module, number)
-        if self.restart and self._begun != number:
+        if self.fresh_optimizer and first:
+            for optimizer in trainer.optimizers:
+                optimizer.state.clear()
+        if self._begun != number and follows_rounds(module):
+            self._follow(trainer, module, number, first=first)
+        if (self.restart or self.fresh_optimizer) and self._begun != number:
             set_schedule(trainer, module.optimizer, steps_of_round(trainer, self.epochs), anew=first)
         if self._begun != number and self.settings.conditions is not None:
             module.asks = self._feed.asking.note(number)
         self._begun = number
+
+    def _follow(self, trainer: Trainer, module: Any, number: int, *, first: bool) -> None:
+        """Let the reference be the policy as the round began; its weights are kept for a run that goes on within."""
+        path = self._folder(trainer) / f"start-{number:04d}.safetensors"
+        if first:
+            save_start(module, path)
+            path.with_name(f"start-{number - 2:04d}.safetensors").unlink(missing_ok=True)
+        follow_start(module, path)
 
     def _go_back(self, trainer: Trainer, module: Any, number: int) -> None:
         """Keep the start in the first round, go back to it in the others, and keep their models where asked."""

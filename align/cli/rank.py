@@ -1,4 +1,4 @@
-"""`align rank`: fills lists up with other models' responses and ranks them with a reward model."""
+"""`align rank`: fills lists up with other models' responses and ranks them with a reward model or any scorer."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError, DataError
-from align.oracles.reward import RewardOracle
+from align.oracles.scorers import RewardFolder, Scorer
 from align.records import Example
 
-UNUSED = (Unused(("plan", "order"), without("add"), "belongs to --add: name files of generations, or leave it out"),)
+UNUSED = (
+    Unused(("plan", "order"), without("add"), "belongs to --add: name files of generations, or leave it out"),
+    Unused(("max_tokens",), without("reward"), "belongs to --reward: set the scorer's own, or leave it out"),
+)
 
 
 def run(words: list[str]) -> int:
@@ -32,9 +35,10 @@ def run(words: list[str]) -> int:
 
 def rank(  # noqa: PLR0913  the signature is the command line
     data: str,
-    reward: str,
     out: str,
+    reward: str | None = None,
     *,
+    scorer: Scorer | None = None,
     add: dict[str, str] | None = None,
     plan: list[str] | None = None,
     order: Literal["given", "random"] = "given",
@@ -50,39 +54,54 @@ def rank(  # noqa: PLR0913  the signature is the command line
     Args:
         data: Pairs, lists or prompts in any of the conventions `PreferenceFileDataModule` reads; of a folder the
             training split.
-        reward: Folder of the reward model.
         out: JSONL file to write.
+        reward: Folder of the reward model.
+        scorer: In place of `reward`: LanguageModelScorer, RubricScorer, YesProbability, WinRates, RewardEnsemble ...
         add: Files of generations by a name for each, as `align generate` writes them (`--add.weak FILE`).
         plan: The names in `add` in the order they are taken, some perhaps several times; null takes each once.
         order: Take the plan as it stands, or shuffled for every record.
         length: Responses of a list, at most.
-        attributes: Weights of the reward model's outputs; null takes the first.
+        attributes: Weights of the reward model's outputs, or of the scorer's; null takes the first.
         max_tokens: Longest dialogue the reward model reads whole; null takes that of its training, or its context.
     """
     names = list(add or {}) if plan is None else plan
     if unknown := [name for name in names if name not in (add or {})]:
         raise ConfigError(f"plan names {unknown[0]!r}, which --add does not have (there: {', '.join(add or {})})")
     expansion = Expansion(length, tuple(names), order)
-    oracle = RewardOracle(reward, max_tokens=max_tokens)
-    weights = _weights(attributes, oracle.attributes)
+    ranker = _scorer(reward, scorer, max_tokens)
+    weights = _weights(attributes, ranker.attributes, "scorer" if scorer else "reward model")
     report, added = Report(), Report()
     examples = _plain(PreferenceFile(data).read("train", report), report)
     report.kept = len(examples)
     generations = {name: by_prompt(PreferenceFile(path).read("train", Report())) for name, path in (add or {}).items()}
     lists = [expansion.expand(example, generations, added) for example in examples]
-    rewards = oracle.score([e.messages for e in lists for _ in e.responses], [t for e in lists for t in e.responses])
-    values = iter((rewards @ rewards.new_tensor(weights)).tolist())
+    rewards = ranker.score([e.messages for e in lists for _ in e.responses], [t for e in lists for t in e.responses])
+    picked = rewards[:, [name in weights for name in ranker.attributes]]
+    values = iter((picked @ rewards.new_tensor([weights[n] for n in ranker.attributes if n in weights])).tolist())
     rows = [
         _row(known, full, [next(values) for _ in full.responses], added)
         for known, full in zip(examples, lists, strict=True)
     ]
     _write(Path(out), [row for row in rows if len(row["completions"]) > 1])
     print(f"data: {report}")
-    tell_reading({reward: oracle})
+    if isinstance(ranker, RewardFolder):
+        tell_reading({ranker.path: ranker.oracle})
     if told := warning(report):
         print(f"WARNING data: {told}", file=sys.stderr)
     _tell_sources(generations, {prompt_id(example.messages) for example in examples}, added)
     _tell_sizes(out, [len(row["completions"]) for row in rows])
+    if told_by := ranker.report():
+        print(f"scorer: {json.dumps(told_by, ensure_ascii=False)}")
+
+
+def _scorer(reward: str | None, scorer: Scorer | None, max_tokens: int | None) -> Scorer:
+    """Return what ranks. Raises ConfigError where both or neither are named, or a key is missing."""
+    if (reward is None) == (scorer is None):
+        given = "both" if reward else "neither"
+        raise ConfigError(f"name --reward DIR or --scorer CLASS, one of the two, got {given}")
+    found = scorer or RewardFolder(str(reward), max_tokens)
+    found.ready()
+    return found
 
 
 def _plain(examples: Sequence[Example], report: Report) -> list[Example]:
@@ -93,17 +112,17 @@ def _plain(examples: Sequence[Example], report: Report) -> list[Example]:
     return [e for e in examples if not (e.answers or e.contexts)]
 
 
-def _weights(attributes: dict[str, float] | None, known: Sequence[str]) -> list[float]:
+def _weights(attributes: dict[str, float] | None, known: Sequence[str], kind: str) -> dict[str, float]:
     weights = {known[0]: 1.0} if attributes is None else attributes
     if unknown := [name for name in weights if name not in known]:
-        raise ConfigError(f"attributes names {unknown[0]!r}, the reward model has {', '.join(known)}")
-    return [weights.get(name, 0.0) for name in known]
+        raise ConfigError(f"attributes names {unknown[0]!r}, the {kind} has {', '.join(known)}")
+    return weights
 
 
 def _row(known: Example, full: Example, rewards: list[float], report: Report) -> dict[str, Any]:
     order = sorted((i for i, r in enumerate(rewards) if not math.isnan(r)), key=lambda i: -rewards[i])
     if len(order) < len(rewards):
-        report.drop("response that cannot be encoded", known.id)
+        report.drop("response without a score", known.id)
     return {
         "id": known.id,
         "prompt": [message.as_turn() for message in known.messages],

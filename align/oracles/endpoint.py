@@ -138,7 +138,10 @@ class _Round:
     async def _ask(self, question: Question, connection: Connection) -> None:
         settings, sent = self.endpoint, None
         messages = [{"role": m.role, "content": m.content} for m in question.messages]
-        body = {"model": settings.model, "messages": messages, **settings.settings()["fields"]}
+        fields = settings.settings()["fields"]
+        if question.choices:  # the first token alone is read
+            fields = {"logprobs": True, "top_logprobs": 20, **fields, settings.limit_field: 1}
+        body = {"model": settings.model, "messages": messages, **fields}
 
         async def once(seconds: float) -> str:
             nonlocal sent

@@ -15,8 +15,11 @@ from align.oracles.preference import Dialogue, Judge, Preference, better
 from align.oracles.responder import Responder, read_body, read_model
 from align.oracles.templates import JudgePrompt, Question, addresses_judge, as_query
 from align.oracles.verdict_store import VerdictStore
-from align.oracles.verdicts import Verdict, invalid, parse
+from align.oracles.verdicts import Reply, Verdict, invalid, parse
 from align.sampling.wire import ServiceStopped
+
+SINGLE = ("rating", "points", "yes_no")
+"""Forms of replies on one response."""
 
 
 class LanguageJudge(Judge):
@@ -73,7 +76,7 @@ class LanguageJudge(Judge):
         """
         pairs = list(zip(map(as_query, prompts), first, second, strict=True))
         settings = self.settings
-        rated = self.prompt.reply_form == "rating"
+        rated = self.prompt.reply_form in SINGLE
         orders = [[(q, a, ""), (q, b, "")] if rated else [(q, a, b), (q, b, a)] for q, a, b in pairs]
         asked = [[self.prompt.question(*order, settings) for order in both] for both in orders]
         distinct = {
@@ -113,7 +116,7 @@ class LanguageJudge(Judge):
     def _preference(self, first: Verdict, second: Verdict) -> Preference:
         if self.average_scores and first.scores and second.scores:
             outcome = better(first.scores[0] + second.scores[1], first.scores[1] + second.scores[0])
-        elif self.prompt.reply_form == "rating":
+        elif self.prompt.reply_form in SINGLE:
             outcome = better(first.first, second.first)
         else:
             return Preference(first.first, 1 - second.first)
@@ -166,4 +169,8 @@ class LanguageJudge(Judge):
             return invalid(reply)
         if not self.responder.served_by(reply.model):
             return invalid(f"answered by another model ({reply.model[:60]!r})")
-        return parse(reply, self.prompt.reply_form)._replace(text=reply.text)
+        return self.read(reply)._replace(text=reply.text)
+
+    def read(self, reply: Reply) -> Verdict:
+        """Return the verdict of a reply."""
+        return parse(reply, self.prompt.reply_form)

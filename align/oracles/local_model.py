@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from align.checks.trust import trust
-from align.encoding.encoder import Encoder
+from align.encoding.encoder import Dropped, Encoder
 from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.models.adapters import evaluating
@@ -21,9 +22,10 @@ from align.models.tokenizer import load_tokenizer
 from align.oracles.responder import Progress, Responder
 from align.oracles.templates import Question
 from align.oracles.verdict_store import VerdictStore
-from align.records import Message
+from align.records import CandidateBatch, Example, Message
 from align.sampling.generation import Generation, Sample
 from align.sampling.sampler import sample
+from align.scoring import score_responses
 
 
 class LocalModel(Responder):
@@ -83,6 +85,11 @@ class LocalModel(Responder):
         """Answer in batches, each committed before the next; a question longer than the context is refused."""
         model, tokenizer, encoder = self._loaded
         room = max_positions(self.backbone) - self.generation.max_new_tokens
+        weighed = [question for question in questions if question.choices]
+        for question in weighed:
+            self._weigh(question, store)
+            progress(1)
+        questions = [question for question in questions if not question.choices]
         for first in range(0, len(questions), self.batch_size):
             chosen = questions[first : first + self.batch_size]
             prompts = [_prompt(encoder, question) for question in chosen]
@@ -100,6 +107,28 @@ class LocalModel(Responder):
             for place, question in enumerate(chosen):
                 self._keep(question, len(prompts[place]), found.get(place), store)
             progress(len(chosen))
+
+    def _weigh(self, question: Question, store: VerdictStore) -> None:
+        """Keep the log-probabilities of the beginnings a reply may have, the end of the turn left aside."""
+        model, _, encoder = self._loaded
+        request = store.reserve(question.key, 0, max_requests=None, max_tokens=None)
+        (group,) = encoder.encode([Example("", question.messages, question.choices)])
+        if isinstance(group, Dropped):
+            store.answered(request, question.key, json.dumps({"refused": group.reason}), None)
+            return
+        starts = [ids[:-1] for ids in group.response_ids]
+        if len(group.prompt_ids) + max(map(len, starts)) > max_positions(self.backbone) or not all(starts):
+            body: dict[str, Any] = {"refused": f"{len(group.prompt_ids)} tokens are longer than the context"}
+        else:
+            batch = CandidateBatch.of([group._replace(response_ids=starts)])
+            batch = move_data_to_device(batch, model.device)
+            with evaluating(model), torch.no_grad():
+                values = score_responses(model, batch).logprobs.tolist()
+            told = [{"token": c, "logprob": v} for c, v in zip(question.choices, values, strict=True)]
+            best = max(told, key=lambda one: one["logprob"])
+            choice = {"message": {"content": best["token"]}, "logprobs": {"content": [{**best, "top_logprobs": told}]}}
+            body = {"model": self.backbone.path, "choices": [{**choice, "finish_reason": "stop"}]}
+        store.answered(request, question.key, json.dumps(body), (len(group.prompt_ids), 1))
 
     def _keep(self, question: Question, length: int, found: Sample | None, store: VerdictStore) -> None:
         request = store.reserve(question.key, 0, max_requests=None, max_tokens=None)

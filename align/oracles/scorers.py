@@ -28,6 +28,8 @@ class Scorer(ABC):
     """Gives every response one number per attribute."""
 
     attributes: tuple[str, ...]
+    compares = False
+    """Whether a score depends on the other responses to the prompt, so that all have to be in one call."""
 
     @property
     @abstractmethod
@@ -37,6 +39,13 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the scores of each response to the prompt beside it, NaN where there is none."""
+
+    def ready(self) -> None:
+        """Raise an error for what would stop it at the first response."""
+
+    def report(self) -> dict[str, object]:
+        """Return what should stand beside the scores: invalid replies, requests, cost."""
+        return {}
 
 
 class RewardFolder(Scorer):
@@ -136,24 +145,6 @@ class Direction:
             return math.nan
         closed = sum(gate.penalty for gate in self.gates if named[gate.attribute] < gate.at_least)
         return sum(weight * named[name] for name, weight in weights.items()) - closed
-
-
-def prefer(first: Float[Tensor, " pair"], second: Float[Tensor, " pair"]) -> Float[Tensor, " pair"]:
-    """Return the probability that the first response is preferred, by Bradley and Terry on rewards."""
-    return torch.sigmoid(first - second)
-
-
-def win_rates(preferences: Float[Tensor, "candidate candidate"]) -> Float[Tensor, " candidate"]:
-    """Return each candidate's mean probability against the others (SPPO, Wu et al. 2024, arXiv:2405.00675, Eq. 4.5).
-
-    `preferences[i, j]` is the probability that i beats j; the diagonal is not read. The paper's average includes the
-    candidate against itself, at one half; ours does not, so that it can reach 0 and 1.
-    """
-    count = len(preferences)
-    if count < 2:
-        raise ValueError(f"win rates need at least two candidates, got {count}")
-    others = ~torch.eye(count, dtype=torch.bool, device=preferences.device)
-    return preferences.where(others, preferences.new_zeros(())).sum(1) / (count - 1)
 
 
 def _hash(path: Path) -> str:

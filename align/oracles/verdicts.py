@@ -1,21 +1,24 @@
 """From a judge's reply to a verdict: strict, so that a reply that is not in the form asked for is invalid.
 
 Parsers that take the first or the last match of a pattern can be led by a response that the reply quotes. Here the
-verdict stands alone, or on the last line alone, and is given once.
+verdict stands alone, or on the last line alone, and is given once. Thoughts before it (`<think>`) are not read.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-VerdictForm = Literal["letter", "brackets", "scores", "ranking", "identifier", "json", "rating"]
+from align.oracles.final_answer import final_answer, find_object
+
+VerdictForm = Literal["letter", "brackets", "scores", "ranking", "identifier", "json", "rating", "points", "yes_no"]
 MAX_REPLY = 64_000
-"""Characters; a longer reply is invalid."""
+"""Characters; a longer reply is invalid, thoughts left aside."""
+CHOICES = ("Yes", "No")
+"""What a reply of the form `yes_no` may be."""
 
 
 class Reply(NamedTuple):
@@ -49,13 +52,22 @@ def invalid(reason: str) -> Verdict:
 
 def parse(reply: Reply, form: VerdictForm) -> Verdict:
     """Return the verdict of a reply in one of the forms, or an invalid one with the reason."""
+    if form == "yes_no":
+        return _yes_no(reply)
+    answer = answered(reply)
+    return answer if isinstance(answer, Verdict) else _PARSERS[form](answer)
+
+
+def answered(reply: Reply) -> Reply | Verdict:
+    """Return a reply without its thoughts, or an invalid verdict where it is cut off, empty or too long."""
     if reply.finish_reason not in (None, "stop"):
         return invalid(f"ended by {reply.finish_reason}")
     if not reply.text.strip():
         return invalid("empty reply")
-    if len(reply.text) > MAX_REPLY:
-        return invalid("reply too long")
-    return _PARSERS[form](reply)
+    text, thought, fault = final_answer(reply.text)
+    if fault or not text.strip() or len(text) > MAX_REPLY:
+        return invalid(fault or ("reply too long" if text.strip() else "empty reply"))
+    return reply._replace(text=text, logprobs={} if thought else reply.logprobs)  # they are of the first token
 
 
 def _letter(reply: Reply) -> Verdict:
@@ -88,6 +100,28 @@ def _rating(reply: Reply) -> Verdict:
         return invalid("rating is not on the last line")
     value = _number(marks[0])
     return invalid(f"not a rating from 1 to 10: {marks[0][:20]}") if math.isnan(value) else Verdict(value)
+
+
+def _points(reply: Reply) -> Verdict:
+    """Self-rewarding: a last line `Score: 4`, from 0 to 5; another line that states a score makes several."""
+    lines = [
+        re.fullmatch(r"[*_]*(?:total )?score[*_]*: *[*_]*([0-5])(?: ?/ ?5)?[*_]*\.?", line, re.I | re.A)
+        for line in _lines(reply.text)
+    ]
+    if lines[-1] is None:
+        return invalid("last line is not a score from 0 to 5")
+    return invalid("several scores") if sum(map(bool, lines)) > 1 else Verdict(float(lines[-1][1]))
+
+
+def _yes_no(reply: Reply) -> Verdict:
+    """P(Yes) / (P(Yes) + P(No)), of the first token, whatever follows it; case and spaces around it count alike."""
+    yes, no = (
+        sum(math.exp(value) for token, value in reply.logprobs.items() if token.strip().lower() == choice.lower())
+        for choice in CHOICES
+    )
+    if not reply.logprobs:
+        return invalid("no log-probabilities of the first token")
+    return Verdict(yes / (yes + no)) if yes + no > 0 else invalid("neither Yes nor No among the first tokens")
 
 
 def _scores(reply: Reply) -> Verdict:
@@ -126,21 +160,14 @@ def _identifier(reply: Reply) -> Verdict:
 
 
 def _json(reply: Reply) -> Verdict:
-    """For templates of one's own: the whole reply is `{"winner": "A"}`, "B" or "tie", other keys allowed."""
-    try:
-        value: Any = json.loads(reply.text, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        return invalid("not one JSON object")
-    winner = value.get("winner") if isinstance(value, dict) else None
+    """For templates of one's own: `{"winner": "A"}`, "B" or "tie", other keys and prose around it allowed."""
+    value = find_object(reply.text, ("winner",))
+    if isinstance(value, str):
+        return invalid(value)
+    winner = value["winner"]
     if not isinstance(winner, str) or winner not in ("A", "B", "tie"):
         return invalid("winner is not A, B or tie")
     return Verdict({"A": 1.0, "B": 0.0, "tie": 0.5}[winner])
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
 
 
 def _number(text: str) -> float:
@@ -169,4 +196,6 @@ _PARSERS: dict[VerdictForm, Callable[[Reply], Verdict]] = {
     "identifier": _identifier,
     "json": _json,
     "rating": _rating,
+    "points": _points,
+    "yes_no": _yes_no,
 }

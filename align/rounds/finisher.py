@@ -13,7 +13,7 @@ from align.data.source import Report
 from align.errors import DataError
 from align.oracles.reward import refuse_not_finite
 from align.oracles.scorers import Direction
-from align.records import Conditioning, Example
+from align.records import Conditioning, Example, Message
 from align.records.directions import Way
 from align.rounds.best_by_direction import RatedRows
 from align.rounds.candidates import Candidate, Drawn
@@ -70,13 +70,20 @@ class Finisher:
         records = replay.mix(made, data, seed=seed, round_number=self.number) if replay and mixed else made
         sha256 = write_round(self.path, records)
         note = manifest(drawn, samples, made, records=records, report=report, seconds=seconds)
+        note["scorer"] = self.settings.scorer.report()
         self.store.seal(self.number, len(records), sha256, note)
         row = self.store.round(self.number)
         assert row is not None
         return row
 
     def _score(self, prompts: Sequence[Prompt]) -> None:
-        """Score what has no score yet, committing as it goes; equal responses to a prompt are scored once."""
+        """Score what has no score yet, committing as it goes; equal responses to a prompt are scored once.
+
+        A scorer that compares gets all samples of a prompt at once, each as often as it was drawn.
+        """
+        if self.settings.scorer.compares:
+            self._score_together(prompts)
+            return
         scorer, examples = self.settings.scorer, {p.request.id: p.example for p in prompts}
         samples = self.store.samples(self.number)
         known = {(examples[s.prompt].id, s.text): s.scores for s in samples if s.scores is not None}
@@ -87,12 +94,32 @@ class Finisher:
                 (e.id, s.text): e.messages for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known
             }
             if new:
-                scores = scorer.score(list(new.values()), [text for _, text in new])
-                infinite = scores.where(~scores.isnan(), scores.new_zeros(()))  # NaN says that there is no score
-                refuse_not_finite(type(scorer).__name__, scorer.attributes, list(new.values()), infinite)
-                known |= {key: tuple(row) for key, row in zip(new, scores.tolist(), strict=True)}
+                rows = self._scores(list(new.values()), [text for _, text in new])
+                known |= dict(zip(new, rows, strict=True))
             scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
             self.store.add_scores(self.number, scored, scorer.identity)
+
+    def _score_together(self, prompts: Sequence[Prompt]) -> None:
+        """Score the samples of whole prompts, several prompts at a time; a judge keeps its replies itself."""
+        examples, by_prompt = {p.request.id: p.example for p in prompts}, dict[str, list[Stored]]()
+        for sample in self.store.samples(self.number):
+            by_prompt.setdefault(examples[sample.prompt].id, []).append(sample)
+        left = [group for group in by_prompt.values() if any(s.scores is None for s in group)]
+        while left:
+            part: list[Stored] = []
+            while left and (not part or len(part) + len(left[0]) <= SCORED_TOGETHER):
+                part += left.pop(0)
+            rows = self._scores([examples[s.prompt].messages for s in part], [s.text for s in part])
+            scored = [s._replace(scores=row) for s, row in zip(part, rows, strict=True)]
+            self.store.add_scores(self.number, scored, self.settings.scorer.identity)
+
+    def _scores(self, prompts: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """Return finite scores, or NaN where there is none."""
+        scorer = self.settings.scorer
+        scores = scorer.score(prompts, texts)
+        infinite = scores.where(~scores.isnan(), scores.new_zeros(()))  # NaN says that there is no score
+        refuse_not_finite(type(scorer).__name__, scorer.attributes, prompts, infinite)
+        return [tuple(row) for row in scores.tolist()]
 
     def _drawn(self, prompts: Sequence[Prompt], samples: Sequence[Stored], report: Report) -> list[Drawn]:
         """Return the prompts that have a usable sample; unusable samples are counted by reason."""

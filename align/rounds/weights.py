@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+
+from align.errors import StoreError
+from align.models.previous_round import PreviousRound
 
 
 def policy_hash(module: nn.Module) -> str:
@@ -33,6 +37,20 @@ def save_start(module: nn.Module, path: Path) -> None:
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         save_file({name: values.clone() for name, values in trained(module).items()}, part)
         os.replace(part, path)
+
+
+def follows_rounds(module: nn.Module) -> bool:
+    """Tell whether a module's reference is the policy of the previous round."""
+    return isinstance(getattr(module, "reference", None), PreviousRound)
+
+
+def follow_start(module: Any, path: Path) -> None:
+    """Give a reference of kind PreviousRound the weights that `save_start` kept. Raises StoreError without them."""
+    if not path.exists():
+        raise StoreError(f"{path} is missing: the weights its round began with, which are the reference: put it back")
+    kept = load_file(path)
+    inner = {name.removeprefix("model."): values for name, values in kept.items() if name.startswith("model.")}
+    module.reference.follow(module.reference_model, inner)
 
 
 @torch.no_grad()

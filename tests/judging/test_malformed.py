@@ -30,7 +30,6 @@ MALFORMED = [
     ("mt_bench", None, "two", "several verdicts"),
     ("mt_bench", None, "quoted", "not on the last line"),
     ("rahf", "json", "cut_json", "JSON"),
-    ("rahf", "json", "fenced_json", "JSON"),
     ("rahf", "json", "two_json", "JSON"),
     ("rahf", "json", "twice_json", "JSON"),
     ("rahf", "json", "other_json", "winner"),

@@ -31,6 +31,20 @@ RANKS = "[{'model': 'model_%d', 'rank': 1}, {'model': 'model_%d', 'rank': 2}]"
         ("identifier", " M\n", 0),
         ("json", '{"why": "x", "winner": "tie"}', 0.5),
         ("rating", "Good. Rating: [[7.5]]", 7.5),
+        ("points", "Relevant.\n\nScore: 4", 4),
+        ("points", "Poor.\n**Score: 0/5**", 0),
+        ("letter", "<think>\nA says: the verdict is\nB\n</think>\n\nComparison: x.\nA", 1),
+        ("brackets", "<think>[[A]] or [[B]]? One quotes </think> [[A]].</think>My verdict: [[B]]", 0),
+        ("brackets", "[[A]] I thought at first.\n</think>\n[[C]]", 0.5),  # a template that opens the thoughts itself
+        ("brackets", "<|channel|>analysis<|message|>[[A]]<|end|><|start|>assistant<|channel|>final<|message|>[[B]]", 0),
+        ("scores", "[THINK]1 10[/THINK]Fine.\n8 7", 1),
+        ("ranking", "```python\n" + RANKS % (2, 1) + "\n```", 0),
+        ("json", 'Sure:\n```json\n{"winner": "A"}\n```', 1),
+        ("json", '```json\n{"why": {"A": 1},\n "winner": "B"}\n```\nI hope this helps.', 0),
+        ("json", '{"winner": "A"}\n\nA names a source, B {none}.', 1),
+        ("json", 'My verdict is {"winner": "tie"}.', 0.5),
+        ("json", '<think>{"winner": "A"}</think>{"winner": "B"}', 0),
+        ("json", 'A ends with {"winner": "A"}, a trick.\n{"winner": "B"}', 0),
     ],
 )
 def test_forms(form: VerdictForm, text: str, first: float) -> None:
@@ -60,6 +74,22 @@ def test_forms(form: VerdictForm, text: str, first: float) -> None:
         ("rating", "[[eight]]"),
         ("rating", "[[8]] or [[9]]"),
         ("identifier", "m or M"),
+        ("points", "Score: 3\nOr rather\nScore: 4"),
+        ("points", "Score: 6"),
+        ("points", "Score: 4 if one is kind"),
+        ("letter", "<think>A is better.\nA"),
+        ("letter", "Well.\n<think>\nA"),
+        ("brackets", "<think>[[A]]</think>"),
+        ("brackets", "<think>[[A]]</think>I cannot say."),
+        ("brackets", "```\n\n```"),
+        ("json", 'Response A says {"winner": "A"}, which I ignore.\nNeither convinces me.'),
+        ("json", '{"winner": "B"}\nA had ended with {"winner": "A"}'),
+        ("json", '```json\n{"winner": "A"}\n```\n```json\n{"winner": "B"}\n```'),
+        ("json", '{"note": {"winner": "A"}'),
+        ("json", '{"verdict": {"winner": "A"}}'),
+        ("json", '{"a":' * 20_000),
+        ("json", '{"a": 1} ' * 20_000 + '{"winner": "A"}'),
+        ("yes_no", "Yes"),
     ],
 )
 def test_near_misses(form: VerdictForm, text: str) -> None:
@@ -71,6 +101,22 @@ def test_weights_of_alpaca_eval_2() -> None:
     reply = Reply("m", logprobs={"m": -0.5, "M": -1.5, "x": -9})
     assert parse(reply, "identifier").first == pytest.approx(1 / (1 + math.exp(-1)))
     assert parse(Reply("m", logprobs={"m": -0.1}), "identifier").first == 1
+
+
+def test_thoughts_take_the_first_token_and_its_weights() -> None:
+    """A reply that begins with thoughts has log-probabilities of `<think>`, which say nothing of m and M."""
+    reply = Reply("<think>m or M?</think>\nM", logprobs={"m": -0.5, "M": -1.5, "<think>": -0.1})
+    assert parse(reply, "identifier").first == 0
+
+
+def test_chance_of_yes() -> None:
+    # (.5 + .1) / (.5 + .1 + .2) = .75; a reply cut after its first token is one
+    told = {"Yes": math.log(0.5), " yes": math.log(0.1), "No": math.log(0.2), "Maybe": math.log(0.2)}
+    assert parse(Reply("Yes", "length", told), "yes_no").first == pytest.approx(0.75)
+    assert (
+        parse(Reply("Well", "length", {"Well": -0.1}), "yes_no").reason == "neither Yes nor No among the first tokens"
+    )
+    assert parse(Reply("Yes"), "yes_no").reason == "no log-probabilities of the first token"
 
 
 def test_bodies() -> None:

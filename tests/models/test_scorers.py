@@ -13,7 +13,7 @@ from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.export import export_model
 from align.modules.reward_model import RewardModel
-from align.oracles.scorers import Dialogue, Direction, Gate, GoldRewards, RewardFolder, Scorer, prefer, win_rates
+from align.oracles.scorers import Dialogue, Direction, Gate, GoldRewards, RewardFolder, Scorer
 from align.oracles.weighted import Weighted
 from align.records import Message
 from align.world.gold import REWARDS, User, gold
@@ -81,18 +81,6 @@ def test_the_best_response_turns_with_the_direction(degrees: int, best: int) -> 
     assert values.index(max(values)) == best
     expected = {0: 72.0, -15: 52.104, -30: 34.658, -45: 21.213}
     assert max(values) == pytest.approx(expected[degrees], abs=5e-4)
-
-
-def test_preferences_and_win_rates() -> None:
-    """sigmoid(1) = 0.731059; against two others with 0.731059 and 0.880797 the mean is 0.805928."""
-    rewards = torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64)
-    matrix = prefer(rewards[:, None], rewards[None, :])
-    assert matrix[0, 1].item() == pytest.approx(0.731059, abs=1e-6)
-    torch.testing.assert_close(matrix + matrix.T, torch.ones(3, 3, dtype=torch.float64))
-    assert win_rates(matrix)[0].item() == pytest.approx(0.805928, abs=1e-6)
-    assert win_rates(matrix).mean().item() == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="at least two"):
-        win_rates(torch.ones(1, 1))
 
 
 class Rows(Scorer):
