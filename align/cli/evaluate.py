@@ -11,6 +11,7 @@ from typing import Any
 
 from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
 from align.cli.functions import call
+from align.cli.gathering import gathered
 from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
 from align.cli.unused import Settings, Unused, always, without
@@ -18,6 +19,7 @@ from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError
+from align.evaluation.asked_models import AskedModel, AskedModels, Models
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import Prompt, fingerprint
 from align.evaluation.judging import JudgeReport, evaluate_judge
@@ -57,11 +59,11 @@ NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(evaluate, words, "evaluate", config=True, unused=UNUSED)
+    return call(evaluate, gathered(words, AskedModel), "evaluate", config=True, unused=UNUSED)
 
 
 def evaluate(  # noqa: PLR0913  the signature is the command line
-    models: list[str],
+    models: Models,
     prompts: dict[str, str] | str,
     rewards: list[str] | None = None,
     *,
@@ -78,7 +80,9 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     stopped and asks nothing twice. Results go to OUT/evaluation.json and, as a table, to the screen.
 
     Args:
-        models: Model or adapter folders; the first one is what the others are compared with.
+        models: Model or adapter folders, each asked as its folder says; the first one is what the others are compared
+            with. By name (`--models.NAME DIR`) with what is asked otherwise, as in `--models.NAME.direction 0.8,-0.6`
+            or `--models.NAME.plain true`; one folder may stand under several names.
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
         rewards: Reward model folders; not the one that trained the policy.
@@ -86,14 +90,15 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         sampling: How responses are drawn.
         start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
         judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
-        against: What the judge compares every model with: references, or a model folder.
+        against: What the judge compares every model with: references, a model's name, or a model folder.
         human: A file of pairs that people have judged, in any convention of pairs: how far the judge agrees with them.
     """
     if human is not None and judge is None:
         raise ConfigError("human: agreement with people needs a --judge")
-    names = list(dict.fromkeys(models))
-    if not names:
+    if not models:
         raise ConfigError("models: name at least one model folder")
+    askings = AskedModels(models)
+    names = askings.names
     if judge is not None:
         judge.ready()
         if names == [against]:
@@ -104,25 +109,26 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     asked, notes = read_prompts(prompts, sampling.limit)
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
-    sampler = Sampler(Path(out), asked, sampling)
+    sampler = Sampler(Path(out), asked, sampling, askings)
     scorers: dict[str, Scorer] = {path: RewardOracle(path) for path in rewards or []}
     reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
-    show(reward_table(reports))
+    show(reward_table(reports, askings.told))
     judged = {} if judge is None else _judge(judge, sampler, names, against)
     if judged:
-        show(judge_table(judged, against))
+        show(judge_table(judged, against, askings.told))
         if judge is not None and (told := judge.report()):
             print(judge_notes(told))
     scales = common_scales(judged, against)
     if len(judged) > 1:
-        show(scale_table(scales))
+        show(scale_table(scales, askings.told))
     people = None if human is None or judge is None else agreement_with_people(judge, human)
     if people is not None and judge is not None:
         show(agreement_table(people, judge.name, str(human)))
     files = {name: {str(t): str(sampler.file(name, t).path.relative_to(out)) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked)}
     settings |= {"sampling": asdict(sampling), "start": start, "against": against}
-    extra = {"standardised": scales, "human": None if people is None else people._asdict()}
+    told = {"asked": askings.as_dict(), "human": None if people is None else people._asdict()}
+    extra: dict[str, Any] = {**told, "standardised": scales}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
 
 
@@ -156,10 +162,8 @@ def _report(
     responses = sampler.responses(path, temperature)
     kl: Interval | None = None
     if start is not None and temperature == 1:
-        base = sampler.load(start)
-        kl = divergence(
-            sampler.policy(path), base.model, sampler.prompts, responses, sampler.sampling.generation.max_new_tokens
-        )
+        new_tokens = sampler.sampling.generation.max_new_tokens
+        kl = divergence(sampler.policy(path), sampler.load(start), sampler.prompts, responses, new_tokens)
     return evaluate_responses(sampler.prompts, responses, scorers, kl)
 
 
