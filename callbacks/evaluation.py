@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from align.errors import ConfigError
-from align.evaluation.completions import PLAIN, Completion, Policy, Prompt
+from align.evaluation.completions import Completion, Policy, Prompt
 from align.evaluation.gold import load_base
 from align.evaluation.judging import evaluate_judge
 from align.evaluation.rewards import TOTAL, divergence, evaluate_responses
@@ -136,7 +136,7 @@ class RewardEvaluation(ResponseEvaluation):
             completions = policy.complete(self._prompts, generation)
             found = self.measure(self._prompts, completions)
             if self.kl and temperature == 1:
-                new_tokens, start = generation.max_new_tokens, policy._replace(model=self._base, asking=PLAIN)
+                new_tokens, start = generation.max_new_tokens, policy.with_model(self._base)
                 found["kl"] = divergence(policy, start, self._prompts, completions, new_tokens).value
             values |= {f"t{temperature:g}/{key}": value for key, value in found.items()}
         return values

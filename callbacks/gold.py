@@ -19,8 +19,9 @@ from callbacks.samples import refuse_without_policy
 class GoldEvaluation(Callback):
     """Samples on held-out prompts before training and after each validation run; needs `SyntheticDataModule`.
 
-    The policy is asked as its method asks it, the base with the prompt alone. Logs `gold/reward`, each gold reward, `gold/share_of_optimum`, `gold/kl` and the rates of refusals, whole
-    sentences and true facts; appends them to `gold.jsonl` in the run folder.
+    The policy is asked as its method asks it, the base with the prompt alone. Logs `gold/reward`, each gold reward,
+    `gold/share_of_optimum`, `gold/kl` and the rates of refusals, whole sentences and true facts; appends them to
+    `gold.jsonl` in the run folder.
     """
 
     def __init__(

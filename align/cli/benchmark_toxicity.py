@@ -33,7 +33,7 @@ def run(words: list[str]) -> int:
     return call(measure, words, "benchmark toxicity", config=True, unused=[TRAINING, HARNESS, PLAIN_TEXT])
 
 
-def measure(
+def measure(  # noqa: PLR0913  the signature is the command line
     model: Backbone,
     data: str,
     toxicity: Scorer,

@@ -130,6 +130,10 @@ class Policy(NamedTuple):
             trust(model)
         return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template, settings, asking)
 
+    def with_model(self, model: nn.Module) -> Policy:
+        """Return another model of the same tokenizer, asked with the prompt alone."""
+        return self._replace(model=model, asking=PLAIN)
+
     def asked(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return prompts as the model is asked."""
         return [prompt._replace(messages=self.asking.apply(prompt.messages)) for prompt in prompts]

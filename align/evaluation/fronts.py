@@ -81,7 +81,7 @@ def points_of(conditions: Conditions | None, count: int) -> list[Point]:
     return [Point(f"{angle:.1f}°", conditioning.direction(angle), angle) for angle in conditioning.arc.even(count)]
 
 
-def measure(
+def measure(  # noqa: PLR0913
     name: str,
     policy: nn.Module,
     tokenizer: Any,

@@ -48,8 +48,8 @@ def run_tasks(
         batch_size: Sequences at a time.
         seed: Of sampling.
 
-    Raises ConfigError without lm-eval, for `chat` without a chat template, and for plain text where a model is put under
-    something.
+    Raises ConfigError without lm-eval, for `chat` without a chat template, and for plain text where a model is put
+    under something.
     """
     if chat is False and policy.asking.puts:
         raise ConfigError(

@@ -41,7 +41,7 @@ Form = Conditions | Instructions | Scores
 
 def write_condition_file(form: Form | None, folder: Path, ask: Ask | None = None) -> None:
     """Write what prompts were trained under, with an example, and what is usual where that is something else."""
-    content = {"asks": "nothing"} if form is None else plain_form(form)
+    content: dict[str, Any] = {"asks": "nothing"} if form is None else plain_form(form)
     if ask is not None and (usual := ask.given()):
         if ask.steer is not None:
             usual["steer"] = _kept(Path(ask.steer), folder / STEERING_FILE)
