@@ -19,7 +19,7 @@ from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError
-from align.evaluation.asked_models import AskedModel, AskedModels, Models
+from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import Prompt, fingerprint
 from align.evaluation.judging import JudgeReport, evaluate_judge
@@ -31,6 +31,7 @@ from align.oracles.language_judge import LanguageJudge
 from align.oracles.local_model import LocalModel
 from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
 from align.oracles.reward import RewardOracle
+from align.records.asking import AskedModel
 
 REFERENCES = "references"
 

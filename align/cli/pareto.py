@@ -16,7 +16,7 @@ from align.cli.gathering import gathered
 from align.cli.preparing import prepare
 from align.cli.unused import GREEDY, Settings, Unused
 from align.errors import ConfigError
-from align.evaluation.asked_models import AskedModel, Models, paths_of
+from align.evaluation.asked_models import Models, paths_of
 from align.evaluation.front_pictures import front_picture
 from align.evaluation.fronts import Front, read_front, write_front
 from align.evaluation.pareto import curve_dominates, hypervolume, hypervolume_interval, pareto_front
@@ -25,7 +25,7 @@ from align.models.asked import PLAIN, asking_of
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, read_condition_file
 from align.oracles.scorers import Scorer
-from align.records.asking import Ask
+from align.records.asking import Ask, AskedModel
 from align.sampling.generation import Generation
 
 Corner = Float[np.ndarray, " reward"]

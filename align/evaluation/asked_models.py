@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
 from align.models.asked import PLAIN, Asking, asking_of
-from align.records.asking import Ask
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskedModel(Ask):
-    """A model folder, and how it is asked where that is not its own way."""
-
-    path: str
-    """Model or adapter folder, or what else the verb takes as a model."""
-
-    @property
-    def ask(self) -> Ask:
-        """Return how it is asked."""
-        return Ask(**{field.name: getattr(self, field.name) for field in fields(Ask)})
+from align.records.asking import Ask, AskedModel
 
 
 Models = dict[str, str | AskedModel] | list[str]

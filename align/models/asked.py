@@ -188,7 +188,7 @@ def _directed(form: Conditions, angle: float) -> str:
 
 
 def _scored(form: Scores, ask: Ask, path: str) -> Layer:
-    values = form.usual if ask.ratings is None else _numbers(ask.ratings, form.names)
+    values = form.high if ask.ratings is None else _numbers(ask.ratings, form.names)
     text = ", ".join(f"{name} {value:.{form.decimals}f}" for name, value in zip(form.names, values, strict=True))
     return Layer(f"scores {text}", text, lambda messages: form.apply(messages, values), leads=False)
 

@@ -82,10 +82,10 @@ def form_of(content: Mapping[str, Any]) -> Form | None:
     if asks == "instruction":
         return Instructions(**content["instructions"])
     if asks == "scores":
-        names, usual = tuple(map(str, content["names"])), tuple(map(float, content["usual"]))
-        if len(names) != len(usual):
-            raise ValueError(f"{len(names)} names and {len(usual)} usual scores")
-        return Scores(str(content["template"]), int(content["decimals"]), names, usual)
+        names, high = tuple(map(str, content["names"])), tuple(map(float, content["high"]))
+        if len(names) != len(high):
+            raise ValueError(f"{len(names)} names and {len(high)} high scores")
+        return Scores(str(content["template"]), int(content["decimals"]), names, high)
     if asks in ("direction", "ratings"):
         targets = [(float(a), float(b)) for a, b in content["targets"]]
         if asks == "ratings" and not targets:

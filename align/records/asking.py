@@ -77,6 +77,19 @@ class Ask:
         return Ask(**{**theirs, **ours})
 
 
+@dataclass(frozen=True, kw_only=True)
+class AskedModel(Ask):
+    """A model folder, and how it is asked where that is not its own way."""
+
+    path: str
+    """Model or adapter folder, or what else the verb takes as a model."""
+
+    @property
+    def ask(self) -> Ask:
+        """Return how it is asked."""
+        return Ask(**{field.name: getattr(self, field.name) for field in fields(Ask)})
+
+
 class Scores(NamedTuple):
     """Scores written behind the last user turn, `[name: value, ...]`."""
 
@@ -84,7 +97,7 @@ class Scores(NamedTuple):
     """Holds {prompt} and {scores}."""
     decimals: int
     names: tuple[str, ...]
-    usual: tuple[float, ...]
+    high: tuple[float, ...]
     """High scores of the training data."""
 
     def apply(self, messages: Sequence[Message], values: Sequence[float]) -> tuple[Message, ...]:

@@ -14,7 +14,6 @@ from align.data.conditioning import ScoreConditioned
 from align.data.hindsight import Hindsight
 from align.data.splits import Splits
 from align.errors import ConfigError, ModelError
-from align.evaluation.asked_models import AskedModel
 from align.evaluation.completions import Policy
 from align.models.asked import PLAIN, asking_of
 from align.models.backbone import Backbone
@@ -23,7 +22,7 @@ from align.modules.hir import HIRModule
 from align.modules.sft import SFTModule
 from align.oracles.local_model import LocalModel
 from align.records import Example, Instructions, Message, WeightedRating
-from align.records.asking import Ask, Scores
+from align.records.asking import Ask, AskedModel, Scores
 from align.sampling.generation import Generation
 from callbacks.evaluation import RewardEvaluation
 from callbacks.export import HFExport
@@ -208,8 +207,8 @@ def test_scores_in_the_prompt_ask_for_the_top_decile(model_folder: Path, tmp_pat
     folder = run(SFTModule(Backbone(str(model_folder))), tmp_path / "d", data, view=view)
     form, _ = read_asking(str(folder))
     assert isinstance(form, Scores)
-    assert 33 <= form.usual[0] <= 37  # of 0..39, less a fifth held out
-    assert f"[{form.names[0]}: {form.usual[0]:.1f}]" in asking_of(str(folder)).apply(HI)[-1].content
+    assert 33 <= form.high[0] <= 37  # of 0..39, less a fifth held out
+    assert f"[{form.names[0]}: {form.high[0]:.1f}]" in asking_of(str(folder)).apply(HI)[-1].content
 
 
 def test_callbacks_ask_as_the_method_does(
