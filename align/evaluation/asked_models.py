@@ -9,7 +9,6 @@ from align.errors import ConfigError
 from align.models.asked import PLAIN, Asking, asking_of
 from align.records.asking import Ask, AskedModel
 
-
 Models = dict[str, str | AskedModel] | list[str]
 """Models of a verb: paths, or by a name each, with what they are asked."""
 
@@ -17,7 +16,7 @@ Models = dict[str, str | AskedModel] | list[str]
 def paths_of(models: Models) -> list[tuple[str, Ask]]:
     """Return the path of every model and how it is asked."""
     given = list(models.values()) if isinstance(models, dict) else models
-    return [(m.path, m.ask) if isinstance(m, AskedModel) else (m, Ask()) for m in given]
+    return [m.parts if isinstance(m, AskedModel) else (m, Ask()) for m in given]
 
 
 class AskedModels:

@@ -85,9 +85,9 @@ class AskedModel(Ask):
     """Model or adapter folder, or what else the verb takes as a model."""
 
     @property
-    def ask(self) -> Ask:
-        """Return how it is asked."""
-        return Ask(**{field.name: getattr(self, field.name) for field in fields(Ask)})
+    def parts(self) -> tuple[str, Ask]:
+        """Return the path, and how the model is asked."""
+        return self.path, Ask(**{field.name: getattr(self, field.name) for field in fields(Ask)})
 
 
 class Scores(NamedTuple):
