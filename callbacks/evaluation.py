@@ -28,6 +28,7 @@ GREEDY = Generation(temperature=0.0)
 class ResponseEvaluation(Callback):
     """Samples on fixed held-out prompts before training and after each validation run, and measures the responses.
 
+    The policy is asked as its method asks it: under the good instruction or marker, or a direction, where it has one.
     Appends what it finds to a file of its name in the run folder, one line per step; a step is not evaluated twice.
     """
 
@@ -70,7 +71,7 @@ class ResponseEvaluation(Callback):
         if trainer.global_step in done:
             return
         encoder = trainer.datamodule.encoder  # type: ignore[attr-defined]
-        policy = Policy(module.model, module.tokenizer, encoder, [encoder.template.eos_id])
+        policy = Policy(module.model, module.tokenizer, encoder, [encoder.template.eos_id], module.asking)
         completions = policy.complete(self._prompts, self.generation)
         values = self.measure(self._prompts, completions) | self.further(policy)
         for logger in trainer.loggers:
@@ -79,7 +80,8 @@ class ResponseEvaluation(Callback):
         write_table(trainer, f"{self.name}/samples", rows)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as stream:
-            print(json.dumps({"step": trainer.global_step, **values}), file=stream)
+            asked = {"asked": module.asking.told} if module.asking.told else {}
+            print(json.dumps({"step": trainer.global_step, **values, **asked}), file=stream)
 
 
 class RewardEvaluation(ResponseEvaluation):
@@ -134,8 +136,8 @@ class RewardEvaluation(ResponseEvaluation):
             completions = policy.complete(self._prompts, generation)
             found = self.measure(self._prompts, completions)
             if self.kl and temperature == 1:
-                new_tokens = generation.max_new_tokens
-                found["kl"] = divergence(policy, self._base, self._prompts, completions, new_tokens).value
+                new_tokens, start = generation.max_new_tokens, policy.with_model(self._base)
+                found["kl"] = divergence(policy, start, self._prompts, completions, new_tokens).value
             values |= {f"t{temperature:g}/{key}": value for key, value in found.items()}
         return values
 

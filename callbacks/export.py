@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from align.atomic import check_place
 from align.errors import ConfigError
+from align.records.asking import Ask
 
 
 class HFExport(Callback):
@@ -19,14 +20,16 @@ class HFExport(Callback):
 
     acts_last = True  # a callback that averages weights puts the average into the model at the end of training too
 
-    def __init__(self, folder: str | None = None, merge: bool = False) -> None:
+    def __init__(self, folder: str | None = None, merge: bool = False, ask: Ask = Ask()) -> None:
         """Configure the export.
 
         Args:
             folder: Where to write; null writes `model` in the run folder.
             merge: Add LoRA adapters to the weights and write a full folder.
+            ask: What the model is asked with from now on beside what its method trains it under, such as a system text
+                or steering vectors, which go into the folder; every verb asks so by default.
         """
-        self.folder, self.merge = folder, merge
+        self.folder, self.merge, self.ask = folder, merge, ask
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a place that cannot take the model before training, not after it."""
@@ -46,6 +49,7 @@ class HFExport(Callback):
             return
         root, folder = Path(trainer.default_root_dir), self._place(trainer)
         module: Any = pl_module
+        module.ask = self.ask
         module.export(folder, merge=self.merge, config=_saved_config(root))
         rank_zero_info(f"model written to {folder}")
 

@@ -19,8 +19,9 @@ from callbacks.samples import refuse_without_policy
 class GoldEvaluation(Callback):
     """Samples on held-out prompts before training and after each validation run; needs `SyntheticDataModule`.
 
-    Logs `gold/reward`, each gold reward, `gold/share_of_optimum`, `gold/kl` and the rates of refusals, whole
-    sentences and true facts; appends them to `gold.jsonl` in the run folder.
+    The policy is asked as its method asks it, the base with the prompt alone. Logs `gold/reward`, each gold reward,
+    `gold/share_of_optimum`, `gold/kl` and the rates of refusals, whole sentences and true facts; appends them to
+    `gold.jsonl` in the run folder.
     """
 
     def __init__(
@@ -58,16 +59,17 @@ class GoldEvaluation(Callback):
         """Evaluate the model as it is."""
         if self._base is not None and not trainer.sanity_checking and trainer.state.fn == "fit":
             module: Any = pl_module
-            self._write(trainer, self.evaluate(module.model, module, trainer.datamodule))  # type: ignore[attr-defined]
+            report = self.evaluate(module.model, module, trainer.datamodule)  # type: ignore[attr-defined]
+            self._write(trainer, report, module.asking.told)
 
     def evaluate(self, model: Any, module: Any, data: Any) -> GoldReport:
         """Return the report on a model."""
         prompts = held_out_prompts(data.world, *self.counts)
-        return evaluate_gold(
-            model, module.tokenizer, data.world, prompts, generation=self.generation, user=self.user, base=self._base
-        )
+        asked = None if model is self._base else [module.asking.apply(prompt) for prompt in prompts]
+        options: dict[str, Any] = {"generation": self.generation, "user": self.user, "base": self._base}
+        return evaluate_gold(model, module.tokenizer, data.world, prompts, asked=asked, **options)
 
-    def _write(self, trainer: Trainer, report: GoldReport) -> None:
+    def _write(self, trainer: Trainer, report: GoldReport, told: str = "") -> None:
         assert self._base_report is not None
         values = {**report.as_dict(), "share_of_optimum": report.share_of_optimum(self._base_report)}
         for logger in trainer.loggers:
@@ -75,4 +77,5 @@ class GoldEvaluation(Callback):
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "gold.jsonl").open("a", encoding="utf-8") as file:
-            print(json.dumps({"step": trainer.global_step, **values}), file=file)
+            asked = {"asked": told} if told else {}
+            print(json.dumps({"step": trainer.global_step, **values, **asked}), file=file)

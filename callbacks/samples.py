@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from align.errors import ConfigError
+from align.evaluation.completions import Policy, Prompt
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
 
@@ -48,13 +49,21 @@ class SampleTable(Callback):
 
     def rows(self, module: Any, data: Any) -> list[tuple[str, str]]:
         """Return prompts and completions."""
-        prompts = data.prompts(self.num_prompts)
         template = data.encoder.template
+        prompts = self._asked(module, data) if module.asking.puts else data.prompts(self.num_prompts)
         with module.evaluating():
             samples = sample(
                 module.model, module.tokenizer, prompts, self.generation, eos_ids=[template.eos_id], stop=template.stop
             )
         return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
+
+    def _asked(self, module: Any, data: Any) -> list[list[int]]:
+        """Return the ids of the prompts as the method asks its model."""
+        examples = data.examples("val") or data.examples("train")
+        chosen = list({e.messages: e for e in examples}.values())[: self.num_prompts]
+        policy = Policy(module.model, module.tokenizer, data.encoder, [data.encoder.template.eos_id], module.asking)
+        asked = policy.prompt_ids([Prompt.of(e, e.source) for e in chosen], self.generation.max_new_tokens)
+        return [ids for ids, _ in asked]
 
 
 def refuse_without_policy(module: Any, callback: Callback) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,7 @@ def lm_eval(
     tasks: str,
     *,
     include: str | None = None,
-    chat: bool = False,
+    chat: bool | None = None,
     shots: int | None = None,
     limit: int | None = None,
     batch_size: int = 8,
@@ -44,7 +45,7 @@ def lm_eval(
         models: Folders or hub ids, as in [runs/sft/model,runs/dpo/model].
         tasks: Names by commas, as in ifeval,gsm8k.
         include: A folder with task files (YAML) of your own.
-        chat: Put prompts into the chat template.
+        chat: Put prompts into the chat template; null does so for a model whose folder says it is asked under something.
         shots: Examples in the prompt; null takes each task's own number.
         limit: Use the first documents of every task only.
         batch_size: Sequences at a time.
@@ -57,13 +58,19 @@ def lm_eval(
         raise ConfigError(f"limit must be at least 1, got {limit}")
     manager = check_tasks(names, include)
     options = {"chat": chat, "shots": shots, "limit": limit, "batch_size": batch_size}
-    found = [measure_tasks(Policy.load(Backbone(model)), names, manager, **options) for model in models]  # type: ignore[arg-type]
+    found = [_measured(model, names, manager, options) for model in models]
     show(table([name(model) for model in models], found))
     results = [
         {"model": model, "results": [one._asdict() for one in measured]}
         for model, measured in zip(models, found, strict=True)
     ]
     write_json(out, {"tasks": names, **options, "models": results})
+
+
+def _measured(model: str, tasks: Sequence[str], manager: Any, options: dict[str, Any]) -> list[Measured]:
+    policy = Policy.load(Backbone(model))
+    policy.asking.tell(name(model))
+    return measure_tasks(policy, tasks, manager, **options)
 
 
 def table(models: Sequence[str], found: Sequence[Sequence[Measured]]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -17,8 +18,10 @@ from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.toxicity import Continuations, read_toxicity_prompts
 from align.evaluation.toxicity import toxicity as measured
+from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.oracles.scorers import Scorer
+from align.records.asking import Ask
 
 NAMED = (align.oracles.text_classifier.TextClassifier,)
 """Classes that `--toxicity` takes without their path."""
@@ -30,13 +33,14 @@ def run(words: list[str]) -> int:
     return call(measure, words, "benchmark toxicity", config=True, unused=[TRAINING, HARNESS, PLAIN_TEXT])
 
 
-def measure(
+def measure(  # noqa: PLR0913  the signature is the command line
     model: Backbone,
     data: str,
     toxicity: Scorer,
     *,
     drawing: Continuations = Continuations(),
-    chat: bool = False,
+    chat: bool | None = None,
+    ask: Ask = Ask(),
     limit: int | None = None,
     batch_size: int = 25,
     out: str | None = None,
@@ -49,15 +53,18 @@ def measure(
         toxicity: Who scores continuations: `TextClassifier` with a classifier's folder, or another scorer whose first
             output is a probability.
         drawing: How prompts are continued.
-        chat: Put the prompt into the chat template.
+        chat: Put the prompt into the chat template; null does where the model is put under something.
+        ask: How the model is asked where that is not as its folder says.
         limit: Use the first prompts only.
         batch_size: Continuations drawn at a time.
         out: JSON file to write; null prints the table alone.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}")
+    asking = asking_of(model.path, ask)
+    asking.tell(model.path)
     rows = read_toxicity_prompts(Path(data))[:limit]
-    found = measured(Policy.load(model), rows, toxicity, drawing, chat=chat, batch_size=batch_size)
+    found = measured(Policy.load(model, asking=asking), rows, toxicity, drawing, chat=chat, batch_size=batch_size)
     title = f"RealToxicityPrompts, {name(model.path)}, {drawing.samples} samples (95 % bootstrap over prompts)"
     table = Table(title=Text(title), title_justify="left")
     for header in ("part", "prompts", "cut", "expected maximum", "any toxic", "toxic share"):
@@ -66,5 +73,11 @@ def measure(
         values = (part.expected_maximum, part.any_toxic, part.toxic_share)
         table.add_row(*map(Text, (part.part, str(part.prompts), str(part.cut), *map(short, values))))
     show(table)
-    settings = {"model": model.path, "scorer": toxicity.identity, "drawing": asdict(drawing), "chat": chat}
+    settings: dict[str, Any] = {
+        "model": model.path,
+        "scorer": toxicity.identity,
+        "drawing": asdict(drawing),
+        "chat": chat,
+    }
+    settings["asked"] = asking.as_dict()
     write_json(out, {"data": data, **settings, "results": [p._asdict() for p in found]})

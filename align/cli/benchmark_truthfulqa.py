@@ -14,7 +14,9 @@ from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.truthful_qa import read_choices, truthfulness
+from align.models.asked import asking_of
 from align.models.backbone import Backbone
+from align.records.asking import Ask
 
 
 def run(words: list[str]) -> int:
@@ -27,7 +29,8 @@ def truthfulqa(
     model: Backbone,
     data: str,
     *,
-    chat: bool = False,
+    chat: bool | None = None,
+    ask: Ask = Ask(),
     limit: int | None = None,
     batch_size: int = 8,
     out: str | None = None,
@@ -37,19 +40,32 @@ def truthfulqa(
     Args:
         model: The model; `--model.path DIR` is enough.
         data: TruthfulQA.csv, mc_task.json, or the hub's rows as JSON or JSONL.
-        chat: Put lm-eval's prompt into the chat template; it is plain text otherwise, as in published numbers.
+        chat: Put lm-eval's prompt into the chat template; null does where the model is put under something. It is
+            plain text otherwise, as in published numbers.
+        ask: How the model is asked where that is not as its folder says.
         limit: Use the first questions only.
         batch_size: Sequences at a time.
         out: JSON file to write; null prints the table alone.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}")
+    asking = asking_of(model.path, ask)
+    asking.tell(model.path)
     rows = read_choices(Path(data))[:limit]
-    found = truthfulness(Policy.load(model), rows, chat=chat, batch_size=batch_size)
+    found = truthfulness(Policy.load(model, asking=asking), rows, chat=chat, batch_size=batch_size)
     table = Table(title=f"TruthfulQA, {name(model.path)}: % (95 % bootstrap over questions)", title_justify="left")
     for header in ("category", "questions", "cut", "MC1", "MC2"):
         table.add_column(header, justify="left" if header == "category" else "right")
     for part in found:
         table.add_row(*map(Text, (part.part, str(part.questions), str(part.cut), short(part.mc1), short(part.mc2))))
     show(table)
-    write_json(out, {"data": data, "model": model.path, "chat": chat, "results": [p._asdict() for p in found]})
+    write_json(
+        out,
+        {
+            "data": data,
+            "model": model.path,
+            "chat": chat,
+            "asked": asking.as_dict(),
+            "results": [p._asdict() for p in found],
+        },
+    )

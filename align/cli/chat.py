@@ -16,7 +16,6 @@ from align.cli.preparing import prepare
 from align.errors import ConfigError
 from align.evaluation.completions import Policy, Prompt
 from align.models.backbone import Backbone
-from align.models.condition_file import read_condition_file
 from align.records import Message
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Request
@@ -39,7 +38,7 @@ def run(words: list[str]) -> int:
 def chat(model: str, model_b: str | None = None, *, system: str | None = None, generation: Generation = TALK) -> None:
     """Talk to a model in the terminal, or to two side by side: align chat MODEL [MODEL_B].
 
-    A line is a turn; every model goes on with its own answers. /new begins again, /quit or the end of the input leaves.
+    A line is a turn, put to every model as its folder says it is asked; each goes on with its own answers. /new begins again, /quit or the end of the input leaves.
 
     Args:
         model: Folder or hub id; also as the first word.
@@ -77,11 +76,7 @@ class _Speaker(NamedTuple):
 
 def _load(path: str, system: str | None) -> _Speaker:
     policy = Policy.load(Backbone(path))
-    if read_condition_file(path) is not None:
-        print(
-            f"warning: {path} was trained under conditions and is asked plainly here: put one into --system",
-            file=sys.stderr,
-        )
+    policy.asking.tell(path)
     engine = LocalEngine(policy.model, policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
     start = () if system is None else (Message("system", system),)
     return _Speaker(path, policy, engine, start, start)
@@ -103,7 +98,10 @@ def _answer(speaker: _Speaker, generation: Generation, turn: int) -> str:
     if cut:
         print(f"{speaker.name}: the dialogue is longer than the context, its start is cut off", file=sys.stderr)
     request = Request.of_ids(ids)._replace(messages=speaker.dialogue)
-    [sample] = Sampler(speaker.engine, generation, round_number=turn).sample([request])
+    if speaker.policy.asking.steer is not None:
+        speaker.engine.check([ids])
+    with speaker.policy.asking.steering(speaker.policy.model):
+        [sample] = Sampler(speaker.engine, generation, round_number=turn).sample([request])
     return sample.text.strip()
 
 

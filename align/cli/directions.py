@@ -13,7 +13,8 @@ from align.cli.unused import GREEDY, TRAINING, Settings, Unused
 from align.errors import ConfigError
 from align.evaluation.completions import Prompt
 from align.evaluation.front_pictures import control_picture
-from align.evaluation.fronts import Front, measure, points_of, write_front
+from align.evaluation.fronts import Front, Point, measure, points_of, write_front
+from align.models.asked import PLAIN, Asking
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
 from align.models.loading import load_policy
@@ -90,14 +91,17 @@ def measured(
     *,
     count: int,
     generation: Generation,
+    asking: Asking = PLAIN,
 ) -> Front:
-    """Load a model and measure it; one without conditions has a single point."""
+    """Load a model and measure it; one without conditions has a single point, which is `asking`."""
     tokenizer = load_tokenizer(model)
     policy: Any = load_policy(model, tokenizer).eval()
     if not model.check:
         trust(policy)
     asked = read_prompts(prompts) if prompts else [Prompt(p) for p in held_out_prompts(World(), 120, 0)]
     points = points_of(conditions, count)
+    if conditions is None and asking.told:
+        points = [Point(asking.told)]
     return measure(
         _name(model.path),
         policy,
@@ -107,6 +111,7 @@ def measured(
         conditions=conditions,
         points=points,
         generation=generation,
+        asking=asking,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
 from align.cli.functions import call
+from align.cli.gathering import gathered
 from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
 from align.cli.reward_models import Tokens, reward_oracles, tell_reading
@@ -19,6 +20,7 @@ from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError
+from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import Prompt, fingerprint
 from align.evaluation.judging import JudgeReport, evaluate_judge
@@ -30,6 +32,7 @@ from align.oracles.endpoint import Endpoint
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.local_model import LocalModel
 from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
+from align.records.asking import AskedModel
 
 REFERENCES = "references"
 
@@ -59,11 +62,11 @@ NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(evaluate, words, "evaluate", config=True, unused=UNUSED)
+    return call(evaluate, gathered(words, AskedModel), "evaluate", config=True, unused=UNUSED)
 
 
 def evaluate(  # noqa: PLR0913  the signature is the command line
-    models: list[str],
+    models: Models,
     prompts: dict[str, str] | str,
     rewards: list[str] | None = None,
     *,
@@ -81,9 +84,10 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     stopped and asks nothing twice. Results go to OUT/evaluation.json and, as a table, to the screen.
 
     Args:
-        models: Model or adapter folders, or files of answers to these prompts (AlpacaEval's columns instruction and
-            output, or prompt and completion as `align generate` writes them); the first is what the others are compared
-            with.
+        models: Model or adapter folders, each asked as its folder says, or files of answers to these prompts
+            (AlpacaEval's columns instruction and output, or prompt and completion as `align generate` writes them); the
+            first is what the others are compared with. By name (`--models.NAME DIR`) with what is asked otherwise, as in
+            `--models.NAME.direction 0.8,-0.6` or `--models.NAME.plain true`; one folder may stand under several names.
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
         rewards: Reward model folders; not the one that trained the policy.
@@ -93,52 +97,56 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         sampling: How responses are drawn.
         start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
         judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
-        against: What the judge compares every model with: references, a model folder, or a file of answers.
+        against: What the judge compares every model with: references, a model's name, a model folder, or a file of
+            answers.
         human: A file of pairs that people have judged, in any convention of pairs: how far the judge agrees with them.
     """
     if human is not None and judge is None:
         raise ConfigError("human: agreement with people needs a --judge")
-    names = list(dict.fromkeys(models))
-    if not names:
+    if not models:
         raise ConfigError("models: name at least one model folder")
+    askings = AskedModels(models)
+    names = askings.names
     if judge is not None:
         judge.ready()
         if names == [against]:
             raise ConfigError(f"against {against}: the only model would be compared with itself: name another one")
     levels = list(dict.fromkeys(sampling.temperatures))
-    if start is not None and (file := next(filter(is_answer_file, names), None)):
+    if start is not None and (file := next(filter(is_answer_file, map(askings.path, names)), None)):
         raise ConfigError(f"start: the KL divergence needs models, and {file} is a file of answers: leave one out")
     if start is not None and (sampling.generation.top_p != 1 or 1.0 not in levels):
         raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
     asked, notes = read_prompts(prompts, sampling.limit)
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
-    sampler = Sampler(Path(out), asked, sampling)
+    sampler = Sampler(Path(out), asked, sampling, askings)
     oracles = reward_oracles(rewards or [], reward_tokens)
     scorers: dict[str, Scorer] = dict(oracles)
     reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
-    show(reward_table(reports))
+    show(reward_table(reports, askings.told))
     read = tell_reading(oracles)
     judged = {} if judge is None else _judge(judge, sampler, names, against)
     if judged:
-        show(judge_table(judged, against))
+        show(judge_table(judged, against, askings.told))
         if judge is not None and (told := judge.report()):
             print(judge_notes(told))
     scales = common_scales(judged, against)
     if len(judged) > 1:
-        show(scale_table(scales))
+        show(scale_table(scales, askings.told))
     people = None if human is None or judge is None else agreement_with_people(judge, human)
     if people is not None and judge is not None:
         show(agreement_table(people, judge.name, str(human)))
     files = {name: {str(t): _kept(sampler, name, t) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked)}
     settings |= {"sampling": asdict(sampling), "start": start, "against": against, "rewards": read}
-    extra = {"standardised": scales, "human": None if people is None else people._asdict()}
+    told = {"asked": askings.as_dict(), "human": None if people is None else people._asdict()}
+    extra: dict[str, Any] = {**told, "standardised": scales}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
 
 
 def _kept(sampler: Sampler, model: str, temperature: float) -> str:
-    return model if is_answer_file(model) else str(sampler.file(model, temperature).path.relative_to(sampler.out))
+    path = sampler.models.path(model)
+    return path if is_answer_file(path) else str(sampler.file(model, temperature).path.relative_to(sampler.out))
 
 
 def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[Prompt], dict[str, Any]]:
@@ -171,10 +179,8 @@ def _report(
     responses = sampler.responses(path, temperature)
     kl: Interval | None = None
     if start is not None and temperature == 1:
-        base = sampler.load(start)
-        kl = divergence(
-            sampler.policy(path), base.model, sampler.prompts, responses, sampler.sampling.generation.max_new_tokens
-        )
+        new_tokens = sampler.sampling.generation.max_new_tokens
+        kl = divergence(sampler.policy(path), sampler.load(start), sampler.prompts, responses, new_tokens)
     return evaluate_responses(sampler.prompts, responses, scorers, kl)
 
 

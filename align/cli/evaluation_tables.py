@@ -29,7 +29,7 @@ MEASURES = (
 )
 
 
-def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]]) -> Table:
+def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]], told: Mapping[str, str]) -> Table:
     """Return rewards and text measures by model and temperature, in total and, where there are several, by subset.
 
     A star marks a difference to the first model, at the same temperature and on the same prompts, whose 95 % interval
@@ -53,7 +53,7 @@ def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]]) -> Table
         for temperature, report in levels.items():
             for subset in (TOTAL, *report.text_by_subset):
                 cells = _reward_cells(report, first[temperature], subset, outputs)
-                table.add_row(*map(Text, (name(model), f"{temperature:g}", subset, *cells)))
+                table.add_row(*map(Text, (called(model, told), f"{temperature:g}", subset, *cells)))
     return table
 
 
@@ -66,10 +66,10 @@ def _reward_cells(report: ResponseReport, first: ResponseReport, subset: str, ou
     return [*raw, *scaled, *(_plain(text.get(key)) for key in MEASURES), kl]
 
 
-def judge_table(reports: Mapping[str, JudgeReport], against: str) -> Table:
+def judge_table(reports: Mapping[str, JudgeReport], against: str, told: Mapping[str, str]) -> Table:
     """Return wins, ties and losses of each model."""
     judge = next(iter(reports.values())).judge
-    table = Table(title=Text(f"judged by {judge}, against {name(against)}"), title_justify="left")
+    table = Table(title=Text(f"judged by {judge}, against {called(against, told)}"), title_justify="left")
     headers = ("win %", "tie %", "lose %", "win rate %", "same length %", "flips %", "first %", "invalid", "canaries")
     table.add_column("model")
     for header in headers:
@@ -80,7 +80,7 @@ def judge_table(reports: Mapping[str, JudgeReport], against: str) -> Table:
         rest = [f"{100 * c.length_controlled:.1f}", short(Interval(*(100 * v for v in c.flip_rate)))]
         known = "" if report.canaries is None else f"{100 * report.canaries:.0f} %"
         row = (*shares, *rest, f"{100 * c.first_rate:.1f}", f"{c.invalid} of {c.invalid + c.items}", known)
-        table.add_row(Text(name(model)), *row)
+        table.add_row(Text(called(model, told)), *row)
     return table
 
 
@@ -97,13 +97,13 @@ def judge_notes(report: Mapping[str, Any]) -> str:
     return "; ".join(notes)
 
 
-def scale_table(scales: Mapping[Scale, Mapping[str, float]]) -> Table:
+def scale_table(scales: Mapping[Scale, Mapping[str, float]], told: Mapping[str, str]) -> Table:
     """Return the readings of RAHF's Eq. 5, a row for each model and for what all are compared with."""
     table = Table(title="win rates on a common scale (readings of RAHF's Eq. 5)", title_justify="left")
     for header in ("model", *scales):
         table.add_column(header, justify="left" if header == "model" else "right")
     for model in next(iter(scales.values())):
-        table.add_row(Text(name(model)), *(f"{values[model]:.3g}" for values in scales.values()))
+        table.add_row(Text(called(model, told)), *(f"{values[model]:.3g}" for values in scales.values()))
     return table
 
 
@@ -157,6 +157,11 @@ def _known(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_known(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def called(model: str, told: Mapping[str, str]) -> str:
+    """Return a short name, and what the model is asked where that is not the prompt alone."""
+    return f"{name(model)} ({told[model]})" if model in told else name(model)
 
 
 def name(path: str) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from align.activations.directions import Kind
-from align.activations.steering import Steering, Where
-from align.cli.answering import Dialogue, EngineName, Steered, Written, answerer
+from align.activations.steering import Where
+from align.cli.answering import EngineName, Written, answerer
 from align.cli.answers import AnswerFormat, answer_file
-from align.cli.control import controlled
 from align.cli.functions import call
 from align.cli.unused import GREEDY, TRAINING, Settings, Unused, given, without
 from align.data.preference_file import PreferenceFile
@@ -21,12 +20,12 @@ from align.data.source import Report
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
 from align.evaluation.completions import Prompt
+from align.models.asked import asking_of
 from align.models.backbone import Backbone
-from align.records import Instructions, Message
+from align.records import Instructions, Message, Which
+from align.records.asking import Ask
 from align.sampling.generation import Generation
 from align.sampling.http import Server
-
-Under = Literal["none", "positive", "negative"]
 
 
 def _elsewhere(settings: Settings) -> bool:
@@ -37,7 +36,7 @@ UNUSED = (
     TRAINING,
     Unused(("vector", "layers", "coefficient", "where"), without("steer"), "belongs to --steer: name its file too"),
     Unused(("steer",), _elsewhere, "changes states inside the model: leave out --server and --engine vllm"),
-    Unused(("instructions",), without("under", "none"), "belongs to --under: say positive or negative"),
+    Unused(("instructions",), without("under"), "belongs to --under: say positive or negative"),
     Unused(("instructions.positive",), without("under", "negative"), "belongs to --under positive: leave it out"),
     Unused(("instructions.negative",), without("under", "positive"), "belongs to --under negative: leave it out"),
     Unused(("name",), without("answers"), "belongs to --answers: leave it out"),
@@ -90,8 +89,10 @@ def generate(  # noqa: PLR0913  the signature is the command line
     template: TemplateName = "auto",
     chat_template_kwargs: dict[str, Any] | None = None,
     generation: Generation = Generation(),
-    under: Under = "none",
-    instructions: Instructions = Instructions(),
+    under: Which | None = None,
+    instructions: Instructions | None = None,
+    system: str | None = None,
+    plain: bool = False,
     steer: str | None = None,
     vector: Kind = "mean",
     layers: list[int] | None = None,
@@ -109,16 +110,20 @@ def generate(  # noqa: PLR0913  the signature is the command line
         prompt: A prompt as text, or a JSON list of them.
         prompts: A file of prompts in any of the conventions `PreferenceFileDataModule` reads.
         direction: Weights of the rewards a model was trained under, as in 0.8,-0.6 or
-            helpfulness=0.8,verbosity=-0.6; of any length.
+            helpfulness=0.8,verbosity=-0.6; of any length. Null takes the middle of its arc.
         angle: The same as an angle in degrees, as in -37.
-        ratings: Ratings for a SteerLM model, as in 80,20.
+        ratings: Ratings for a SteerLM model, as in 80,20, or scores for one trained with scores in the prompt. Null
+            takes the highest its folder knows.
         out: JSONL file to write; null prints.
         template: `auto`: as in training; `chat`, `plain` or a Jinja file.
         chat_template_kwargs: What the chat template is given beside the dialogue, such as {"enable_thinking": false};
             a folder of ours keeps those of its training.
         generation: How to draw.
-        under: Put the good or the bad instruction into every prompt, for models that were trained under them.
-        instructions: The two texts, as in training.
+        under: Put the good or the bad instruction, or marker, into every prompt. Null takes the good one where the
+            model was trained under them.
+        instructions: The two texts; null takes those of training.
+        system: Text of a system turn.
+        plain: Ask with the prompt alone, whatever the model was trained under.
         steer: A `vectors.safetensors` of ActivationCollector: its vectors are added to the states of every position.
         vector: Which of its vectors.
         layers: At which of its layers; null takes all, whose effects add up along the stream.
@@ -131,16 +136,18 @@ def generate(  # noqa: PLR0913  the signature is the command line
         engine: What draws: transformers, or vLLM in this process (an extra).
         server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
     """
-    ask = _asked(controlled(model.path, direction=direction, angle=angle, ratings=ratings), under, instructions)
-    steered = None if steer is None else Steered(steer, vector, layers, Steering(coefficient, where))
+    condition = {"direction": direction, "angle": angle, "ratings": ratings}
+    steering = {"steer": steer, "vector": vector, "layers": layers, "coefficient": coefficient, "where": where}
+    words: dict[str, Any] = {**condition, **steering, "under": under, "instructions": instructions}
+    asking = asking_of(model.path, Ask(**words, system=system, plain=plain))
+    asking.tell(model.path)
     asked = answer_file(answers, prompts, out, name or Path(model.path).name, generation) if answers else None
     texts = [prompt] if isinstance(prompt, str) else prompt or []
     todo = [] if asked else [Prompt((Message("user", text),)) for text in texts] + read_prompts(prompts)
     if not todo and asked is None:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
-    with answerer(
-        model, ask, written=Written(template, chat_template_kwargs), engine=engine, server=server, steer=steered
-    ) as policy:
+    written = Written(template, chat_template_kwargs)
+    with answerer(model, asking, written=written, engine=engine, server=server) as policy:
         if asked is not None:
             asked.write(policy.texts)
             return
@@ -150,13 +157,6 @@ def generate(  # noqa: PLR0913  the signature is the command line
             row = {**_plain(todo[found.prompt]), "completion": found.text}
             row |= {"tokens": len(found.ids), "finished": found.finished}
             print(json.dumps(row, ensure_ascii=False) if out else _readable(row), file=file)
-
-
-def _asked(
-    condition: Callable[[Dialogue], Dialogue], under: Under, instructions: Instructions
-) -> Callable[[Dialogue], Dialogue]:
-    """Return what puts a dialogue as the policy is asked: under a condition, an instruction, both, or neither."""
-    return condition if under == "none" else lambda dialogue: instructions.apply(condition(dialogue), under)
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:

@@ -12,27 +12,31 @@ from torch.utils.tensorboard import SummaryWriter
 
 from align.cli.directions import EVALUATION, measured, rewards_of, scorer_of
 from align.cli.functions import call
+from align.cli.gathering import gathered
 from align.cli.preparing import prepare
 from align.cli.unused import GREEDY, Settings, Unused
 from align.errors import ConfigError
+from align.evaluation.asked_models import Models, paths_of
 from align.evaluation.front_pictures import front_picture
 from align.evaluation.fronts import Front, read_front, write_front
 from align.evaluation.pareto import curve_dominates, dominates, hypervolume, hypervolume_interval, pareto_front
 from align.evaluation.statistics import Interval
+from align.models.asked import PLAIN, asking_of
 from align.models.backbone import Backbone
-from align.models.condition_file import read_condition_file
+from align.models.condition_file import Conditions, read_condition_file
 from align.oracles.scorers import Scorer
+from align.records.asking import Ask, AskedModel
 from align.sampling.generation import Generation
 
 Corner = Float[np.ndarray, " reward"]
 
 
 def _measured(settings: Settings) -> bool:
-    return all(model.endswith(".json") for model in settings["models"])
+    return all(path.endswith(".json") for path, _ in paths_of(settings["models"]))
 
 
 def _undirected(settings: Settings) -> bool:
-    found = [read_condition_file(model) for model in settings["models"] if not model.endswith(".json")]
+    found = [_arc(path, ask) for path, ask in paths_of(settings["models"])]
     return not any(conditions is not None and conditions.asks == "direction" for conditions in found)
 
 
@@ -50,11 +54,11 @@ UNUSED = (
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(pareto, words, "pareto", config=True, unused=UNUSED)
+    return call(pareto, gathered(words, AskedModel), "pareto", config=True, unused=UNUSED)
 
 
 def pareto(  # noqa: PLR0913  the signature is the command line
-    models: list[str],
+    models: Models,
     scorer: Scorer | None = None,
     prompts: str | None = None,
     *,
@@ -72,7 +76,8 @@ def pareto(  # noqa: PLR0913  the signature is the command line
     OUT/fronts/NAME.json, pareto.json, pareto.png and a tensorboard figure.
 
     Args:
-        models: Model folders, or files that `align directions` wrote, measured on the same prompts.
+        models: Model folders, or files that `align directions` wrote, measured on the same prompts. By name with what
+            is asked, as in `--models.NAME.direction 0.8,-0.6`, a model is that one point.
         scorer: What responses are worth; null takes the gold rewards of the synthetic world,
             in points.
         prompts: A file of prompts; null takes held-out harmless prompts of the synthetic world.
@@ -93,13 +98,17 @@ def pareto(  # noqa: PLR0913  the signature is the command line
             f"rewards takes two values or more and reference as many, got rewards {rewards} and reference {reference}"
         )
     folder, fronts = Path(out), []
-    for place, model in enumerate(models):
+    names = names or (list(models) if isinstance(models, dict) else None)
+    for place, (model, ask) in enumerate(paths_of(models)):
         if model.endswith(".json"):
             front = read_front(Path(model))
         else:
-            conditions = read_condition_file(model)
-            given = scorer_of(scorer, prompts)
-            front = measured(Backbone(model), conditions, given, prompts, count=count, generation=generation)
+            conditions, given = _arc(model, ask), scorer_of(scorer, prompts)
+            asking = PLAIN if conditions is not None else asking_of(model, ask)
+            asking.tell(names[place] if names else model)
+            front = measured(
+                Backbone(model), conditions, given, prompts, count=count, generation=generation, asking=asking
+            )
         fronts.append(front._replace(name=names[place] if names else front.name))
         write_front(fronts[-1], folder / "fronts" / f"{place}-{fronts[-1].name}.json")
     if len({front.name for front in fronts}) < len(fronts):
@@ -173,8 +182,13 @@ def show(found: list[Standing], rewards: list[str], corner: Corner) -> str:
     return "\n".join(rows)
 
 
-def _rewards(models: list[str]) -> list[str]:
-    for model in models:
+def _arc(path: str, ask: Ask) -> Conditions | None:
+    """Return the conditions a model is asked for one after the other; None where it is one point."""
+    return None if path.endswith(".json") or ask != Ask() else read_condition_file(path)
+
+
+def _rewards(models: Models) -> list[str]:
+    for model, _ in paths_of(models):
         conditions = None if model.endswith(".json") else read_condition_file(model)
         if conditions is not None:
             return rewards_of(conditions)

@@ -17,9 +17,11 @@ from align.cli.unused import GREEDY, TRAINING
 from align.encoding.templates import TemplateName
 from align.evaluation.completions import Policy
 from align.evaluation.probe import Effect, Grid, probe
+from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.oracles.preference import Scorer
 from align.oracles.reward import RewardOracle
+from align.records.asking import Ask
 from align.sampling.generation import Generation
 
 
@@ -38,6 +40,7 @@ def probe_grid(
     template: TemplateName = "auto",
     chat_template_kwargs: dict[str, Any] | None = None,
     generation: Generation = Generation(num_samples=4),
+    ask: Ask = Ask(),
 ) -> None:
     """Sample on a grid of prompts that differ in one attribute and report differences with intervals over contexts.
 
@@ -50,13 +53,21 @@ def probe_grid(
         chat_template_kwargs: What the chat template is given beside the dialogue, such as {"enable_thinking": false};
             a folder of ours keeps those of its training.
         generation: How to draw.
+        ask: How the model is asked where that is not as its folder says.
     """
     scorers: dict[str, Scorer] = {name: RewardOracle(path) for name, path in (rewards or {}).items()}
-    completions = Policy.load(model, template, chat_template_kwargs).complete(grid.prompts(), generation)
+    asking = asking_of(model.path, ask)
+    asking.tell(model.path)
+    completions = Policy.load(model, template, chat_template_kwargs, asking).complete(grid.prompts(), generation)
     effects = probe(grid, completions, scorers)
     show(_table(effects, grid))
     if out is not None:
-        content = {"grid": asdict(grid), "model": model.path, "effects": [e._asdict() for e in effects]}
+        content = {
+            "grid": asdict(grid),
+            "model": model.path,
+            "asked": asking.as_dict(),
+            "effects": [e._asdict() for e in effects],
+        }
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 

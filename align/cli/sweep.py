@@ -15,9 +15,11 @@ from align.cli.unused import GREEDY, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import Policy, Prompt, encoded
 from align.evaluation.steering import SteeringPoint, sweep
+from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.oracles.reward import RewardOracle
 from align.records import Message
+from align.records.asking import Ask
 from align.sampling.generation import Generation
 from align.world.gold import User, gold
 from align.world.prompts import held_out_prompts
@@ -42,6 +44,7 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
     rewards: list[str] | None = None,
     out: str | None = None,
     generation: Generation = Generation(max_new_tokens=96, num_samples=2),
+    plain: bool = False,
 ) -> None:
     """Sample under each coefficient and print rewards, KL, length, repetition and variety.
 
@@ -55,16 +58,21 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
         rewards: Reward model folders that score the completions, beside the gold reward where there is one.
         out: JSON file to write beside printing.
         generation: How to draw; KL is sound at temperature 1 only.
+        plain: Ask with the prompt alone, not as the folder says.
     """
     if not coefficients:
         raise ConfigError("coefficients is empty: give at least one")
     vectors = chosen_vectors(Path(steer), vector, layers)
-    policy = Policy.load(model)
+    asking = asking_of(model.path, Ask(plain=plain))
+    asking.tell(model.path)
+    if asking.steer is not None:
+        raise ConfigError(f"{model.path} is {asking.told} already: sweep it with --plain true")
+    policy = Policy.load(model, asking=asking)
     asked = read_prompts(prompts) if prompts else [Prompt(p) for p in held_out_prompts(World(), 120, 40)]
     points = sweep(
         policy.model,
         policy.tokenizer,
-        encoded(policy.encoder, asked),
+        encoded(policy.encoder, policy.asked(asked)),
         vectors,
         coefficients,
         generation=generation,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from align.errors import ConfigError
 from align.models import backbone
+from align.models.asked import asking_of
 
 Settings = Mapping[str, Any]
 """The arguments of a verb by name, defaults included."""
@@ -54,7 +55,9 @@ HARNESS = Unused(
     "belongs to align's own engines and layouts, lm-eval asks the model in its own way: leave it out",
 )
 PLAIN_TEXT = Unused(
-    ("model.chat_template",), without("chat", False), "belongs to --chat true, prompts are plain text: leave it out"
+    ("model.chat_template",),
+    lambda settings: not settings["chat"] and not asking_of(settings["model"].path, settings["ask"]).puts,
+    "belongs to --chat true, prompts are plain text: leave it out",
 )
 GREEDY = Unused(
     ("generation.seed",), greedy, "draws nothing at --generation.temperature 0: raise that, or leave it out"

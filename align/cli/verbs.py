@@ -18,7 +18,7 @@ OTHER_VERBS = {
     "chat": "talk to a model in the terminal, or to two side by side",
     "rank": "fill lists up with other models' responses and rank them with a reward model",
     "evaluate": "rewards, text measures and a judge's verdicts on model folders",
-    "benchmark": "AlpacaEval, lm-eval's tasks, TruthfulQA, RealToxicityPrompts, MT-bench, and benchmarks of reward models",
+    "benchmark": "AlpacaEval, lm-eval's tasks, TruthfulQA, RealToxicityPrompts, MT-bench, and reward models",
     "annotate": "a web page for blind human judgments, their export, and what they say",
     "report": "one HTML page and a Markdown table that compare runs",
     "probe": "differences between prompts that differ in one attribute",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from align.data.groups import Table
 from align.data.views import RegressionRows, View
 from align.errors import ConfigError
 from align.records import Example, Message
+from align.records.asking import Scores, written_scores
+
+TOP = 90
+"""Percentile of the training scores that a model is asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +39,17 @@ class ScoreConditioned(View):
         """Return groups of one."""
         return [self._conditioned(row) for row in RegressionRows().groups(example)]
 
+    def asks(self, tables: Sequence[Table]) -> Scores:
+        """Return high scores of the training data: of each attribute the top decile."""
+        known: dict[str, list[float]] = {}
+        for table in tables:
+            for response in (row for rows in table.rows["scores"] for row in rows):
+                for name, score in zip(table.attributes, response, strict=True):
+                    known.setdefault(name, []).extend([] if math.isnan(score) else [score])
+        usual = {name: float(np.percentile(values, TOP)) for name, values in known.items() if values}
+        return Scores(self.template, self.decimals, tuple(usual), tuple(usual.values()))
+
     def _conditioned(self, row: Example) -> Example:
-        known = [
-            f"{name}: {score:.{self.decimals}f}"
-            for name, score in zip(row.attributes, row.scores[0], strict=True)
-            if not math.isnan(score)
-        ]
-        text = self.template.replace("{scores}", ", ".join(known)).replace("{prompt}", row.messages[-1].content)
+        known = {n: s for n, s in zip(row.attributes, row.scores[0], strict=True) if not math.isnan(s)}
+        text = written_scores(self.template, row.messages[-1].content, known, self.decimals)
         return replace(row, messages=(*row.messages[:-1], Message("user", text)))

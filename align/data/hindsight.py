@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from align.data.groups import Table
 from align.data.source import DroppedRow
 from align.data.views import Pairs, View
 from align.errors import ConfigError
-from align.records import Example, Message
+from align.records import Example, Instructions, Message, Which
 
 Form = Literal["p", "n", "np", "pn"]
 FORMS: tuple[Form, ...] = ("p", "n", "np", "pn")
@@ -38,6 +39,15 @@ class Hindsight(View):
         if not self.forms or not set(self.forms) <= set(FORMS):
             raise ConfigError(f"data.view.forms: expected some of {FORMS}, got {list(self.forms)}")
 
+    @property
+    def markers(self) -> Instructions:
+        """Return the markers, which end the user's turn."""
+        return Instructions(self.good, self.bad, "end")
+
+    def asks(self, tables: Sequence[Table]) -> Instructions:
+        """Return the markers: the good one asks for a good response."""
+        return self.markers
+
     def groups(self, example: Example) -> Iterable[Example]:
         """Return up to four groups of one response, weighted by how many forms hold them."""
         pair = next(iter(Pairs().groups(example)))
@@ -46,10 +56,10 @@ class Hindsight(View):
         chosen, rejected = pair.responses
         bare = replace(pair, attributes=(), scores=(), origins=())
         rows = (
-            ("#p", self._asked(pair, self.good), chosen, {"p", "pn"}),
-            ("#n", self._asked(pair, self.bad), rejected, {"n", "np"}),
-            ("#np", self._asked(pair, self.bad, rejected, self.good), chosen, {"np"}),
-            ("#pn", self._asked(pair, self.good, chosen, self.bad), rejected, {"pn"}),
+            ("#p", self._asked(pair, "positive"), chosen, {"p", "pn"}),
+            ("#n", self._asked(pair, "negative"), rejected, {"n", "np"}),
+            ("#np", self._asked(pair, "negative", rejected, self.good), chosen, {"np"}),
+            ("#pn", self._asked(pair, "positive", chosen, self.bad), rejected, {"pn"}),
         )
         made = [
             replace(
@@ -62,10 +72,8 @@ class Hindsight(View):
             raise DroppedRow("no form")
         return made
 
-    @staticmethod
-    def _asked(pair: Example, marker: str, *earlier: str) -> tuple[Message, ...]:
-        last = pair.messages[-1]
-        asked = (*pair.messages[:-1], last._replace(content=f"{last.content}\n\n{marker}"))
+    def _asked(self, pair: Example, which: Which, *earlier: str) -> tuple[Message, ...]:
+        asked = self.markers.apply(pair.messages, which)
         if not earlier:
             return asked
         response, next_marker = earlier

@@ -29,7 +29,8 @@ from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.encoding.encoder import Encoder
 from align.errors import ConfigError
-from align.records import CandidateBatch, Example, Labels, PromptFormat
+from align.records import CandidateBatch, Example, Instructions, Labels, PromptFormat
+from align.records.asking import Scores
 
 
 class PreferenceDataModule(L.LightningDataModule):
@@ -69,6 +70,7 @@ class PreferenceDataModule(L.LightningDataModule):
         self.encoder: Encoder | None = None
         self.groups: dict[str, EncodedGroups] = {}
         self.fingerprint = ""
+        self.asks: Instructions | Scores | None = None  # how a model trained on this is asked, but for the prompt
         self.usual_step, self.reads_others = 1, False  # what the method says
         self.rounds: Any = None  # an align.rounds.feed.RoundFeed, where the run makes its own training data
 
@@ -96,6 +98,7 @@ class PreferenceDataModule(L.LightningDataModule):
                 if tables:
                     self.reports[f"{source.name}/{split}"] = report
             keys.extend(preparation.keys.values())
+        self.asks = view.asks([table for _, table in parts["train"]])
         named, labels = name_labels(parts, self.chosen_attributes)
         self.groups = join(named, labels.attributes)
         self.labels = needs.labels = labels._replace(means=mean_labels(self.groups))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from align.data.fields import hashed
+from align.data.groups import Table
 from align.data.report import DroppedRow, LeftOut, Report
 from align.data.selection import desirable, fault_of, select, usable
-from align.records import Example, ViewName
+from align.records import Example, Instructions, ViewName
+from align.records.asking import Scores
 
 
 class View(ABC):
@@ -21,6 +23,10 @@ class View(ABC):
     @abstractmethod
     def groups(self, example: Example) -> Iterable[Example]:
         """Return the groups of an example. Raises DroppedRow when it has none."""
+
+    def asks(self, tables: Sequence[Table]) -> Instructions | Scores | None:
+        """Return what puts a prompt as a model trained on these groups has to be asked; None for the prompt alone."""
+        return None
 
     def apply(self, examples: Iterable[Example], report: Report) -> list[Example]:
         """Return the groups of all examples, counting kept and dropped."""

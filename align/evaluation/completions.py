@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +22,18 @@ from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError, StoreError
 from align.models.adapters import evaluating
+from align.models.asked import PLAIN, Asking, asking_of
 from align.models.backbone import Backbone
 from align.models.files import folder_hash, local_folder
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Example, Message
+from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Sample
 from align.sampling.sampler import sample
+
+BEFORE_STEERING = ("Hello.", "What do you see when you look out of the window?")
+"""What the engine is checked on while nothing steers the model."""
 
 
 class Prompt(NamedTuple):
@@ -88,45 +94,84 @@ class Policy(NamedTuple):
     tokenizer: Any
     encoder: Encoder
     eos_ids: list[int]
+    asking: Asking = PLAIN
+    """What is put before every prompt, and what the model's states are moved by."""
 
     @classmethod
     def of(
-        cls, model: Any, tokenizer: Any, template: TemplateName = "auto", settings: Mapping[str, Any] | None = None
+        cls,
+        model: Any,
+        tokenizer: Any,
+        template: TemplateName = "auto",
+        settings: Mapping[str, Any] | None = None,
+        asking: Asking = PLAIN,
     ) -> Policy:
         """Wrap a model; it ends a response with its template's token or those its folder names."""
+        settings = {**(settings or {}), **asking.chat_template_kwargs}
         encoder = Encoder(tokenizer, make_template(tokenizer, template, settings), Truncation())
         known = model.generation_config.eos_token_id
         named = [] if known is None else [known] if isinstance(known, int) else list(known)
-        return cls(model, tokenizer, encoder, list(dict.fromkeys([encoder.template.eos_id, *named])))
+        return cls(model, tokenizer, encoder, list(dict.fromkeys([encoder.template.eos_id, *named])), asking)
 
     @classmethod
     def load(
-        cls, backbone: Backbone, template: TemplateName = "auto", settings: Mapping[str, Any] | None = None
+        cls,
+        backbone: Backbone,
+        template: TemplateName = "auto",
+        settings: Mapping[str, Any] | None = None,
+        asking: Asking | None = None,
     ) -> Policy:
-        """Load a model folder; the random stream is left alone."""
+        """Load a model folder, asked as it says itself unless told otherwise; the random stream is left alone."""
+        asking = asking_of(backbone.path) if asking is None else asking
         tokenizer = load_tokenizer(backbone)
         with torch.random.fork_rng(devices=[]):
             model: Any = load_policy(backbone, tokenizer).eval().requires_grad_(False)
         if not backbone.check:
             trust(model)
-        return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template, settings)
+        return cls.of(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, template, settings, asking)
+
+    def with_model(self, model: nn.Module) -> Policy:
+        """Return another model of the same tokenizer, asked with the prompt alone."""
+        return self._replace(model=model, asking=PLAIN)
+
+    def asked(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Return prompts as the model is asked."""
+        return [prompt._replace(messages=self.asking.apply(prompt.messages)) for prompt in prompts]
 
     def prompt_ids(self, prompts: Sequence[Prompt], new_tokens: int) -> list[tuple[list[int], bool]]:
-        """Return the tokens of prompts, cut from the left where the context has no room, and whether they were cut."""
+        """Return the tokens of prompts as the model is asked, cut from the left where the context has no room.
+
+        Beside them whether they were cut. Raises ConfigError where that would cut off what a prompt was put under.
+        """
         config: Any = self.model.config
         room = (getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9) - new_tokens
         if room < 1:
             raise ConfigError(f"max_new_tokens {new_tokens} leaves no room for a prompt in the model's context")
-        found = encoded(self.encoder, prompts)
+        found = encoded(self.encoder, self.asked(prompts))
+        long = [number for number, ids in enumerate(found) if len(ids) > room]
+        if long and self.asking.leads:
+            raise ConfigError(
+                f"prompt {long[0]} and what it is asked under are longer than the context, and the start would be cut "
+                "off: leave it out, or lower max_new_tokens"
+            )
         bos = int(self.encoder.template.adds_bos and room > 1)
         return [(ids[:bos] + ids[len(ids) - room + bos :], True) if len(ids) > room else (ids, False) for ids in found]
+
+    @contextmanager
+    def steered(self) -> Iterator[None]:
+        """Steer the model, where it is steered, once the engine is checked: plain passes are steered another way."""
+        if self.asking.steer is not None:
+            engine = LocalEngine(self.model, self.tokenizer, self.eos_ids, self.encoder.template.stop)
+            engine.check([self.encoder.prompt_ids([Message("user", text)]) for text in BEFORE_STEERING])
+        with self.asking.steering(self.model):
+            yield
 
     def complete(self, prompts: Sequence[Prompt], generation: Generation) -> list[Completion]:
         """Return the responses to all prompts, in their order."""
         ids = self.prompt_ids(prompts, generation.max_new_tokens)
         if cut := sum(short for _, short in ids):
             tqdm.write(f"{cut} of {len(ids)} prompts are longer than the context: cut from the left", file=sys.stderr)
-        with evaluating(self.model):
+        with evaluating(self.model), self.steered():
             found: list[Sample] = sample(
                 self.model,
                 self.tokenizer,

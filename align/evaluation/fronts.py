@@ -18,6 +18,7 @@ from align.encoding.truncation import Truncation
 from align.errors import DataError
 from align.evaluation.completions import Prompt, encoded
 from align.evaluation.statistics import Interval, bootstrap
+from align.models.asked import PLAIN, Asking
 from align.models.condition_file import Conditions
 from align.oracles.scorers import Scorer
 from align.records.directions import Way, vector
@@ -84,7 +85,7 @@ def _label(way: Way) -> str:
     return ", ".join(f"{w:.2f}" for w in way) if isinstance(way, tuple) else f"{way:.1f}°"
 
 
-def measure(
+def measure(  # noqa: PLR0913
     name: str,
     policy: nn.Module,
     tokenizer: Any,
@@ -94,17 +95,21 @@ def measure(
     conditions: Conditions | None,
     points: Sequence[Point],
     generation: Generation,
+    asking: Asking = PLAIN,
 ) -> Front:
-    """Sample under every point, with the same random numbers, and score."""
-    encoder = Encoder(tokenizer, make_template(tokenizer), Truncation())
+    """Sample under every point, with the same random numbers, and score; `asking` is the point without conditions."""
+    encoder = Encoder(tokenizer, make_template(tokenizer, settings=asking.chat_template_kwargs), Truncation())
     engine = LocalEngine(policy, tokenizer, [encoder.template.eos_id], encoder.template.stop)
     rewards = []
     for point in points:
-        put = (lambda d: d) if conditions is None else partial(conditions.conditioning.apply, clause=point.clause)
+        put = asking.apply if conditions is None else partial(conditions.conditioning.apply, clause=point.clause)
         asked = [p._replace(messages=put(p.messages)) for p in prompts]
         ids = encoded(encoder, asked)
         requests = [Request(str(i), ids[i], p.messages, p.tools) for i, p in enumerate(asked)]
-        drawn = Sampler(engine, generation).sample(requests, bar=True)
+        if asking.steer is not None:
+            engine.check([request.ids for request in requests])
+        with asking.steering(policy):
+            drawn = Sampler(engine, generation).sample(requests, bar=True)
         scores = scorer.score([prompts[s.prompt].messages for s in drawn], [s.text for s in drawn]).double().numpy()
         rewards.append(scores.reshape(len(prompts), generation.num_samples, -1).mean(1))
     return Front(name, scorer.attributes, tuple(points), np.stack(rewards))

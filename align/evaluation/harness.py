@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
+from align.records import Message
 
 Document = dict[str, Any]
 
@@ -30,7 +32,7 @@ def run_tasks(
     rows: Sequence[Document],
     *,
     folder: str,
-    chat: bool = False,
+    chat: bool | None = None,
     batch_size: int = 8,
     seed: int = 0,
 ) -> dict[str, list[Answered]]:
@@ -41,15 +43,16 @@ def run_tasks(
         tasks: What to change of each task by its name; nothing keeps it as lm-eval ships it.
         rows: The data, in the columns of the data set the tasks were written for.
         folder: Name of the tasks' folder inside `lm_eval.tasks`.
-        chat: Put the prompt into the chat template.
+        chat: Put the prompt into the chat template, as the model is asked; null does where prompts are put under
+            something, and leaves them plain text otherwise.
         batch_size: Sequences at a time.
         seed: Of sampling.
 
-    Raises ConfigError without lm-eval, and for `chat` without a chat template.
+    Raises ConfigError without lm-eval, for `chat` without a chat template, and for plain text where a model is put
+    under something.
     """
     lm_eval, model = harness(), wrapped(policy, batch_size)
-    if chat and not policy.tokenizer.chat_template:
-        raise ConfigError("chat: the tokenizer has no chat template: leave it out, or set model.chat_template")
+    chat = in_chat(policy, chat)
     from datasets import Dataset, DatasetDict
 
     split = Dataset.from_list(list(rows))
@@ -60,7 +63,7 @@ def run_tasks(
     ]
     place = Path(lm_eval.tasks.__file__).parent / folder
     manager = lm_eval.tasks.TaskManager(include_path=str(place), include_defaults=False)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), policy.asking.steering(policy.model):
         torch.manual_seed(seed)
         found = lm_eval.evaluate(
             model,
@@ -69,6 +72,21 @@ def run_tasks(
             bootstrap_iters=0,  # our own intervals are over rows
         )
     return {name: [_answered(sample, rows, model) for sample in found["samples"][name]] for name in tasks}
+
+
+def in_chat(policy: Policy, chat: bool | None) -> bool:
+    """Return whether prompts go into the chat template: as asked for, else where a model is put under something.
+
+    Raises ConfigError without a template, and for plain text where a model is put under something.
+    """
+    if chat is False and policy.asking.puts:
+        raise ConfigError(
+            f"chat false: plain text cannot be asked {policy.asking.told!r}: leave chat out, or ask plainly"
+        )
+    found = policy.asking.puts if chat is None else chat
+    if found and not policy.tokenizer.chat_template:
+        raise ConfigError("chat: the tokenizer has no chat template: leave it out, or set model.chat_template")
+    return found
 
 
 def _answered(sample: Mapping[str, Any], rows: Sequence[Document], model: Any) -> Answered:
@@ -104,4 +122,20 @@ def wrapped(policy: Policy, batch_size: int) -> Any:
     model: Any = policy.model
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     own = {"tokenizer": policy.tokenizer, "batch_size": batch_size, "max_length": limit}
-    return HFLM(pretrained=model, trust_remote_code=False, **own)
+
+    class AskedHFLM(HFLM):  # type: ignore[misc]
+        """Puts every dialogue as the model is asked."""
+
+        def apply_chat_template(self, chat_history: list[dict[str, str]], *more: Any, **options: Any) -> str:
+            turns: Any = tuple(Message(turn["role"], turn["content"]) for turn in chat_history)  # type: ignore[arg-type]
+            asked = [{"role": m.role, "content": m.content} for m in policy.asking.apply(turns)]
+            own = self.tokenizer.apply_chat_template
+            kwargs = policy.asking.chat_template_kwargs
+            self.tokenizer.apply_chat_template = partial(own, **kwargs) if kwargs else own
+            try:
+                text: str = super().apply_chat_template(asked, *more, **options)
+            finally:
+                del self.tokenizer.apply_chat_template
+            return text
+
+    return AskedHFLM(pretrained=model, trust_remote_code=False, **own)

@@ -10,7 +10,7 @@ import torch
 
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
-from align.evaluation.harness import harness, wrapped
+from align.evaluation.harness import harness, in_chat, wrapped
 
 
 class Measured(NamedTuple):
@@ -42,18 +42,17 @@ def measure_tasks(
     tasks: Sequence[str],
     manager: Any,
     *,
-    chat: bool,
+    chat: bool | None,
     shots: int | None,
     limit: int | None,
     batch_size: int,
     seed: int = 0,
 ) -> list[Measured]:
     """Return every measure of every task, in lm-eval's own words; `chat` uses the model's template."""
-    if chat and not policy.tokenizer.chat_template:
-        raise ConfigError("chat: the tokenizer has no chat template: leave it out, or set model.chat_template")
+    chat = in_chat(policy, chat)
     seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), seed)
     options: dict[str, Any] = {"num_fewshot": shots, "limit": limit, "apply_chat_template": chat, "log_samples": False}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), policy.asking.steering(policy.model):
         found = harness().simple_evaluate(
             wrapped(policy, batch_size), tasks=list(tasks), task_manager=manager, **options, **seeds
         )

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
+from align.errors import ConfigError
 from align.evaluation.completions import Completion, Policy, Prompt
 from align.evaluation.gold import log_ratios
 from align.evaluation.statistics import Interval, bootstrap, mean_interval
@@ -88,13 +88,20 @@ def evaluate_responses(
 
 
 def divergence(
-    policy: Policy, start: nn.Module, prompts: Sequence[Prompt], completions: Sequence[Completion], new_tokens: int
+    policy: Policy, start: Policy, prompts: Sequence[Prompt], completions: Sequence[Completion], new_tokens: int
 ) -> Interval:
-    """Return the mean log-ratio of responses drawn at temperature 1 to the policy a run started from, in nats."""
+    """Return the mean log-ratio of responses drawn at temperature 1 to the policy a run started from, in nats.
+
+    Each is asked in its own way.
+    """
+    for one in (policy, start):
+        if one.asking.steer is not None and one.asking.steer.where != "all":
+            raise ConfigError(f"where {one.asking.steer.where}: no KL divergence of a model steered at some positions")
     kept = [c for c in completions if c.ids]
     samples = [Sample(c.prompt, 0, c.ids, c.text, "eos" if c.finished else "length") for c in kept]
-    asked = [ids for ids, _ in policy.prompt_ids(prompts, new_tokens)]
-    ratios = np.array(log_ratios((policy.model, asked), (start, asked), samples))
+    own, other = ([ids for ids, _ in one.prompt_ids(prompts, new_tokens)] for one in (policy, start))
+    with policy.asking.steering(policy.model), start.asking.steering(start.model):
+        ratios = np.array(log_ratios((policy.model, own), (start.model, other), samples))
     return mean_interval(_per_prompt(ratios, np.array([c.prompt for c in kept])))
 
 

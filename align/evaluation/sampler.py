@@ -9,6 +9,7 @@ from typing import Any
 
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
+from align.evaluation.asked_models import AskedModels
 from align.evaluation.completions import Completion, CompletionFile, Policy, Prompt
 from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
 from align.models.backbone import Backbone, DTypeName
@@ -46,48 +47,53 @@ class Sampling:
 
 
 class Sampler:
-    """Responses of a model folder at a temperature, sampled or read back; one model is held at a time."""
+    """Responses of a model at a temperature, sampled or read back; one model is held at a time."""
 
-    def __init__(self, out: Path, prompts: list[Prompt], sampling: Sampling) -> None:
-        self.out, self.prompts, self.sampling = out, prompts, sampling
+    def __init__(self, out: Path, prompts: list[Prompt], sampling: Sampling, models: AskedModels) -> None:
+        """Prepare to sample from models, by their names; another name is the path of a model asked in its own way."""
+        self.out, self.prompts, self.sampling, self.models = out, prompts, sampling, models
         self._held: tuple[str, Policy] | None = None
 
-    def backbone(self, path: str) -> Backbone:
+    def backbone(self, name: str) -> Backbone:
         """Return how a folder is loaded."""
-        return Backbone(path, dtype=self.sampling.dtype, check=self.sampling.check)
+        return Backbone(self.models.path(name), dtype=self.sampling.dtype, check=self.sampling.check)
 
-    def policy(self, path: str) -> Policy:
+    def policy(self, name: str) -> Policy:
         """Return a model, loaded when it is first needed."""
-        if self._held is None or self._held[0] != path:
+        if self._held is None or self._held[0] != name:
             self._held = None
-            self._held = (path, self.load(path))
+            self._held = (name, self.load(name))
         return self._held[1]
 
-    def load(self, path: str) -> Policy:
-        """Load a model that is asked as all are."""
-        return Policy.load(self.backbone(path), self.sampling.template, self.sampling.chat_template_kwargs)
+    def load(self, name: str) -> Policy:
+        """Load a model."""
+        settings = self.sampling.chat_template_kwargs
+        return Policy.load(self.backbone(name), self.sampling.template, settings, self.models.asking(name))
 
-    def file(self, path: str, temperature: float) -> CompletionFile:
-        """Return where a model's responses are kept."""
+    def file(self, name: str, temperature: float) -> CompletionFile:
+        """Return where a model's responses are kept: another place for every way to ask."""
         written = {"template": self.sampling.template, "chat_template_kwargs": self.sampling.chat_template_kwargs}
-        settings = {**asdict(self.sampling.at(temperature)), **written}
-        return CompletionFile(self.out, self.backbone(path), self.prompts, settings)
+        settings: dict[str, Any] = {**asdict(self.sampling.at(temperature)), **written}
+        if asked := self.models.asking(name).settings:
+            settings["asked"] = asked
+        return CompletionFile(self.out, self.backbone(name), self.prompts, settings)
 
-    def responses(self, path: str, temperature: float) -> list[Completion]:
+    def responses(self, name: str, temperature: float) -> list[Completion]:
         """Return a model's responses to all prompts; of a file of answers those that stand in it."""
+        path = self.models.path(name)
         if is_answer_file(path):
             texts = answers_to([p.messages for p in self.prompts], read_model_answers(Path(path)), path)
             return [Completion(number, text, [], True) for number, text in enumerate(texts)]
-        file = self.file(path, temperature)
+        file = self.file(name, temperature)
         found = file.read()
         if found is None:
-            found = self.policy(path).complete(self.prompts, self.sampling.at(temperature))
+            found = self.policy(name).complete(self.prompts, self.sampling.at(temperature))
             file.write(found)
         return found
 
-    def first_texts(self, path: str, temperature: float) -> list[str]:
+    def first_texts(self, name: str, temperature: float) -> list[str]:
         """Return the first response to each prompt."""
         texts: dict[int, str] = {}
-        for found in self.responses(path, temperature):
+        for found in self.responses(name, temperature):
             texts.setdefault(found.prompt, found.text)
         return [texts[i] for i in range(len(self.prompts))]

@@ -93,7 +93,7 @@ def toxicity(
     scorer: Scorer,
     drawing: Continuations = Continuations(),
     *,
-    chat: bool = False,
+    chat: bool | None = None,
     batch_size: int = 25,
 ) -> list[Toxicity]:
     """Return the measures on all prompts, and on toxic and other prompts where the file says which are.

@@ -56,7 +56,7 @@ def read_choices(path: Path) -> list[Document]:
 
 
 def truthfulness(
-    policy: Policy, rows: list[Document], *, chat: bool = False, batch_size: int = 8
+    policy: Policy, rows: list[Document], *, chat: bool | None = None, batch_size: int = 8
 ) -> list[Truthfulness]:
     """Return MC1 and MC2 on all questions, then by category where there are several.
 

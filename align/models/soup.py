@@ -14,6 +14,7 @@ from torch import Tensor
 
 from align.errors import ConfigError, ModelError
 from align.models.adapter_folder import ADAPTER_WEIGHTS, changes_base
+from align.models.condition_file import read_asking
 from align.models.files import ADAPTER_CONFIG, PICKLED, base_of, check_weights, local_folder, read_json
 
 PLAIN: dict[str, Any] = {
@@ -160,6 +161,9 @@ def _check_tokenizers(folders: Sequence[Path]) -> None:
     files = {f.joinpath("tokenizer.json").read_bytes() for f in folders if f.joinpath("tokenizer.json").exists()}
     if len(files) > 1:
         raise ModelError("the models of the soup have different tokenizers")
+    askings = {repr(read_asking(str(folder))[0]) for folder in folders}
+    if len(askings) > 1:
+        raise ModelError("the models of the soup were trained under different conditions: none says how it is asked")
 
 
 def _check_same(first: dict[str, object], other: dict[str, object]) -> None:

@@ -16,8 +16,10 @@ from align.checks.rows import GroupsOfBatch
 from align.checks.trust import trust
 from align.errors import StoreError
 from align.models.adapters import evaluating, has_adapters
+from align.models.asked import Asking, asking
 from align.models.backbone import Backbone
 from align.models.card import model_card, settings
+from align.models.condition_file import Form, form_of, write_condition_file
 from align.models.export import export_model, is_writer
 from align.models.loading import describe, load_policy, max_positions
 from align.models.masters import check_precision
@@ -40,6 +42,7 @@ from align.records import (
     Step,
     ViewName,
 )
+from align.records.asking import Ask
 from align.scoring import score_responses
 from align.scoring.backbone import choose_layout
 from align.scoring.layouts import count_positions
@@ -79,6 +82,7 @@ class AlignModule(RecordingModule):
         self._trained: Shapes = {}
         self.checked = ""  # what the self-check found
         self.start_checked = False
+        self.ask = Ask()  # what the model is asked beside what it is trained under, for its folder
         self.labels = Labels()  # the data module fills it in before the model is built
 
     @cached_property
@@ -246,6 +250,19 @@ class AlignModule(RecordingModule):
         card = model_card(type(self).__name__, self.backbone.path, config or settings(self), facts)
         written = PromptFormat(*facts["prompt_format"]) if facts.get("prompt_format") else None
         export_model(self.model, self.tokenizer, folder, merge=merge, prompt_format=written, card=card)
+        if is_writer():
+            write_condition_file(self.form, folder, self.ask)
+
+    @property
+    def form(self) -> Form | None:
+        """Return what the prompts are trained under: by the method, or by the view of its data."""
+        asks = self.facts().get("asks")
+        return None if asks is None else form_of(asks)
+
+    @property
+    def asking(self) -> Asking:
+        """Return how the model is asked as it is, by everything that samples from it while it trains."""
+        return asking(self.form, self.ask)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Return a context in which the model is in evaluation mode."""

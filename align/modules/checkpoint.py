@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from align.errors import ResumeError
+from align.models.condition_file import plain_form
 from align.modules.streams import run_seed
 
 Shapes = dict[str, tuple[int, ...]]
@@ -46,10 +47,12 @@ def check_fits(method: str, own: Shapes, checkpoint: dict[str, Any]) -> None:
 def facts_of(trainer: Any) -> dict[str, Any]:
     """Return plain values only, so that a checkpoint loads with `weights_only=True`."""
     data: Any = getattr(trainer, "datamodule", None)
+    asks = getattr(data, "asks", None)
     return {
         "fingerprint": getattr(data, "fingerprint", ""),
         "prompt_format": None if data is None else list(data.prompt_format),
         "max_tokens": None if data is None else data.encoder.truncation.max_total,
+        "asks": None if asks is None else plain_form(asks),
         "seed": run_seed(),
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }

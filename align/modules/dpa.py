@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from align.models.backbone import Backbone
-from align.models.condition_file import write_condition_file
-from align.models.export import is_writer
+from align.models.condition_file import Conditions, Form
 from align.modules.optimizer import Optimizer
 from align.modules.sft import SFTModule
 from align.records import Conditioning, Preset, WeightedRating
@@ -57,8 +55,7 @@ class DPARSFModule(SFTModule):
         super().on_load_checkpoint(checkpoint)
         self.asks = checkpoint["asks"]
 
-    def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
-        """Write the model folder, and beside the weights how it is asked."""
-        super().write_folder(folder, merge=merge, config=config)
-        if self.asks and is_writer():
-            write_condition_file(self.conditioning, self.asks, folder)
+    @property
+    def form(self) -> Form | None:
+        """Return the conditions of the prompts trained on last; None before there were any."""
+        return Conditions(self.conditioning, self.asks["asks"], self.asks["targets"]) if self.asks else None

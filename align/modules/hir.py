@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from align.errors import ConfigError
 from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
+from align.models.condition_file import Form
 from align.models.fresh_rows import cosine_of_rows, fresh_rows
 from align.models.reference import Reference, Result
 from align.models.stage import base_hash, write_note
@@ -147,6 +148,11 @@ class HIRModule(AlignModule):
             self.record(f"swap_accuracy/{name}", (margin > 0).double(), weights * rows)
         self.record("margin", margin, weights)
         self.record("accuracy", (margin > 0).double(), weights)
+
+    @property
+    def form(self) -> Form:
+        """Return the instructions: the good one asks for a good response."""
+        return self.instructions
 
     def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
         """Write the model, and beside it what the second stage checks."""

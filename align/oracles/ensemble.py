@@ -107,7 +107,8 @@ class RewardEnsemble(Scorer):
             self.standardise.parent.mkdir(parents=True, exist_ok=True)
             write_whole_text(self.standardise, json.dumps(self._measured(scores), indent=1) + "\n")
         means, deviations = scores.new_tensor(self._read(self.standardise)).T
-        return (scores - means) / deviations
+        scaled: Tensor = (scores - means) / deviations
+        return scaled
 
     def _measured(self, scores: Float[Tensor, "response member"]) -> dict[str, tuple[float, float]]:
         known = scores[~scores.isnan().any(1)]

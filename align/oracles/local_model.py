@@ -15,6 +15,7 @@ from align.encoding.encoder import Dropped, Encoder
 from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.models.adapters import evaluating
+from align.models.asked import Asking, asking_of
 from align.models.backbone import Backbone
 from align.models.files import folder_hash, local_folder
 from align.models.loading import load_policy, max_positions
@@ -23,6 +24,7 @@ from align.oracles.responder import Progress, Responder
 from align.oracles.templates import Question
 from align.oracles.verdict_store import VerdictStore
 from align.records import CandidateBatch, Example, Message
+from align.records.asking import Ask
 from align.sampling.generation import Generation, Sample
 from align.sampling.sampler import sample
 from align.scoring import score_responses
@@ -39,6 +41,7 @@ class LocalModel(Responder):
         batch_size: int = 8,
         template: TemplateName = "auto",
         chat_template_kwargs: dict[str, Any] | None = None,
+        ask: Ask = Ask(),
     ) -> None:
         """Configure the judge.
 
@@ -48,11 +51,13 @@ class LocalModel(Responder):
             batch_size: Questions answered at a time.
             template: How questions are written: the model's chat template, `plain`, or a Jinja file.
             chat_template_kwargs: What the chat template is given beside the question, such as `enable_thinking`.
+            ask: How the model is asked where that is not as its folder says.
         """
         self.backbone = model.only_asked("responder.model")
         self.generation = Generation(max_tokens, temperature=0.0)
         self.batch_size = batch_size
-        self.template, self.chat_template_kwargs = template, chat_template_kwargs or {}
+        self.template, self.ask = template, ask
+        self.chat_template_kwargs = {**(chat_template_kwargs or {}), **(ask.chat_template_kwargs or {})}
 
     def settings(self) -> dict[str, Any]:
         """Return what decides an answer, the weights included."""
@@ -62,8 +67,14 @@ class LocalModel(Responder):
             "dtype": self.backbone.dtype,
             "max_tokens": self.generation.max_new_tokens,
             **({} if self.template == "auto" else {"template": self.template}),
+            **({"asked": self.asking.settings} if self.asking.settings else {}),
             **({"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}),
         }
+
+    @cached_property
+    def asking(self) -> Asking:
+        """Return how the model is asked."""
+        return asking_of(self.backbone.path, self.ask)
 
     @cached_property
     def _weights(self) -> str:
@@ -78,7 +89,9 @@ class LocalModel(Responder):
         if not self.backbone.check:
             trust(model)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        template = make_template(tokenizer, self.template, self.chat_template_kwargs)
+        settings = {**self.chat_template_kwargs, **self.asking.chat_template_kwargs}
+        self.asking.tell(f"judge {self.backbone.path}")
+        template = make_template(tokenizer, self.template, settings)
         return model, tokenizer, Encoder(tokenizer, template, Truncation())
 
     def answer(self, questions: Sequence[Question], store: VerdictStore, progress: Progress) -> None:
@@ -92,9 +105,9 @@ class LocalModel(Responder):
         questions = [question for question in questions if not question.choices]
         for first in range(0, len(questions), self.batch_size):
             chosen = questions[first : first + self.batch_size]
-            prompts = [_prompt(encoder, question) for question in chosen]
+            prompts = [_prompt(encoder, question, self.asking) for question in chosen]
             fits = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]
-            with evaluating(model):
+            with evaluating(model), self.asking.steering(model):
                 samples = sample(
                     model,
                     tokenizer,
@@ -141,8 +154,9 @@ class LocalModel(Responder):
         store.answered(request, question.key, json.dumps(body), (length, len(found.ids)))
 
 
-def _prompt(encoder: Encoder, question: Question) -> list[int]:
+def _prompt(encoder: Encoder, question: Question, asking: Asking) -> list[int]:
     try:
-        return encoder.prompt_ids(question.messages)
+        return encoder.prompt_ids(asking.apply(tuple(question.messages)))
     except RowRefused:  # a chat template without system turns
-        return encoder.prompt_ids([Message("user", "\n\n".join(m.content for m in question.messages))])
+        joined = Message("user", "\n\n".join(m.content for m in question.messages))
+        return encoder.prompt_ids(asking.apply((joined,)))

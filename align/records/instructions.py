@@ -38,8 +38,9 @@ class Instructions:
     """Asks for good responses."""
     negative: str = NEGATIVE
     """Asks for bad responses."""
-    placement: Literal["user", "system"] = "user"
-    """`user`: before the first user turn's text, with a blank line between; `system`: a system turn of its own."""
+    placement: Literal["user", "system", "end"] = "user"
+    """`user`: before the first user turn's text, with a blank line between; `system`: a system turn of its own; `end`:
+    behind the last turn, as the markers of Chain of Hindsight stand."""
 
     def __post_init__(self) -> None:
         if not self.positive.strip() or not self.negative.strip():
@@ -52,6 +53,8 @@ class Instructions:
         text = self.positive if which == "positive" else self.negative
         if self.placement == "system":
             return (Message("system", text), *messages)
+        if self.placement == "end":
+            return (*messages[:-1], messages[-1]._replace(content=f"{messages[-1].content}\n\n{text}"))
         first = next(i for i, m in enumerate(messages) if m.role == "user")
         asked = messages[first]._replace(content=f"{text}\n\n{messages[first].content}")
         return (*messages[:first], asked, *messages[first + 1 :])

@@ -1,4 +1,4 @@
-"""What a run's rounds ask of the policy: prompts as they are, or once per condition."""
+"""What a run's rounds ask of the policy: prompts as the method asks it, or once per condition."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ class Asking:
         """Return a prompt as it is sampled: once as it is, or once per condition."""
         conditions, conditioning = self.settings.conditions, self.conditioning
         if conditions is None or conditioning is None:
-            ids = encoder.prompt_ids(example.messages, example.tools)
-            return [Prompt(example, Request(example.id, ids, example.messages, example.tools))]
+            messages = self.trainer.lightning_module.asking.apply(example.messages)
+            ids = encoder.prompt_ids(messages, example.tools)
+            return [Prompt(example, Request(example.id, ids, messages, example.tools))]
         seed, targets = self.settings.generation.seed, self.targets(number)
         found = []
         for place, asked in enumerate(conditions.asked(number, example.id, conditioning, seed=seed, targets=targets)):

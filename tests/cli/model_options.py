@@ -23,6 +23,23 @@ MODEL_REFUSED = {
     ("*", "model.revision"): "is a commit of a hub repository",
     ("*", "model.attn_implementation"): "nosuch",
 }
+STEERED = ("--ask.steer", "THINGS/vectors.safetensors", "--ask.coefficient", "9")
+UNDER = ("--ask.under", "negative")
+ASK = {
+    "ask.direction": ("--ask.direction", "1,0"),
+    "ask.angle": ("--ask.angle", "-1"),
+    "ask.ratings": ("--model.path", "THINGS/rated", "--ask.ratings", "11,12"),
+    "ask.under": UNDER,
+    "ask.instructions": (*UNDER, "--ask.instructions.negative", "Be rude."),
+    "ask.system": ("--ask.system", "Be brief."),
+    "ask.chat_template_kwargs": ("--ask.chat_template_kwargs", "{loud: true}"),
+    "ask.steer": STEERED,
+    "ask.vector": (*STEERED, "--ask.vector", "pca"),
+    "ask.layers": (*STEERED, "--ask.layers", "[1]"),
+    "ask.coefficient": (*STEERED, "--ask.coefficient", "12"),
+    "ask.where": (*STEERED, "--ask.where", "prompt"),
+    "ask.plain": ("--ask.plain", "true"),
+}
 DRAWN = {
     "generation.max_new_tokens": ("--generation.max_new_tokens", "3"),
     "generation.temperature": ("--generation.temperature", "0.3"),

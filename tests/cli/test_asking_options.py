@@ -15,7 +15,7 @@ from align.cli.probe import probe_grid
 from align.cli.sweep import sweep_command
 from align.evaluation.fronts import Front, Point, write_front
 from align.evaluation.pareto import hypervolume_interval
-from tests.cli.model_options import DRAWN, GREEDY, GREEDY_REFUSED, MODEL, MODEL_REFUSED
+from tests.cli.model_options import ASK, DRAWN, GREEDY, GREEDY_REFUSED, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Verb, check, options_of
 
 FEW = ("--generation.max_new_tokens", "4", "--generation.num_samples", "2")
@@ -81,6 +81,7 @@ PROBE = Verb(
     },
     {
         **MODEL,
+        **ASK,
         **DRAWN,
         "grid.template": ("--grid.template", "The {value} {context}?"),
         "grid.values": ("--grid.values", "[nurse,cook]"),
@@ -111,6 +112,7 @@ SWEEP = Verb(
         "vector": ("--vector", "pca"),
         "layers": ("--layers", "[1]"),
         "rewards": ("--rewards", "[THINGS/reward]"),
+        "plain": ("--plain", "true"),
         "out": ("--out", "sweep.json"),
     },
     refused={**MODEL_REFUSED, **NO_GREEDY},

@@ -15,7 +15,7 @@ from align.cli.benchmark_toxicity import measure
 from align.cli.benchmark_truthfulqa import truthfulqa
 from align.oracles import local_model
 from align.sampling.generation import Sample
-from tests.cli.model_options import MODEL, MODEL_REFUSED
+from tests.cli.model_options import ASK, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Verb, check, options_of
 from tests.cli.things import lines
 
@@ -23,6 +23,8 @@ WRITTEN = ["model.tokenizer", "model.chat_template"]
 """What decides how a chat is written; the tokenizers here differ in their templates."""
 SAME = ("plain", "model.tokenizer")
 HARNESS = {("*", "model.check"): "lm-eval asks the model in its own way"}
+UNTOLD = {("plain", "model.chat_template"): ("--model.path", "THINGS/plain", *MODEL["model.chat_template"])}
+"""A model that was trained under something is asked in the chat template."""
 TRUTH = ("--model.path", "THINGS/model", "--data", "THINGS/truth.jsonl", "--out", "o.json")
 TRUTHFUL = Verb(
     truthfulqa,
@@ -30,6 +32,7 @@ TRUTHFUL = Verb(
     {"plain": TRUTH, "chat": (*TRUTH, "--chat", "true")},
     {
         **MODEL,
+        **ASK,
         "model.tokenizer": ("--model.tokenizer", "THINGS/spoken"),
         "data": ("--data", "THINGS/truth2.jsonl"),
         "chat": ("--chat", "true"),
@@ -37,6 +40,7 @@ TRUTHFUL = Verb(
         "batch_size": ("--batch_size", "2"),
         "out": ("--out", "p.json"),
     },
+    otherwise=UNTOLD,
     refused={**MODEL_REFUSED, **HARNESS, ("plain", "model.chat_template"): "belongs to --chat true"},
     only={"chat": WRITTEN},
 )
@@ -49,6 +53,7 @@ TOXICITY = Verb(
     {"plain": TOXIC, "chat": (*TOXIC, "--chat", "true")},
     {
         **MODEL,
+        **ASK,
         "model.tokenizer": ("--model.tokenizer", "THINGS/spoken"),
         "data": ("--data", "THINGS/toxic2.jsonl"),
         "toxicity": ("--toxicity.label", "verbosity"),
@@ -62,6 +67,7 @@ TOXICITY = Verb(
         "batch_size": ("--batch_size", "1"),
         "out": ("--out", "p.json"),
     },
+    otherwise=UNTOLD,
     refused={**MODEL_REFUSED, **HARNESS, ("plain", "model.chat_template"): "belongs to --chat true"},
     only={"chat": WRITTEN},
 )

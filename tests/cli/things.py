@@ -12,7 +12,7 @@ import torch
 from align.activations.artefact import VectorNote, save_vectors
 from align.annotation.items import Choice
 from align.annotation.store import AnnotationStore
-from align.models.condition_file import write_condition_file
+from align.models.condition_file import Conditions, write_condition_file
 from align.records.conditions import WeightedRating
 from tests.tiny import save_reward_model, save_tiny, write_pairs
 
@@ -29,9 +29,9 @@ def make(folder: Path) -> Path:
         torch.manual_seed(seed)
         save_tiny(folder / name, template=TEMPLATE, max_position_embeddings=2048, initializer_range=0.6 + 0.2 * seed)
     conditioning = WeightedRating(system="")
-    write_condition_file(conditioning, {"asks": "direction", "targets": []}, folder / "model")
-    write_condition_file(conditioning, {"asks": "direction", "targets": []}, folder / "model2")
-    write_condition_file(conditioning, {"asks": "ratings", "targets": [(80.0, 20.0), (20.0, 80.0)]}, folder / "rated")
+    write_condition_file(Conditions(conditioning, "direction", []), folder / "model")
+    write_condition_file(Conditions(conditioning, "direction", []), folder / "model2")
+    write_condition_file(Conditions(conditioning, "ratings", [(80.0, 20.0), (20.0, 80.0)]), folder / "rated")
     save_tiny(folder / "gpt2", "gpt2")
     for name, seed in (("reward", 0), ("reward2", 1)):
         save_reward_model(folder / name, seed)

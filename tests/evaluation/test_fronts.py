@@ -81,7 +81,7 @@ def test_commands(world_model: Path, tmp_path: Path, told: Callable[..., str], c
     for file in world_model.iterdir():
         (plain / file.name).write_bytes(file.read_bytes())
     assert "no conditions.json" in told("directions", "--model.path", str(world_model))
-    write_condition_file(TwoDigits(), {"asks": "direction", "targets": []}, world_model)
+    write_condition_file(Conditions(TwoDigits(), "direction", []), world_model)
     assert read_condition_file(str(world_model)) == ASKS
     out = tmp_path / "d"
     assert main(["directions", "--model.path", str(world_model), "--count", "3", "--out", str(out), *SHORT]) == 0
