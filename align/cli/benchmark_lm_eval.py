@@ -45,7 +45,7 @@ def lm_eval(
         models: Folders or hub ids, as in [runs/sft/model,runs/dpo/model].
         tasks: Names by commas, as in ifeval,gsm8k.
         include: A folder with task files (YAML) of your own.
-        chat: Put prompts into the chat template; null does so for a model whose folder says it is asked under something.
+        chat: Put prompts into the chat template; null does so for models that are asked under something.
         shots: Examples in the prompt; null takes each task's own number.
         limit: Use the first documents of every task only.
         batch_size: Sequences at a time.

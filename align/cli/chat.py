@@ -38,7 +38,8 @@ def run(words: list[str]) -> int:
 def chat(model: str, model_b: str | None = None, *, system: str | None = None, generation: Generation = TALK) -> None:
     """Talk to a model in the terminal, or to two side by side: align chat MODEL [MODEL_B].
 
-    A line is a turn, put to every model as its folder says it is asked; each goes on with its own answers. /new begins again, /quit or the end of the input leaves.
+    A line is a turn, put to every model as its folder says it is asked; each goes on with its own answers. /new begins
+    again, /quit or the end of the input leaves.
 
     Args:
         model: Folder or hub id; also as the first word.

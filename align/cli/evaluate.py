@@ -86,8 +86,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     Args:
         models: Model or adapter folders, each asked as its folder says, or files of answers to these prompts
             (AlpacaEval's columns instruction and output, or prompt and completion as `align generate` writes them); the
-            first is what the others are compared with. By name (`--models.NAME DIR`) with what is asked otherwise, as in
-            `--models.NAME.direction 0.8,-0.6` or `--models.NAME.plain true`; one folder may stand under several names.
+            first is what the others are compared with. By name (`--models.NAME DIR`) with what is asked otherwise, as
+            in `--models.NAME.direction 0.8,-0.6` or `--models.NAME.plain true`; one folder may stand under two names.
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
         rewards: Reward model folders; not the one that trained the policy.

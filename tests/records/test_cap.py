@@ -16,8 +16,10 @@ from align.data.source import Report
 from align.errors import ConfigError
 from align.evaluation.fronts import Front, Point, points_of, read_front, write_front
 from align.evaluation.pareto import hypervolume
+from align.models.asked import asking_of
 from align.models.condition_file import Conditions, read_condition_file, write_condition_file
 from align.records import Example, Message, TwoDigits, WeightedRating
+from align.records.asking import Ask
 from align.records.cap import Cap
 from align.records.conditions import conditioning_of
 from align.records.directions import parse_direction
@@ -68,8 +70,24 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     way = parse_direction("helpfulness=2,verbosity=-1,harmlessness=2", NAMES)
     assert way == pytest.approx((2 / 3, 2 / 3, -1 / 3))
     assert FORM.direction(way).endswith("helpfulness*67 + harmlessness*67 + verbosity*-33")
-    write_condition_file(FORM, {"asks": "ratings", "targets": [[1, 2, 3]]}, tmp_path)
-    assert read_condition_file(str(tmp_path)) == Conditions(FORM, "ratings", [(1.0, 2.0, 3.0)])
+    asked = Conditions(FORM, "ratings", [(1.0, 2.0, 3.0)])
+    write_condition_file(asked, tmp_path)
+    assert read_condition_file(str(tmp_path)) == asked
+
+
+def test_a_folder_of_three_rewards_is_asked_for_a_direction_of_three(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the middle of its cap, or for weights of all; an angle lies in a plane and is refused."""
+    write_condition_file(Conditions(FORM, "direction", []), tmp_path)
+    for ask, way in ((Ask(), CAP.middle), (Ask(direction="2,2,-1"), (2 / 3, 2 / 3, -1 / 3))):
+        (layer,) = asking_of(str(tmp_path), ask).layers
+        assert FORM.direction(way) in layer.text
+    assert "warning" not in capsys.readouterr().err
+    asking_of(str(tmp_path), Ask(direction="-1,0,0"))
+    assert "direction lies outside the cap" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="3 rewards: give a direction, a weight of each"):
+        asking_of(str(tmp_path), Ask(angle=10.0))
 
 
 def test_selection_takes_the_greatest_scalar_product() -> None:
