@@ -99,9 +99,7 @@ def _answer(speaker: _Speaker, generation: Generation, turn: int) -> str:
     if cut:
         print(f"{speaker.name}: the dialogue is longer than the context, its start is cut off", file=sys.stderr)
     request = Request.of_ids(ids)._replace(messages=speaker.dialogue)
-    if speaker.policy.asking.steer is not None:
-        speaker.engine.check([ids])
-    with speaker.policy.asking.steering(speaker.policy.model):
+    with speaker.policy.steered():
         [sample] = Sampler(speaker.engine, generation, round_number=turn).sample([request])
     return sample.text.strip()
 

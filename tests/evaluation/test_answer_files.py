@@ -14,6 +14,7 @@ from align.cli.main import main
 from align.errors import ConfigError
 from align.evaluation.answer_files import MTBenchQuestion, mt_bench_answers
 from align.evaluation.completions import Policy
+from align.models.asked import PLAIN, Asking, Layer
 from align.models.backbone import Backbone
 from align.records import Message
 from align.sampling.engine import Engine
@@ -92,8 +93,9 @@ def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
             return [[Completion([1], f" answer {len(asked)} ", "eos")] for _ in jobs]
 
     policy = Policy.load(Backbone(str(model_folder)))
-    under = lambda dialogue: (Message("system", "more of it"), *dialogue)  # noqa: E731
-    answerer = Answerer(Echo(), policy.encoder, under, policy)
+    layer = Layer("more", "more of it", lambda dialogue: (Message("system", "more of it"), *dialogue))
+    under = Asking((layer,))
+    answerer = Answerer(Echo(), policy.encoder, under, policy._replace(asking=under))
     mt_bench_answers(answerer.texts, [MTBenchQuestion(1, "math", ("One?", "Two?"))], "m", Generation(4), now=0)
     told = Message("system", "more of it")
     assert asked == [
@@ -102,5 +104,5 @@ def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
     ]
     with pytest.raises(ConfigError, match="what it is asked under are longer than the context"):
         answerer.texts([(Message("user", "x" * 600),)], Generation(4))
-    plain = answerer._replace(ask=lambda dialogue: dialogue)
+    plain = answerer._replace(asking=PLAIN, policy=policy)
     assert plain.texts([(Message("user", "x" * 600),)], Generation(4)) == ["answer 3"]
