@@ -13,8 +13,9 @@ from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError
 from align.evaluation.completions import Policy, Prompt, encoded
-from align.models.asked import Asking, Dialogue
+from align.models.asked import Asking
 from align.models.backbone import Backbone
+from align.models.prompt_parts import Dialogue
 from align.models.tokenizer import load_tokenizer
 from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from align.cli.evaluation_prompts import prompts_of
 from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
 from align.cli.functions import call
 from align.cli.gathering import gathered
@@ -16,13 +16,10 @@ from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
 from align.cli.reward_models import Tokens, reward_oracles, tell_reading
 from align.cli.unused import Settings, Unused, always, without
-from align.data.preference_file import PreferenceFile
-from align.data.source import Report
-from align.data.telling import warning
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.comparison import SCALES, Scale, standardise
-from align.evaluation.completions import Prompt, fingerprint
+from align.evaluation.completions import fingerprint
 from align.evaluation.judging import JudgeReport, evaluate_judge
 from align.evaluation.model_answers import is_answer_file
 from align.evaluation.rewards import ResponseReport, divergence, evaluate_responses
@@ -116,7 +113,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         raise ConfigError(f"start: the KL divergence needs models, and {file} is a file of answers: leave one out")
     if start is not None and (sampling.generation.top_p != 1 or 1.0 not in levels):
         raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
-    asked, notes = read_prompts(prompts, sampling.limit)
+    asked, notes = prompts_of(prompts, sampling.limit)
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
     sampler = Sampler(Path(out), asked, sampling, askings)
@@ -147,30 +144,6 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
 def _kept(sampler: Sampler, model: str, temperature: float) -> str:
     path = sampler.models.path(model)
     return path if is_answer_file(path) else str(sampler.file(model, temperature).path.relative_to(sampler.out))
-
-
-def read_prompts(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[Prompt], dict[str, Any]]:
-    """Return the prompts of each file and what became of its rows; a prompt that stands twice is asked once."""
-    found: dict[Any, Prompt] = {}
-    notes: dict[str, Any] = {}
-    for name, path in ({"": files} if isinstance(files, str) else dict(files)).items():
-        source, report = PreferenceFile(path), Report()
-        split = next(s for s in ("test", "val", "train") if source.split_names()[s])
-        for example in source.read(split, report):
-            if example.messages in found:
-                report.drop("prompt that stands twice", example.id)
-            elif report.kept == limit:
-                report.drop("beyond the limit", example.id)
-            else:
-                found[example.messages] = Prompt.of(example, name)
-                report.kept += 1
-        notes[name or path] = {"read": report.read, "kept": report.kept, "dropped": dict(report.dropped)}
-        print(f"prompts {name or path}: {report}")
-        if told := warning(report):
-            print(f"WARNING prompts {name or path}: {told}", file=sys.stderr)
-    if not found:
-        raise ConfigError(f"prompts {files}: no prompt is left to evaluate on")
-    return list(found.values()), notes
 
 
 def _report(

@@ -14,8 +14,9 @@ from align.cli.main import main
 from align.errors import ConfigError
 from align.evaluation.answer_files import MTBenchQuestion, mt_bench_answers
 from align.evaluation.completions import Policy
-from align.models.asked import PLAIN, Asking, Layer
+from align.models.asked import PLAIN, Asking
 from align.models.backbone import Backbone
+from align.models.prompt_parts import PromptPart
 from align.records import Message
 from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Generation
@@ -93,8 +94,8 @@ def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
             return [[Completion([1], f" answer {len(asked)} ", "eos")] for _ in jobs]
 
     policy = Policy.load(Backbone(str(model_folder)))
-    layer = Layer("more", "more of it", lambda dialogue: (Message("system", "more of it"), *dialogue))
-    under = Asking((layer,))
+    part = PromptPart("more", "more of it", lambda dialogue: (Message("system", "more of it"), *dialogue))
+    under = Asking((part,))
     answerer = Answerer(Echo(), policy.encoder, under, policy._replace(asking=under))
     mt_bench_answers(answerer.texts, [MTBenchQuestion(1, "math", ("One?", "Two?"))], "m", Generation(4), now=0)
     told = Message("system", "more of it")

@@ -81,8 +81,8 @@ def test_a_folder_of_three_rewards_is_asked_for_a_direction_of_three(
     """At the middle of its cap, or for weights of all; an angle lies in a plane and is refused."""
     write_condition_file(Conditions(FORM, "direction", []), tmp_path)
     for ask, way in ((Ask(), CAP.middle), (Ask(direction="2,2,-1"), (2 / 3, 2 / 3, -1 / 3))):
-        (layer,) = asking_of(str(tmp_path), ask).layers
-        assert FORM.direction(way) in layer.text
+        (part,) = asking_of(str(tmp_path), ask).parts
+        assert FORM.direction(way) in part.text
     assert "warning" not in capsys.readouterr().err
     asking_of(str(tmp_path), Ask(direction="-1,0,0"))
     assert "direction lies outside the cap" in capsys.readouterr().err
