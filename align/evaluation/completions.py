@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from align.checks.trust import trust
 from align.encoding.encoder import Encoder
+from align.encoding.shortening import without_oldest, without_start
 from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError, StoreError
@@ -141,21 +142,37 @@ class Policy(NamedTuple):
     def prompt_ids(self, prompts: Sequence[Prompt], new_tokens: int) -> list[tuple[list[int], bool]]:
         """Return the tokens of prompts as the model is asked, cut from the left where the context has no room.
 
-        Beside them whether they were cut. Raises ConfigError where that would cut off what a prompt was put under.
+        What a prompt was put under stays whole: the prompt itself loses its oldest turns, then the start of a text.
+        Beside them whether they were cut. Raises ConfigError where nothing is left of a prompt.
         """
         config: Any = self.model.config
         room = (getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9) - new_tokens
         if room < 1:
             raise ConfigError(f"max_new_tokens {new_tokens} leaves no room for a prompt in the model's context")
         found = encoded(self.encoder, self.asked(prompts))
-        long = [number for number, ids in enumerate(found) if len(ids) > room]
-        if long and self.asking.leads:
-            raise ConfigError(
-                f"prompt {long[0]} and what it is asked under are longer than the context, and the start would be cut "
-                "off: leave it out, or lower max_new_tokens"
-            )
+        if self.asking.leads:
+            pairs = zip(prompts, found, strict=True)
+            return [(self._shorter(p, room), True) if len(ids) > room else (ids, False) for p, ids in pairs]
         bos = int(self.encoder.template.adds_bos and room > 1)
         return [(ids[:bos] + ids[len(ids) - room + bos :], True) if len(ids) > room else (ids, False) for ids in found]
+
+    def _shorter(self, prompt: Prompt, room: int) -> list[int]:
+        """Return the tokens of a prompt that has been made shorter under what it is asked under."""
+        messages = prompt.messages
+        while True:
+            ids = self.encoder.prompt_ids(self.asking.apply(messages), prompt.tools)
+            if (excess := len(ids) - room) <= 0:
+                return ids
+            left = without_oldest(messages, excess, self._encodings) or without_start(messages, excess, self._encodings)
+            if left is None:
+                raise ConfigError(
+                    f"what prompts are asked under ({self.asking.told}) leaves no room in the context for "
+                    f"{prompt.messages[-1].content[:60]!r}: lower max_new_tokens, or ask plainly"
+                )
+            messages = left
+
+    def _encodings(self, texts: list[str]) -> list[Any]:
+        return list(self.tokenizer(texts, add_special_tokens=False).encodings)
 
     @contextmanager
     def steered(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from align.errors import ConfigError, ModelError
 from align.models.adapter_folder import ADAPTER_WEIGHTS, changes_base
-from align.models.condition_file import read_asking
+from align.models.condition_file import CONDITION_FILE, read_asking
 from align.models.files import ADAPTER_CONFIG, PICKLED, base_of, check_weights, local_folder, read_json
 
 PLAIN: dict[str, Any] = {
@@ -44,6 +44,7 @@ def write_soup(out: Path, models: Sequence[str], factors: Sequence[float], base:
     if any(adapters) != all(adapters):
         raise ModelError("a soup takes full models or adapters, not both: merge the adapters first (align export)")
     _check_tokenizers(folders)
+    conditioned = _conditioned([folder for folder, _ in used])
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out {out}: the folder is not empty")
     if base is not None and all(adapters):
@@ -56,6 +57,8 @@ def write_soup(out: Path, models: Sequence[str], factors: Sequence[float], base:
         _write_adapter(out, used)
     else:
         _write_full(out, used, None if base is None else _folder(base))
+    if conditioned is not None:
+        shutil.copy2(conditioned / CONDITION_FILE, out / CONDITION_FILE)
     (out / "soup.json").write_text(
         json.dumps({"base": base, "models": dict(zip(models, factors, strict=True))}, indent=1)
     )
@@ -161,9 +164,14 @@ def _check_tokenizers(folders: Sequence[Path]) -> None:
     files = {f.joinpath("tokenizer.json").read_bytes() for f in folders if f.joinpath("tokenizer.json").exists()}
     if len(files) > 1:
         raise ModelError("the models of the soup have different tokenizers")
-    askings = {repr(read_asking(str(folder))[0]) for folder in folders}
-    if len(askings) > 1:
+
+
+def _conditioned(folders: Sequence[Path]) -> Path | None:
+    """Return a folder that says how the soup is asked, None where no model was trained under conditions."""
+    forms = {repr(form): folder for folder in folders if (form := read_asking(str(folder))[0]) is not None}
+    if len(forms) > 1:
         raise ModelError("the models of the soup were trained under different conditions: none says how it is asked")
+    return next(iter(forms.values()), None)
 
 
 def _check_same(first: dict[str, object], other: dict[str, object]) -> None:

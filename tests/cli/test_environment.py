@@ -34,8 +34,8 @@ NOWHERE = "/proc/nowhere"
         (["--trainer.default_root_dir", "file"], "file: cannot be made (File exists)", 2),
         (["--trainer.default_root_dir", "link"], "link: cannot be made (File exists)", 2),
         (["--trainer.default_root_dir", "x" * 300], "cannot be made (File name too long)", 2),
-        (["--data.encoding.cache_dir", NOWHERE], f"{NOWHERE}: No such file or directory: check the path", 3),
-        (["--data.encoding.cache_dir", "file"], "file: File exists: check the path", 3),
+        (["--data.encoding.cache_dir", NOWHERE], f"data.encoding.cache_dir {NOWHERE}: cannot be written and locked", 2),
+        (["--data.encoding.cache_dir", "file"], "data.encoding.cache_dir file: cannot be written and locked", 2),
         (
             ["--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.dirpath", NOWHERE],
             "not written: No such file or directory: choose a folder that can be written",

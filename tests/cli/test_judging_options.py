@@ -68,9 +68,10 @@ RANK = Verb(
         "length": ("--length", "4"),
         "attributes": ("--attributes.verbosity", "1"),
         "max_tokens": ("--max_tokens", "100"),
+        "scorer": ("--scorer", "GoldRewards"),
     },
     {("own", "length"): ("--data", "THINGS/lists.jsonl", "--length", "2")},
-    {("own", name): "belongs to --add" for name in ("plan", "order")},
+    {("*", "scorer"): "one of the two", **{("own", name): "belongs to --add" for name in ("plan", "order")}},
 )
 REWARDS = Verb(
     rewards,

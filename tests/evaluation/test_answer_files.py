@@ -13,7 +13,7 @@ from align.cli.answering import Answerer
 from align.cli.main import main
 from align.errors import ConfigError
 from align.evaluation.answer_files import MTBenchQuestion, mt_bench_answers
-from align.evaluation.completions import Policy
+from align.evaluation.completions import Policy, Prompt
 from align.models.asked import PLAIN, Asking
 from align.models.backbone import Backbone
 from align.models.prompt_parts import PromptPart
@@ -103,7 +103,13 @@ def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
         (told, Message("user", "One?")),
         (told, Message("user", "One?"), Message("assistant", "answer 1"), Message("user", "Two?")),
     ]
-    with pytest.raises(ConfigError, match="what it is asked under are longer than the context"):
-        answerer.texts([(Message("user", "x" * 600),)], Generation(4))
+    ids = [policy.encoder.prompt_ids((told, Message("user", "x" * left))) for left in (1, 2)]
+    (short, cut), (whole, _) = answerer.policy.prompt_ids([Prompt((Message("user", "x" * n),)) for n in (600, 2)], 4)
+    assert cut
+    assert whole == ids[1]
+    assert len(short) == 508  # the condition is there, the start of the prompt is not
+    assert short[: len(ids[0]) // 2] == ids[0][: len(ids[0]) // 2]
+    with pytest.raises(ConfigError, match="leaves no room in the context for 'x'"):
+        answerer.policy.prompt_ids([Prompt((Message("user", "x"),))], 511)
     plain = answerer._replace(asking=PLAIN, policy=policy)
     assert plain.texts([(Message("user", "x" * 600),)], Generation(4)) == ["answer 3"]
