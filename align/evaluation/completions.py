@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,11 +18,10 @@ from align.encoding.encoder import Encoder
 from align.encoding.shortening import without_oldest, without_start
 from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
-from align.errors import ConfigError, DataError, StoreError
+from align.errors import ConfigError, DataError
 from align.models.adapters import evaluating
 from align.models.asked import PLAIN, Asking, asking_of
 from align.models.backbone import Backbone
-from align.models.files import folder_hash, local_folder
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Example, Message
@@ -199,48 +195,3 @@ class Policy(NamedTuple):
                 bar=True,
             )
         return [Completion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]
-
-
-class CompletionFile:
-    """The responses of one model to one prompt set under one setting, in a file named by a hash of all three."""
-
-    def __init__(self, folder: Path, backbone: Backbone, prompts: Sequence[Prompt], settings: dict[str, Any]) -> None:
-        place = local_folder(backbone.path)
-        weights = backbone.revision if place is None else folder_hash(place)
-        loaded = asdict(replace(backbone, check=True))  # a check changes no response
-        parts = [loaded, weights, [(p.messages, p.tools) for p in prompts], settings]
-        name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        self.path, self.prompts = folder / "completions" / f"{name}.jsonl", prompts
-
-    def read(self) -> list[Completion] | None:
-        """Return the responses, None where there are none yet."""
-        if not self.path.exists():
-            return None
-        rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        return [Completion(r["index"], r["completion"], r["ids"], r["finished"], r["cut"]) for r in rows]
-
-    def write(self, completions: Sequence[Completion]) -> None:
-        """Write the responses, whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".tmp")
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                for found in completions:
-                    print(json.dumps(self._row(found)), file=file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
-        except OSError as error:
-            raise StoreError(f"completions not written: {self.path} ({error.strerror})") from error
-
-    def _row(self, found: Completion) -> dict[str, Any]:
-        prompt = self.prompts[found.prompt]
-        return {
-            "index": found.prompt,
-            "subset": prompt.subset,
-            "prompt": [m.as_turn() for m in prompt.messages],
-            "completion": found.text,
-            "finished": found.finished,
-            "cut": found.cut,
-            "ids": found.ids,
-        }

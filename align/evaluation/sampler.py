@@ -10,7 +10,8 @@ from typing import Any
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels
-from align.evaluation.completions import Completion, CompletionFile, Policy, Prompt
+from align.evaluation.completion_file import CompletionFile
+from align.evaluation.completions import Completion, Policy, Prompt
 from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
 from align.models.backbone import Backbone, DTypeName
 from align.sampling.generation import Generation
