@@ -215,7 +215,7 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
     more = ["--trainer.max_epochs", ONE_ROUND[path.stem]] if path.stem in ONE_ROUND else []
     if path.stem == "dpa":
         more += ["--trainer.callbacks.generation.max_new_tokens", "8"]  # the tiny model takes 512 positions
-    if path.stem.startswith("rahf"):
+    if path.stem.startswith(("rahf", "hir")):
         save_tiny(model_folder, max_position_embeddings=2048)  # prompts under its long instructions are not cut
     if path.stem in FIRST_STAGE:
         more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
