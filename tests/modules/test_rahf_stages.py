@@ -40,7 +40,7 @@ slow = [pytest.mark.slow]
 @pytest.mark.parametrize(
     ("method", "strategy"),
     [
-        ("rahf_dual", "ddp_cpu"),
+        pytest.param("rahf_dual", "ddp_cpu", marks=slow),
         ("rahf_dual", "fsdp2"),
         *(
             pytest.param(m, s, marks=slow)

@@ -23,8 +23,14 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-@pytest.mark.parametrize("parameters", ["full", "lora"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        *((method, "full") for method in METHODS),
+        ("dpo", "lora"),
+        *(pytest.param(method, "lora", marks=pytest.mark.slow) for method in METHODS if method != "dpo"),
+    ],
+)
 def test_two_processes_train_as_one(
     method: str, parameters: str, tmp_path: Path, model_folder: Path, pairs_file: Path
 ) -> None:
