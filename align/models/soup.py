@@ -14,8 +14,9 @@ from torch import Tensor
 
 from align.errors import ConfigError, ModelError
 from align.models.adapter_folder import ADAPTER_WEIGHTS, changes_base
-from align.models.condition_file import CONDITION_FILE, read_asking
+from align.models.condition_file import CONDITION_FILE, STEERING_FILE, read_asking
 from align.models.files import ADAPTER_CONFIG, PICKLED, base_of, check_weights, local_folder, read_json
+from align.records.asking import Ask
 
 PLAIN: dict[str, Any] = {
     "use_dora": False,
@@ -59,6 +60,8 @@ def write_soup(out: Path, models: Sequence[str], factors: Sequence[float], base:
         _write_full(out, used, None if base is None else _folder(base))
     if conditioned is not None:
         shutil.copy2(conditioned / CONDITION_FILE, out / CONDITION_FILE)
+        if (vectors := (conditioned / STEERING_FILE).parent).exists():
+            shutil.copytree(vectors, out / vectors.name, dirs_exist_ok=True)
     (out / "soup.json").write_text(
         json.dumps({"base": base, "models": dict(zip(models, factors, strict=True))}, indent=1)
     )
@@ -168,10 +171,10 @@ def _check_tokenizers(folders: Sequence[Path]) -> None:
 
 def _conditioned(folders: Sequence[Path]) -> Path | None:
     """Return a folder that says how the soup is asked, None where no model was trained under conditions."""
-    forms = {repr(form): folder for folder in folders if (form := read_asking(str(folder))[0]) is not None}
-    if len(forms) > 1:
+    asked = {repr(own): folder for folder in folders if (own := read_asking(str(folder))) != (None, Ask())}
+    if len(asked) > 1:
         raise ModelError("the models of the soup were trained under different conditions: none says how it is asked")
-    return next(iter(forms.values()), None)
+    return next(iter(asked.values()), None)
 
 
 def _check_same(first: dict[str, object], other: dict[str, object]) -> None:

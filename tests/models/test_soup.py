@@ -12,8 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from align.cli.main import main
 from align.errors import ConfigError, ModelError
+from align.models.condition_file import read_asking, write_condition_file
 from align.models.soup import interpolate, write_soup
 from align.models.soup_weights import Signed, Simplex, TaskArithmetic
+from align.records.asking import Ask
 from tests.tiny import save_tiny
 
 START, A, B = ({"w": torch.tensor(values)} for values in ((1.0, 2.0), (2.0, 2.0), (1.0, 4.0)))
@@ -126,3 +128,14 @@ def test_the_verb(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
     assert weights(out)
     assert main([*words, "--weights", "[0.8, 0.6]"]) == 2
     assert "add up to 1" in capsys.readouterr().err
+
+
+def test_a_soup_is_asked_as_the_model_that_says_how(tmp_path: Path) -> None:
+    """Also where only the second says so; two that differ are refused."""
+    plain, brief, long = (save_tiny(tmp_path / name) for name in ("plain", "brief", "long"))
+    write_condition_file(None, brief, Ask(system="Be brief."))
+    write_condition_file(None, long, Ask(system="Be long."))
+    write_soup(tmp_path / "soup", [str(plain), str(brief)], [0.5, 0.5])
+    assert read_asking(str(tmp_path / "soup"))[1].system == "Be brief."
+    with pytest.raises(ModelError, match="trained under different conditions"):
+        write_soup(tmp_path / "other", [str(long), str(brief)], [0.5, 0.5])
