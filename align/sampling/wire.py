@@ -33,6 +33,10 @@ class Transient(Exception):
         self.after = after
 
 
+class Late(Transient):
+    """No whole answer within the seconds it was given."""
+
+
 class Refused(Exception):
     """A fault that will not pass."""
 
@@ -88,7 +92,7 @@ class Wire:
             async with asyncio.timeout(seconds):
                 status, headers, data = await self._send(path, json.dumps(body).encode())
         except TimeoutError as late:
-            raise Transient(f"no whole answer within {seconds:.3g} s") from late
+            raise Late(f"no whole answer within {seconds:.3g} s") from late
         except httpx2.HTTPError as failed:
             told = self._spellings.removed(str(failed) or type(failed).__name__)
             raise Transient(f"connection failed ({printable(told, 100)})") from failed
@@ -115,18 +119,22 @@ class Wire:
         """Call with the seconds it may take until it succeeds, waiting as the server asks or ever longer.
 
         Raises ServiceStopped once the deadline is too near for another try, or another question has stopped the run.
+        It tells the last fault of the service: a try that the deadline cut short says nothing of it.
         """
         clock = asyncio.get_running_loop().time
-        end = clock() + self._patience.deadline
-        for tries in count():
+        end, tries = clock() + self._patience.deadline, count()
+        fault: Transient | None = None
+        while (left := end - clock()) > 0:
             try:
-                return await call(min(self._patience.timeout, end - clock()))
+                return await call(min(self._patience.timeout, left))
             except Transient as error:
-                wait = max(error.after, random.uniform(0, min(0.5 * 2**tries, LONGEST_BACKOFF)))
-                if clock() + wait >= end or self._stopped.is_set():
-                    raise ServiceStopped(f"the service does not answer: {error}") from error
+                if fault is None or left >= self._patience.timeout or not isinstance(error, Late):
+                    fault = error
+            wait = max(fault.after, random.uniform(0, min(0.5 * 2 ** next(tries), LONGEST_BACKOFF)))
+            if clock() + wait >= end or self._stopped.is_set():
+                break
             await self._sleep(wait)
-        raise AssertionError("the loop has no end")
+        raise ServiceStopped(f"the service does not answer: {fault}") from fault
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, but no longer than until another question has stopped the run."""

@@ -1,0 +1,53 @@
+"""What a question that was never answered says of the service."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from align.sampling.wire import Late, Patience, ServiceStopped, Transient, Wire
+
+
+@pytest.fixture(autouse=True)
+def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait as long as the service asks and no longer."""
+    monkeypatch.setattr("random.uniform", lambda low, high: low)
+
+
+def told(timeout: float, deadline: float, *faults: Transient) -> str:
+    """Return the message after each try of the service ended with its fault, and those after the last with it."""
+    left = list(faults)
+
+    async def call(seconds: float) -> str:
+        if isinstance(left[0], Late):
+            await asyncio.sleep(seconds)
+        raise left.pop(0) if len(left) > 1 else left[0]
+
+    async def question() -> None:
+        async with Wire("http://127.0.0.1:9", None, Patience(timeout, deadline), asyncio.Event(), 1) as wire:
+            await wire.patiently(call)
+
+    with pytest.raises(ServiceStopped) as stopped:
+        asyncio.run(question())
+    return str(stopped.value)
+
+
+def test_a_try_that_the_deadline_cuts_short_does_not_hide_the_fault() -> None:
+    assert "status 500" in told(0.3, 0.3, Transient("status 500", 0.01), Late("no whole answer"))
+
+
+def test_a_wait_that_ends_at_the_deadline_is_no_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def oversleep(self: Wire, seconds: float) -> None:
+        await asyncio.sleep(0.25)
+
+    monkeypatch.setattr(Wire, "_sleep", oversleep)
+    assert "status 500" in told(0.2, 0.2, Transient("status 500", 0.01))
+
+
+def test_a_service_that_is_late_in_full_time_is_told_as_late() -> None:
+    assert "no whole answer" in told(0.1, 0.25, Transient("status 500", 0.01), Late("no whole answer"))
+
+
+def test_a_service_that_never_answers_is_told_as_late() -> None:
+    assert "no whole answer" in told(0.1, 0.1, Late("no whole answer"))
