@@ -15,8 +15,10 @@ from align.modules.objective_call import ObjectiveCall, visible
 from align.modules.optimizer import Optimizer
 from align.modules.point_context import ContextProvider, check_data, check_reference, point_scores
 from align.modules.preference_metrics import pair_metrics, point_metrics
+from align.modules.step_quantiles import StepQuantiles
 from align.objectives.pairwise import DPO, PairObjective
 from align.objectives.pointwise import PointObjective
+from align.objectives.transport import TransportObjective
 from align.objectives.weighting import WPO
 from align.records import CandidateBatch, PairScores, Preset, ResponseScores, Step, StepTotals
 from align.scoring import TokenStates, read_tokens, sum_tokens, token_states
@@ -69,6 +71,8 @@ class DPOModule(AlignModule):
             )
         if weighting and reduction:
             raise ConfigError("weighting is defined on plain sums over tokens: leave out either it or reduction")
+        if weighting and isinstance(objective, TransportObjective):
+            raise ConfigError(f"weighting is of pairs, {type(objective).__name__} compares quantiles: leave it out")
         if reference is not None and "reference" not in objective.needs:
             raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
         self.objective, self.reference, self.reduction = objective, reference, reduction
@@ -76,7 +80,7 @@ class DPOModule(AlignModule):
         self.attribute = attribute
         self.weighting, self.nll_weight = weighting, nll_weight
         self.view, self.reads_others = objective.view, "mismatched_kl" in objective.needs
-        self.provider = ContextProvider(objective.needs)
+        self.provider, self.quantiles = ContextProvider(objective.needs), StepQuantiles(objective)
 
     def build(self) -> nn.Module:
         """Load the policy and what its reference and its objective need."""
@@ -99,8 +103,9 @@ class DPOModule(AlignModule):
         return self._read(model, token_states(model, batch, layout=self.backbone.layout), batch)
 
     def begin_step(self, step: Step) -> None:
-        """Compute what a pointwise objective reads of the whole step."""
+        """Compute what an objective reads of the whole step."""
         self.provider.begin_step(self, step)
+        self.quantiles.begin_step(self, step)
 
     def end_step(self) -> None:
         """Forget it: a validation batch stands for itself."""
@@ -128,7 +133,7 @@ class DPOModule(AlignModule):
         policy = PairScores.of(scores, batch)
         anchor = start_checked(self, scores, reference_scores(self, batch))
         reference = visible(objective, PairScores.of(anchor, batch))
-        losses = self.call(objective, policy, reference)
+        losses = self.call(objective, policy, reference, *self.quantiles.of_next())
         if self.weighting is not None:
             weights = self.weighting(scores, batch)
             self.record("weights", weights, batch.weights)

@@ -1,9 +1,12 @@
-"""Losses that compare distributions of log-ratios over a micro-batch, by optimal transport in one dimension."""
+"""Losses that compare the distributions of a step's log-ratios, by optimal transport in one dimension."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,34 +14,73 @@ from align.objectives.pairwise import SmoothedObjective, log_ratios, logistic
 from align.records import PairScores
 
 
-@dataclass(frozen=True)
-class AOT(SmoothedObjective):
-    """Alignment via optimal transport on pairs (Melnyk et al. 2024, arXiv:2406.05882; TRL's `aot`).
+class Quantiles(NamedTuple):
+    """What stands at a pair's quantiles in the distributions of the whole step; no gradient runs through it."""
 
-    Asks the policy's margins to dominate the reference's quantile by quantile. The quantiles are those of a micro-batch
-    on one device: batch size, and how pairs are put together, change the loss. Each pair's loss is that of the quantile
-    its policy margin stands at.
+    below: Float[Tensor, " group"]
+    """The lower distribution's value at the quantile of the pair's upper value."""
+    above: Float[Tensor, " group"]
+    """The upper distribution's value at the quantile of the pair's lower value."""
+    share: Float[Tensor, " group"]
+    """The weight of the pair that `above` is of, over the pair's own."""
+
+
+class TransportObjective(SmoothedObjective):
+    """Asks one distribution to dominate another, quantile by quantile; both are those of the optimiser step.
+
+    So the number of pairs in a step changes the loss, and how it is cut into micro-batches and ranks does not.
     """
 
-    def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
-        """Return the loss of each pair's quantile."""
-        upper, lower = policy.chosen - policy.rejected, reference.chosen - reference.rejected
-        return logistic(self.beta * _gaps(upper, lower), self.label_smoothing)
+    @abstractmethod
+    def compared(self, policy: PairScores, reference: PairScores) -> tuple[Tensor, Tensor]:
+        """Return each pair's value in the upper distribution and in the lower one."""
+
+    def __call__(
+        self, policy: PairScores, reference: PairScores, step: Quantiles | None = None
+    ) -> Float[Tensor, " group"]:
+        """Return the loss of the quantile at which each pair's upper value stands: of these pairs, or of a step.
+
+        With a step, the gradient of a pair's loss is that of the step's loss with respect to the pair.
+        """
+        upper, lower = self.compared(policy, reference)
+        if step is None:
+            return self._losses(upper - lower.sort().values[upper.argsort().argsort()])
+        losses = self._losses(step.above - lower) * step.share
+        return self._losses(upper - step.below) + (losses - losses.detach())
+
+    def _losses(self, gaps: Float[Tensor, " group"]) -> Float[Tensor, " group"]:
+        return logistic(self.beta * gaps, self.label_smoothing)
 
 
 @dataclass(frozen=True)
-class AOTUnpaired(SmoothedObjective):
+class AOT(TransportObjective):
+    """Alignment via optimal transport on pairs (Melnyk et al. 2024, arXiv:2406.05882; TRL's `aot`).
+
+    Asks the policy's margins to dominate the reference's.
+    """
+
+    def compared(self, policy: PairScores, reference: PairScores) -> tuple[Tensor, Tensor]:
+        """Return the margins of the policy and of the reference."""
+        return policy.chosen - policy.rejected, reference.chosen - reference.rejected
+
+
+@dataclass(frozen=True)
+class AOTUnpaired(TransportObjective):
     """Alignment via optimal transport, unpaired (Melnyk et al. 2024, arXiv:2406.05882; TRL's `aot_unpaired`).
 
     Asks the log-ratios of chosen responses to dominate those of rejected ones; which two were a pair plays no part.
-    Quantiles are those of a micro-batch, as in AOT.
     """
 
-    def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
-        """Return the loss of the quantile of each chosen response."""
-        return logistic(self.beta * _gaps(*log_ratios(policy, reference)), self.label_smoothing)
+    def compared(self, policy: PairScores, reference: PairScores) -> tuple[Tensor, Tensor]:
+        """Return the log-ratios of chosen and rejected."""
+        return log_ratios(policy, reference)
 
 
-def _gaps(upper: Float[Tensor, " group"], lower: Float[Tensor, " group"]) -> Float[Tensor, " group"]:
-    """Return how far each value of `upper` lies above the value of the same quantile of `lower`."""
-    return upper - lower.sort().values[upper.argsort().argsort()]
+def quantiles(upper: Tensor, lower: Tensor, weights: Tensor) -> Quantiles:
+    """Return what stands at the quantiles of every pair of a step; each argument is of shape [group]."""
+    upper_order, lower_order = upper.argsort(stable=True), lower.argsort(stable=True)
+    upper_rank, lower_rank = torch.empty_like(upper_order), torch.empty_like(lower_order)
+    places = torch.arange(len(upper), device=upper.device)
+    upper_rank[upper_order], lower_rank[lower_order] = places, places
+    partner = upper_order[lower_rank]
+    return Quantiles(lower[lower_order[upper_rank]], upper[partner], weights[partner] / weights)
