@@ -51,7 +51,7 @@ def fit(method: str, folder: Path, pairs: Path, run: Path) -> int:
         [
             *("fit", "-c", str(ROOT / "configs" / "method" / f"{method}.yaml"), "-c", CPU),
             *("--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
-            *("--model.backbone.path", str(folder), "--trainer.max_steps", "2"),
+            *("--data.batching.groups", "16", "--model.backbone.path", str(folder), "--trainer.max_steps", "2"),
             *("--trainer.default_root_dir", str(run)),
         ]
     )
