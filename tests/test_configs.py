@@ -61,6 +61,8 @@ GOLD = {
 """Fragments that need the synthetic world, by method."""
 
 
+ROUNDS = ("iterative_dpo", "on_policy_dpo", "pro_bootstrap", "raft")
+"""Fragments that sample before every epoch."""
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}
 """Epochs of the first round; later ones sample, which tests/rounds/test_directional.py does with a model that ends."""
 
@@ -213,8 +215,10 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
         rows = [{"prompt": w, "completions": ["yes", f"no {w}"], "scores": [0.75, 0.25]} for w in WORDS]
         data.write_text("\n".join(map(json.dumps, rows)))
     more = ["--trainer.max_epochs", ONE_ROUND[path.stem]] if path.stem in ONE_ROUND else []
-    if path.stem == "dpa":
-        more += ["--trainer.callbacks.generation.max_new_tokens", "8"]  # the tiny model takes 512 positions
+    if path.stem in (*ROUNDS, "dpa"):
+        more += ["--trainer.callbacks.generation.max_new_tokens", "8"]  # the tiny model never ends by itself
+    if path.stem in ROUNDS:
+        more += ["--trainer.callbacks.prompts", "40", "--trainer.max_epochs", "2"]
     if path.stem.startswith(("rahf", "hir")):
         save_tiny(model_folder, max_position_embeddings=2048)  # prompts under its long instructions are not cut
     if path.stem in FIRST_STAGE:

@@ -23,8 +23,8 @@ LOGGERS: dict[str, Any] = {
     "mlflow": {"class_path": "lightning.pytorch.loggers.MLFlowLogger", "init_args": {"experiment_name": "e"}},
     "none": False,
 }
-LOGGERS["several"] = [LOGGERS["csv"], LOGGERS["mlflow"]]
-COVERED = ("csv", "mlflow")
+LOGGERS["several"] = [LOGGERS["csv"], LOGGERS["mlflow"], LOGGERS["wandb"]]
+COVERED = ("csv", "mlflow", "wandb")
 """Whose code runs among several already."""
 
 
@@ -98,7 +98,7 @@ def wrote(logger: str) -> None:
         rows = [path.read_text().splitlines() for path in Path("mlruns").rglob("metrics/train/loss")]
         assert max(map(len, rows)) == 9
         assert "| prompt | completion |" in next(Path("mlruns").rglob("samples/step-0.md")).read_text()
-    if logger == "wandb":
+    if logger in ("wandb", "several"):
         table = json.loads(next(Path("wandb").rglob("media/table/samples*.json")).read_text())
         assert table["columns"] == ["prompt", "completion"]
 
