@@ -19,8 +19,9 @@ from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Message
-from align.sampling.generation import Generation, Job, Request
+from align.sampling.generation import Generation, Request
 from align.sampling.local import TransformersEngine
+from align.sampling.rows import Rows
 from align.sampling.sampler import Sampler
 from benchmarks.compare import measure, median
 from benchmarks.meter import Clock
@@ -107,8 +108,11 @@ class KnownLengths(TransformersEngine):
         super().__init__(model, tokenizer, [-1])
         self.lengths = lengths
 
-    def _limits(self, job: Job, settings: Generation) -> list[int]:
-        return [self.lengths[job.place][k] for k in job.numbers]
+    def _decode(self, rows: Rows) -> None:
+        limits = [self.lengths[job.place][k] for job in rows.jobs for k in job.numbers]
+        for row, limit in zip(rows.rows, limits, strict=True):
+            row.limit = limit
+        super()._decode(rows)
 
 
 def with_align(model: Any, tokenizer: Any, work: Task) -> int:
