@@ -25,7 +25,7 @@ from tests.modules.aligned import adapters
 from tests.tiny import WORDS, save_reward_model, save_tiny
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "probe")
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in ("probe", "annotation"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 METHOD = str(ROOT / "configs" / "method" / "dpo.yaml")
 CPU = str(ROOT / "configs" / "trainer" / "cpu.yaml")
