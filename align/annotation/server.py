@@ -126,8 +126,8 @@ class Desk:
 def _seen(shown: Shown) -> dict[str, Any]:
     """Return what the browser gets: texts by place, and nothing about where they come from."""
     places = [None if i is None else shown.order.index(i) for i in shown.choice or ()]
-    remarks = by_place(shown.remarks, shown.order)
-    judgment = {"key": shown.key, "best": places[0], "worst": places[1], "remarks": remarks} if places else None
+    remarks = {"remarks": by_place(shown.remarks, shown.order)} if shown.remarks else {}
+    judgment = {"key": shown.key, "best": places[0], "worst": places[1], **remarks} if places else None
     responses = [shown.item.responses[i] for i in shown.order]
     return {"id": shown.item.id, "prompt": shown.item.prompt, "responses": responses, "judgment": judgment}
 
