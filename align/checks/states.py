@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align.activations import parts_of
 from align.checks.layouts import Scoring
 from align.checks.plain import runs
 from align.models.adapters import adapter_active, adapters_active, adapters_off
 from align.models.states import response_states
 from align.records import CandidateBatch
+from align.scoring.backbone import unwrapped
 
 
 def states_under(adapters: Sequence[str], layers: Sequence[int]) -> Scoring:
@@ -57,7 +57,9 @@ def _outputs(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
 
         return hook
 
-    blocks = parts_of(model).blocks
+    inner: Any = unwrapped(model)
+    depth = inner.config.get_text_config().num_hidden_layers
+    blocks = next(part for part in inner.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
     handles = [blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
     try:
         yield kept

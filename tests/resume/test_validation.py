@@ -113,7 +113,7 @@ def test_random_kills_around_validations(tmp_path: Path, model_folder: Path, pai
     arguments = command(pairs_file, model_folder, *OFTEN, method="sft")
     whole, draw, killed = Run(tmp_path / "whole", arguments), random.Random(0), 0
     assert whole() == 0, whole.log
-    for number in range(6):
+    for number in range(2):
         cut, code = Run(tmp_path / f"cut{number}", arguments), KILLED
         while code in (KILLED, 128 + TERM):
             moment = draw.choice(["validation_start", "validation_batch", "validation_end", "batch_end", "save"])
@@ -121,4 +121,4 @@ def test_random_kills_around_validations(tmp_path: Path, model_folder: Path, pai
             killed += code in (KILLED, 128 + TERM)
         assert code == 0, cut.log
         alike(whole, cut)
-    assert killed >= 12
+    assert killed >= 4
