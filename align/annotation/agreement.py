@@ -62,7 +62,7 @@ def questions(items: Sequence[Item], judgments: Sequence[Judged], fields: Sequen
     most = max(len(item.responses) for item in items)
     found = []
     for kind in ("pair",) if pairs else ("best", "worst"):
-        units = [[{j.rater: _chosen(j, kind) for j in votes[item.id]}] for item in items if item.id in votes]
+        units = [[_choices(votes[item.id], kind)] for item in items if item.id in votes]
         found.append(Question(kind, (TIE, *range(most)), ("nominal",), units))
     for field in fields:
         said = [list(_said(item, votes[item.id], field)) for item in items if item.id in votes]
@@ -71,9 +71,10 @@ def questions(items: Sequence[Item], judgments: Sequence[Judged], fields: Sequen
     return found
 
 
-def _chosen(judged: Judged, kind: str) -> int:
-    place = judged.choice.worst if kind == "worst" else judged.choice.best
-    return TIE if place is None else place
+def _choices(judgments: Sequence[Judged], kind: str) -> dict[str, Hashable]:
+    """Return the index that each rater chose as the best, or the worst, of an item."""
+    places = {j.rater: j.choice.worst if kind == "worst" else j.choice.best for j in judgments}
+    return {rater: TIE if place is None else place for rater, place in places.items()}
 
 
 def _said(item: Item, judgments: Sequence[Judged], field: Field) -> Iterator[dict[str, Hashable]]:
@@ -117,12 +118,15 @@ def _agreement(
 ) -> Agreement:
     tables = [_counts(units, question.values, pair=len(group) == 2) for units in clusters]
     size = sum(map(len, clusters))
-    same = [
-        [sum(np.mean([a == b for a, b in combinations(unit, 2)]) for unit in units), len(units)] for units in clusters
-    ]
+    same = np.array([(sum(map(_same, units)), len(units)) for units in clusters])
     rate = bootstrap(same, lambda drawn: (drawn[..., 0].sum(axis=-1) / drawn[..., 1].sum(axis=-1))[..., None])[0]
     kappa = bootstrap(np.array(tables), _cohen if len(group) == 2 else _fleiss)[0]
     return Agreement(group, question.name, size, rate, kappa)
+
+
+def _same(unit: Sequence[Hashable]) -> float:
+    """Return the share of pairs of raters who said the same."""
+    return float(np.mean([a == b for a, b in combinations(unit, 2)]))
 
 
 def _counts(units: Sequence[Sequence[Hashable]], values: Sequence[Hashable], *, pair: bool) -> Array:
