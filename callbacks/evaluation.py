@@ -158,7 +158,7 @@ class RewardEvaluation(ResponseEvaluation):
         """Score the responses."""
         self._scorers = self._scorers or {name: RewardOracle(path) for name, path in self.rewards.items()}
         report = evaluate_responses(prompts, completions, self._scorers)
-        values = {}
+        values: dict[str, float] = {}
         for name, parts in report.rewards.items():
             for subset, part in parts.items():
                 key = name if subset == TOTAL else f"{name}/{subset}"

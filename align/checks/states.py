@@ -28,8 +28,7 @@ def states_under(adapters: Sequence[str], layers: Sequence[int]) -> Scoring:
             return response_states(model, batch, layers, layout=layout).values.flatten()
 
     def plain(model: nn.Module, batch: CandidateBatch, *, padded: bool = False) -> Tensor:
-        (name,) = adapters or [None]
-        with adapters_off(model) if name is None else adapter_active(model, name):
+        with adapter_active(model, adapters[0]) if adapters else adapters_off(model):
             return _plain_states(model, batch, layers, padded=padded)
 
     under = f"under adapter {adapters[0]}" if adapters else "of the base"

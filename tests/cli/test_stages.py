@@ -13,6 +13,7 @@ from align.cli.main import main
 from align.cli.run_folder import FINISHED
 from align.cli.stages import parse
 from align.errors import ConfigError
+from tests.tiny import save_tiny
 
 METHODS = Path(__file__).parents[2] / "configs" / "method"
 
@@ -123,6 +124,7 @@ def test_doctor_refuses_what_belongs_to_training(option: str, told: Callable[...
 @pytest.mark.slow
 def test_full_scit_in_one_command(model_folder: Path, pairs_file: Path) -> None:
     """The first stage of the paper trains all weights: its model is the base of the second."""
+    save_tiny(model_folder, max_position_embeddings=2048)  # prompts under long instructions are not cut
     words = command("rahf_single_stage1_paper.yaml", "rahf_single.yaml", "--trainer.limit_train_batches", "2")
     words += ["--data", "PreferenceFileDataModule", "--data.path", str(pairs_file), "--trainer.accelerator", "cpu"]
     assert main([*words, "--model.backbone.path", str(model_folder)]) == 0

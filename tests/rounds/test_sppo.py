@@ -167,6 +167,7 @@ def test_kills_in_later_rounds_change_nothing(tmp_path: Path, world_model: Path)
         "--trainer.callbacks.scorer.judge.graded",
         "true",
     ]
+    rates += ["--trainer.callbacks.scorer.judge.direction.weights", "{verbosity: -1.0}"]
     rates += ["--trainer.callbacks.direction.weights", "null", "--trainer.callbacks.fresh_optimizer", "true"]
     rates += ["--model.reference", "PreviousRound", "--trainer.limit_val_batches", "0"]
     arguments = command(world_model, *rates, method="sppo")
