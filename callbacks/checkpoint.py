@@ -144,9 +144,11 @@ class Checkpoint(ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at every epoch end, also when the last step has just been saved."""
+        """Save at every epoch end, also when the last step has just been saved, and stop when asked to."""
         super().on_train_epoch_end(trainer, pl_module)
         self._write_last(trainer)
+        if self._asked(trainer):
+            self._stop_run(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the signal handlers back."""

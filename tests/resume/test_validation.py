@@ -94,7 +94,7 @@ def test_a_validation_that_was_cut_off_is_run_again(cut: int) -> None:
         [("validation_start", 2, NINE), ("validation_end", 1, NINE)],
         [("validation_batch", 4, NINE), ("validation_batch", 2, NINE)],
         [("batch_end", 3, TERM), ("validation_start", 3, TERM)],
-        [("batch_end", 9, TERM), ("batch_end", 2, TERM)],
+        [("batch_end", 9, TERM), ("batch_end", 3, TERM), ("batch_end", 6, TERM)],
     ],
     ids=["kills", "within", "stops", "stop_at_the_end"],
 )
