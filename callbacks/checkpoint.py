@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -22,7 +22,8 @@ class Checkpoint(ModelCheckpoint):
     """A ModelCheckpoint that also writes `last.ckpt` every so many steps, at every epoch end, and when told to stop.
 
     On SIGTERM, SIGINT or SIGHUP the current optimiser step is finished, `last.ckpt` written, and the program ends with
-    128 plus the signal's number; a second signal ends it at once.
+    128 plus the signal's number; a second signal ends it at once. A step that a validation follows is saved after it:
+    from before it, a run would go on without its figures, which other callbacks count by.
     """
 
     def __init__(self, every_n_steps: int | None = None, **options: Any) -> None:
@@ -43,6 +44,7 @@ class Checkpoint(ModelCheckpoint):
         super().__init__(save_last=True, enable_version_counter=False, **options)
         self.every_n_steps = every_n_steps
         self._seen_step = -1
+        self._due_after_validation = False
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -68,25 +70,49 @@ class Checkpoint(ModelCheckpoint):
         """After an optimiser step: save when it is time, and stop when asked to.
 
         After the last step of an epoch the epoch end saves: from here, a run would go on without the validation and the
-        hooks of that end, in which other callbacks count.
+        hooks of that end. Within an epoch the end of the validation does, where one is due.
         """
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step == self._seen_step:
             return
         self._seen_step = trainer.global_step
-        asked = trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
+        if trainer.is_last_batch:
+            return
         due = bool(self.every_n_steps) and trainer.global_step % (self.every_n_steps or 1) == 0
-        if asked or (due and not trainer.is_last_batch):
+        loop = trainer.fit_loop
+        self._due_after_validation = False
+        if loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            self._due_after_validation = due
+        elif self._asked(trainer):
             self._write_last(trainer)
-        if asked:
             trainer._logger_connector.on_batch_end()  # what Lightning does next: the step is logged, as it is saved
             trainer._logger_connector.update_train_step_metrics()
-            number = self._signal or signal.SIGTERM
-            raise Stopped(
-                f"stopped at step {trainer.global_step} by {signal.Signals(number).name}: give the same command again, "
-                f"or add --ckpt_path {self.last_model_path}, to go on",
-                number,
-            )
+            self._stop_run(trainer)
+        elif due:
+            self._write_last(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what the step before was due to, and stop when asked to; at the end of an epoch that end saves."""
+        super().on_validation_end(trainer, pl_module)
+        if trainer.sanity_checking or trainer.state.fn != "fit" or trainer.is_last_batch:
+            return
+        asked = self._asked(trainer)
+        if asked or self._due_after_validation:
+            self._write_last(trainer)
+        self._due_after_validation = False
+        if asked:
+            self._stop_run(trainer)
+
+    def _asked(self, trainer: Trainer) -> bool:
+        return bool(trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False))
+
+    def _stop_run(self, trainer: Trainer) -> NoReturn:
+        number = self._signal or signal.SIGTERM
+        raise Stopped(
+            f"stopped at step {trainer.global_step} by {signal.Signals(number).name}: give the same command again, "
+            f"or add --ckpt_path {self.last_model_path}, to go on",
+            number,
+        )
 
     def format_checkpoint_name(self, *arguments: Any, **options: Any) -> str:
         """Return the path of a checkpoint; the `/` in the name of a metric makes no folder."""
@@ -118,9 +144,11 @@ class Checkpoint(ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at every epoch end, also when the last step has just been saved."""
+        """Save at every epoch end, also when the last step has just been saved, and stop when asked to."""
         super().on_train_epoch_end(trainer, pl_module)
         self._write_last(trainer)
+        if self._asked(trainer):
+            self._stop_run(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the signal handlers back."""

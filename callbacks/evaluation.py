@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from abc import abstractmethod
@@ -19,6 +20,7 @@ from align.evaluation.judging import evaluate_judge
 from align.evaluation.rewards import TOTAL, divergence, evaluate_responses
 from align.oracles.preference import Judge, Scorer
 from align.oracles.reward import RewardOracle
+from align.records import Example
 from align.sampling.generation import Generation
 from callbacks.samples import refuse_without_policy, write_table
 
@@ -46,7 +48,7 @@ class ResponseEvaluation(Callback):
         refuse_without_policy(module, self)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        found = {e.messages: e for e in data.examples("val")[: self.num_prompts]}
+        found = {e.messages: e for e in in_turns(data.examples("val"), self.num_prompts)}
         self._prompts = [Prompt.of(example, example.source) for example in found.values()]
         if not self._prompts:
             raise ConfigError(f"callbacks.evaluation.{type(self).__name__} needs a validation split")
@@ -84,10 +86,21 @@ class ResponseEvaluation(Callback):
             print(json.dumps({"step": trainer.global_step, **values, **asked}), file=stream)
 
 
-class RewardEvaluation(ResponseEvaluation):
-    """Logs `rewards/NAME`, `rewards/NAME/sigmoid`, lengths, refusal rate and repetition.
+def in_turns(examples: Sequence[Example], count: int) -> list[Example]:
+    """Return the first examples, one of every source after the other: files of several subsets stand in a row."""
+    sources: dict[str, list[Example]] = {}
+    for example in examples:
+        sources.setdefault(example.source, []).append(example)
+    rounds = itertools.zip_longest(*sources.values())
+    return [example for turn in rounds for example in turn if example is not None][:count]
 
-    At a further temperature of 0.7, say, the same stands under `rewards/t0.7/`.
+
+class RewardEvaluation(ResponseEvaluation):
+    """Logs `rewards/NAME`, `rewards/NAME/sigmoid`, lengths, refusal rate, repetition and BLEU.
+
+    Where the prompts are of several sources, such as the subsets of HH-RLHF, the same of each, under
+    `rewards/NAME/SUBSET` and `rewards/text/SUBSET/`, as PRO's tables have it (arXiv:2306.17492). At a further
+    temperature of 0.7, say, all of it stands under `rewards/t0.7/`.
     """
 
     name = "rewards"
@@ -105,7 +118,7 @@ class RewardEvaluation(ResponseEvaluation):
 
         Args:
             rewards: Reward model folders by the name they are logged under; not the one that trains the policy.
-            num_prompts: How many prompts: the first of the validation split.
+            num_prompts: How many prompts: the first of the validation split, of all its sources alike.
             generation: How to sample.
             temperatures: Further temperatures to sample at, one response each.
             kl: Log `rewards/t1/kl`, the divergence from the policy the run starts from, of which it holds a copy; needs
@@ -145,9 +158,15 @@ class RewardEvaluation(ResponseEvaluation):
         """Score the responses."""
         self._scorers = self._scorers or {name: RewardOracle(path) for name, path in self.rewards.items()}
         report = evaluate_responses(prompts, completions, self._scorers)
-        values = {name: parts[TOTAL].raw.value for name, parts in report.rewards.items()}
-        values |= {f"{name}/sigmoid": parts[TOTAL].sigmoid.value for name, parts in report.rewards.items()}
-        return values | {f"text/{k}": float(v) for k, v in report.text.items() if not isinstance(v, str)}
+        values: dict[str, float] = {}
+        for name, parts in report.rewards.items():
+            for subset, part in parts.items():
+                key = name if subset == TOTAL else f"{name}/{subset}"
+                values |= {key: part.raw.value, f"{key}/sigmoid": part.sigmoid.value}
+        texts = {"text": report.text, **{f"text/{subset}": text for subset, text in report.text_by_subset.items()}}
+        return values | {
+            f"{key}/{k}": float(v) for key, text in texts.items() for k, v in text.items() if not isinstance(v, str)
+        }
 
 
 class JudgeEvaluation(ResponseEvaluation):

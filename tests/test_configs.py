@@ -25,7 +25,7 @@ from tests.modules.aligned import adapters
 from tests.tiny import WORDS, save_reward_model, save_tiny
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "probe")
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in ("probe", "annotation"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 METHOD = str(ROOT / "configs" / "method" / "dpo.yaml")
 CPU = str(ROOT / "configs" / "trainer" / "cpu.yaml")
@@ -194,12 +194,13 @@ SCORED = {
     [
         p
         for p in CONFIGS
-        if p.parent.name in ("method", "model", "callbacks") and p.stem not in ("judge", "sppo_rounds")
+        if p.parent.name in ("method", "model", "callbacks")
+        and p.stem not in ("judge", "sppo_rounds", "pro_two_rewards")
     ],
     ids=relative,
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    """The judge's fragment needs a server and runs in tests/judging; SPPO's has no validation, see tests/rounds."""
+    """The judge's fragment needs a server and runs in tests/judging; those of SPPO and two rewards in tests/rounds."""
     if path.stem == "rewards":
         save_reward_model(Path("runs/reward_model/model"))
     if path.stem in ("dpa", "steerlm"):

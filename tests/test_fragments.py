@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from align.evaluation.run_files import read_series
+from tests.modules.aligned import adapters
 from tests.processes.runs import Pair
 from tests.resume.runs import Run
 from tests.test_configs import ROOT
 
 FRAGMENTS = sorted(path for kind in ("trainer", "model") for path in (ROOT / "configs" / kind).glob("*.yaml"))
-METHODS = {"sft": None, "dpo": 0.6931472, "reward_model": None, "lorra": None}
+METHODS = {"sft": None, "dpo": 0.6931472, "reward_model": None, "lorra": None, "rahf_dual": None}
 """Methods, and the loss at their start where it is known."""
+QUICK = ("sft", "dpo", "reward_model", "lorra")
+"""Methods that CI runs on a GPU's settings."""
 SEVERAL = ("ddp", "ddp_cpu", "fsdp2", "multi_node")
 ON_CPU = ["--trainer.accelerator", "cpu", "--trainer.num_nodes", "1"]
 
@@ -27,6 +30,11 @@ def words(method: str, fragment: Path, pairs: Path, model: Path, devices: int) -
         *("--data.batching.groups", "4", "--data.splits.val_fraction", "0.1"),
         *("--model.backbone.path", str(model), "--trainer.limit_train_batches", str(2 * devices)),
         *("--trainer.max_steps", "2", "--trainer.limit_val_batches", "1"),
+        *(
+            ["--model.stage1", str(adapters(model, Path("first"), ["good", "bad"]).resolve())]
+            if method == "rahf_dual"
+            else []
+        ),
     ]
 
 
@@ -42,13 +50,18 @@ def trained(run: Run, start: float | None) -> None:
     assert any((run.root / "model").rglob("*.safetensors"))
 
 
+def quick(fragment: Path, method: str) -> bool:
+    on_gpu = fragment.stem == "gpu" or (fragment.stem == "bfloat16_lora" and method in QUICK)
+    return method == "dpo" or on_gpu
+
+
 def crossed() -> list[Any]:
     """Every fragment with every method; the quick ones are all methods on a GPU's settings, and DPO on all."""
     pairs = [(fragment, method) for fragment in FRAGMENTS for method in METHODS]
     return [
         pytest.param(
             *pair,
-            marks=[] if pair[1] == "dpo" or pair[0].stem in ("gpu", "bfloat16_lora") else [pytest.mark.slow],
+            marks=[] if quick(*pair) else [pytest.mark.slow],
             id=f"{pair[0].parent.name}-{pair[0].stem}-{pair[1]}",
         )
         for pair in pairs

@@ -1,4 +1,4 @@
-"""The SQLite file of the annotations: its tables, and whose it is."""
+"""The SQLite file of the annotations: its tables, what is asked of them, and whose it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from align.durable import DurableFile
 from align.errors import StoreError
 
 APPLICATION = 0x616C676E  # "algn"
-SCHEMA = 1
+SCHEMA = 2
 CHOICE = "best INTEGER, worst INTEGER, CHECK ((best IS NULL) = (worst IS NULL) AND (best IS NULL OR best <> worst))"
 TABLES = f"""
 PRAGMA foreign_keys=ON;
@@ -21,10 +21,33 @@ CREATE TABLE IF NOT EXISTS showing (
 CREATE TABLE IF NOT EXISTS submission (
     key TEXT PRIMARY KEY, item TEXT NOT NULL REFERENCES item, rater TEXT NOT NULL REFERENCES rater, replaces TEXT,
     at REAL NOT NULL, {CHOICE});
+CREATE TABLE IF NOT EXISTS remark (key TEXT PRIMARY KEY REFERENCES submission, said TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS judgment (
     item TEXT NOT NULL, rater TEXT NOT NULL, key TEXT NOT NULL UNIQUE REFERENCES submission, PRIMARY KEY (item, rater));
 PRAGMA application_id={APPLICATION};
 PRAGMA user_version={SCHEMA};
+"""
+
+ITEM = "SELECT id, prompt, responses, names FROM item"
+SHOWN = """
+SELECT shown, judgment.key, best, worst, said FROM showing
+LEFT JOIN judgment ON judgment.item = showing.item AND judgment.rater = showing.rater
+LEFT JOIN submission ON submission.key = judgment.key LEFT JOIN remark ON remark.key = judgment.key
+WHERE showing.item = ? AND showing.rater = ?
+"""
+JUDGED = """
+SELECT judgment.item, name, best, worst, shown, said FROM judgment JOIN submission ON submission.key = judgment.key
+LEFT JOIN remark ON remark.key = judgment.key
+JOIN showing ON showing.item = judgment.item AND showing.rater = judgment.rater
+JOIN rater ON rater.id = judgment.rater JOIN item ON item.id = judgment.item ORDER BY position, rater.rowid
+"""
+SENT = """
+SELECT item, rater, best, worst, said FROM submission LEFT JOIN remark ON remark.key = submission.key
+WHERE submission.key = ?
+"""
+PROGRESS = """
+SELECT id, judgment.key IS NOT NULL FROM item
+LEFT JOIN judgment ON judgment.item = item.id AND judgment.rater = ? WHERE asked ORDER BY position
 """
 
 

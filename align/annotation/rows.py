@@ -1,17 +1,21 @@
-"""Judgments as training data: rows of `prompt, chosen, rejected` or `prompt, completions, scores`."""
+"""Judgments as training data: rows of `prompt, chosen, rejected`, of `prompt, completions, scores`, or responses."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
+from align.annotation.form import RATING, Field
 from align.annotation.items import Item
+from align.annotation.remarks import mean_ratings, summed
 from align.annotation.store import Judged
 from align.annotation.votes import by_item, mean_outcomes, places
 
 Ties = Literal["drop", "keep", "both"]
+Scores = Literal["choices", "ratings"]
 Row = dict[str, Any]
 
 
@@ -38,37 +42,51 @@ def voted(items: Sequence[Item], judgments: Sequence[Judged], *, each: bool) -> 
     return [Voted(item, [j], f"{item.id}-{j.rater}") for item in items for j in known.get(item.id, [])]
 
 
-def pair_rows(votes: Sequence[Voted], ties: Ties) -> Export:
+def pair_rows(votes: Sequence[Voted], ties: Ties, scores: Scores = "choices", fields: Sequence[Field] = ()) -> Export:
     """Return a row for every two responses that were compared, in the messages form that TRL reads too.
 
-    `score_chosen` and `score_rejected` are shares of the votes, a tie counting half for each. A tie is dropped, kept
-    with equal scores, or written in both directions (without scores, whose equality would say that it is one).
+    `score_chosen` and `score_rejected` are shares of the votes, a tie counting half for each, or mean ratings, which
+    then say what is chosen. A tie is dropped, kept with equal scores, or written in both directions (without scores,
+    whose equality would say that it is one).
     """
     left_out: Counter[str] = Counter()
     rows: list[Row] = []
     for vote in votes:
-        for (i, j), score in mean_outcomes(vote.item, [judged.choice for judged in vote.judged]).items():
-            reason = _unfit(vote.item, i, j, score, ties)
+        for pair, found in _compared(vote, scores).items():
+            reason = _unfit(vote.item, *pair, found, ties)
             if reason:
                 left_out[reason] += 1
-            elif not math.isnan(score):
-                rows.extend(_pairs(vote, (i, j), score, both=ties == "both"))
+            elif math.isnan(sum(found)):
+                left_out["without two ratings"] += scores == "ratings"
+            else:
+                rows.extend(_pairs(vote, pair, found, fields, both=ties == "both"))
     return Export(rows, left_out)
 
 
-def _unfit(item: Item, i: int, j: int, score: float, ties: Ties) -> str | None:
+def _compared(vote: Voted, scores: Scores) -> Mapping[tuple[int, int], tuple[float, float]]:
+    """Return the score of both of every two responses: shares of the votes, or mean ratings; NaN where not compared."""
+    if scores == "choices":
+        found = mean_outcomes(vote.item, [judged.choice for judged in vote.judged])
+        return {pair: (share, 1 - share) for pair, share in found.items()}
+    ratings = [math.nan if rating is None else rating for rating in mean_ratings(vote.item, vote.judged)]
+    return {(i, j): (ratings[i], ratings[j]) for i, j in combinations(range(len(ratings)), 2)}
+
+
+def _unfit(item: Item, i: int, j: int, scores: tuple[float, float], ties: Ties) -> str | None:
     if not (item.responses[i].strip() and item.responses[j].strip()):
         return "with an empty response"
     if item.responses[i] == item.responses[j]:
         return "with the same text twice"
-    return "tied" if score == 0.5 and ties == "drop" else None
+    return "tied" if scores[0] == scores[1] and ties == "drop" else None
 
 
-def _pairs(vote: Voted, pair: tuple[int, int], score: float, *, both: bool) -> Iterator[Row]:
-    i, j = pair if score >= 0.5 else pair[::-1]
-    best = max(score, 1 - score)
-    twice = both and score == 0.5
-    scores = {} if twice else {"score_chosen": best, "score_rejected": 1 - best}
+def _pairs(
+    vote: Voted, pair: tuple[int, int], found: tuple[float, float], fields: Sequence[Field], *, both: bool
+) -> Iterator[Row]:
+    i, j = pair if found[0] >= found[1] else pair[::-1]
+    twice = both and found[0] == found[1]
+    scores = {} if twice else {"score_chosen": max(found), "score_rejected": min(found)}
+    said = summed(vote.item, vote.judged, fields)
     for good, bad in [(i, j), (j, i)] if twice else [(i, j)]:
         yield {
             "id": f"{vote.id}-{good}-{bad}",
@@ -79,29 +97,63 @@ def _pairs(vote: Voted, pair: tuple[int, int], score: float, *, both: bool) -> I
             "chosen_from": vote.item.names[good],
             "rejected_from": vote.item.names[bad],
             "raters": [judged.rater for judged in vote.judged],
+            **({"chosen_remarks": said[good], "rejected_remarks": said[bad]} if fields else {}),
         }
 
 
-def list_rows(votes: Sequence[Voted], ties: Ties) -> Export:
-    """Return a row for every item: scores are 1 for the best, 0 for the worst, 0.5 between, as a mean over raters."""
+def list_rows(votes: Sequence[Voted], ties: Ties, scores: Scores = "choices", fields: Sequence[Field] = ()) -> Export:
+    """Return a row for every item, with a score of each response.
+
+    Scores are 1 for the best, 0 for the worst, 0.5 between, as a mean over raters, or mean ratings.
+    """
     left_out: Counter[str] = Counter()
     rows = []
     for vote in votes:
-        item, scores = vote.item, places(vote.item, [judged.choice for judged in vote.judged])
-        kept = [i for i, text in enumerate(item.responses) if text.strip()]
+        item = vote.item
+        found = (
+            places(item, [j.choice for j in vote.judged]) if scores == "choices" else mean_ratings(item, vote.judged)
+        )
+        kept = [i for i, text in enumerate(item.responses) if text.strip() and found[i] is not None]
         if len(kept) < 2:
-            left_out["with fewer than two responses that are not empty"] += 1
-        elif ties == "drop" and len({scores[i] for i in kept}) == 1:
+            rated = "" if scores == "choices" else " and rated"
+            left_out[f"with fewer than two responses that are not empty{rated}"] += 1
+        elif ties == "drop" and len({found[i] for i in kept}) == 1:
             left_out["tied"] += 1
         else:
+            said = summed(item, vote.judged, fields)
             rows.append(
                 {
                     "id": vote.id,
                     "prompt": list(item.prompt),
                     "completions": [item.responses[i] for i in kept],
-                    "scores": [scores[i] for i in kept],
+                    "scores": [found[i] for i in kept],
                     "origins": [item.names[i] for i in kept],
                     "raters": [judged.rater for judged in vote.judged],
+                    **({"remarks": [said[i] for i in kept]} if fields else {}),
+                }
+            )
+    return Export(rows, left_out)
+
+
+def response_rows(votes: Sequence[Voted], fields: Sequence[Field]) -> Export:
+    """Return a row for every response of an item, with its mean rating, which reward models are trained on."""
+    left_out: Counter[str] = Counter()
+    rows = []
+    for vote in votes:
+        item, said = vote.item, summed(vote.item, vote.judged, fields)
+        for n, text in enumerate(item.responses):
+            if not text.strip() or said[n][RATING] is None:
+                left_out["without a rating" if text.strip() else "with an empty response"] += 1
+                continue
+            rows.append(
+                {
+                    "id": f"{vote.id}-{n}",
+                    "prompt": list(item.prompt),
+                    "completion": text,
+                    "rating": said[n][RATING],
+                    "completion_from": item.names[n],
+                    "raters": [judged.rater for judged in vote.judged],
+                    "remarks": said[n],
                 }
             )
     return Export(rows, left_out)

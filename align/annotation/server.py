@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from align.annotation.access import Access, same
+from align.annotation.form import by_place
 from align.annotation.guard import Guard
 from align.annotation.items import Choice
 from align.annotation.store import AnnotationStore, Conflict, Rater, Shown
@@ -83,6 +84,7 @@ class Desk:
                 "rater": rater.name,
                 "task": self.store.setting("task"),
                 "question": self.store.setting("question"),
+                "fields": [vars(field) for field in self.store.fields()],
                 "guidelines": self.guidelines,
                 "form_token": self.access.form_token(rater),
                 "items": [{"id": item, "judged": judged} for item, judged in progress],
@@ -124,7 +126,8 @@ class Desk:
 def _seen(shown: Shown) -> dict[str, Any]:
     """Return what the browser gets: texts by place, and nothing about where they come from."""
     places = [None if i is None else shown.order.index(i) for i in shown.choice or ()]
-    judgment = {"key": shown.key, "best": places[0], "worst": places[1]} if places else None
+    remarks = {"remarks": by_place(shown.remarks, shown.order)} if shown.remarks else {}
+    judgment = {"key": shown.key, "best": places[0], "worst": places[1], **remarks} if places else None
     responses = [shown.item.responses[i] for i in shown.order]
     return {"id": shown.item.id, "prompt": shown.item.prompt, "responses": responses, "judgment": judgment}
 
@@ -132,14 +135,15 @@ def _seen(shown: Shown) -> dict[str, Any]:
 def _submission(body: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `submit`. Raises ValueError for a body that is not a judgment."""
     expected = {"item", "best", "worst", "key", "replaces"}
-    if set(body) != expected:
+    if set(body) - {"remarks"} != expected:
         raise ValueError(f"expected {', '.join(sorted(expected))}")
     key, replaces = body["key"], body["replaces"]
     if not isinstance(body["item"], str) or not (isinstance(key, str) and KEY.fullmatch(key)):
         raise ValueError("item and key must be texts, the key of 16 to 64 letters, digits and dashes")
     if not isinstance(replaces, str | None):
         raise ValueError("replaces must be a key or null")
-    return {"item": body["item"], "choice": Choice(body["best"], body["worst"]), "key": key, "replaces": replaces}
+    choice = Choice(body["best"], body["worst"])
+    return {"item": body["item"], "choice": choice, "key": key, "replaces": replaces, "remarks": body.get("remarks")}
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -8,27 +8,13 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from align.annotation.database import Database
+from align.annotation.database import ITEM, JUDGED, PROGRESS, SENT, SHOWN, Database
+from align.annotation.form import Field, Remarks, as_text, by_response, checked, from_text
 from align.annotation.items import Choice, Item, Task, fingerprint
 from align.errors import ConfigError, shorten
-
-_ITEM = "SELECT id, prompt, responses, names FROM item"
-_SHOWN = """
-SELECT shown, judgment.key, best, worst FROM showing
-LEFT JOIN judgment ON judgment.item = showing.item AND judgment.rater = showing.rater
-LEFT JOIN submission ON submission.key = judgment.key WHERE showing.item = ? AND showing.rater = ?
-"""
-_JUDGED = """
-SELECT judgment.item, name, best, worst, shown FROM judgment JOIN submission ON submission.key = judgment.key
-JOIN showing ON showing.item = judgment.item AND showing.rater = judgment.rater
-JOIN rater ON rater.id = judgment.rater JOIN item ON item.id = judgment.item ORDER BY position, rater.rowid
-"""
-_PROGRESS = """
-SELECT id, judgment.key IS NOT NULL FROM item
-LEFT JOIN judgment ON judgment.item = item.id AND judgment.rater = ? WHERE asked ORDER BY position
-"""
 
 
 class Rater(NamedTuple):
@@ -49,6 +35,8 @@ class Shown(NamedTuple):
     """Of the rater's judgment, None before there is one."""
     choice: Choice | None
     """By index of the item's responses, as in `Judged`."""
+    remarks: Remarks
+    """Likewise."""
 
 
 class Judged(NamedTuple):
@@ -59,6 +47,8 @@ class Judged(NamedTuple):
     """The rater's name."""
     choice: Choice
     order: tuple[int, ...]
+    remarks: Remarks = MappingProxyType({})
+    """What was said of each response beside the choice, by field."""
 
 
 class Conflict(Exception):
@@ -75,18 +65,19 @@ class AnnotationStore:
         self.path = Path(path)
         self._db = Database(self.path)
         with self._db.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO setting VALUES ('secret', ?)", (secrets.token_hex(32),))
+            usual = {"secret": secrets.token_hex(32), "fields": as_text(())}
+            db.executemany("INSERT OR IGNORE INTO setting VALUES (?, ?)", usual.items())
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def begin(self, items: Sequence[Item], task: Task, question: str) -> None:
+    def begin(self, items: Sequence[Item], task: Task, question: str, fields: Sequence[Field] = ()) -> None:
         """Take the items in, or check that they are those the store holds. Raises ConfigError for others."""
-        facts = {"items": fingerprint(items), "task": task, "question": question}
+        facts = {"items": fingerprint(items), "task": task, "question": question, "fields": as_text(fields)}
         with self._db.transaction() as db:
             if not db.execute("SELECT count(*) FROM item").fetchone()[0]:
-                db.executemany("INSERT INTO setting VALUES (?, ?)", facts.items())
+                db.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", facts.items())
                 rows = [(i.id, n, i.asked, *map(json.dumps, i[1:])) for n, i in enumerate(items)]
                 db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", rows)
         for name, value in facts.items():
@@ -100,6 +91,10 @@ class AnnotationStore:
         if not rows:
             raise ConfigError(f"{self.path} holds no items yet: give --completions")
         return str(rows[0][0])
+
+    def fields(self) -> tuple[Field, ...]:
+        """Return what is asked of every response beside the choice."""
+        return from_text(self.setting("fields"))
 
     def renew_links(self) -> None:
         """Draw a new secret: links and sessions from before end."""
@@ -117,16 +112,16 @@ class AnnotationStore:
 
     def items(self) -> list[Item]:
         """Return all items in the order in which they are asked, those that are not asked included."""
-        return [_item(row) for row in self._db.read(f"{_ITEM} ORDER BY position")]
+        return [_item(row) for row in self._db.read(f"{ITEM} ORDER BY position")]
 
     def progress(self, rater: str) -> list[tuple[str, bool]]:
         """Return the id of every item that is asked, and whether this rater has judged it."""
-        return [(item, bool(judged)) for item, judged in self._db.read(_PROGRESS, rater)]
+        return [(item, bool(judged)) for item, judged in self._db.read(PROGRESS, rater)]
 
     def show(self, rater: str, item: str) -> Shown | None:
         """Return an item in this rater's order, drawn at the first look and kept; None for an id that is not asked."""
         with self._db.transaction() as db:
-            row = db.execute(f"{_ITEM} WHERE id = ? AND asked", (item,)).fetchone()
+            row = db.execute(f"{ITEM} WHERE id = ? AND asked", (item,)).fetchone()
             if row is None:
                 return None
             found = _item(row)
@@ -135,7 +130,9 @@ class AnnotationStore:
             db.execute("INSERT OR IGNORE INTO showing VALUES (?, ?, ?, ?)", (item, rater, str(order), time.time()))
             return _shown(db, found, rater)
 
-    def submit(self, rater: str, item: str, choice: Choice, *, key: str, replaces: str | None) -> None:
+    def submit(
+        self, rater: str, item: str, choice: Choice, *, key: str, replaces: str | None, remarks: Remarks | None = None
+    ) -> None:
         """Keep a judgment of what the rater saw; the same key again changes nothing.
 
         Args:
@@ -144,37 +141,45 @@ class AnnotationStore:
             choice: By place in the rater's order.
             key: Made by the sender, one for each decision.
             replaces: Key of the judgment the sender saw, None where it saw none.
+            remarks: By field, of each place in the rater's order.
 
         Raises ValueError for a judgment that cannot be, Conflict where another one has come before.
         """
         with self._db.transaction() as db:
-            row = db.execute(f"{_ITEM} WHERE id = ? AND asked", (item,)).fetchone()
+            row = db.execute(f"{ITEM} WHERE id = ? AND asked", (item,)).fetchone()
             shown = row and _shown(db, _item(row), rater)
             if not shown:
                 raise ValueError("this item has not been shown to this rater")
             choice.check(len(shown.order))
-            meant = (item, rater, *choice.through(shown.order))
-            known = db.execute("SELECT item, rater, best, worst FROM submission WHERE key = ?", (key,)).fetchone()
+            said = by_response(
+                checked(self.fields(), {} if remarks is None else remarks, len(shown.order)), shown.order
+            )
+            meant = (item, rater, *choice.through(shown.order), json.dumps(said) if said else None)
+            known = db.execute(SENT, (key,)).fetchone()
             if known == meant:
                 return
             if known or replaces != shown.key:
                 raise Conflict
             db.execute(
                 "INSERT INTO submission VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (key, *meant[:2], replaces, time.time(), *meant[2:]),
+                (key, *meant[:2], replaces, time.time(), *meant[2:4]),
             )
+            if said:
+                db.execute("INSERT INTO remark VALUES (?, ?)", (key, meant[4]))
             db.execute("INSERT OR REPLACE INTO judgment VALUES (?, ?, ?)", (item, rater, key))
 
     def judgments(self) -> list[Judged]:
         """Return the standing judgments, by item and rater."""
-        return [Judged(i, r, Choice(b, w), tuple(json.loads(o))) for i, r, b, w, o in self._db.read(_JUDGED)]
+        rows = self._db.read(JUDGED)
+        return [Judged(i, r, Choice(b, w), tuple(json.loads(o)), json.loads(s or "{}")) for i, r, b, w, o, s in rows]
 
 
 def _shown(db: sqlite3.Connection, item: Item, rater: str) -> Shown | None:
-    row = db.execute(_SHOWN, (item.id, rater)).fetchone()
+    row = db.execute(SHOWN, (item.id, rater)).fetchone()
     if row is None:
         return None
-    return Shown(item, tuple(json.loads(row[0])), row[1], Choice(*row[2:]) if row[1] else None)
+    choice = Choice(*row[2:4]) if row[1] else None
+    return Shown(item, tuple(json.loads(row[0])), row[1], choice, json.loads(row[4] or "{}"))
 
 
 def _item(row: Sequence[str]) -> Item:

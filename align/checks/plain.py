@@ -43,7 +43,7 @@ def plain_logprobs(
     parts = []
     scored = torch.ones_like(batch.response_ids) if batch.response_weights is None else batch.response_weights
     masks = torch.split(scored > 0, list(batch.response_lengths))
-    for c, (ids, logits) in enumerate(_runs(model, batch, padded)):
+    for c, (ids, logits) in enumerate(runs(model, batch, padded)):
         wide = torch.promote_types(logits.dtype, torch.float32)
         logprobs = logits[:-1].to(wide).log_softmax(-1).gather(1, ids[1:, None])[:, 0]
         prompt, response = logprobs[: -len(masks[c])], logprobs[-len(masks[c]) :]
@@ -60,7 +60,7 @@ def plain_rewards(model: nn.Module, batch: CandidateBatch, *, padded: bool = Fal
 
     cast = head.register_forward_pre_hook(as_the_head_is)  # a head in float32 may stand on a base in 16 bits
     try:
-        outputs = torch.cat([logits.flatten() for _, logits in _runs(model, batch, padded)])
+        outputs = torch.cat([logits.flatten() for _, logits in runs(model, batch, padded)])
     finally:
         cast.remove()
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
@@ -84,7 +84,7 @@ def plain_logits(
     return logits
 
 
-def _runs(model: Any, batch: CandidateBatch, padded: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def runs(model: Any, batch: CandidateBatch, padded: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the ids of every candidate and the model's logits, of its tokens only."""
     rows = sequences(batch)
     with plain_attention(model):

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
+from align.annotation.form import Scale
 from align.annotation.items import QUESTIONS, Item, Task
 from align.annotation.listening import Listen
-from align.annotation.results import agreements, compare_names, summaries
-from align.annotation.rows import Ties, list_rows, pair_rows, voted
 from align.annotation.store import AnnotationStore
+from align.cli.annotation_form import form_of
+from align.cli.annotation_output import STORE, export, results
+from align.cli.annotation_output import UNUSED as UNUSED_IN_ROWS
 from align.cli.functions import call
 from align.cli.unused import Unused, without
-from align.errors import ConfigError, DataError, did_you_mean
+from align.errors import ConfigError, did_you_mean
 
-STORE = "runs/annotation.sqlite"
 NEW = "task, question and limit belong to the items of a new store, as does the seed: give --completions too"
-UNUSED = (Unused(("task", "question", "limit", "seed"), without("completions"), NEW),)
+ASKED = "what is asked of every response belongs to a new store: give --completions too"
+UNUSED = (
+    Unused(("task", "question", "limit", "seed"), without("completions"), NEW),
+    Unused(("scale", "fields"), without("completions"), ASKED),
+)
 HELP = """usage: align annotate serve|results|export [options]
 
 Blind human comparison of responses.
 
-  serve      the page: A/B/tie, or best and worst of several; prints a link for every rater
-  results    wins, ties and losses with intervals, and the agreement of the raters
-  export     judgments as rows of prompt, chosen and rejected, or as lists
+  serve      the page: A/B/tie, or best and worst of several, and ratings; prints a link for every rater
+  results    wins, ties and losses with intervals, ratings, and the agreement of the raters
+  export     judgments as rows of prompt, chosen and rejected, as lists, or as rated responses
 
 align annotate serve --completions.sft sft.jsonl --completions.dpo dpo.jsonl --raters [ann,bob]"""
 
@@ -41,7 +42,8 @@ def run(words: list[str]) -> int:
         return 0
     if words[0] not in verbs:
         raise ConfigError(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)}: one of {', '.join(verbs)}")
-    return call(verbs[words[0]], words[1:], f"annotate {words[0]}", unused=UNUSED if words[0] == "serve" else ())
+    unused = {"serve": UNUSED, "export": UNUSED_IN_ROWS}.get(words[0], ())
+    return call(verbs[words[0]], words[1:], f"annotate {words[0]}", unused=unused)
 
 
 def serve(  # noqa: PLR0913  the signature is the command line
@@ -51,6 +53,8 @@ def serve(  # noqa: PLR0913  the signature is the command line
     raters: list[str] | None = None,
     task: Task | None = None,
     question: str | None = None,
+    scale: Scale | None = None,
+    fields: str | None = None,
     guidelines: str | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -70,6 +74,9 @@ def serve(  # noqa: PLR0913  the signature is the command line
         raters: Names to add; null takes those of the store, or one called rater.
         task: Two responses at a time (`pairs`, what null means at first), or best and worst of all (`best_worst`).
         question: What raters are asked; null asks which is better, or best and worst.
+        scale: Rating of every response beside the choice, as `--scale.high 7 --scale.high_label "very good"`.
+        fields: YAML file of further questions about every response, a list of mappings with name, question, values
+            (yes and no if left out) and required (false); `configs/annotation/instruct_gpt.yaml` has InstructGPT's.
         guidelines: Text file that raters find under Help.
         limit: Items at most, drawn by the seed.
         seed: Of the order of the items.
@@ -81,14 +88,14 @@ def serve(  # noqa: PLR0913  the signature is the command line
         raise ConfigError(f"the page needs {' and '.join(missing)}: pip install 'align-lm[annotation]'")
     from align.annotation.serving import serve as serve_page
 
-    told = _guidelines(guidelines)
+    told, form = _guidelines(guidelines), form_of(scale, fields)
     _check_raters(raters or [])
     gathered = None if completions is None else _gathered(completions, task or "pairs", limit, seed)
     opened = AnnotationStore(Path(store), create=gathered is not None)
     try:
         if gathered is not None:
             kind = task or "pairs"
-            opened.begin(gathered[0], kind, question or QUESTIONS[kind])
+            opened.begin(gathered[0], kind, question or QUESTIONS[kind], form)
             print(*gathered[1], sep="\n")
         opened.add_raters(raters or ([] if opened.raters() else ["rater"]))
         if new_links:
@@ -119,78 +126,3 @@ def _check_raters(names: list[str]) -> None:
             raise ConfigError(f"raters: a name is 1 to 60 printable characters without blanks around it, got {name!r}")
     if len(set(names)) < len(names):
         raise ConfigError(f"raters: names must be different, got {', '.join(names)}")
-
-
-def results(store: str = STORE, *, out: str | None = None) -> None:
-    """Show wins, ties and losses with 95 % bootstrap intervals over prompts, and the agreement of the raters.
-
-    Args:
-        store: SQLite file of the judgments; the page may go on meanwhile.
-        out: JSON file to write the same to.
-    """
-    from align.cli.annotation_tables import agreement_table, rater_table, win_table  # import torch, as `serve` need not
-    from align.cli.evaluation_tables import show
-
-    items, judgments = _read(store)
-    wins, same = compare_names(items, judgments), agreements(items, judgments)
-    people = summaries(judgments)
-    show(win_table(wins))
-    show(rater_table(people, sum(item.asked for item in items)))
-    if same:
-        show(agreement_table(same))
-    if out is not None:
-        content = {
-            "comparisons": [{"a": a, "b": b, **asdict(found)} for (a, b), found in wins.items()],
-            "raters": [rater._asdict() for rater in people],
-            "agreement": [found._asdict() for found in same],
-        }
-        _write(Path(out), json.dumps(content, indent=1, ensure_ascii=False))
-
-
-def export(
-    out: str,
-    store: str = STORE,
-    *,
-    rows: Literal["pairs", "lists"] = "pairs",
-    ties: Ties = "drop",
-    votes: Literal["together", "each"] = "together",
-) -> None:
-    """Write judgments as JSONL that `PreferenceFileDataModule` and TRL read.
-
-    Args:
-        out: File to write.
-        store: SQLite file of the judgments; the page may go on meanwhile.
-        rows: Pairs of chosen and rejected, or lists with the scores 1 for the best, 0 for the worst, 0.5 between.
-        ties: Leave them out, keep them with equal scores, or (pairs) write them in both directions.
-        votes: One row for all raters of an item, decided by the mean of their votes, or one for each judgment.
-    """
-    if rows == "lists" and ties == "both":
-        raise ConfigError("ties both is for --rows pairs: a list says by equal scores that responses are tied")
-    items, judgments = _read(store)
-    found = voted(items, judgments, each=votes == "each")
-    made = pair_rows(found, ties) if rows == "pairs" else list_rows(found, ties)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in made.left_out.most_common())
-    if not made.rows:
-        raise DataError(f"{store}: no judgment makes a row{f' (left out: {reasons})' if reasons else ''}")
-    _write(Path(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows))
-    print(
-        f"{out}: {len(made.rows)} {rows} of {len(found)} judged items" + (f", left out: {reasons}" if reasons else "")
-    )
-
-
-def _read(store: str) -> tuple[list[Any], list[Any]]:
-    opened = AnnotationStore(Path(store))
-    try:
-        items, judgments = opened.items(), opened.judgments()
-    finally:
-        opened.close()
-    if not judgments:
-        raise ConfigError(f"{store}: no judgments yet ({len(items)} items)")
-    return items, judgments
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from align.annotation.results import Agreement, RaterSummary
+from align.annotation.agreement import Agreement, Alpha
+from align.annotation.remarks import Said
+from align.annotation.results import RaterSummary
 from align.cli.evaluation_tables import short
 from align.evaluation.comparison import Comparison
 from align.evaluation.statistics import Interval
@@ -48,6 +50,29 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
         kappa = "not defined" if math.isnan(found.kappa.value) else "{:.2f} [{:.2f}, {:.2f}]".format(*found.kappa)
         row = (", ".join(found.raters), found.question, str(found.items), _percent(found.rate), kappa)
         table.add_row(*map(Text, row))
+    return table
+
+
+def alpha_table(alphas: Sequence[Alpha]) -> Table:
+    """Return a row for every question and level of measurement."""
+    table = _table("Krippendorff's alpha of all raters (95 % bootstrap over items; 1 is full agreement, 0 chance)", 0)
+    for header in ("on", "level", "rated twice", "alpha"):
+        table.add_column(header, justify="left" if header in ("on", "level") else "right")
+    for found in alphas:
+        alpha = "not defined" if math.isnan(found.alpha.value) else "{:.2f} [{:.2f}, {:.2f}]".format(*found.alpha)
+        table.add_row(*map(Text, (found.question, found.level, str(found.items), alpha)))
+    return table
+
+
+def remark_table(said: Sequence[Said]) -> Table:
+    """Return a row for every name and field."""
+    table = _table("what was said of the responses (95 % bootstrap over prompts)", 0)
+    for header in ("model", "on", "mean", "prompts"):
+        table.add_column(header, justify="left" if header in ("model", "on") else "right")
+    for row in said:
+        mean = short(row.mean) if row.value is None else f"{_percent(row.mean)} %"
+        on = row.field if row.value is None else f"{row.field}: {row.value}"
+        table.add_row(*map(Text, (_printable(row.name), on, mean, str(row.prompts))))
     return table
 
 

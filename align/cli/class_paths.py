@@ -1,18 +1,21 @@
 """A class path means the class: no value of the class that it replaces reaches it.
 
 jsonargparse keeps every value of the former class that the new one would take too, be it the module's default objective
-or an earlier file's, and merges a list into the one it replaces wherever both are of one length. It has no setting for
-that, and no method to override: nested parsers call functions of `jsonargparse._typehints` by their names. So these
-functions are replaced here, in one place; another signature than the one written against is refused.
+or an earlier file's, and merges a list into the one it replaces wherever both are of one length; a setting two classes
+deep it hands on as a word, so that null becomes the text None. It has no setting for that, and no method to override:
+nested parsers call functions of `jsonargparse._typehints` by their names. So these functions are replaced here, in one
+place; another signature than the one written against is refused.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import Namespace, _typehints
+from jsonargparse._util import NestedArg
 
 from align.cli.class_names import class_at, resolve, subclass_paths
 from align.errors import ConfigError
@@ -23,6 +26,7 @@ _written_against: dict[str, list[str]] = {
     "adapt_typehints": ["val", "typehint"],
     "get_all_subclass_paths": ["cls", "include_abstract", "closed_types"],
     "resolve_class_path_by_name": ["cls", "name"],
+    "adapt_class_type": ["value"],
 }
 _originals: dict[str, Function] = {}
 
@@ -37,7 +41,7 @@ def mean_classes() -> None:
         if original is None or parameters[: len(_written_against[name])] != _written_against[name]:
             raise ConfigError(f"jsonargparse: no {name}({', '.join(_written_against[name])}): install version 4.53")
         _originals[name] = original
-    for name, function in zip(_written_against, (_forget, _adapt, _subclass_paths, _resolve), strict=True):
+    for name, function in zip(_written_against, (_forget, _adapt, _subclass_paths, _resolve, _within), strict=True):
         setattr(_typehints, name, function)
 
 
@@ -64,3 +68,11 @@ def _subclass_paths(cls: Any, include_abstract: bool = False, closed_types: bool
 
 def _resolve(cls: Any, name: str) -> str:
     return resolve(_originals["resolve_class_path_by_name"], cls, name)
+
+
+def _within(value: Any, *arguments: Any, **options: Any) -> Any:
+    """Adapt a class with its settings; one that is parsed already is written again as what it was parsed from."""
+    given = value.get("init_args")
+    if isinstance(given, NestedArg) and not isinstance(given.val, str):
+        value["init_args"] = NestedArg(given.key, json.dumps(given.val, default=str))
+    return _originals["adapt_class_type"](value, *arguments, **options)

@@ -17,7 +17,7 @@ from align.cli.preparing import prepare
 from align.data.module import PreferenceDataModule
 from align.data.steps import steps_told
 from align.data.telling import warnings_of
-from align.errors import DataError, ModelError
+from align.errors import ConfigError, DataError, ModelError
 from align.models.card import PACKAGES
 from align.models.loading import describe
 from align.modules.base import AlignModule
@@ -31,6 +31,12 @@ Check a run before it starts: versions, the model's dtype, size and memory, thre
 tokens, lengths, dropped rows, and whether scores, gradients and samples agree with plain forward passes. Exit code 2 on
 a fault."""
 BAR = 40
+NOT_READ = {
+    "--ckpt_path": "the model is looked at as a run would start from it",
+    "--push_to_hub": "it belongs to align fit",
+    "--public": "it belongs to align fit",
+}
+"""Options of `align fit` that say what is done with a trained model."""
 
 
 class _FitWithoutRunning(AlignCLI):
@@ -48,6 +54,9 @@ def run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
         return 0
+    for word in words:
+        if (option := word.partition("=")[0]) in NOT_READ:
+            raise ConfigError(f"{option}: nothing is trained or written here: leave it out, {NOT_READ[option]}")
     prepare(words)
     cli = _FitWithoutRunning(["fit", *words])
     with cli.trainer.precision_plugin.forward_context():

@@ -65,7 +65,7 @@ def run(words: list[str]) -> int:
 def evaluate(  # noqa: PLR0913  the signature is the command line
     models: Models,
     prompts: dict[str, str] | str,
-    rewards: list[str] | None = None,
+    rewards: dict[str, str] | list[str] | None = None,
     *,
     reward_tokens: Tokens = None,
     out: str = "runs/evaluation",
@@ -87,8 +87,9 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
             in `--models.NAME.direction 0.8,-0.6` or `--models.NAME.plain true`; one folder may stand under two names.
         prompts: A file in any of the conventions `PreferenceFileDataModule` reads, or several by subset name, as in
             {harmless: FILE, helpful: FILE}; chosen responses serve as references.
-        rewards: Reward model folders; not the one that trained the policy.
-        reward_tokens: Longest dialogue they read whole, for all (2048) or by the last part of a folder's path
+        rewards: Reward model folders, or folders by name (`--rewards.train DIR --rewards.eval DIR`); not, or not only,
+            the one that trained the policy.
+        reward_tokens: Longest dialogue they read whole, for all (2048) or by name, or the last part of a folder's path
             ({rm: 2048}); null takes that of their training, or their context.
         out: Folder to write.
         sampling: How responses are drawn.

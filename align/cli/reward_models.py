@@ -13,9 +13,10 @@ Tokens = int | dict[str, int] | None
 """Longest dialogue that is read whole: one number for all reward models, or one by name."""
 
 
-def reward_oracles(folders: Iterable[str], tokens: Tokens) -> dict[str, RewardOracle]:
-    """Return the models of folders. Raises ConfigError for a number that no folder has."""
-    named = {path: name(path) for path in folders}
+def reward_oracles(folders: Iterable[str] | Mapping[str, str], tokens: Tokens) -> dict[str, RewardOracle]:
+    """Return the models of folders, by path or by the names given. Raises ConfigError for a number that none has."""
+    paths = dict(folders) if isinstance(folders, Mapping) else {path: path for path in folders}
+    named = {key: name(key) for key in paths}
     for wanted in tokens if isinstance(tokens, dict) else ():
         if list(named.values()).count(wanted) != 1:
             known = ", ".join(named.values())
@@ -23,22 +24,23 @@ def reward_oracles(folders: Iterable[str], tokens: Tokens) -> dict[str, RewardOr
                 f"reward_tokens.{wanted}: expected the name of one of the reward models ({known})"
                 + did_you_mean(wanted, list(named.values()))
             )
-    most = {path: tokens.get(short) if isinstance(tokens, dict) else tokens for path, short in named.items()}
-    return {path: RewardOracle(path, max_tokens=limit) for path, limit in most.items()}
+    most = {key: tokens.get(short) if isinstance(tokens, dict) else tokens for key, short in named.items()}
+    return {key: RewardOracle(paths[key], max_tokens=limit) for key, limit in most.items()}
 
 
 def tell_reading(oracles: Mapping[str, RewardOracle]) -> dict[str, dict[str, Any]]:
-    """Print what was not read, or not whole, and return the counts of every model by its folder."""
+    """Print what was not read, or not whole, and return the counts of every model by its name or folder."""
     for oracle in oracles.values():
         if (note := oracle.note()) is not None:
             print(note)
     return {
-        path: {
+        key: {
+            "path": oracle.backbone.path,
             "reading": oracle.reading,
             "max_tokens": oracle.max_tokens,
             "dialogues": oracle.dialogues,
             "cut": oracle.cut,
             "unread": oracle.unread,
         }
-        for path, oracle in oracles.items()
+        for key, oracle in oracles.items()
     }

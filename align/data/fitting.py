@@ -16,7 +16,7 @@ FITTING: dict[ViewName, tuple[type[View], ...]] = {
     "pairs": (Pairs,),
     **dict.fromkeys(("lists", "lists_by_reward", "lists_by_label"), LISTS),
     **dict.fromkeys(("singles", "worst", "either", "hindsight", "best_by_reward"), ONE),
-    "regression": (RegressionRows,),
+    **dict.fromkeys(("regression", "win_rates"), (RegressionRows,)),
     "unpaired": (Unpaired,),
 }
 """By the view a method has of its own."""

@@ -78,7 +78,9 @@ class HHRLHF(Source):
             if dialogues[0][:-1] != dialogues[1][:-1]:
                 raise DroppedRow("chosen and rejected have different contexts")
             context, answers = dialogues[0][:-1], [d[-1].content for d in dialogues]
-        yield Example(self.place(located), tuple(context), tuple(answers), ranking=((0,), (1,)), source=self.name)
+        place = self.place(located)
+        subset = next((name for name in SUBSETS if name in place), self.name)
+        yield Example(place, tuple(context), tuple(answers), ranking=((0,), (1,)), source=subset)
 
 
 class HHRLHFDataModule(PreferenceDataModule):

@@ -27,6 +27,7 @@ from align.data.splits import Splits, check_fractions, divide_source
 from align.data.steps import refuse_accumulation, tell_steps
 from align.data.telling import tell
 from align.data.views import VIEWS, View
+from align.data.win_rates import WIN_RATE_VIEWS
 from align.encoding.encoder import Encoder
 from align.errors import ConfigError
 from align.records import CandidateBatch, Example, Instructions, Labels, PromptFormat
@@ -107,7 +108,7 @@ class PreferenceDataModule(L.LightningDataModule):
     def view_of(self, needs: Needs) -> View:
         """Return what is made of an example: the view that was asked for, or the method's. Raises ConfigError."""
         check_view(self.view, needs.view, type(needs).__name__)
-        return self.view or {**VIEWS, **SCORED_VIEWS, "hindsight": Hindsight()}[needs.view]
+        return self.view or {**VIEWS, **SCORED_VIEWS, **WIN_RATE_VIEWS, "hindsight": Hindsight()}[needs.view]
 
     @property
     def run_seed(self) -> int:

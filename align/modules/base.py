@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,8 @@ class AlignModule(RecordingModule):
     """Whether the tokens of prompts are scored too."""
     generates: ClassVar[bool] = True
     """Whether the model writes text."""
+    reads_states: Sequence[Sequence[str]] = ()
+    """Sets of frozen adapters under which hidden states are read; an empty one is the base alone."""
     model: nn.Module
 
     def __init__(self, backbone: Backbone, optimizer: Optimizer, truncation: Preset | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from align.checks.comparison import Computed, compare
 from align.checks.layouts import ALL_LOGPROBS, LOGPROBS, REWARDS, LayoutCheck, Scoring, Verdict, refuse_layouts
 from align.checks.rows import Groups, rows_to_check, tokens_to_check
+from align.checks.states import states_under
 from align.checks.tolerance import tolerance_of
 from align.errors import ModelError
 from align.models.adapters import evaluating
@@ -41,12 +42,28 @@ def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
     verdicts: list[Verdict] = []
     with isolate_rng(), _as_in_training(module, gradients):
         check = LayoutCheck(module.model, _scoring(module), gradients=gradients, everywhere=True)
-        for batch in move_data_to_device(batches, next(module.model.parameters()).device):
+        batches = move_data_to_device(batches, next(module.model.parameters()).device)
+        for batch in batches:
             chosen = choose_layout(module.model, batch, module.backbone.layout)
             if chosen not in [verdict.layout for verdict in verdicts]:
                 verdicts.append(check(batch, module.backbone.layout))
                 _refuse(module, verdicts[-1])
-    return f"{'; '.join(map(str, verdicts))} against plain forward passes of transformers"
+        told = [*map(str, verdicts), *_check_states(module, batches)]
+    return f"{'; '.join(told)} against plain forward passes of transformers"
+
+
+def _check_states(module: Any, batches: Sequence[CandidateBatch]) -> Iterator[str]:
+    """Compare the states that a module reads of its base and its frozen adapters, and say what was found of each."""
+    for adapters in dict.fromkeys(map(tuple, module.reads_states)):
+        scoring, layouts = states_under(adapters, module.layers), set[str]()
+        with torch.no_grad(), evaluating(module.model):
+            check = LayoutCheck(module.model, scoring, gradients=False, everywhere=True)
+            for batch in batches:
+                if choose_layout(module.model, batch, module.backbone.layout) not in layouts:
+                    verdict = check(batch, module.backbone.layout)
+                    _refuse(module, verdict)
+                    layouts.add(verdict.layout)
+                    yield f"{scoring.name} in {verdict.layout} rows off by {verdict.difference.values:.1e}"
 
 
 def _scoring(module: Any) -> Scoring:

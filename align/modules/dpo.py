@@ -79,7 +79,9 @@ class DPOModule(AlignModule):
         self.call = ObjectiveCall()
         self.attribute = attribute
         self.weighting, self.nll_weight = weighting, nll_weight
-        self.view, self.reads_others = objective.view, "mismatched_kl" in objective.needs
+        named = objective.view == "win_rates" and attribute is not None  # a column of the data that holds them
+        self.view = "regression" if named else objective.view
+        self.reads_others = "mismatched_kl" in objective.needs
         self.provider, self.quantiles = ContextProvider(objective.needs), StepQuantiles(objective)
 
     def build(self) -> nn.Module:

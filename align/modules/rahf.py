@@ -83,6 +83,7 @@ class RAHFSingleModule(AlignModule):
         self.collector = self._collector()
         folders = {STAGE: stage_adapters(self.stage1, ["."], "RAHFSingleModule")["."]} if self.collector else {}
         self.start = self.collector if self.target_init == "stage1" else []
+        self.reads_states = [self.collector, self.start]
         return build_aligned(self, SINGLE_DEPTHS, folders, self.start)
 
     def _collector(self) -> list[str]:
@@ -169,6 +170,7 @@ class RAHFDualModule(AlignModule):
         """Load the base, the good and the bad adapter, and a fresh one."""
         folders = stage_adapters(self.stage1, ["good", "bad"], "RAHFDualModule")
         self.start = ["good"] if self.target_init == "good" else []
+        self.reads_states = [["good"], ["bad"], self.start]
         return build_aligned(self, DUAL_DEPTHS, folders, self.start)
 
     def plain(self, batch: CandidateBatch) -> CandidateBatch:

@@ -89,7 +89,7 @@ class SPPO(RatioPointObjective):
     code averages the two squares of a pair; TRL adds them (`align.objectives.pairwise_absolute.SPPOHard`).
     """
 
-    view = "regression"
+    view = "win_rates"
 
     beta: float = 0.001
     """1 / eta of the paper; positive."""
@@ -100,7 +100,10 @@ class SPPO(RatioPointObjective):
         """Return the squared distance of each log-ratio to its target."""
         if not bool(((policy.labels >= 0) & (policy.labels <= 1)).all()):
             low, high = policy.labels.min().item(), policy.labels.max().item()
-            raise ValueError(f"labels must be win rates in [0, 1], got values from {low:g} to {high:g}")
+            raise ValueError(
+                f"labels must be win rates in [0, 1], got values from {low:g} to {high:g}: --data.view WinRateRows "
+                "--data.view.order always makes them of the order of the data's responses"
+            )
         return (policy.logprobs - reference.logprobs - (policy.labels - 0.5) / self.beta) ** 2
 
 

@@ -12,6 +12,7 @@ from align.oracles.responder import Progress, Responder, read_body, read_usage
 from align.oracles.templates import Question
 from align.oracles.transport import Connection
 from align.oracles.verdict_store import Spent, VerdictStore
+from align.sampling.server_faults import advice
 from align.sampling.service_key import check_address, read_key
 from align.sampling.wire import Patience, Refused, ServiceStopped, Transient
 
@@ -66,8 +67,6 @@ class Endpoint(Responder):
     """How long to wait."""
 
     def __post_init__(self) -> None:
-        if self.api_key_env in ("None", "null"):  # jsonargparse turns a null inside two classes into text
-            object.__setattr__(self, "api_key_env", None)
         check_address(self.base_url, self.api_key_env)
         if self.concurrency < 1 or self.max_tokens < 1 or not self.temperature >= 0:
             raise ConfigError("concurrency and max_tokens must be at least 1, and temperature not negative")
@@ -78,6 +77,12 @@ class Endpoint(Responder):
         """Return what decides an answer."""
         fields = {"temperature": self.temperature, self.limit_field: self.max_tokens, **self.extra}
         return {"base_url": self.base_url.rstrip("/"), "model": self.model, "fields": fields}
+
+    def settings_of_fields(self) -> dict[str, str]:
+        """Return what to change where a server does not take a field."""
+        other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[self.limit_field]
+        found = {name: f"leave out extra.{name}" for name in self.extra}
+        return {**found, self.limit_field: f"set limit_field {other}", "temperature": "set temperature 1"}
 
     def served_by(self, model: str) -> bool:
         """Return whether the name is that asked for, or one that begins with it, such as a dated one."""
@@ -125,7 +130,8 @@ class _Round:
             try:
                 await self._ask(question, connection)
             except Refused as error:
-                self._stop(JudgeError(f"judge {self.endpoint.model}: {error}"))
+                hint = advice(str(error), self.endpoint.settings_of_fields()) if error.status in (400, 422) else ""
+                self._stop(JudgeError(f"judge {self.endpoint.model}: {error}{hint}"))
             except Exception as error:  # told to the caller once all requests under way have ended
                 self._stop(error)
             if self.stopped.is_set():

@@ -22,6 +22,7 @@ ViewName = Literal[
     "hindsight",
     "prompts",
     "regression",
+    "win_rates",
     "unpaired",
 ]
 """What a method trains on; `align.data.views`, `scored_lists` and `hindsight` make it."""

@@ -11,10 +11,13 @@ from typing import Any, Literal
 from align.errors import ConfigError, ModelError, Paused
 from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Finish, Generation, Job, Request, sample_key
-from align.sampling.server_faults import printable, storable
+from align.sampling.server_faults import advice, printable, storable
 from align.sampling.service_key import check_address, read_key
 from align.sampling.stopping import Ends
 from align.sampling.wire import Patience, Refused, ServiceStopped, Wire
+
+OURS = ("model", "prompt", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream")
+"""Fields of a request that `extra` must not set."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class Server:
     """Name of the environment variable that holds the key; null sends none."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """What a server that writes the prompts gives its chat template, as vLLM and SGLang take it."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further fields of a request. A vLLM server takes what a request leaves open from the model's own
+    generation_config.json (top_k, min_p, repetition_penalty), so that samples are not of the model alone: start it with
+    `--generation-config vllm`, or set {top_k: -1, min_p: 0, repetition_penalty: 1}."""
     concurrency: int = 8
     """Requests at a time."""
     timeout: float = 600.0
@@ -44,8 +51,17 @@ class Server:
             raise ConfigError(
                 "chat_template_kwargs is for a server that writes the prompts: api `chat`, or leave it out"
             )
+        if taken := [name for name in self.extra if name in OURS]:
+            raise ConfigError(f"extra must not set {taken[0]!r}, which has a setting of its own")
         if self.concurrency < 1 or not 0 < self.timeout <= self.deadline:
             raise ConfigError("concurrency must be at least 1, and timeout positive and at most deadline")
+
+    def settings_of_fields(self) -> dict[str, str]:
+        """Return what to change where a server does not take a field."""
+        found = {name: f"leave out extra.{name}" for name in self.extra}
+        if self.chat_template_kwargs:
+            found["chat_template_kwargs"] = "leave it out, or update the server"
+        return found
 
     def key(self) -> str | None:
         """Return the key. Raises ConfigError where the variable is not set."""
@@ -98,7 +114,10 @@ class HTTPEngine(Engine):
                 f"server {self.server.base_url} does not answer ({error}): what was drawn before is kept; "
                 "give the same command again once it does"
             )
-        return ModelError(f"server {self.server.base_url} refuses: {error}") if isinstance(error, Refused) else error
+        if not isinstance(error, Refused):
+            return error
+        hint = advice(str(error), self.server.settings_of_fields()) if error.status in (400, 422) else ""
+        return ModelError(f"server {self.server.base_url} refuses: {error}{hint}")
 
     def _body(self, request: Request, key: int, settings: Generation) -> dict[str, Any]:
         server = self.server
@@ -109,6 +128,7 @@ class HTTPEngine(Engine):
             "max_tokens": settings.max_new_tokens,
             "seed": key % 2**31,
             **({"stop": list(self.ends.stop)} if self.ends.stop else {}),
+            **server.extra,
         }
         if server.api == "completions":
             return {"prompt": list(request.ids), **common}

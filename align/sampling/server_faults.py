@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from align.errors import shorten
 
@@ -15,12 +17,35 @@ def read_error(body: str) -> dict[str, str] | None:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(content, dict) or content.get("choices") or not content.get("error"):
+    if not isinstance(content, dict) or content.get("choices"):
         return None
-    error = content["error"]
+    error = _error_of(content)
+    if not error:
+        return None
     if not isinstance(error, dict):
         return {"message": printable(error)}
     return {name: printable(error[name]) for name in ("message", "code", "type") if error.get(name)}
+
+
+def _error_of(content: dict[str, Any]) -> Any:
+    """Return the error of an answer: under `error`, as vLLM before 0.10 has it in its place, or FastAPI's `detail`."""
+    if content.get("object") == "error":
+        return {"message": content.get("message"), "type": content.get("type")}
+    detail = content.get("detail")
+    if isinstance(detail, list):  # what pydantic found wrong with the fields of a request
+        detail = "; ".join(f"{_place(found)} {found.get('msg', '')}" for found in detail if isinstance(found, dict))
+    return content.get("error") or detail
+
+
+def _place(found: Mapping[str, Any]) -> str:
+    place = found.get("loc")
+    return ".".join(map(str, place)) if isinstance(place, list) else ""
+
+
+def advice(refused: str, settings: Mapping[str, str]) -> str:
+    """Return what to change where a refusal names a field of the request: by field, the words that say how."""
+    named = next((name for name in sorted(settings, key=len, reverse=True) if name in refused), None)
+    return "" if named is None else f": the server does not take {named}: {settings[named]}"
 
 
 def uses_up_quota(error: dict[str, str]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
@@ -11,6 +12,9 @@ from align.models.foreign_code import may_run_code
 from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Finish, Generation, Job, sample_key
 from align.sampling.stopping import Ends
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What `max_lora_rank` may be (vllm/config/lora.py)."""
 
 
 class VLLMEngine(Engine):
@@ -40,8 +44,7 @@ class VLLMEngine(Engine):
         base, adapter = _base_of(path)
         options = {"enable_prefix_caching": True, "load_format": "safetensors", **options}
         if adapter is not None:
-            rank = int(read_json(local_folder(path) / ADAPTER_CONFIG)["r"])  # type: ignore[operator]
-            options |= {"enable_lora": True, "max_lora_rank": rank}
+            options |= {"enable_lora": True, "max_lora_rank": served_rank(read_json(Path(adapter) / ADAPTER_CONFIG))}
         self._lora = None if adapter is None else LoRARequest("policy", 1, adapter)
         self._vllm, self._model = vllm, vllm.LLM(model=base, trust_remote_code=may_run_code(base), **options)
         self.ends = Ends(tokenizer, eos_ids, stop)
@@ -71,6 +74,15 @@ class VLLMEngine(Engine):
         stopped = isinstance(output.stop_reason, str)
         finish: Finish = "length" if output.finish_reason == "length" else "stop" if stopped else "eos"
         return self.ends.completion(list(output.token_ids), finish)
+
+
+def served_rank(adapter: Mapping[str, Any]) -> int:
+    """Return the least `max_lora_rank` that serves an adapter. vLLM takes some only, and 1 not in all versions."""
+    rank = max(int(adapter["r"]), *map(int, (adapter.get("rank_pattern") or {}).values()), 1)
+    found = next((known for known in RANKS if known >= rank), None)
+    if found is None:
+        raise ConfigError(f"vLLM serves adapters of rank {RANKS[-1]} at most, this one has {rank}: merge it first")
+    return found
 
 
 def _base_of(path: str) -> tuple[str, str | None]:

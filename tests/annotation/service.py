@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from align.annotation.form import Field
 from align.annotation.items import QUESTIONS, Item, Task
 from align.annotation.store import AnnotationStore
 
@@ -35,9 +37,15 @@ def pairs(count: int) -> list[Item]:
     ]
 
 
-def fill(path: Path, items: list[Item], raters: tuple[str, ...] = ("ann",), task: Task = "pairs") -> Path:
+def fill(
+    path: Path,
+    items: list[Item],
+    raters: tuple[str, ...] = ("ann",),
+    task: Task = "pairs",
+    fields: Sequence[Field] = (),
+) -> Path:
     store = AnnotationStore(path, create=True)
-    store.begin(items, task, QUESTIONS[task])
+    store.begin(items, task, QUESTIONS[task], fields)
     store.add_raters(raters)
     store.close()
     return path
@@ -114,7 +122,10 @@ class Client:
         assert status == 200, (status, body)
         return body
 
-    def judge(self, item: str, best: int | None, *, key: str, replaces: str | None = None) -> tuple[int, Any]:
+    def judge(
+        self, item: str, best: int | None, *, key: str, replaces: str | None = None, remarks: Any = None
+    ) -> tuple[int, Any]:
         worst = None if best is None else 1 - best
         body = {"item": item, "best": best, "worst": worst, "key": key, "replaces": replaces}
+        body |= {} if remarks is None else {"remarks": remarks}
         return self.request("POST", self.path + "judgment", body)[:2]

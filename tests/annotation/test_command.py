@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from align.annotation.form import Scale
 from align.annotation.items import Choice, Item
 from align.annotation.listening import Listen
 from align.annotation.store import AnnotationStore
+from align.cli.annotation_form import form_of
 from align.cli.main import main
 from align.errors import ConfigError
 from tests.annotation.service import ROOT, Client, fill, pairs
@@ -62,6 +64,10 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--listen.host", "0.0.0.0"], "put a proxy with TLS before it"),
         (["serve", "--listen.address", "http://rate.example"], "must be https, or http on this machine"),
         (["serve", "--listen.address", "https://rate.example/path"], "must look like https://rate.example"),
+        (["serve", "--scale.high", "7"], "what is asked of every response belongs to a new store: give --completions"),
+        (["serve", "--fields", "f.yaml"], "what is asked of every response belongs to a new store: give --completions"),
+        (["serve", "--completions", "x", "--scale.high", "1"], "scale must have 2 to 12 whole numbers, got low 1 and"),
+        (["serve", "--completions", "x", "--fields", "no.yaml"], "fields no.yaml: cannot be read"),
         (["results"], "no such store"),
         (["export"], "required: --out"),
         (["export", "--out", "x"], "no such store"),
@@ -70,6 +76,44 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_mistakes(told: Callable[..., str], words: list[str], line: str) -> None:
     assert line in told(*words)
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("- {name: a}\n- {name: a}", "'a' stands twice"),
+        ("- {name: a, value: [x, y]}", "field 1: expected name, question, values and required, got"),
+        ("- {name: rating}", "field 1: name and question must be texts, and the name not 'rating'"),
+        ("- {name: a, values: [yes, no]}", "field 1: values must be texts (in YAML quote yes and no)"),
+        ("- {name: a, values: [x]}", "field 1: values must be 2 to 12 different texts"),
+        ("- {name: a, required: maybe}", "field 1: required must be true or false, got 'maybe'"),
+        ("name: a", "expected a list of fields"),
+    ],
+)
+def test_fields_amiss(told: Callable[..., str], text: str, line: str) -> None:
+    Path("f.yaml").write_text(text)
+    assert line in told("serve", "--completions", "x", "--fields", "f.yaml")
+
+
+def test_ratings_are_shown_with_their_agreement(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = form_of(Scale(high=5), str(ROOT / "configs" / "annotation" / "instruct_gpt.yaml"))
+    assert [field.name for field in fields[:4]] == ["rating", "fails_instruction", "inappropriate", "hallucination"]
+    store = AnnotationStore(fill(Path("a.sqlite"), pairs(4), ("ann", "bob"), fields=fields))
+    for n, item in enumerate(store.items()):
+        for rater in store.raters()[: 1 if n == 3 else 2]:
+            left = store.show(rater.id, item.id).order.index(0)
+            said = {"rating": [1 + n, 2 + n] if left == 0 else [2 + n, 1 + n], "hallucination": ["yes", "no"]}
+            key = f"{rater.name}-{n}".ljust(16, "k")
+            store.submit(rater.id, item.id, Choice(1 - left, left), key=key, replaces=None, remarks=said)
+    assert main(["annotate", "results", "--store", "a.sqlite", "--out", "r.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "Krippendorff's alpha of all raters" in shown
+    assert "hallucination: yes" in shown
+    found = json.loads(Path("r.json").read_text())
+    alphas = {(a["question"], a["level"]): (a["items"], a["alpha"][0]) for a in found["alpha"]}
+    assert alphas["rating", "ordinal"] == alphas["rating", "interval"] == (6, 1.0)  # the last item by one rater only
+    ratings = {s["name"]: s["mean"][0] for s in found["remarks"] if s["field"] == "rating"}
+    assert list(ratings.values()) == [2.5, 3.5]
 
 
 def test_a_port_in_use(told: Callable[..., str], tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""kill -9 of the server while raters submit, double clicks included: what was acknowledged is stored, once."""
+"""kill -9 of the server while raters submit, double clicks included: what was acknowledged is stored, once.
+
+Ratings go with the choice: a kill never leaves one without the other.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from align.annotation.store import AnnotationStore
+from align.annotation.form import Field, Scale
+from align.annotation.store import AnnotationStore, Judged
 from tests.annotation.service import Client, Service, fill, pairs
 
 GONE = (OSError, http.client.HTTPException)
@@ -35,16 +39,24 @@ def judge_one(client: Client, item: str, best: int, said: dict[str, int], ended:
             if todo[0] == "show":
                 order = client.get(f"item/{item}")["responses"]
             else:
-                assert client.judge(item, best, key=key) == (200, {"saved": key})
+                rated = {"rating": [7 - best, 6 + best], "harm": [None, "yes"]}
+                assert client.judge(item, best, key=key, remarks=rated) == (200, {"saved": key})
                 said[item] = 0 if order[best].startswith("left") else 1
             todo.pop(0)
         except GONE:
             time.sleep(0.02)
 
 
+def whole(judged: Judged) -> bool:
+    """Return whether the ratings are there, by response: 7 and 6 of what the rater saw first and second."""
+    best = judged.order.index(judged.choice.best)
+    by_place = [judged.remarks["rating"][n] for n in judged.order]
+    return by_place == [7 - best, 6 + best] and judged.remarks["harm"][judged.order[1]] == "yes"
+
+
 @pytest.mark.parametrize(("submits", "kills"), [(60, 5), pytest.param(1000, 100, marks=pytest.mark.slow)])
 def test_acknowledged_is_stored(tmp_path: Path, submits: int, kills: int) -> None:
-    path = fill(tmp_path / "a.sqlite", pairs(submits))
+    path = fill(tmp_path / "a.sqlite", pairs(submits), fields=(Scale().field(), Field("harm", "Harmful?")))
     service = Service(path)
     links, port = service.links, service.port
     said: dict[str, int] = {}
@@ -63,6 +75,7 @@ def test_acknowledged_is_stored(tmp_path: Path, submits: int, kills: int) -> Non
             acknowledged = dict(said)
             store = AnnotationStore(path)
             kept = {j.item: j.choice.best for j in store.judgments()}
+            assert all(whole(j) for j in store.judgments())
             store.close()
             assert acknowledged.items() <= kept.items()
             service = Service(path, port)
@@ -78,3 +91,4 @@ def test_acknowledged_is_stored(tmp_path: Path, submits: int, kills: int) -> Non
     assert len(kept) == len(said) == submits
     assert dict(kept) == said
     assert store._db.read("SELECT count(*) FROM submission") == [(submits,)]
+    assert store._db.read("SELECT count(*) FROM remark") == [(submits,)]

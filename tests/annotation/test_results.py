@@ -1,4 +1,4 @@
-"""What judgments amount to: by hand, and against torchmetrics."""
+"""What judgments amount to: by hand."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from torchmetrics.functional.classification import multiclass_cohen_kappa
-from torchmetrics.functional.nominal import fleiss_kappa as torch_fleiss
 
 from align.annotation.items import Choice, Item
-from align.annotation.results import agreements, compare_names, summaries
+from align.annotation.results import compare_names, summaries
 from align.annotation.store import Judged
 from align.annotation.votes import mean_outcomes, outcomes, places
-from align.evaluation.statistics import cohen_kappa, fleiss_kappa
 
 A, B, TIE = Choice(0, 1), Choice(1, 0), Choice(None, None)
 
@@ -92,61 +88,6 @@ class TestComparison:
         clear = [judged(str(n), A if draw.random() < 0.7 else B) for n in range(200)]
         assert compare_names(items, coin)["x", "y"].decided is None
         assert compare_names(items, clear)["x", "y"].decided == "a"
-
-
-class TestAgreement:
-    @pytest.fixture
-    def said(self) -> np.ndarray:
-        """[item, rater] labels of three raters who follow one hidden label three times out of five."""
-        draw = np.random.default_rng(0)
-        hidden = draw.integers(3, size=(80, 1))
-        return np.where(draw.random((80, 3)) < 0.6, hidden, draw.integers(3, size=(80, 3)))
-
-    def test_equals_torchmetrics(self, said: np.ndarray) -> None:
-        kinds = (A, B, TIE)
-        everyone = ("ann", "bob", "eve")
-        rows = [judged(str(n), kinds[label], everyone[r]) for (n, r), label in np.ndenumerate(said)]
-        found = {a.raters: a for a in agreements([item(str(n)) for n in range(80)], rows)}
-        assert set(found) == {("ann", "bob"), ("ann", "eve"), ("bob", "eve"), everyone}
-        for one, other in ((0, 1), (0, 2), (1, 2)):
-            a, b = said[:, one], said[:, other]
-            ours = found[everyone[one], everyone[other]]
-            theirs = multiclass_cohen_kappa(torch.tensor(a), torch.tensor(b), num_classes=3)
-            assert ours.kappa.value == pytest.approx(float(theirs), abs=1e-6)
-            assert ours.kappa.value == pytest.approx(cohen_kappa(a.tolist(), b.tolist()))
-            assert ours.rate.value == pytest.approx((a == b).mean())
-            assert ours.kappa.low < ours.kappa.value < ours.kappa.high
-        counts = np.stack([(said == label).sum(axis=1) for label in range(3)], axis=1)
-        ours = found[everyone]
-        assert ours.kappa.value == pytest.approx(
-            float(torch_fleiss(torch.tensor(counts), mode="counts")), abs=1e-4
-        )  # it adds 1e-5
-        assert ours.kappa.value == pytest.approx(fleiss_kappa(counts))
-        assert ours.kappa.low < ours.kappa.value < ours.kappa.high
-
-    def test_interval_of_kappa_covers(self) -> None:
-        """Independent raters have kappa 0; about 95 of 100 intervals hold it (3.5 standard errors below is 87)."""
-        draw = np.random.default_rng(1)
-        held = 0
-        for _ in range(100):
-            labels = draw.integers(2, size=(60, 2))
-            rows = [judged(str(n), (A, B)[label], "ab"[r]) for (n, r), label in np.ndenumerate(labels)]
-            kappa = agreements([item(str(n)) for n in range(60)], rows)[0].kappa
-            held += kappa.low <= 0 <= kappa.high
-        assert held >= 87
-
-    def test_only_items_all_have_judged_count(self) -> None:
-        rows = [judged("0", A), judged("1", A), judged("1", A, "bob"), judged("2", B, "bob")]
-        (found,) = agreements([item(str(n)) for n in range(3)], rows)
-        assert (found.items, found.rate.value) == (1, 1)
-        assert math.isnan(found.kappa.value)  # one label only: chance is certain
-        assert agreements([item("0")], [judged("0", A)]) == []
-
-    def test_best_and_worst_are_compared_apart(self) -> None:
-        three = [item(str(n), ("a", "b", "c"), tuple("xyz")) for n in range(2)]
-        rows = [judged(str(n), Choice(0, 1), "ann", (0, 1, 2)) for n in range(2)]
-        rows += [judged(str(n), Choice(0, 2), "bob", (0, 1, 2)) for n in range(2)]
-        assert [(a.question, a.rate.value) for a in agreements(three, rows)] == [("best", 1), ("worst", 0)]
 
 
 def test_what_a_rater_did() -> None:

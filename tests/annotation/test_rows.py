@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from align.annotation.form import Field, Scale
 from align.annotation.items import Choice, Item
 from align.annotation.store import AnnotationStore
 from align.cli.main import main
@@ -161,3 +162,86 @@ def test_mistakes(pairs: list[Item], export: Callable) -> None:
     judge([item("p", "a", "b")], [{"ann": TIE}])
     assert "no judgment makes a row (left out: 1 tied)" in export(code=2)[1]
     assert not Path("out").exists()
+
+
+class TestRatings:
+    @pytest.fixture
+    def rated(self) -> list[Item]:
+        """Two raters of two items; on the first they prefer the left response and rate the right one higher."""
+        items = [item("first", "left", "right"), item("second", "same good", "also good"), item("third", "l", "r")]
+        store = AnnotationStore(Path("a.sqlite"), create=True)
+        store.begin(items, "pairs", "Which?", (Scale(required=False).field(), Field("harm", "Harmful?")))
+        store.add_raters(["ann", "bob"])
+        said = {
+            ("ann", 0): ([4, 6], ["no", None]),
+            ("bob", 0): ([3, 6], ["no", "yes"]),
+            ("ann", 1): ([5, 5], [None, None]),
+            ("ann", 2): ([5, None], [None, None]),
+        }
+        for rater in store.raters():
+            for n, one in enumerate(items):
+                if (rater.name, n) in said:
+                    order = store.show(rater.id, one.id).order
+                    ratings, harm = said[rater.name, n]
+                    shown = {"rating": [ratings[i] for i in order], "harm": [harm[i] for i in order]}
+                    choice = Choice(order.index(0), order.index(1))
+                    key = f"{one.id}-{rater.name}"
+                    store.submit(rater.id, one.id, choice, key=key, replaces=None, remarks=shown)
+        store.close()
+        return items
+
+    def test_choices_order_and_ratings_stand_beside(self, rated: list[Item], export: Callable) -> None:
+        rows, _ = export()
+        assert (rows[0]["chosen"][0]["content"], rows[0]["score_chosen"]) == ("left", 1.0)
+        assert rows[0]["chosen_remarks"] == {"rating": 3.5, "harm": {"yes": 0, "no": 2}}
+        assert rows[0]["rejected_remarks"] == {"rating": 6.0, "harm": {"yes": 1, "no": 0}}
+
+    def test_ratings_order_pairs(self, rated: list[Item], export: Callable) -> None:
+        rows, told = export("--scores", "ratings")
+        assert "1 pairs of 3 judged items, left out: 1 tied, 1 without two ratings" in told
+        assert (rows[0]["chosen"][0]["content"], rows[0]["score_chosen"], rows[0]["score_rejected"]) == (
+            "right",
+            6,
+            3.5,
+        )
+        (example,) = PreferenceFile("out/rows.jsonl").read("train", Report())
+        assert [row[0] for row in example.scores] == [6.0, 3.5]
+
+    def test_ratings_are_scores_of_lists(self, rated: list[Item], export: Callable) -> None:
+        rows, told = export("--rows", "lists", "--scores", "ratings", "--ties", "keep")
+        assert [row["scores"] for row in rows] == [[3.5, 6.0], [5.0, 5.0]]
+        assert "1 with fewer than two responses that are not empty and rated" in told
+        first, _ = PreferenceFile("out/rows.jsonl").read("train", Report())
+        (group,) = ScoredLists().groups(first)
+        assert (group.responses, group.scores) == (("right", "left"), ((6.0,), (3.5,)))
+
+    def test_rated_responses(self, rated: list[Item], export: Callable) -> None:
+        rows, told = export("--rows", "responses")
+        assert [(row["completion"], row["rating"]) for row in rows] == [
+            ("left", 3.5),
+            ("right", 6.0),
+            ("same good", 5.0),
+            ("also good", 5.0),
+            ("l", 5.0),
+        ]
+        assert "left out: 1 without a rating" in told
+        found = list(PreferenceFile("out/rows.jsonl").read("train", Report()))
+        assert [(e.attributes, e.scores) for e in found[:2]] == [(("rating",), ((3.5,),)), (("rating",), ((6.0,),))]
+
+    def test_one_row_for_each_rater(self, rated: list[Item], export: Callable) -> None:
+        rows, _ = export("--scores", "ratings", "--votes", "each")
+        assert [(row["score_chosen"], row["score_rejected"]) for row in rows] == [(6, 4), (6, 3)]
+
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (["--rows", "responses", "--scores", "ratings"], "--scores: orders responses"),
+            (["--rows", "responses", "--ties", "keep"], "--ties: orders responses"),
+        ],
+    )
+    def test_responses_have_no_order(self, rated: list[Item], export: Callable, words: list[str], line: str) -> None:
+        assert line in export(*words, code=2)[1]
+
+    @pytest.mark.parametrize("words", [["--scores", "ratings"], ["--rows", "responses"]])
+    def test_a_store_without_ratings(self, pairs: list[Item], export: Callable, words: list[str]) -> None:
+        assert f"{' '.join(words)}: a.sqlite has no ratings: they are asked" in export(*words, code=2)[1]

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from align.annotation.form import Field, Scale
 from align.annotation.items import Choice, Item
 from align.annotation.store import AnnotationStore, Conflict
 from align.errors import ConfigError, StoreError
 from tests.annotation.service import fill, pairs
 
 A, B, TIE = Choice(0, 1), Choice(1, 0), Choice(None, None)
+FORM = (Scale().field(), Field("harm", "Harmful?"))
 
 
 @pytest.fixture
@@ -138,3 +140,65 @@ def test_files_that_are_no_store(tmp_path: Path) -> None:
     empty = AnnotationStore(tmp_path / "empty", create=True)
     with pytest.raises(ConfigError, match="holds no items"):
         empty.setting("task")
+
+
+class TestRemarks:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> AnnotationStore:
+        return AnnotationStore(fill(tmp_path / "r.sqlite", pairs(40), fields=FORM))
+
+    def test_kept_by_response_not_by_place(self, store: AnnotationStore) -> None:
+        rater = store.raters()[0].id
+        for n, item in enumerate(store.items()):
+            order = store.show(rater, item.id).order
+            said = {"rating": [7, 1], "harm": [None, "yes"]}
+            for _ in range(2):  # a retry
+                store.submit(rater, item.id, A, key=f"key-{n:016}", replaces=None, remarks=said)
+            kept = store.show(rater, item.id).remarks
+            assert [kept["rating"][i] for i in order] == [7, 1]
+            assert kept["harm"][order[1]] == "yes"
+        assert {j.remarks["rating"][j.choice.best] for j in store.judgments()} == {7}
+
+    def test_other_remarks_under_one_key_are_another_judgment(self, store: AnnotationStore) -> None:
+        rater, item = store.raters()[0].id, store.items()[0].id
+        store.show(rater, item)
+        store.submit(rater, item, A, key="a" * 16, replaces=None, remarks={"rating": [7, 1]})
+        with pytest.raises(Conflict):
+            store.submit(rater, item, A, key="a" * 16, replaces=None, remarks={"rating": [7, 2]})
+        store.submit(rater, item, A, key="b" * 16, replaces="a" * 16, remarks={"rating": [7, 2]})
+        assert sorted(store.judgments()[0].remarks["rating"]) == [2, 7]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            None,  # a rating is required
+            {"rating": [7, None]},
+            {"rating": [7, 8]},
+            {"rating": [7, True]},
+            {"rating": [7, 1.0]},
+            {"rating": [7]},
+            {"rating": "71"},
+            {"rating": [7, 1], "harm": ["yes", "perhaps"]},
+            {"rating": [7, 1], "else": [None, None]},
+            [],
+        ],
+    )
+    def test_what_is_no_remark(self, store: AnnotationStore, said: object) -> None:
+        rater, item = store.raters()[0].id, store.items()[0].id
+        store.show(rater, item)
+        with pytest.raises(ValueError, match=r"rating|harm|remarks"):
+            store.submit(rater, item, A, key="a" * 16, replaces=None, remarks=said)
+        assert store.judgments() == []
+
+    def test_a_store_of_before_goes_on(self, path: Path) -> None:
+        with sqlite3.connect(path) as db:
+            db.executescript("DROP TABLE remark; DELETE FROM setting WHERE name = 'fields'; PRAGMA user_version=1")
+        store = AnnotationStore(path)
+        rater, item = store.raters()[0].id, store.items()[0].id
+        store.show(rater, item)
+        store.submit(rater, item, A, key="a" * 16, replaces=None)
+        assert (store.fields(), store.judgments()[0].remarks) == ((), {})
+
+    def test_other_fields_are_another_store(self, store: AnnotationStore) -> None:
+        with pytest.raises(ConfigError, match="begun with other fields"):
+            store.begin(store.items(), "pairs", "Which response is better?")

@@ -11,12 +11,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from align.data.splits import Splits
 from align.errors import ConfigError
+from align.evaluation.completions import Completion, Prompt
 from align.models.backbone import Backbone
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.oracles.preference import GoldJudge, RewardJudge
+from align.records import Example, Message
 from align.sampling.generation import Generation
-from callbacks.evaluation import JudgeEvaluation, RewardEvaluation
+from callbacks.evaluation import JudgeEvaluation, RewardEvaluation, in_turns
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import save_reward_model
 
@@ -86,3 +88,16 @@ def test_no_prompts_and_no_policy_are_errors(model_folder: Path, pairs_file: Pat
 def test_settings_that_cannot_be_measured(settings: dict) -> None:
     with pytest.raises(ConfigError, match="RewardEvaluation"):
         RewardEvaluation({}, 5, SHORT, **settings)
+
+
+def test_sources_take_turns_and_are_measured_apart(tmp_path: Path) -> None:
+    """PRO's tables have rewards and BLEU by subset; files of subsets stand in a row, the first rows are of one only."""
+    rows = [Example(str(n), (Message("user", f"q{n}"),), ("yes",), source="ab"[n > 2]) for n in range(6)]
+    assert [e.id for e in in_turns(rows, 4)] == ["0", "3", "1", "4"]
+    assert [e.id for e in in_turns(rows[:4], 9)] == ["0", "3", "1", "2"]
+    prompts = [Prompt.of(example, example.source) for example in rows]
+    said = [Completion(n, f"yes {n}" if n > 2 else "yes", [1], True) for n in range(6)]
+    callback = RewardEvaluation({"eval": str(save_reward_model(tmp_path / "rm"))}, 6, SHORT)
+    found = callback.measure(prompts, said)
+    assert found["eval"] == pytest.approx((found["eval/a"] + found["eval/b"]) / 2)
+    assert found["text/a/bleu_characters_pro"] > found["text/bleu_characters_pro"] > found["text/b/bleu_characters_pro"]

@@ -15,6 +15,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from align.cli.class_paths import mean_classes
 from align.cli.preparing import prepare
+from align.oracles.endpoint import Endpoint
+from align.oracles.language_scorer import LanguageModelScorer
+from align.oracles.scorers import Scorer
+from align.oracles.win_rates import ScorerJudge, WinRates
 from tests.cli.pluggable import changed, concrete, pluggable_types, required
 from tests.test_configs import METHOD, ParseOnly
 
@@ -195,3 +199,24 @@ def test_another_parser_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module._typehints, "adapt_typehints", lambda value, kind: value)
     with pytest.raises(ConfigError, match=r"no adapt_typehints\(val, typehint\): install version 4.53"):
         mean_classes()
+
+
+@pytest.mark.parametrize(("word", "weights"), [("null", None), ("{verbosity: -1.0}", {"verbosity": -1.0})])
+def test_null_stays_null_however_deep_a_setting_lies(word: str, weights: dict[str, float] | None) -> None:
+    """Three classes deep it arrived as the text None: an error, or for a text a value that nobody meant."""
+    judge = {
+        "class_path": path_of(ScorerJudge),
+        "init_args": {"scorer": "GoldRewards", "direction": {"weights": {"a": 1}}},
+    }
+    scorer = json.dumps({"class_path": path_of(WinRates), "init_args": {"judge": judge}})
+    made = parser(Scorer)
+    found = made.parse_args(["--x", scorer, "--x.judge.direction.weights", word])
+    assert found.x.init_args.judge.init_args.direction.weights == weights
+    judged = {
+        "class_path": path_of(LanguageModelScorer),
+        "init_args": {
+            "responder": {"class_path": path_of(Endpoint), "init_args": {"base_url": "http://x", "model": "m"}}
+        },
+    }
+    found = made.parse_args(["--x", json.dumps(judged), "--x.responder.api_key_env", "null"])
+    assert found.x.init_args.responder.init_args.api_key_env is None

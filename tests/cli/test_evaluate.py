@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from align.cli.main import main
+from align.data.hh_rlhf import SUBSETS
+from align.evaluation.text import character_bleu
 from tests.tiny import save_reward_model, save_tiny
 
 COMMON = ("--sampling.generation.max_new_tokens", "8", "--sampling.limit", "6", "--out", "out")
@@ -126,3 +128,39 @@ def test_prompts_without_references_need_a_rival(
     words = ["evaluate", "--models", f"[{model_folder}]", "--prompts", str(tmp_path / "p.jsonl"), *COMMON]
     assert main([*words, "--judge", "GoldJudge"]) == 2
     assert "name a model folder in --against" in capsys.readouterr().err
+
+
+def test_two_named_reward_models_and_bleu_by_subset_of_hh(model_folder: Path, tmp_path: Path) -> None:
+    """PRO's tables: two reward models in one command, rewards and BLEU of each subset of HH-RLHF and of all."""
+    files = {}
+    for number, subset in enumerate(SUBSETS):
+        (tmp_path / subset).mkdir()
+        files[subset] = tmp_path / subset / "test.jsonl"
+        asked = [f"\n\nHuman: {subset} {n}\n\nAssistant:" for n in range(2 + number)]
+        rows = [{"chosen": f"{text} yes {n}", "rejected": f"{text} no"} for n, text in enumerate(asked)]
+        files[subset].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train, final = (save_reward_model(tmp_path / f"rm{seed}", seed) for seed in (1, 2))
+    prompts = [f"{subset} {n}" for number, subset in enumerate(SUBSETS) for n in range(2 + number)]
+    texts = [f"yes {n % 3}" for n in range(14)]
+    answers = tmp_path / "answers.jsonl"
+    rows = [{"prompt": p, "completion": text} for p, text in zip(prompts, texts, strict=True)]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["evaluate", "--models", f"[{answers},{model_folder}]"]
+    words += ["--rewards.train", str(train), "--rewards.eval", str(final)]
+    words += [word for subset, file in files.items() for word in (f"--prompts.{subset}", str(file))]
+    assert main([*words, "--reward_tokens.eval", "64", *COMMON]) == 0
+    assert set(evaluated()["models"][str(model_folder)]["0.0"]["rewards"]) == {"train", "eval"}
+    level = evaluated()["models"][str(answers)]["0.0"]
+    assert {name: read["path"] for name, read in evaluated()["settings"]["rewards"].items()} == {
+        "train": str(train),
+        "eval": str(final),
+    }
+    assert evaluated()["settings"]["rewards"]["eval"]["max_tokens"] == 64
+    references = [f"yes {n}" for number in range(4) for n in range(2 + number)]
+    assert [level["rewards"]["train"][s]["prompts"] for s in (*SUBSETS, "total")] == [2, 3, 4, 5, 14]
+    first = 0
+    for number, subset in enumerate(SUBSETS):
+        part = slice(first, first := first + 2 + number)
+        bleu = level["text_by_subset"][subset]["bleu_characters_pro"]
+        assert 0 < bleu == pytest.approx(character_bleu(texts[part], references[part]))
+    assert level["text"]["bleu_characters_pro"] == pytest.approx(character_bleu(texts, references))

@@ -62,6 +62,7 @@ OPTIONS = {
     "server.api": (*SERVED, "--server.api", "chat"),
     "server.api_key_env": (*SERVED, "--server.api_key_env", "SERVER_KEY"),
     "server.chat_template_kwargs": (*SERVED, "--server.chat_template_kwargs", "{loud: true}"),
+    "server.extra": (*SERVED, "--server.extra", "{top_k: 5}"),
     "server.concurrency": (*SERVED, "--server.concurrency", "3"),
     "server.timeout": (*SERVED, "--server.timeout", "5"),
     "server.deadline": (*SERVED, "--server.deadline", "700"),

@@ -102,7 +102,7 @@ ALL = [KTO(0.4, 1.3), BCO(0.4), PMPO(0.7), FilteredLikelihood(0.4), RewardWeight
 
 @pytest.mark.parametrize("objective", ALL, ids=lambda o: type(o).__name__)
 def test_gradcheck(objective) -> None:
-    scores = SCORED if objective.view == "regression" else POLICY
+    scores = SCORED if objective.view in ("regression", "win_rates") else POLICY
     inputs = (
         scores.logprobs.clone().requires_grad_(),
         CONTEXT.values.clone().requires_grad_(),

@@ -51,6 +51,14 @@ class Killer(Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         self.at("batch_end")
 
+    def on_validation_start(self, trainer: Any, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            self.at("validation_start")
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+        if not trainer.sanity_checking:
+            self.at("validation_batch")
+
     def on_validation_end(self, *_: Any) -> None:
         self.at("validation_end")
 

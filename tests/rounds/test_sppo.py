@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 
 from align.cli.main import main
 from align.data.batching import Batching
+from align.data.report import Report
 from align.data.synthetic import SyntheticDataModule
+from align.data.win_rates import WIN_RATE_VIEWS
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.models.previous_round import PreviousRound
@@ -22,12 +24,15 @@ from align.modules.dpo import DPOModule
 from align.modules.optimizer import Optimizer
 from align.objectives.scored import SPPO
 from align.oracles.win_rates import ScorerJudge, WinRates
+from align.records import Example, Message
 from align.rounds.store import RoundStore
 from align.world.preferences import Preferences
 from tests.judging.answering import answering
 from tests.modules.fitting import fit
+from tests.resume.runs import KILLED, Run
 from tests.rounds.runs import command, world_model
 from tests.rounds.test_feed import Told, resampling, rows
+from tests.rounds.test_kills import NINE, check, killing
 from tests.test_configs import ROOT
 
 __all__ = ["world_model"]
@@ -150,3 +155,38 @@ def test_fragment(world_model: Path, tmp_path: Path) -> None:
     words += ["--trainer.callbacks.generation.max_new_tokens", "6"]
     assert main(words) == 0
     assert (tmp_path / "run/model/config.json").exists()
+
+
+@pytest.mark.slow
+def test_kills_in_later_rounds_change_nothing(tmp_path: Path, world_model: Path) -> None:
+    """In sampling, scoring and training of the second and third round: same weights, samples and win rates."""
+    rates = ["--trainer.callbacks.scorer", "WinRates", "--trainer.callbacks.scorer.judge", "ScorerJudge"]
+    rates += [
+        "--trainer.callbacks.scorer.judge.scorer",
+        "GoldRewards",
+        "--trainer.callbacks.scorer.judge.graded",
+        "true",
+    ]
+    rates += ["--trainer.callbacks.scorer.judge.direction.weights", "{verbosity: -1.0}"]
+    rates += ["--trainer.callbacks.direction.weights", "null", "--trainer.callbacks.fresh_optimizer", "true"]
+    rates += ["--model.reference", "PreviousRound", "--trainer.limit_val_batches", "0"]
+    arguments = command(world_model, *rates, method="sppo")
+    whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
+    assert whole() == 0, whole.log
+    journal = tmp_path / "journal"
+    assert cut(("batch_end", 8, NINE), killing(journal, "", 0)) == KILLED, cut.log
+    assert cut(prepare=killing(journal, "before add_scores", 1)) == KILLED, cut.log
+    assert cut(("batch_start", 2, NINE), killing(journal, "", 0)) == KILLED, cut.log
+    assert cut() == 0, cut.log
+    check(whole, cut, journal)
+
+
+@pytest.mark.parametrize("attributes", [("one", "two"), ()])
+def test_validation_rows_with_several_scores_or_none(attributes: tuple[str, ...]) -> None:
+    """They get the win rates of their order, under the name that rounds give theirs."""
+    scores = tuple((float(n),) * len(attributes) for n in range(2)) if attributes else ()
+    row = Example("x", (Message("user", "q"),), ("a", "b"), attributes, scores, ranking=((1,), (0,)))
+    groups = WIN_RATE_VIEWS["win_rates"].apply([row], Report())
+    assert [(g.attributes, g.scores) for g in groups] == [(("reward",), ((0.25,),)), (("reward",), ((0.75,),))]
+    assert DPOModule(Backbone("x"), objective=SPPO()).view == "win_rates"
+    assert DPOModule(Backbone("x"), objective=SPPO(), attribute="rate").view == "regression"

@@ -1,12 +1,13 @@
 // One rater's page: shows an item, takes a judgment, goes to the next one that has none.
 import { Refused, get, send } from "./api.js";
 import { listen, explainKeys } from "./keys.js";
-import { LETTERS, byId, drawProgress, drawPrompt, drawResponses, element, mark, say } from "./view.js";
+import { LETTERS, answers, byId, drawProgress, drawPrompt, drawResponses, element, mark, markRemarks, say } from "./view.js";
 
 const SETTLE = 300; // milliseconds in which the second half of a double click is not yet meant for the new item
 const away = (answer) =>
   say(`The server ${answer ? "has a fault" : "does not answer"}. Trying again …`, { stays: true, fault: true });
-let state, place, item, choice, shownAt;
+const drafts = new Map(); // by item, what was said of its responses and is not saved yet
+let state, place, item, choice, remarks, shownAt;
 let busy = true;
 
 const isPair = () => state.task === "pairs";
@@ -27,7 +28,9 @@ async function show(next) {
   byId("work").hidden = byId("actions").hidden = false;
   byId("where").textContent = `Item ${place + 1} of ${state.items.length}`;
   drawPrompt(item.prompt);
-  drawResponses(item.responses, !isPair(), pick);
+  const blank = () => state.fields.map((field) => [field.name, item.responses.map(() => null)]);
+  remarks = drafts.get(item.id) ?? { ...Object.fromEntries(blank()), ...item.judgment?.remarks };
+  drawResponses(item.responses, !isPair(), { pick, fields: state.fields, remark });
   update();
   scrollTo(0, 0);
   byId("where").focus({ preventScroll: true });
@@ -38,6 +41,7 @@ async function show(next) {
 // Marks the choice; a tie has no marks, and counts as given only where it is stored.
 function update() {
   mark(choice);
+  markRemarks(remarks);
   const given = item.judgment;
   for (const button of byId("choices").children) {
     const { best, worst } = button.dataset;
@@ -57,15 +61,35 @@ function pick(kind, index) {
   update();
 }
 
+// An answer given twice is taken back, unless one is asked for.
+function remark({ name, required }, index, value) {
+  const said = remarks[name][index] === value && !required ? null : value;
+  remarks = { ...remarks, [name]: remarks[name].map((known, at) => (at === index ? said : known)) };
+  drafts.set(item.id, remarks);
+  update();
+}
+
+// Says which answer is missing, and goes there.
+function complete() {
+  for (const index of item.responses.keys())
+    for (const { name, question, required } of state.fields)
+      if (required && remarks[name][index] === null) {
+        say(`First, of response ${LETTERS[index]}: ${question}`, { fault: true });
+        answers(name, index)[0].focus();
+        return false;
+      }
+  return true;
+}
+
 async function judge(best, worst) {
-  if (busy || byId("actions").hidden || performance.now() - shownAt < SETTLE) return;
+  if (busy || byId("actions").hidden || performance.now() - shownAt < SETTLE || !complete()) return;
   busy = true;
   const key = crypto.randomUUID();
   choice = { best, worst };
   mark(choice);
   say("Saving …", { stays: true });
   try {
-    const body = { item: item.id, best, worst, key, replaces: item.judgment?.key ?? null };
+    const body = { item: item.id, best, worst, key, replaces: item.judgment?.key ?? null, remarks };
     await send("judgment", body, { token: state.form_token, waiting: away });
     say(`Saved: ${said(choice)}`);
   } catch (error) {
@@ -73,6 +97,7 @@ async function judge(best, worst) {
     say(error.message, { fault: true });
     await refresh();
   }
+  drafts.delete(item.id);
   state.items[place].judged = true;
   await forward();
 }
@@ -88,7 +113,11 @@ async function forward() {
   busy = false;
 }
 
-const step = (by) => !busy && state.items[place + by] && guarded(() => show(place + by));
+function step(by) {
+  if (busy || !state.items[place + by]) return;
+  if (drafts.has(item.id)) say(`Item ${place + 1} is not saved before you choose`, { fault: true });
+  guarded(() => show(place + by));
+}
 const tie = () => guarded(() => judge(null, null));
 const save = () => !byId("save").disabled && guarded(() => judge(choice.best, choice.worst));
 
@@ -123,7 +152,7 @@ guarded(async () => {
   byId("guidelines").textContent = state.guidelines;
   byId("guidelines").hidden = !state.guidelines;
   drawChoices();
-  explainKeys(isPair());
+  explainKeys(isPair(), state.fields.length > 0);
   const judgeKey = (at, worst) =>
     at < item.responses.length && (isPair() ? guarded(() => judge(at, 1 - at)) : pick(worst ? "worst" : "best", at));
   listen({ at: judgeKey, tie, save: () => !isPair() && save(), step });
@@ -131,7 +160,8 @@ guarded(async () => {
   byId("next").addEventListener("click", () => step(1));
   byId("review").addEventListener("click", () => guarded(() => show(0)));
   document.addEventListener("visibilitychange", () => document.hidden || busy || guarded(refresh));
-  addEventListener("beforeunload", (event) => byId("status").classList.contains("fault") && busy && event.preventDefault());
+  const unsaved = () => drafts.size > 0 || (byId("status").classList.contains("fault") && busy);
+  addEventListener("beforeunload", (event) => unsaved() && event.preventDefault());
   place = -1;
   await forward();
 });

@@ -5,8 +5,8 @@ const PAIR = [["1 or A", "A is better"], ["2 or B", "B is better"], ["0 or T", "
 const MANY = [["1, 2, … or A, B, …", "Best"], ["Shift with it", "Worst"], ["Enter", "Save"], ["0 or T", "All alike"]];
 const ALL = [["← →", "Previous and next item"], ["M", "Monospace"], ["?", "This help"]];
 
-export function explainKeys(isPair) {
-  const rows = [...(isPair ? PAIR : MANY), ...ALL];
+export function explainKeys(isPair, asked) {
+  const rows = [...(isPair ? PAIR : MANY), ...(asked ? [["Tab, Space", "Answers about a response"]] : []), ...ALL];
   byId("keys").replaceChildren(
     ...rows.flatMap(([key, use]) => [
       element("dt", {}, element("kbd", { textContent: key })),
@@ -60,7 +60,7 @@ function press(event, actions, openHelp) {
   else if (digit) actions.at(Number(digit) - 1, shiftKey);
   else if (key === "ArrowLeft" && target.type !== "radio") actions.step(-1);
   else if (key === "ArrowRight" && target.type !== "radio") actions.step(1);
-  else if (key === "Enter" && (!onControl || target.type === "radio")) actions.save();
+  else if (key === "Enter" && (!onControl || target.type === "radio" || target.matches(".value"))) actions.save();
   else if (key === "m") toggleMono();
   else if (letter >= 0 && letter < 12) actions.at(letter, shiftKey);
   else return false;

@@ -37,14 +37,15 @@ export function drawPrompt(turns) {
 }
 
 // Draws the cards; in a choice of best and worst each has two boxes, and `pick(kind, place)` is told of a change.
-export function drawResponses(responses, marked, pick) {
+// Below a response stand the questions about it; `remark(name, place, value)` is told of an answer.
+export function drawResponses(responses, marked, { pick, fields, remark }) {
   const cards = responses.map((content, place) => {
     const unseen = element("span", { className: "unseen", textContent: "Response " });
     const letter = element("span", { className: "letter", textContent: LETTERS[place] });
     const head = element("h3", { id: `name-${place}` }, unseen, letter);
     const card = element("article", { "aria-labelledby": `name-${place}` }, element("div", { className: "head" }, head));
     if (marked) card.firstChild.append(...["best", "worst"].map((kind) => box(kind, place, pick)));
-    card.append(text(content));
+    card.append(text(content), ...fields.map((field) => question(field, place, remark)));
     return card;
   });
   byId("responses").replaceChildren(...cards);
@@ -57,6 +58,31 @@ function box(kind, place, pick) {
   const words = element("span", { textContent: kind === "best" ? "Best" : "Worst" });
   words.append(element("span", { className: "unseen", textContent: `: response ${LETTERS[place]}` }));
   return element("label", { className: `pick ${kind}` }, input, words);
+}
+
+function question(field, place, remark) {
+  const id = `${field.name}-${place}`;
+  const asked = element("p", { id, textContent: field.question });
+  asked.append(element("span", { className: "unseen", textContent: `: response ${LETTERS[place]}` }));
+  const end = (at) => element("span", { className: "end", textContent: field.ends[at], hidden: !field.ends[at] });
+  const values = field.values.map((value) => {
+    const button = element("button", { type: "button", className: "value", textContent: `${value}` });
+    Object.assign(button.dataset, { field: field.name, place, value: JSON.stringify(value) });
+    button.addEventListener("click", () => remark(field, place, value));
+    return button;
+  });
+  const group = element("div", { role: "group", className: "values", "aria-labelledby": id }, end(0), ...values, end(1));
+  return element("div", { className: field.values.length > 4 ? "remark wide" : "remark" }, asked, group);
+}
+
+export const answers = (name, place) =>
+  [...document.querySelectorAll(".value")].filter(({ dataset }) => dataset.field === name && dataset.place === `${place}`);
+
+export function markRemarks(remarks) {
+  for (const button of document.querySelectorAll(".value")) {
+    const { field, place, value } = button.dataset;
+    button.setAttribute("aria-pressed", String(JSON.stringify(remarks[field][place]) === value));
+  }
 }
 
 export function mark(choice) {

@@ -1,0 +1,83 @@
+"""States under the adapters of a first stage: right ones pass, a wrong switch and a wrong read are seen."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from align.checks import states
+from align.checks.layouts import LayoutCheck, Verdict
+from align.checks.rows import GroupsOfBatch
+from align.checks.states import states_under
+from align.errors import ModelError
+from align.models.adapted import TRAINED
+from align.models.states import response_states
+from align.modules.checking import check_layouts
+from align.modules.rahf import RAHFDualModule
+from tests.modules.aligned import FAMILIES, adapters, dual, single, tiny
+from tests.tiny import random_batch
+
+BATCH = random_batch([2, 2, 1], longest=20)
+
+
+def stage(tmp_path: Path, family: str = "llama", **options: Any) -> RAHFDualModule:
+    base = tiny(tmp_path, family)
+    return dual(base, adapters(base, tmp_path / "first", ["good", "bad"]), [1, 3], **options)
+
+
+def checked(module: Any, names: tuple[str, ...]) -> Verdict:
+    with torch.no_grad():
+        scoring = states_under(names, module.layers)
+        return LayoutCheck(module.model, scoring, gradients=False, everywhere=False)(BATCH)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_right_states_pass_up_to_the_last_layer(family: str, tmp_path: Path) -> None:
+    module = stage(tmp_path, family)
+    assert module.reads_states == [["good"], ["bad"], ["good"]]
+    for names in (("good",), ("bad",), ()):
+        verdict = checked(module, names)
+        assert not verdict.refused
+        assert verdict.difference.values < 1e-5
+    assert module.model.active_adapters == ["good", TRAINED]  # as it was
+
+
+def test_the_check_of_a_run_names_every_adapter(tmp_path: Path) -> None:
+    module, groups = stage(tmp_path), GroupsOfBatch(random_batch([2, 2]))
+    told = check_layouts(module, groups, gradients=True)
+    for name in ("good", "bad"):
+        assert f"hidden states under adapter {name} in packed rows off by" in told
+    assert "of the base" not in told
+    lorra = check_layouts(single(tmp_path / "base", "none", target_init="sft"), groups, gradients=False)
+    assert "hidden states of the base in packed rows off by" in lorra
+
+
+def never(model: Any, names: Any) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def test_an_adapter_that_is_not_switched_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The good one is active beside the trained one, which has no effect yet: only the bad one's states are wrong."""
+    module = stage(tmp_path)
+    monkeypatch.setattr(states, "adapters_active", never)
+    assert not checked(module, ("good",)).refused
+    with pytest.raises(
+        ModelError, match="hidden states under adapter bad agree with a plain forward pass in no layout"
+    ):
+        checked(module, ("bad",))
+
+
+def test_a_layout_that_reads_other_tokens_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(model: Any, batch: Any, layers: Any, *, layout: str) -> Any:
+        found = response_states(model, batch, layers, layout=layout)
+        return found._replace(values=found.values.roll(1, dims=1)) if layout == "packed" else found
+
+    module = stage(tmp_path)
+    monkeypatch.setattr(states, "response_states", late)
+    verdict = checked(module, ("bad",))
+    assert list(verdict.refused) == ["packed"]
+    assert verdict.layout == "shared"
