@@ -17,7 +17,8 @@ from align.evaluation.completions import Completion, Policy, Prompt
 from align.evaluation.gold import load_base
 from align.evaluation.judging import evaluate_judge
 from align.evaluation.rewards import TOTAL, divergence, evaluate_responses
-from align.oracles.preference import Judge, Scorer
+from align.oracles.named_rewards import Tokens, limits, named_rewards
+from align.oracles.preference import Judge
 from align.oracles.reward import RewardOracle
 from align.sampling.generation import Generation
 from callbacks.samples import refuse_without_policy, write_table
@@ -100,6 +101,7 @@ class RewardEvaluation(ResponseEvaluation):
         *,
         temperatures: Sequence[float] = (),
         kl: bool = False,
+        reward_tokens: Tokens = None,
     ) -> None:
         """Configure the evaluation.
 
@@ -110,6 +112,8 @@ class RewardEvaluation(ResponseEvaluation):
             temperatures: Further temperatures to sample at, one response each.
             kl: Log `rewards/t1/kl`, the divergence from the policy the run starts from, of which it holds a copy; needs
                 1 among the temperatures and top_p 1.
+            reward_tokens: Longest dialogue the reward models read whole, for all (2048) or by name ({rm: 2048}); null
+                takes that of their training, or their context.
         """
         super().__init__(num_prompts, generation)
         if not all(0 < t < math.inf for t in temperatures):
@@ -117,7 +121,9 @@ class RewardEvaluation(ResponseEvaluation):
         if kl and (1.0 not in temperatures or generation.top_p != 1):
             raise ConfigError("RewardEvaluation.kl is estimated at temperature 1 and top_p 1: add 1.0 to temperatures")
         self.rewards, self.temperatures, self.kl = rewards, list(temperatures), kl
-        self._scorers: dict[str, Scorer] = {}
+        self.reward_tokens = reward_tokens
+        limits(list(rewards), reward_tokens)  # a wrong name is told before training
+        self._scorers: dict[str, RewardOracle] = {}
         self._base: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -143,7 +149,7 @@ class RewardEvaluation(ResponseEvaluation):
 
     def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
         """Score the responses."""
-        self._scorers = self._scorers or {name: RewardOracle(path) for name, path in self.rewards.items()}
+        self._scorers = self._scorers or named_rewards(self.rewards, self.reward_tokens)
         report = evaluate_responses(prompts, completions, self._scorers)
         values = {name: parts[TOTAL].raw.value for name, parts in report.rewards.items()}
         values |= {f"{name}/sigmoid": parts[TOTAL].sigmoid.value for name, parts in report.rewards.items()}

@@ -14,7 +14,7 @@ from align.cli.functions import call
 from align.cli.gathering import gathered
 from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
-from align.cli.reward_models import Tokens, reward_oracles, tell_reading
+from align.cli.reward_models import reward_oracles, tell_reading
 from align.cli.unused import Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
@@ -28,6 +28,7 @@ from align.evaluation.statistics import Interval
 from align.oracles.endpoint import Endpoint
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.local_model import LocalModel
+from align.oracles.named_rewards import Tokens
 from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
 from align.records.asking import AskedModel
 

@@ -6,25 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from align.cli.evaluation_tables import name
-from align.errors import ConfigError, did_you_mean
+from align.oracles.named_rewards import Tokens, limits
 from align.oracles.reward import RewardOracle
-
-Tokens = int | dict[str, int] | None
-"""Longest dialogue that is read whole: one number for all reward models, or one by name."""
 
 
 def reward_oracles(folders: Iterable[str], tokens: Tokens) -> dict[str, RewardOracle]:
     """Return the models of folders. Raises ConfigError for a number that no folder has."""
-    named = {path: name(path) for path in folders}
-    for wanted in tokens if isinstance(tokens, dict) else ():
-        if list(named.values()).count(wanted) != 1:
-            known = ", ".join(named.values())
-            raise ConfigError(
-                f"reward_tokens.{wanted}: expected the name of one of the reward models ({known})"
-                + did_you_mean(wanted, list(named.values()))
-            )
-    most = {path: tokens.get(short) if isinstance(tokens, dict) else tokens for path, short in named.items()}
-    return {path: RewardOracle(path, max_tokens=limit) for path, limit in most.items()}
+    paths = list(dict.fromkeys(folders))
+    most = limits([name(path) for path in paths], tokens)
+    return {path: RewardOracle(path, max_tokens=limit) for path, limit in zip(paths, most, strict=True)}
 
 
 def tell_reading(oracles: Mapping[str, RewardOracle]) -> dict[str, dict[str, Any]]:

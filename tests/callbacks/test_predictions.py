@@ -73,7 +73,8 @@ def test_as_the_folder_says(name: str, folder: Path, rows: Path) -> None:
     usual = predicted(SFTModule(Backbone(str(folder))), rows)
     bare = predicted(SFTModule(Backbone(str(folder))), rows, Ask(plain=True))
     question = text.replace("Hi", QUESTION) if "Hi" in text else f"{text} {QUESTION}"
-    assert usual["asked"] and bare["asked"] == "plain"
+    assert usual["asked"]
+    assert bare["asked"] == "plain"
     assert bare["logprob"] == pytest.approx(logprob(folder, Message("user", QUESTION)), abs=1e-3)
     if "Hi" in text:
         assert usual["logprob"] == pytest.approx(logprob(folder, Message("user", question)), abs=1e-3)
