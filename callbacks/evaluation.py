@@ -21,6 +21,7 @@ from align.oracles.named_rewards import Tokens, limits, named_rewards
 from align.oracles.preference import Judge
 from align.oracles.reward import RewardOracle
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 from callbacks.samples import refuse_without_policy, write_table
 
 GREEDY = Generation(temperature=0.0)
@@ -82,7 +83,7 @@ class ResponseEvaluation(Callback):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as stream:
             asked = {"asked": module.asking.told} if module.asking.told else {}
-            print(json.dumps({"step": trainer.global_step, **values, **asked}), file=stream)
+            print(json_text({"step": trainer.global_step, **values, **asked}), file=stream)
 
 
 class RewardEvaluation(ResponseEvaluation):

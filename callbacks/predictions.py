@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from align.records.asking import Ask
+from align.strict_json import json_text
 
 
 class PredictionFile(Callback):
@@ -58,7 +58,7 @@ class PredictionFile(Callback):
             module: Any = pl_module
             asked = {"asked": module.predicted.told} if module.predicted.told else {}
             for row in outputs:
-                print(json.dumps({**row, **asked}), file=file)
+                print(json_text({**row, **asked}, ascii_only=True), file=file)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where they are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from align.annotation.store import AnnotationStore
 from align.cli.functions import call
 from align.cli.unused import Unused, without
 from align.errors import ConfigError, DataError, did_you_mean
+from align.strict_json import json_text
 
 STORE = "runs/annotation.sqlite"
 NEW = "task, question and limit belong to the items of a new store, as does the seed: give --completions too"
@@ -144,7 +144,7 @@ def results(store: str = STORE, *, out: str | None = None) -> None:
             "raters": [rater._asdict() for rater in people],
             "agreement": [found._asdict() for found in same],
         }
-        _write(Path(out), json.dumps(content, indent=1, ensure_ascii=False))
+        _write(Path(out), json_text(content, indent=1))
 
 
 def export(
@@ -172,7 +172,7 @@ def export(
     reasons = ", ".join(f"{count} {reason}" for reason, count in made.left_out.most_common())
     if not made.rows:
         raise DataError(f"{store}: no judgment makes a row{f' (left out: {reasons})' if reasons else ''}")
-    _write(Path(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows))
+    _write(Path(out), "".join(json_text(row) + "\n" for row in made.rows))
     print(
         f"{out}: {len(made.rows)} {rows} of {len(found)} judged items" + (f", left out: {reasons}" if reasons else "")
     )

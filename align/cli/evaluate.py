@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +30,7 @@ from align.oracles.local_model import LocalModel
 from align.oracles.named_rewards import Tokens
 from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
 from align.records.asking import AskedModel
+from align.strict_json import json_text
 
 REFERENCES = "references"
 
@@ -190,5 +190,5 @@ def _write(
     models = {name: {str(t): r.as_dict() for t, r in levels.items()} for name, levels in reports.items()}
     content = {**asked, "models": models, "judge": {name: r.as_dict() for name, r in judged.items()}}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    (out / "evaluation.json").write_text(json_text(content, indent=1), encoding="utf-8")
     print(f"written to {out / 'evaluation.json'}")

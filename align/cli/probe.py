@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from align.models.backbone import Backbone
 from align.oracles.named_rewards import Tokens, named_rewards
 from align.records.asking import Ask
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 
 UNUSED = (
     TRAINING,
@@ -80,7 +80,7 @@ def probe_grid(  # noqa: PLR0913  the signature is the command line
             "effects": [e._asdict() for e in effects],
         }
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        Path(out).write_text(json_text(content, indent=1), encoding="utf-8")
 
 
 def _table(effects: list[Effect], grid: Grid) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from align.oracles.reward import RewardOracle
 from align.records import Message
 from align.records.asking import Ask
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 from align.world.gold import User, gold
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
@@ -94,7 +94,7 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
     print(table(points))
     tell_reading(oracles)
     if out:
-        Path(out).write_text(json.dumps([_plain(point) for point in points], indent=2), encoding="utf-8")
+        Path(out).write_text(json_text([_plain(point) for point in points], indent=2), encoding="utf-8")
 
 
 def _rewards(

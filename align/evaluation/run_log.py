@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import DataError
+from align.strict_json import json_text, number
 
 METRICS = "metrics.jsonl"
-"""Logged numbers: `step`, and a number by name."""
+"""Logged numbers: `step`, and a number by name, null for NaN."""
 TABLES = "samples.jsonl"
 """Tables of prompts and completions: `step`, `name`, `rows`."""
 
@@ -23,7 +24,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
         if file.read(1) not in (b"", b"\n"):
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(row).encode() + b"\n")
+        file.write(json_text(row, ascii_only=True).encode() + b"\n")
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -43,9 +44,9 @@ def read_numbers(path: Path) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     for step, row in read(path):
         for name, value in row.items():
-            if not isinstance(value, int | float):
+            if not isinstance(value, int | float | None):
                 raise DataError(f"{path}, step {step}: {name} is {value!r}, expected a number")
-            found.setdefault(str(name), {})[step] = float(value)
+            found.setdefault(str(name), {})[step] = number(value)
     return found
 
 
