@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from align.cli.evaluation_tables import name, show, write_json
 from align.cli.functions import call
 from align.cli.preparing import prepare
 from align.errors import ConfigError
+from align.evaluation.alignment_tax import cells, changes, headed
 from align.evaluation.completions import Policy
 from align.evaluation.lm_eval_tasks import Measured, check_tasks, measure_tasks
 from align.models.backbone import Backbone
@@ -38,8 +38,9 @@ def lm_eval(
     """Run tasks of lm-eval on model or adapter folders, the first of them the one before training.
 
     The table has each measure with its standard error, and how far every later model is from the first: what alignment
-    costs elsewhere (its tax), with the standard error of two independent samples, which is too wide for the same
-    documents. Data of the tasks comes from the hub or its cache, or from files that tasks of your own name.
+    costs elsewhere (its tax), with the standard error of the differences over the same documents. A file OUT named
+    lm_eval.json in a run folder stands in its `align report`. Data of the tasks comes from the hub or its cache, or
+    from files that tasks of your own name.
 
     Args:
         models: Folders or hub ids, as in [runs/sft/model,runs/dpo/model].
@@ -79,21 +80,7 @@ def table(models: Sequence[str], found: Sequence[Sequence[Measured]]) -> Table:
     headers = ["task", "measure", "documents", *models, *(f"{model} - {models[0]}" for model in models[1:])]
     for place, header in enumerate(headers):
         view.add_column(Text(header), justify="left" if place < 2 else "right")
-    others = [{(one.task, one.metric): one for one in measured} for measured in found]
-    for one in found[0]:
-        key = (one.task, one.metric)
-        row = [measured[key] for measured in others]
-        arrow = {True: " (up)", False: " (down)", None: ""}[one.higher_is_better]
-        cells = [_cell(m.value, m.error) for m in row]
-        gaps = [_cell(m.value - one.value, _joint(m.error, one.error), signed=True) for m in row[1:]]
-        view.add_row(*map(Text, (one.task, one.metric + arrow, str(one.documents), *cells, *gaps)))
+    for change in changes(found):
+        values, gaps = cells(change)
+        view.add_row(*map(Text, (*headed(change), *values, *gaps)))
     return view
-
-
-def _joint(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else math.hypot(first, second)
-
-
-def _cell(value: float, error: float | None, *, signed: bool = False) -> str:
-    shown = f"{value:+.4f}" if signed else f"{value:.4f}"
-    return shown if error is None else f"{shown} ± {error:.4f}"

@@ -58,6 +58,8 @@ class Evaluation:
     """By model folder, then by temperature."""
     judged: dict[tuple[str, str], Verdicts] = field(default_factory=dict)
     """By model, and by whom it was compared with: a model folder, or `references`."""
+    asked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By model, what it was asked in a few words, and the text that stood beside the prompt."""
 
     @property
     def temperatures(self) -> list[str]:
@@ -87,7 +89,8 @@ def read_evaluation(path: Path) -> Evaluation:
             for name, levels in content["models"].items()
         }
         judged = {(name, str(settings["against"])): _verdicts(v) for name, v in content["judge"].items()}
-        return Evaluation(path.parent, str(settings.get("fingerprint", "")), settings, models, judged)
+        asked = {n: (str(a["told"]), str(a["text"])) for n, a in content.get("asked", {}).items() if a["told"]}
+        return Evaluation(path.parent, str(settings.get("fingerprint", "")), settings, models, judged, asked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no results of `align evaluate` ({type(error).__name__}: {error})") from error
 

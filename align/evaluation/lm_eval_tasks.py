@@ -24,6 +24,8 @@ class Measured(NamedTuple):
     """Standard error over documents, as lm-eval estimates it; None where it does not."""
     documents: int
     higher_is_better: bool | None
+    values: tuple[float, ...] | None = None
+    """Of each document, in the order of the task, where their mean is the value; None where that is not known."""
 
 
 def check_tasks(tasks: Sequence[str], include: str | None) -> Any:
@@ -51,15 +53,16 @@ def measure_tasks(
     """Return every measure of every task, in lm-eval's own words; `chat` uses the model's template."""
     chat = in_chat(policy, chat)
     seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), seed)
-    options: dict[str, Any] = {"num_fewshot": shots, "limit": limit, "apply_chat_template": chat, "log_samples": False}
+    options: dict[str, Any] = {"num_fewshot": shots, "limit": limit, "apply_chat_template": chat, "log_samples": True}
     with torch.random.fork_rng(), policy.asking.steering(policy.model):
         found = harness().simple_evaluate(
             wrapped(policy, batch_size), tasks=list(tasks), task_manager=manager, **options, **seeds
         )
-    return [one for task, values in found["results"].items() for one in _measures(task, values, found)]
+    return [one for task, values in found["results"].items() for one in measures_of(task, values, found)]
 
 
-def _measures(task: str, values: dict[str, Any], found: dict[str, Any]) -> list[Measured]:
+def measures_of(task: str, values: dict[str, Any], found: dict[str, Any]) -> list[Measured]:
+    """Return the measures of a task in lm-eval's results."""
     better = found.get("higher_is_better", {}).get(task, {})
     samples = found.get("n-samples", {}).get(task, {}).get("effective", 0)
     rows = []
@@ -70,5 +73,16 @@ def _measures(task: str, values: dict[str, Any], found: dict[str, Any]) -> list[
         error = values.get(f"{metric}_stderr,{rest}")
         known = float(error) if isinstance(error, (int, float)) and math.isfinite(error) else None
         name = metric if rest == "none" else key
-        rows.append(Measured(task, name, float(value), known, int(samples), better.get(metric)))
+        own = _of_documents(found.get("samples", {}).get(task, []), metric, rest, float(value))
+        rows.append(Measured(task, name, float(value), known, int(samples), better.get(metric), own))
     return rows
+
+
+def _of_documents(samples: list[dict[str, Any]], metric: str, kind: str, mean: float) -> tuple[float, ...] | None:
+    """Return the value of each document, None where the task's value is not their mean."""
+    rows = sorted((s for s in samples if s.get("filter", kind) == kind), key=lambda sample: sample["doc_id"])
+    found = [row.get(metric) for row in rows]
+    if not found or not all(isinstance(value, (int, float)) for value in found):
+        return None
+    values = tuple(map(float, found))  # type: ignore[arg-type]
+    return values if math.isclose(sum(values) / len(values), mean, rel_tol=1e-9, abs_tol=1e-12) else None

@@ -15,6 +15,9 @@ METRICS = "metrics.jsonl"
 TABLES = "samples.jsonl"
 """Tables of prompts and completions: `step`, `name`, `rows`."""
 
+ASKED = "asked"
+"""The one text among numbers: how the policy was asked."""
+
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
     """Append a line; what a kill left of the line before it is taken away first."""
@@ -43,11 +46,17 @@ def read_numbers(path: Path) -> dict[str, dict[int, float]]:
     """Return the numbers of a file by name and step; one written twice counts as it was written last."""
     found: dict[str, dict[int, float]] = {}
     for step, row in read(path):
+        row.pop(ASKED, None)
         for name, value in row.items():
             if not isinstance(value, int | float | None):
                 raise DataError(f"{path}, step {step}: {name} is {value!r}, expected a number")
             found.setdefault(str(name), {})[step] = number(value)
     return found
+
+
+def read_asked(path: Path) -> str:
+    """Return how the policy was asked at the last step that says so."""
+    return str(next((row[ASKED] for _, row in reversed([*read(path)]) if row.get(ASKED)), ""))
 
 
 def read_table(path: Path, name: str) -> list[tuple[str, str]]:
