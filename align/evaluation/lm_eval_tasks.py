@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from align.errors import ConfigError
-from align.evaluation.completions import Policy
-from align.evaluation.harness import harness, in_chat, wrapped
+from align.evaluation.harness import harness
 
 
 class Measured(NamedTuple):
@@ -30,7 +29,12 @@ class Measured(NamedTuple):
 
 def check_tasks(tasks: Sequence[str], include: str | None) -> Any:
     """Return lm-eval's task manager. Raises ConfigError for a task that it does not know, and without lm-eval."""
-    manager = harness().tasks.TaskManager(include_path=include)
+    make = harness().tasks.TaskManager
+    if include is not None:
+        own = make(include_path=include, include_defaults=False)
+        if set(tasks) <= set(own.all_subtasks):  # reading the ten thousand tasks of lm-eval takes many seconds
+            return own
+    manager = make(include_path=include)
     known = set(manager.all_tasks)
     if unknown := [task for task in tasks if task not in known]:
         raise ConfigError(
@@ -40,24 +44,30 @@ def check_tasks(tasks: Sequence[str], include: str | None) -> Any:
 
 
 def measure_tasks(
-    policy: Policy,
+    model: Any,
     tasks: Sequence[str],
     manager: Any,
     *,
-    chat: bool | None,
+    chat: bool,
     shots: int | None,
     limit: int | None,
-    batch_size: int,
     seed: int = 0,
 ) -> list[Measured]:
-    """Return every measure of every task, in lm-eval's own words; `chat` uses the model's template."""
-    chat = in_chat(policy, chat)
+    """Return every measure of every task, in lm-eval's own words.
+
+    Args:
+        model: lm-eval's wrapper of it.
+        tasks: Their names.
+        manager: Knows them.
+        chat: Use the model's template.
+        shots: Examples in the prompt.
+        limit: Documents of every task.
+        seed: Of all that is drawn.
+    """
     seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), seed)
     options: dict[str, Any] = {"num_fewshot": shots, "limit": limit, "apply_chat_template": chat, "log_samples": True}
-    with torch.random.fork_rng(), policy.asking.steering(policy.model):
-        found = harness().simple_evaluate(
-            wrapped(policy, batch_size), tasks=list(tasks), task_manager=manager, **options, **seeds
-        )
+    with torch.random.fork_rng():
+        found = harness().simple_evaluate(model, tasks=list(tasks), task_manager=manager, **options, **seeds)
     return [one for task, values in found["results"].items() for one in measures_of(task, values, found)]
 
 

@@ -98,7 +98,13 @@ class HTTPEngine(Engine):
                 f"server {self.server.base_url} does not answer ({error}): what was drawn before is kept; "
                 "give the same command again once it does"
             )
-        return ModelError(f"server {self.server.base_url} refuses: {error}") if isinstance(error, Refused) else error
+        if not isinstance(error, Refused):
+            return error
+        ids = ": one that takes no token ids is asked by api `chat`" if self._sends_ids(error) else ""
+        return ModelError(f"server {self.server.base_url} refuses: {error}{ids}")
+
+    def _sends_ids(self, error: Refused) -> bool:
+        return self.server.api == "completions" and error.status in (400, 422)
 
     def _body(self, request: Request, key: int, settings: Generation) -> dict[str, Any]:
         server = self.server

@@ -10,14 +10,21 @@ QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
 
 
 def read_error(body: str) -> dict[str, str] | None:
-    """Return the error object of a raw body, if it holds one in place of an answer, as text that can be shown."""
+    """Return the error object of a raw body, if it holds one in place of an answer, as text that can be shown.
+
+    Servers written with FastAPI, such as that of transformers, call it `detail`: a text, or a list of what is wrong.
+    """
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(content, dict) or content.get("choices") or not content.get("error"):
+    if not isinstance(content, dict) or content.get("choices"):
         return None
-    error = content["error"]
+    if not (error := content.get("error") or content.get("detail")):
+        return None
+    if isinstance(error, list):
+        error = error[0] if error and isinstance(error[0], dict) else {}
+        return {"message": printable(error["msg"])} if error.get("msg") else {}
     if not isinstance(error, dict):
         return {"message": printable(error)}
     return {name: printable(error[name]) for name in ("message", "code", "type") if error.get(name)}
