@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from align.errors import ConfigError, ModelError, Paused
@@ -15,6 +17,10 @@ from align.sampling.server_faults import printable, storable
 from align.sampling.service_key import check_address, read_key
 from align.sampling.stopping import Ends
 from align.sampling.wire import Patience, Refused, ServiceStopped, Wire
+
+ALIKE = 16
+"""Samples that repeat the one before them, from which on that is told."""
+SAMPLES = "(that of transformers needs do_sample in the model's generation_config.json)"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,9 @@ class HTTPEngine(Engine):
     def __init__(self, server: Server, tokenizer: Any, eos_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
         self.server, self.ends = server, Ends(tokenizer, eos_ids, stop)
         self._key = server.key()
+        self._alike: int | None = (
+            0  # samples equal to the one before; None once a server is known to draw, or was told of
+        )
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job.
@@ -71,8 +80,25 @@ class HTTPEngine(Engine):
         numbered = [(job.request, number) for job in jobs for number in job.numbers]
         keys = [sample_key(settings.seed, round_number, request.id, number) for request, number in numbered]
         bodies = [self._body(request, key, settings) for (request, _), key in zip(numbered, keys, strict=True)]
-        found = iter(asyncio.run(self._all(bodies)))
-        return [[self._completion(next(found)) for _ in job.numbers] for job in jobs]
+        answers = iter(asyncio.run(self._all(bodies)))
+        found = [[self._completion(next(answers)) for _ in job.numbers] for job in jobs]
+        if settings.temperature > 0:
+            self._tell_alike([one.text == other.text for samples in found for one, other in pairwise(samples)])
+        return found
+
+    def _tell_alike(self, alike: list[bool]) -> None:
+        """Warn once where every sample of each prompt is the same: some servers take a temperature and draw nothing."""
+        if self._alike is None or not all(alike):
+            self._alike = None
+            return
+        self._alike += len(alike)
+        if self._alike >= ALIKE:
+            warnings.warn(
+                f"server {self.server.base_url}: {self._alike} samples at a temperature above 0 are each the same as "
+                f"the one before of their prompt: it may draw nothing {SAMPLES}",
+                stacklevel=2,
+            )
+            self._alike = None
 
     async def _all(self, bodies: list[dict[str, Any]]) -> list[str]:
         """Ask for all, several at a time; the first that fails ends the others."""
