@@ -26,10 +26,12 @@ HARNESS = {("*", "model.check"): "lm-eval asks the model in its own way"}
 UNTOLD = {("plain", "model.chat_template"): ("--model.path", "THINGS/plain", *MODEL["model.chat_template"])}
 """A model that was trained under something is asked in the chat template."""
 TRUTH = ("--model.path", "THINGS/model", "--data", "THINGS/truth.jsonl", "--out", "o.json")
+TRUTH_JUDGE = ("--judge", "LocalModel", "--judge.model.path", "THINGS/model", "--new_tokens", "4")
+JUDGED = ("truth_from", "information_from", "prompt", "new_tokens")
 TRUTHFUL = Verb(
     truthfulqa,
     "benchmark truthfulqa",
-    {"plain": TRUTH, "chat": (*TRUTH, "--chat", "true")},
+    {"plain": TRUTH, "chat": (*TRUTH, "--chat", "true"), "judged": (*TRUTH, *TRUTH_JUDGE)},
     {
         **MODEL,
         **ASK,
@@ -38,11 +40,26 @@ TRUTHFUL = Verb(
         "chat": ("--chat", "true"),
         "limit": ("--limit", "1"),
         "batch_size": ("--batch_size", "2"),
+        "judge": ("--judge", "LocalModel", "--judge.model.path", "THINGS/model2"),
+        "truth": ("--truth", "RewardFolder", "--truth.path", "THINGS/reward"),
+        "information": ("--information", "RewardFolder", "--information.path", "THINGS/reward"),
+        "truth_from": ("--truth_from", "0"),
+        "information_from": ("--information_from", "1.5"),
+        "prompt": ("--prompt", "question"),
+        "new_tokens": ("--new_tokens", "2"),
+        "store": ("--store", "s.sqlite"),
         "out": ("--out", "p.json"),
     },
     otherwise=UNTOLD,
-    refused={**MODEL_REFUSED, **HARNESS, ("plain", "model.chat_template"): "belongs to --chat true"},
-    only={"chat": WRITTEN},
+    refused={
+        **MODEL_REFUSED,
+        **{("plain", option): reason for (_, option), reason in HARNESS.items()},
+        ("plain", "model.chat_template"): "belongs to --chat true",
+        **{("plain", option): "give both" for option in ("truth", "information")},
+        **{("judged", option): "asks what --truth and --information say" for option in ("truth", "information")},
+        **{("plain", option): "belongs to answers that are judged" for option in (*JUDGED, "store")},
+    },
+    only={"chat": WRITTEN, "judged": ["judge", "truth", "information", *JUDGED, "store", "chat", "limit", "data"]},
 )
 CLASSIFIER = ("--toxicity", "TextClassifier", "--toxicity.path", "THINGS/two", "--toxicity.label", "helpfulness")
 FEW = ("--drawing.samples", "2", "--drawing.new_tokens", "3", "--out", "o.json")
