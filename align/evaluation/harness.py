@@ -16,6 +16,8 @@ from align.models.asked import Asking
 from align.records import Message
 
 Document = dict[str, Any]
+GENERATED = 256
+"""Tokens lm-eval leaves room for where a task does not say."""
 
 
 class Answered(NamedTuple):
@@ -90,13 +92,13 @@ def in_chat(asking: Asking, chat: bool | None, *, template: bool) -> bool:
 
 def _answered(sample: Mapping[str, Any], rows: Sequence[Document], model: Any) -> Answered:
     values = {name: float(sample[name]) for name in sample["metrics"]}
-    cut = any(_too_long(context, rest, model) for context, rest in sample["arguments"])
+    cut = any(too_long(context, rest, model) for context, rest in sample["arguments"])
     return Answered(rows[sample["doc_id"]], values, cut)
 
 
-def _too_long(context: str, rest: Any, model: Any) -> bool:
+def too_long(context: str, rest: Any, model: Any) -> bool:
     """Return whether a request does not fit: a context with an answer to score, or with room for a continuation."""
-    text, room = (context + rest, 0) if isinstance(rest, str) else (context, rest["max_gen_toks"])
+    text, room = (context + rest, 0) if isinstance(rest, str) else (context, rest.get("max_gen_toks", GENERATED))
     return bool(len(model.tok_encode(text)) + room > model.max_length)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from align.errors import ConfigError
-from align.evaluation.harness import harness
+from align.evaluation.harness import harness, too_long
 
 
 class Measured(NamedTuple):
@@ -68,7 +69,21 @@ def measure_tasks(
     options: dict[str, Any] = {"num_fewshot": shots, "limit": limit, "apply_chat_template": chat, "log_samples": True}
     with torch.random.fork_rng():
         found = harness().simple_evaluate(model, tasks=list(tasks), task_manager=manager, **options, **seeds)
+    _tell_cut(found["samples"], model)
     return [one for task, values in found["results"].items() for one in measures_of(task, values, found)]
+
+
+def _tell_cut(samples: dict[str, list[dict[str, Any]]], model: Any) -> None:
+    """Say of how many documents the start was cut off to fit the context, where the tokenizer is known."""
+    if getattr(model, "tokenizer", None) is None:
+        return
+    for task, rows in samples.items():
+        asked = [[pair for pair in row["arguments"] if len(pair) == 2] for row in rows]
+        if cut := sum(any(too_long(*pair, model) for pair in pairs) for pairs in asked):
+            print(
+                f"{task}: {cut} of {len(rows)} documents are longer than the context: cut from the left",
+                file=sys.stderr,
+            )
 
 
 def measures_of(task: str, values: dict[str, Any], found: dict[str, Any]) -> list[Measured]:

@@ -84,6 +84,18 @@ def test_bad_input(told, tmp_path: Path) -> None:
     assert "limit must be" in told("benchmark", "lm-eval", "--models", model, "--tasks", "a", "--limit", "0")
 
 
+def test_documents_that_lost_their_start_are_counted(
+    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of nine rows the third is longer than a context of 64 bytes."""
+    rows = [{**row, "q": "x" * 99} if n == 2 else row for n, row in enumerate(ROWS)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    model = save_tiny(tmp_path / "short", max_position_embeddings=64)
+    words = ["benchmark", "lm-eval", "--models", f"[{model}]", "--tasks", "own_choice", "--include", str(tasks)]
+    assert main(words) == 0
+    assert "own_choice: 1 of 9 documents are longer than the context: cut from the left" in capsys.readouterr().err
+
+
 def measured(value: float, error: float | None = 0.1, values: tuple[float, ...] | None = None) -> Measured:
     return Measured("t", "acc", value, error, 4, True, values)
 
