@@ -135,7 +135,9 @@ def truthfulqa(  # noqa: PLR0913  the signature is the command line
         return
     if new_tokens < 1:
         raise ConfigError(f"new_tokens must be at least 1, got {new_tokens}")
-    scorers = {"truth": truth, "information": information} if judge is None else judges(judge, store)
+    scorers: dict[str, Any] = {"truth": truth, "information": information} if judge is None else judges(judge, store)
+    for scorer in scorers.values():
+        scorer.ready()
     least = {"truth": truth_from, "information": information_from}
     thresholds = {key: threshold(key, scorers[key], given) for key, given in least.items()}
     questions = read_questions(Path(data))[:limit]
@@ -143,15 +145,14 @@ def truthfulqa(  # noqa: PLR0913  the signature is the command line
     judged = judge_answers(questions, found, scorers["truth"], scorers["information"])
     parts = summed_up(judged, thresholds)
     show(_judged_table(model.path, prompt, parts))
-    reports = {key: report for key, scorer in scorers.items() if (report := getattr(scorer, "report", dict)())}
+    reports = {key: scorer.report() for key, scorer in scorers.items()}
     content |= {"prompt": prompt, "new_tokens": new_tokens, "thresholds": thresholds, "judges": reports}
     results = {"results": [part._asdict() for part in parts], "answers": [row._asdict() for row in judged]}
     write_json(out, {**content, **results})
 
 
 def judges(responder: Responder, store: str) -> dict[str, Any]:
-    """Return who asks the two questions. Raises ConfigError where the judge cannot be asked."""
-    responder.ready()
+    """Return who asks the two questions."""
     templates = {"truth": "truthfulqa_true", "information": "truthfulqa_info"}
     return {
         key: YesProbability(responder, JudgePrompt(template, fences=False), store=store)

@@ -78,8 +78,8 @@ def _tell_cut(samples: dict[str, list[dict[str, Any]]], model: Any) -> None:
     if getattr(model, "tokenizer", None) is None:
         return
     for task, rows in samples.items():
-        asked = [[pair for pair in row["arguments"] if len(pair) == 2] for row in rows]
-        if cut := sum(any(too_long(*pair, model) for pair in pairs) for pairs in asked):
+        asked = [[pair for pair in row["arguments"] if len(pair) == 2] for row in rows]  # a rolled text is one alone
+        if cut := sum(any(too_long(text, rest, model) for text, rest in pairs) for pairs in asked):
             print(
                 f"{task}: {cut} of {len(rows)} documents are longer than the context: cut from the left",
                 file=sys.stderr,

@@ -85,7 +85,7 @@ class RewardJudge(Judge):
         self._scorer: Scorer | None = None
 
     @cached_property
-    def identity(self) -> str:  # type: ignore[override]
+    def identity(self) -> str:
         """Return a hash of the folder's files, or the hub id, the output, and the tokens that are read."""
         from align.oracles.scorers import RewardFolder
 
