@@ -18,10 +18,12 @@ from align.evaluation.completions import Completion, Policy, Prompt
 from align.evaluation.gold import load_base
 from align.evaluation.judging import evaluate_judge
 from align.evaluation.rewards import TOTAL, divergence, evaluate_responses
-from align.oracles.preference import Judge, Scorer
+from align.oracles.named_rewards import Tokens, limits, named_rewards
+from align.oracles.preference import Judge
 from align.oracles.reward import RewardOracle
 from align.records import Example
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 from callbacks.samples import refuse_without_policy, write_table
 
 GREEDY = Generation(temperature=0.0)
@@ -83,7 +85,7 @@ class ResponseEvaluation(Callback):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as stream:
             asked = {"asked": module.asking.told} if module.asking.told else {}
-            print(json.dumps({"step": trainer.global_step, **values, **asked}), file=stream)
+            print(json_text({"step": trainer.global_step, **values, **asked}), file=stream)
 
 
 def in_turns(examples: Sequence[Example], count: int) -> list[Example]:
@@ -113,6 +115,7 @@ class RewardEvaluation(ResponseEvaluation):
         *,
         temperatures: Sequence[float] = (),
         kl: bool = False,
+        reward_tokens: Tokens = None,
     ) -> None:
         """Configure the evaluation.
 
@@ -123,6 +126,8 @@ class RewardEvaluation(ResponseEvaluation):
             temperatures: Further temperatures to sample at, one response each.
             kl: Log `rewards/t1/kl`, the divergence from the policy the run starts from, of which it holds a copy; needs
                 1 among the temperatures and top_p 1.
+            reward_tokens: Longest dialogue the reward models read whole, for all (2048) or by name ({rm: 2048}); null
+                takes that of their training, or their context.
         """
         super().__init__(num_prompts, generation)
         if not all(0 < t < math.inf for t in temperatures):
@@ -130,7 +135,9 @@ class RewardEvaluation(ResponseEvaluation):
         if kl and (1.0 not in temperatures or generation.top_p != 1):
             raise ConfigError("RewardEvaluation.kl is estimated at temperature 1 and top_p 1: add 1.0 to temperatures")
         self.rewards, self.temperatures, self.kl = rewards, list(temperatures), kl
-        self._scorers: dict[str, Scorer] = {}
+        self.reward_tokens = reward_tokens
+        limits(list(rewards), reward_tokens)  # a wrong name is told before training
+        self._scorers: dict[str, RewardOracle] = {}
         self._base: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,7 +163,7 @@ class RewardEvaluation(ResponseEvaluation):
 
     def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
         """Score the responses."""
-        self._scorers = self._scorers or {name: RewardOracle(path) for name, path in self.rewards.items()}
+        self._scorers = self._scorers or named_rewards(self.rewards, self.reward_tokens)
         report = evaluate_responses(prompts, completions, self._scorers)
         values: dict[str, float] = {}
         for name, parts in report.rewards.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from align.errors import ConfigError
 from align.evaluation.gold import SAMPLED, GoldReport, evaluate_gold, load_base
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 from align.world.gold import User
 from align.world.prompts import held_out_prompts
 from callbacks.samples import refuse_without_policy
@@ -78,4 +78,4 @@ class GoldEvaluation(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "gold.jsonl").open("a", encoding="utf-8") as file:
             asked = {"asked": told} if told else {}
-            print(json.dumps({"step": trainer.global_step, **values, **asked}), file=file)
+            print(json_text({"step": trainer.global_step, **values, **asked}), file=file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from align.strict_json import json_text
 
 
 class LayerHeatMap(Callback):
@@ -48,7 +49,7 @@ class LayerHeatMap(Callback):
             folder.mkdir(parents=True, exist_ok=True)
             figure = picture(torch.tensor(self._last["left"]), self._last["layers"])
             figure.savefig(folder / "alignment.png", dpi=120)
-            (folder / "alignment.json").write_text(json.dumps(self._last), encoding="utf-8")
+            (folder / "alignment.json").write_text(json_text(self._last), encoding="utf-8")
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module: Any = pl_module

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from align.records.asking import Ask
+from align.strict_json import json_text
+
 
 class PredictionFile(Callback):
-    """Writes one line per candidate to `predictions.jsonl` in the run folder, one file per process."""
+    """Writes one line per candidate to `predictions.jsonl` in the run folder, one file per process.
+
+    Responses are scored behind prompts as the model is asked: as its checkpoint says, or its folder; `asked` names what
+    that is beside the prompt. HIR's modules score under both instructions; views that write scores or markers into
+    prompts bring their own.
+    """
+
+    writes_one_file = True  # of two in a run only the last counts
+
+    def __init__(self, ask: Ask = Ask()) -> None:
+        """Configure the predictions.
+
+        Args:
+            ask: How the model is asked where that is not its own way.
+        """
+        self.ask = ask
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell the model, before its data is read, how it is asked."""
+        if stage == "predict":
+            module: Any = pl_module
+            module.ask = self.ask
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin an empty file."""
@@ -32,8 +55,10 @@ class PredictionFile(Callback):
     ) -> None:
         """Append the candidates of a batch."""
         with self._path.open("a", encoding="utf-8") as file:
+            module: Any = pl_module
+            asked = {"asked": module.predicted.told} if module.predicted.told else {}
             for row in outputs:
-                print(json.dumps(row), file=file)
+                print(json_text({**row, **asked}, ascii_only=True), file=file)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where they are."""

@@ -10,12 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"align", "callbacks"}
-EVERYWHERE = {"records", "errors", "durable", "atomic"}
+EVERYWHERE = {"records", "errors", "durable", "atomic", "strict_json"}
 ALLOWED = {
     "records": set(),
     "errors": set(),
     "durable": set(),
     "atomic": set(),
+    "strict_json": set(),
     "scoring": set(),
     "objectives": set(),
     "activations": set(),

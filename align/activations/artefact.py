@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from align.errors import ConfigError, ModelError
+from align.strict_json import json_text
 
 FORMAT = "align-vectors-1"
 
@@ -53,7 +54,7 @@ def save_vectors(path: Path, vectors: Mapping[str, Tensor], note: VectorNote) ->
         for layer, row in zip(note.layers, rows, strict=True)
     }
     _replace(path, save(rows, metadata={"format": FORMAT}))
-    _replace(note_path(path), json.dumps({"format": FORMAT, **asdict(note)}, indent=2).encode())
+    _replace(note_path(path), json_text({"format": FORMAT, **asdict(note)}, indent=2).encode())
 
 
 def load_vectors(path: Path, name: str = "mean") -> dict[int, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from align.annotation.rows import Scores, Ties, list_rows, pair_rows, response_r
 from align.annotation.store import AnnotationStore, Judged
 from align.cli.unused import Unused
 from align.errors import ConfigError, DataError
+from align.strict_json import json_text
 
 STORE = "runs/annotation.sqlite"
 UNUSED = (
@@ -54,7 +54,7 @@ def results(store: str = STORE, *, out: str | None = None) -> None:
             "agreement": [found._asdict() for found in same],
             "alpha": [found._asdict() for found in beyond],
         }
-        _write(Path(out), json.dumps(content, indent=1, ensure_ascii=False))
+        _write(Path(out), json_text(content, indent=1))
 
 
 def export(
@@ -94,7 +94,7 @@ def export(
     reasons = ", ".join(f"{count} {reason}" for reason, count in made.left_out.most_common())
     if not made.rows:
         raise DataError(f"{store}: no judgment makes a row{f' (left out: {reasons})' if reasons else ''}")
-    _write(Path(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows))
+    _write(Path(out), "".join(json_text(row) + "\n" for row in made.rows))
     print(
         f"{out}: {len(made.rows)} {rows} of {len(found)} judged items" + (f", left out: {reasons}" if reasons else "")
     )

@@ -57,12 +57,12 @@ class Answerer(NamedTuple):
         return [found.text.strip() for found in self.samples([Prompt(d) for d in dialogues], generation)]
 
     def _ids(self, plain: Sequence[Prompt], asked: Sequence[Prompt], generation: Generation) -> list[list[int]]:
-        """Return the tokens of prompts, cut from the left where a model in this process has no room for them."""
+        """Return the tokens of prompts, shorter where a model in this process has no room for them."""
         if self.policy is None:
             return encoded(self.encoder, asked)
         found = self.policy.prompt_ids(plain, generation.max_new_tokens)
-        if cut := sum(short for _, short in found):
-            print(f"{cut} of {len(found)} prompts are longer than the context: cut from the left", file=sys.stderr)
+        if told := self.policy.shortened(found):
+            print(told, file=sys.stderr)
         return [ids for ids, _ in found]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from align.oracles.local_model import LocalModel
 from align.oracles.preference import GoldJudge, Judge, RewardJudge
 from align.oracles.responder import Responder
 from align.oracles.templates import JudgePrompt
+from align.strict_json import json_text
 
 NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
 """Classes that `--responder` and `--judge` take without their path."""
@@ -100,7 +100,7 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
             raise ConfigError("answers: name the file they are compared with in --baseline")
         rows, report = _annotate(asked, answers, baseline)
         if annotations is not None:
-            _write(annotations, json.dumps(rows, indent=1, ensure_ascii=False))
+            _write(annotations, json_text(rows, indent=1))
         found = as_annotated(rows, annotations or "annotations")
     lengths = [[(len(row["output_1"]), len(row["output_2"])) for row in one.rows] for one in found]
     controlled = [

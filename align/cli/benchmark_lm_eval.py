@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
 from align.cli.evaluation_tables import name, show, write_json
 from align.cli.functions import call
+from align.cli.gathering import gathered
 from align.cli.preparing import prepare
 from align.errors import ConfigError
+from align.evaluation.alignment_tax import cells, changes, headed
 from align.evaluation.completions import Policy
+from align.evaluation.harness import in_chat, wrapped
+from align.evaluation.lm_eval_endpoints import MeasuredModel, faults_told, served
 from align.evaluation.lm_eval_tasks import Measured, check_tasks, measure_tasks
+from align.models.asked import Asking, asking, asking_of
 from align.models.backbone import Backbone
+from align.sampling.http import Server
 
 
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(lm_eval, words, "benchmark lm-eval", config=True)
+    return call(lm_eval, gathered(words, MeasuredModel), "benchmark lm-eval", config=True)
 
 
 def lm_eval(
-    models: list[str],
+    models: dict[str, str | MeasuredModel] | list[str],
     tasks: str,
     *,
     include: str | None = None,
@@ -38,17 +43,20 @@ def lm_eval(
     """Run tasks of lm-eval on model or adapter folders, the first of them the one before training.
 
     The table has each measure with its standard error, and how far every later model is from the first: what alignment
-    costs elsewhere (its tax), with the standard error of two independent samples, which is too wide for the same
-    documents. Data of the tasks comes from the hub or its cache, or from files that tasks of your own name.
+    costs elsewhere (its tax), with the standard error of the differences over the same documents. A file OUT named
+    lm_eval.json in a run folder stands in its `align report`. Data of the tasks comes from the hub or its cache, or
+    from files that tasks of your own name.
 
     Args:
-        models: Folders or hub ids, as in [runs/sft/model,runs/dpo/model].
+        models: Folders or hub ids, as in [runs/sft/model,runs/dpo/model], or by name (`--models.NAME DIR`) with what
+            is asked otherwise, as in `--models.NAME.plain true`. A served model has a `--models.NAME.base_url` and a
+            `.model`; its `.path` names the folder of its tokenizer, `.api chat` needs none.
         tasks: Names by commas, as in ifeval,gsm8k.
         include: A folder with task files (YAML) of your own.
         chat: Put prompts into the chat template; null does so for models that are asked under something.
         shots: Examples in the prompt; null takes each task's own number.
         limit: Use the first documents of every task only.
-        batch_size: Sequences at a time.
+        batch_size: Sequences at a time; of a served model `concurrency` counts instead.
         out: JSON file to write; null prints the table alone.
     """
     names = [task.strip() for task in tasks.split(",") if task.strip()]
@@ -57,20 +65,68 @@ def lm_eval(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}")
     manager = check_tasks(names, include)
-    options = {"chat": chat, "shots": shots, "limit": limit, "batch_size": batch_size}
-    found = [_measured(model, names, manager, options) for model in models]
-    show(table([name(model) for model in models], found))
+    given = models.items() if isinstance(models, dict) else [(path, path) for path in models]
+    todo = [_asked(called, m if isinstance(m, MeasuredModel) else MeasuredModel(path=m)) for called, m in given]
+    options = {"shots": shots, "limit": limit}
+    found = [_measured(one, names, manager, How(chat, batch_size, options)) for one in todo]
+    show(table([with_asking(name(one.name), one.asking) for one in todo], found))
     results = [
-        {"model": model, "results": [one._asdict() for one in measured]}
-        for model, measured in zip(models, found, strict=True)
+        {"model": one.name, "asked": one.asking.as_dict(), "results": [m._asdict() for m in measured]}
+        for one, measured in zip(todo, found, strict=True)
     ]
-    write_json(out, {"tasks": names, **options, "models": results})
+    write_json(out, {"tasks": names, "chat": chat, "batch_size": batch_size, **options, "models": results})
 
 
-def _measured(model: str, tasks: Sequence[str], manager: Any, options: dict[str, Any]) -> list[Measured]:
-    policy = Policy.load(Backbone(model))
-    policy.asking.tell(name(model))
-    return measure_tasks(policy, tasks, manager, **options)
+class Asked(NamedTuple):
+    """A model to be measured."""
+
+    name: str
+    path: str
+    asking: Asking
+    server: Server | None
+
+
+class How(NamedTuple):
+    """How all models are measured."""
+
+    chat: bool | None
+    batch_size: int
+    options: dict[str, Any]
+
+
+def _asked(called: str, model: MeasuredModel) -> Asked:
+    """Return a model and how it is asked. Raises ConfigError for what it cannot be, or a key that is not there."""
+    path, ask = model.parts
+    server = model.server
+    if server is not None:
+        server.key()
+    found = asking_of(path, ask) if path else asking(None, ask)
+    found.tell(called)
+    return Asked(called, path, found, server)
+
+
+def _measured(one: Asked, tasks: Sequence[str], manager: Any, how: How) -> list[Measured]:
+    if one.server is not None:
+        return _of_server(one, one.server, tasks, manager, how)
+    policy = Policy.load(Backbone(one.path), asking=one.asking)
+    chat = in_chat(one.asking, how.chat, template=bool(policy.tokenizer.chat_template))
+    with one.asking.steering(policy.model):
+        return measure_tasks(wrapped(policy, how.batch_size), tasks, manager, chat=chat, **how.options)
+
+
+def _of_server(one: Asked, server: Server, tasks: Sequence[str], manager: Any, how: How) -> list[Measured]:
+    model, tokenizer = served(server, one.path, one.asking)
+    if tokenizer is None and how.chat is False:
+        raise ConfigError("chat false: a server with api chat fills the template itself: leave it out")
+    template = tokenizer is None or bool(tokenizer.chat_template)
+    chat = in_chat(one.asking, True if tokenizer is None else how.chat, template=template)
+    with faults_told(server):
+        return measure_tasks(model, tasks, manager, chat=chat, **how.options)
+
+
+def with_asking(called: str, asked: Asking) -> str:
+    """Return a name, and what the model is asked where that is not the prompt alone."""
+    return f"{called} ({asked.told})" if asked.told else called
 
 
 def table(models: Sequence[str], found: Sequence[Sequence[Measured]]) -> Table:
@@ -79,21 +135,7 @@ def table(models: Sequence[str], found: Sequence[Sequence[Measured]]) -> Table:
     headers = ["task", "measure", "documents", *models, *(f"{model} - {models[0]}" for model in models[1:])]
     for place, header in enumerate(headers):
         view.add_column(Text(header), justify="left" if place < 2 else "right")
-    others = [{(one.task, one.metric): one for one in measured} for measured in found]
-    for one in found[0]:
-        key = (one.task, one.metric)
-        row = [measured[key] for measured in others]
-        arrow = {True: " (up)", False: " (down)", None: ""}[one.higher_is_better]
-        cells = [_cell(m.value, m.error) for m in row]
-        gaps = [_cell(m.value - one.value, _joint(m.error, one.error), signed=True) for m in row[1:]]
-        view.add_row(*map(Text, (one.task, one.metric + arrow, str(one.documents), *cells, *gaps)))
+    for change in changes(found):
+        values, gaps = cells(change)
+        view.add_row(*map(Text, (*headed(change), *values, *gaps)))
     return view
-
-
-def _joint(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else math.hypot(first, second)
-
-
-def _cell(value: float, error: float | None, *, signed: bool = False) -> str:
-    shown = f"{value:+.4f}" if signed else f"{value:.4f}"
-    return shown if error is None else f"{shown} ± {error:.4f}"

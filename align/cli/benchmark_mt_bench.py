@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from align.evaluation.mt_bench import (
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.responder import Responder
 from align.oracles.templates import JudgePrompt
+from align.strict_json import json_text
 
 NAMED = (align.oracles.endpoint.Endpoint, align.oracles.local_model.LocalModel)
 """Classes that `--responder` takes without their path."""
@@ -136,5 +136,5 @@ def _show(
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json_text(row) + "\n" for row in rows), encoding="utf-8")
     print(f"{path}: {len(rows)} judgments")

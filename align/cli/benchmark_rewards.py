@@ -9,11 +9,12 @@ import numpy as np
 from align.cli.evaluation_tables import name, parts_table, show, write_json
 from align.cli.functions import call
 from align.cli.preparing import prepare
-from align.cli.reward_models import Tokens, reward_oracles, tell_reading
+from align.cli.reward_models import reward_oracles, tell_reading
 from align.data.readers import read_rows
 from align.errors import ConfigError
 from align.evaluation.reward_benchmark import Item, Kind, Scored, differences, judge_items, summarise
 from align.evaluation.reward_benchmark_files import read_items
+from align.oracles.named_rewards import Tokens
 from align.oracles.reward import RewardOracle
 from align.oracles.scorers import Direction
 

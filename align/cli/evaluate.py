@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from align.cli.functions import call
 from align.cli.gathering import gathered
 from align.cli.human_labels import agreement_table, agreement_with_people
 from align.cli.preparing import prepare
-from align.cli.reward_models import Tokens, reward_oracles, tell_reading
+from align.cli.reward_models import reward_oracles, tell_reading
 from align.cli.unused import Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
@@ -28,8 +27,10 @@ from align.evaluation.statistics import Interval
 from align.oracles.endpoint import Endpoint
 from align.oracles.language_judge import LanguageJudge
 from align.oracles.local_model import LocalModel
+from align.oracles.named_rewards import Tokens
 from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
 from align.records.asking import AskedModel
+from align.strict_json import json_text
 
 REFERENCES = "references"
 
@@ -190,5 +191,5 @@ def _write(
     models = {name: {str(t): r.as_dict() for t, r in levels.items()} for name, levels in reports.items()}
     content = {**asked, "models": models, "judge": {name: r.as_dict() for name, r in judged.items()}}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    (out / "evaluation.json").write_text(json_text(content, indent=1), encoding="utf-8")
     print(f"written to {out / 'evaluation.json'}")

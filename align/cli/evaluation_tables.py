@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from align.evaluation.comparison import Scale
 from align.evaluation.judging import JudgeReport
 from align.evaluation.rewards import TOTAL, ResponseReport
 from align.evaluation.statistics import Interval, Line, paired_difference
+from align.strict_json import json_text
 
 MEASURES = (
     "mean_words",
@@ -146,17 +146,8 @@ def write_json(out: str | None, content: Mapping[str, Any]) -> None:
     if out is None:
         return
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(json.dumps(_known(content), indent=1, ensure_ascii=False), encoding="utf-8")
+    Path(out).write_text(json_text(content, indent=1), encoding="utf-8")
     print(f"written to {out}")
-
-
-def _known(value: Any) -> Any:
-    """Return plain values with null for NaN, which JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: _known(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_known(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def called(model: str, told: Mapping[str, str]) -> str:

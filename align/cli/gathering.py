@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import yaml
@@ -29,6 +29,7 @@ def gathered(words: Sequence[str], kind: Any) -> list[str]:
     if not any(key for key, _ in given):
         return list(words)
     known = [field.name for field in fields(kind)]
+    needs_path = any(field.name == "path" and field.default is MISSING for field in fields(kind))
     models: dict[str, dict[str, Any]] = {}
     for key, value in given:
         if not key:
@@ -42,7 +43,7 @@ def gathered(words: Sequence[str], kind: Any) -> list[str]:
             name, setting = key, "path"
         models.setdefault(_place(name, models) or name, {})[setting] = _value(setting, value)
     for name, settings in models.items():
-        if "path" not in settings:
+        if "path" not in settings and needs_path:
             raise ConfigError(f"{OPTION}.{name}: no folder of that name: give {OPTION}.{name} DIR")
     return [*rest, OPTION, json.dumps(models)]
 
@@ -84,5 +85,5 @@ def _place(name: str, models: dict[str, dict[str, Any]]) -> str | None:
 
 def _value(setting: str, value: str) -> Any:
     """Return a value; what is text stays text, whatever it looks like."""
-    texts = ("path", "direction", "ratings", "under", "system", "steer")
+    texts = ("path", "direction", "ratings", "under", "system", "steer", "base_url", "model")
     return value if setting in texts else yaml.safe_load(value)

@@ -26,6 +26,7 @@ from align.records import Instructions, Message, Which
 from align.records.asking import Ask
 from align.sampling.generation import Generation
 from align.sampling.http import Server
+from align.strict_json import json_text
 
 
 def _elsewhere(settings: Settings) -> bool:
@@ -156,7 +157,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
         for found in samples:
             row = {**_plain(todo[found.prompt]), "completion": found.text}
             row |= {"tokens": len(found.ids), "finished": found.finished}
-            print(json.dumps(row, ensure_ascii=False) if out else _readable(row), file=file)
+            print(json_text(row) if out else _readable(row), file=file)
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:

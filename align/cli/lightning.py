@@ -162,13 +162,13 @@ class AlignCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Log to the files of the run folder, and to tensorboard there unless the config names a logger.
 
-        Of our callbacks that keep a state the last of each class counts, so that one given anew replaces the default;
-        Lightning refuses two of them.
+        Of our callbacks that keep a state, of which Lightning refuses two, or that write one file, the last of each
+        class counts, so that one given anew replaces the default.
         """
         trainer = self._get(self.config_init, "trainer", default={})
         bar = trainer.get("enable_progress_bar") is not False
         given = [c for c in trainer.get("callbacks") or [] if bar or not isinstance(c, ProgressBar)]
-        last = {type(c): c for c in given if _keeps_state(c)}
+        last = {type(c): c for c in given if _keeps_state(c) or getattr(c, "writes_one_file", False)}
         kept = [c for c in given if last.get(type(c), c) is c]
         ordered = sorted(kept, key=lambda callback: getattr(callback, "acts_last", False))
         trainer.callbacks = [*ordered, watch(ordered)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from align.models.condition_file import Conditions, read_condition_file
 from align.oracles.scorers import Scorer
 from align.records.asking import Ask, AskedModel
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 
 Corner = Float[np.ndarray, " reward"]
 
@@ -121,7 +121,7 @@ def pareto(  # noqa: PLR0913  the signature is the command line
     print(show(found, rewards, corner))
     content: dict[str, Any] = {"rewards": rewards, "reference": (corner * signs(rewards)).tolist()}
     content["models"] = [one._asdict() for one in found]
-    (folder / "pareto.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    (folder / "pareto.json").write_text(json_text(content, indent=1), encoding="utf-8")
     picture = front_picture(fronts, rewards)
     picture.savefig(folder / "pareto.png", dpi=150)
     with SummaryWriter(str(folder)) as writer:

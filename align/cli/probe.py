@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,37 @@ from rich.text import Text
 from align.cli.evaluation_tables import short, show
 from align.cli.functions import call
 from align.cli.preparing import prepare
-from align.cli.unused import GREEDY, TRAINING
+from align.cli.reward_models import tell_reading
+from align.cli.unused import GREEDY, TRAINING, Unused, without
 from align.encoding.templates import TemplateName
 from align.evaluation.completions import Policy
 from align.evaluation.probe import Effect, Grid, probe
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
-from align.oracles.preference import Scorer
-from align.oracles.reward import RewardOracle
+from align.oracles.named_rewards import Tokens, named_rewards
 from align.records.asking import Ask
 from align.sampling.generation import Generation
+from align.strict_json import json_text
+
+UNUSED = (
+    TRAINING,
+    GREEDY,
+    Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out"),
+)
 
 
 def run(words: list[str]) -> int:
     """Run the verb."""
     prepare(words)
-    return call(probe_grid, words, "probe", config=True, unused=(TRAINING, GREEDY))
+    return call(probe_grid, words, "probe", config=True, unused=UNUSED)
 
 
-def probe_grid(
+def probe_grid(  # noqa: PLR0913  the signature is the command line
     model: Backbone,
     grid: Grid,
     rewards: dict[str, str] | None = None,
     *,
+    reward_tokens: Tokens = None,
     out: str | None = None,
     template: TemplateName = "auto",
     chat_template_kwargs: dict[str, Any] | None = None,
@@ -48,6 +55,8 @@ def probe_grid(
         model: The model; `--model.path DIR` is enough.
         grid: The prompts, best in a YAML file given by `-c`.
         rewards: Reward model folders by name; the first output of each is reported.
+        reward_tokens: Longest dialogue they read whole, for all (2048) or by name ({rm: 2048}); null takes that of
+            their training, or their context.
         out: JSON file to write; null prints the table alone.
         template: How prompts are written, as in training.
         chat_template_kwargs: What the chat template is given beside the dialogue, such as {"enable_thinking": false};
@@ -55,21 +64,23 @@ def probe_grid(
         generation: How to draw.
         ask: How the model is asked where that is not as its folder says.
     """
-    scorers: dict[str, Scorer] = {name: RewardOracle(path) for name, path in (rewards or {}).items()}
+    scorers = named_rewards(rewards or {}, reward_tokens)
     asking = asking_of(model.path, ask)
     asking.tell(model.path)
     completions = Policy.load(model, template, chat_template_kwargs, asking).complete(grid.prompts(), generation)
     effects = probe(grid, completions, scorers)
     show(_table(effects, grid))
+    read = tell_reading(scorers)
     if out is not None:
         content = {
             "grid": asdict(grid),
             "model": model.path,
             "asked": asking.as_dict(),
+            "rewards": read,
             "effects": [e._asdict() for e in effects],
         }
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        Path(out).write_text(json_text(content, indent=1), encoding="utf-8")
 
 
 def _table(effects: list[Effect], grid: Grid) -> Table:

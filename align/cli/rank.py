@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -21,6 +20,7 @@ from align.data.telling import warning
 from align.errors import ConfigError, DataError
 from align.oracles.scorers import RewardFolder, Scorer
 from align.records import Example
+from align.strict_json import json_text
 
 UNUSED = (
     Unused(("plan", "order"), without("add"), "belongs to --add: name files of generations, or leave it out"),
@@ -91,7 +91,7 @@ def rank(  # noqa: PLR0913  the signature is the command line
     _tell_sources(generations, {prompt_id(example.messages) for example in examples}, added)
     _tell_sizes(out, [len(row["completions"]) for row in rows])
     if told_by := ranker.report():
-        print(f"scorer: {json.dumps(told_by, ensure_ascii=False)}")
+        print(f"scorer: {json_text(told_by)}")
 
 
 def _scorer(reward: str | None, scorer: Scorer | None, max_tokens: int | None) -> Scorer:
@@ -138,7 +138,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
         raise DataError("no list of at least two responses: nothing was written")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    part.write_text("".join(json_text(row) + "\n" for row in rows), encoding="utf-8")
     os.replace(part, path)
 
 

@@ -22,21 +22,32 @@ def run(words: list[str]) -> int:
     return call(report, [*given, *words[len(folders) :]], "report")
 
 
-def report(runs: list[str], *, out: str = "runs/report.html", title: str = "Runs compared", examples: int = 8) -> None:
+def report(
+    runs: list[str],
+    *,
+    lm_eval: list[str] = [],  # noqa: B006  never changed
+    out: str = "runs/report.html",
+    title: str = "Runs compared",
+    examples: int = 8,
+) -> None:
     """Compare runs in one self-contained HTML page, with the tables as Markdown beside it: `align report RUN RUN ...`.
 
     Shows what there is: rewards and wins of `align evaluate`, directions, values and curves of training, layers of
-    representation alignment, responses side by side, settings that differ, data and seeds.
+    representation alignment, responses side by side, settings that differ, data and seeds, how each model is asked, and
+    what lm-eval measured before and after (alignment tax).
 
     Args:
         runs: Run folders, model folders, and folders of `align evaluate`, `align directions` or `align pareto`.
+        lm_eval: Results of `align benchmark lm-eval`, or of lm-eval itself, before and after: the first model is what
+            the others are compared with. Found in a run folder as lm_eval.json, or lm_eval_before.json and
+            lm_eval_after.json.
         out: Page to write; the tables go beside it, to the same name with .md.
         title: Of the page.
         examples: Prompts to show responses to.
     """
     if Path(out).suffix != ".html" or examples < 0:
         raise ConfigError(f"out must end in .html and examples be at least 0, got {out!r} and {examples}")
-    found = gather(runs)
+    found = gather(runs, lm_eval)
     about, parts = lead(found), sections(found, examples)
     write_page(Path(out), title, about, parts)
     tables = Path(out).with_suffix(".md")

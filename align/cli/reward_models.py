@@ -6,26 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from align.cli.evaluation_tables import name
-from align.errors import ConfigError, did_you_mean
+from align.oracles.named_rewards import Tokens, limits
 from align.oracles.reward import RewardOracle
-
-Tokens = int | dict[str, int] | None
-"""Longest dialogue that is read whole: one number for all reward models, or one by name."""
 
 
 def reward_oracles(folders: Iterable[str] | Mapping[str, str], tokens: Tokens) -> dict[str, RewardOracle]:
     """Return the models of folders, by path or by the names given. Raises ConfigError for a number that none has."""
     paths = dict(folders) if isinstance(folders, Mapping) else {path: path for path in folders}
-    named = {key: name(key) for key in paths}
-    for wanted in tokens if isinstance(tokens, dict) else ():
-        if list(named.values()).count(wanted) != 1:
-            known = ", ".join(named.values())
-            raise ConfigError(
-                f"reward_tokens.{wanted}: expected the name of one of the reward models ({known})"
-                + did_you_mean(wanted, list(named.values()))
-            )
-    most = {key: tokens.get(short) if isinstance(tokens, dict) else tokens for key, short in named.items()}
-    return {key: RewardOracle(paths[key], max_tokens=limit) for key, limit in most.items()}
+    most = limits([name(key) for key in paths], tokens)
+    return {key: RewardOracle(path, max_tokens=limit) for (key, path), limit in zip(paths.items(), most, strict=True)}
 
 
 def tell_reading(oracles: Mapping[str, RewardOracle]) -> dict[str, dict[str, Any]]:

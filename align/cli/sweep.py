@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,35 @@ from align.activations.artefact import chosen_vectors
 from align.activations.directions import Kind
 from align.cli.functions import call
 from align.cli.generate import read_prompts
-from align.cli.unused import GREEDY, TRAINING
+from align.cli.reward_models import reward_oracles, tell_reading
+from align.cli.unused import GREEDY, TRAINING, Unused, without
 from align.errors import ConfigError
 from align.evaluation.completions import Policy, Prompt, encoded
 from align.evaluation.steering import SteeringPoint, sweep
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
+from align.oracles.named_rewards import Tokens
 from align.oracles.reward import RewardOracle
 from align.records import Message
 from align.records.asking import Ask
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 from align.world.gold import User, gold
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
 
 COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 
+UNUSED = (
+    TRAINING,
+    GREEDY,
+    Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out"),
+)
+
 
 def run(words: list[str]) -> int:
     """Run the verb."""
-    return call(sweep_command, words, "sweep", unused=(TRAINING, GREEDY))
+    return call(sweep_command, words, "sweep", unused=UNUSED)
 
 
 def sweep_command(  # noqa: PLR0913  the signature is the command line
@@ -42,6 +50,7 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
     vector: Kind = "mean",
     layers: list[int] | None = None,
     rewards: list[str] | None = None,
+    reward_tokens: Tokens = None,
     out: str | None = None,
     generation: Generation = Generation(max_new_tokens=96, num_samples=2),
     plain: bool = False,
@@ -56,6 +65,8 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
         vector: Which of the vectors.
         layers: At which layers; null takes all of the file.
         rewards: Reward model folders that score the completions, beside the gold reward where there is one.
+        reward_tokens: Longest dialogue they read whole, for all (2048) or by the last part of a folder's path
+            ({rm: 2048}); null takes that of their training, or their context.
         out: JSON file to write beside printing.
         generation: How to draw; KL is sound at temperature 1 only.
         plain: Ask with the prompt alone, not as the folder says.
@@ -69,6 +80,7 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
         raise ConfigError(f"{model.path} is {asking.told} already: sweep it with --plain true")
     policy = Policy.load(model, asking=asking)
     asked = read_prompts(prompts) if prompts else [Prompt(p) for p in held_out_prompts(World(), 120, 40)]
+    oracles = reward_oracles(rewards or [], reward_tokens)
     points = sweep(
         policy.model,
         policy.tokenizer,
@@ -77,18 +89,18 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
         coefficients,
         generation=generation,
         eos_ids=policy.eos_ids,
-        rewards=_rewards([prompt.messages for prompt in asked], rewards or [], gold_too=prompts is None),
+        rewards=_rewards([prompt.messages for prompt in asked], oracles, gold_too=prompts is None),
     )
     print(table(points))
+    tell_reading(oracles)
     if out:
-        Path(out).write_text(json.dumps([_plain(point) for point in points], indent=2), encoding="utf-8")
+        Path(out).write_text(json_text([_plain(point) for point in points], indent=2), encoding="utf-8")
 
 
 def _rewards(
-    dialogues: Sequence[Sequence[Message]], folders: list[str], *, gold_too: bool
+    dialogues: Sequence[Sequence[Message]], oracles: Mapping[str, RewardOracle], *, gold_too: bool
 ) -> Callable[[Sequence[int], Sequence[str]], Mapping[str, Sequence[float]]]:
     """Return what scores completions: reward models, one name per output, and where asked the gold reward."""
-    oracles = {folder: RewardOracle(folder) for folder in folders}
     world = World()
 
     def score(prompts: Sequence[int], texts: Sequence[str]) -> dict[str, list[float]]:

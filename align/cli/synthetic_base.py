@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from align.models.files import BASE_REPORT, read_json
 from align.models.small import new_llama, word_tokenizer
 from align.modules.optimizer import Optimizer
 from align.modules.sft import SFTModule
+from align.strict_json import json_text
 from align.world.language import TAGS, vocabulary
 from align.world.universe import World
 
@@ -78,7 +78,7 @@ def synthetic_base(
     module = _stage(work / "facts", work / "answers", answers, Optimizer(2e-3, adam_beta2=0.95), groups=48, seed=seed)
     quality = measure_base(module.model, module.tokenizer, world)
     report = {**asdict(quality), "faults": quality.faults(), "settings": settings}
-    (work / "answers" / BASE_REPORT).write_text(json.dumps(report, indent=2))
+    (work / "answers" / BASE_REPORT).write_text(json_text(report, indent=2))
     os.replace(work / "answers", folder)
     print(f"{folder}:", ", ".join(f"{name} {value:.3f}" for name, value in asdict(quality).items()))
     if quality.faults():

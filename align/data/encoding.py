@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.needs import Needs
-from align.encoding.encoder import Encoder
+from align.encoding.encoder import Encoder, Put
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError
@@ -36,9 +36,10 @@ class Encoding:
         if self.num_proc is not None and self.num_proc < 1:
             raise ConfigError(f"encoding.num_proc must be at least 1, got {self.num_proc}")
 
-    def encoder(self, needs: Needs) -> Encoder:
+    def encoder(self, needs: Needs, put: Put | None = None) -> Encoder:
         """Return the encoder for a module, whose tokenizer from now on carries the template."""
-        template = make_template(needs.tokenizer, self.template, self.chat_template_kwargs)
+        settings = {**self.chat_template_kwargs, **(put.chat_template_kwargs if put else {})}
+        template = make_template(needs.tokenizer, self.template, settings)
         needs.tokenizer.chat_template = template.jinja
         return Encoder(
             needs.tokenizer,
@@ -47,6 +48,7 @@ class Encoding:
             instructions=needs.instructions,
             context=needs.max_positions,
             scores_turns=needs.scores_turns,
+            put=put,
         )
 
     def limits(self, needs: Needs) -> Truncation:

@@ -28,7 +28,7 @@ from align.data.steps import refuse_accumulation, tell_steps
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.data.win_rates import WIN_RATE_VIEWS
-from align.encoding.encoder import Encoder
+from align.encoding.encoder import Encoder, Put
 from align.errors import ConfigError
 from align.records import CandidateBatch, Example, Instructions, Labels, PromptFormat
 from align.records.asking import Scores
@@ -84,12 +84,17 @@ class PreferenceDataModule(L.LightningDataModule):
             if stage == "fit" and self.rounds is None:
                 tell_steps(self.groups["train"], self.step_groups)
 
-    def connect(self, needs: Needs) -> None:
-        """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer."""
+    def connect(self, needs: Needs, put: Put | None = None) -> None:
+        """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer.
+
+        Args:
+            needs: The module.
+            put: What goes into every prompt beside what the view puts there.
+        """
         view = self.view_of(needs)
         self.usual_step, self.reads_others = needs.step_groups, needs.reads_others
         check_fractions(self.sources, self.splits)
-        self.encoder = self.encoding.encoder(needs)
+        self.encoder = self.encoding.encoder(needs, put)
         keys: list[str] = []
         parts: Parts = {split: [] for split in ("train", "val", "test")}
         for source in self.sources:
@@ -186,5 +191,14 @@ class PreferenceDataModule(L.LightningDataModule):
         return self.batches_of("test")
 
     def predict_dataloader(self) -> BatchLoader:
-        """Return the validation batches, or the training batches where there are none."""
+        """Return the validation batches, or the training batches where there are none, asked as the model is asked.
+
+        How that is may stand in a checkpoint, which Trainers read only after `setup`.
+        """
+        module: Any = self.trainer.lightning_module if self.trainer is not None else None
+        if module is not None:
+            asked = module.ask_predicted(views=self.asks is not None)
+            put = Put(asked.apply, asked.chat_template_kwargs) if asked.puts or asked.chat_template_kwargs else None
+            if put or (self.encoder and self.encoder.put):
+                self.connect(module, put)
         return self.batches_of("val" if "val" in self.groups else "train")

@@ -39,7 +39,7 @@ def write_files(folder: Path, preferences: Preferences, world: World) -> dict[st
             counts[f"{name}/{file}.jsonl"] = len(rows)
             path = folder / name / f"{file}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
     return counts
 
 

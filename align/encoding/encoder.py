@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,9 +16,24 @@ from align.encoding.truncation import Fit, Truncation, fit
 from align.encoding.turns import whole_dialogue
 from align.encoding.words import Words
 from align.errors import ModelError
-from align.records import BOTH, EncodedGroup, Example, Instructions
+from align.records import BOTH, EncodedGroup, Example, Instructions, Message
 
 MAX_CHARACTERS = 1_000_000
+
+
+class Put(NamedTuple):
+    """What is put into every prompt."""
+
+    apply: Callable[[tuple[Message, ...]], tuple[Message, ...]]
+    chat_template_kwargs: dict[str, Any]
+    """What the template is given too."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what it makes of a dialogue with every kind of turn."""
+        return repr(
+            self.apply(tuple(Message(role, f"a {role} turn") for role in ("system", "user", "assistant", "user")))
+        )
 
 
 class Dropped(NamedTuple):
@@ -40,6 +55,7 @@ class Encoder:
         instructions: Instructions | None = None,
         context: int = 10**9,
         scores_turns: bool = False,
+        put: Put | None = None,
     ) -> None:
         """Describe the encoding.
 
@@ -50,11 +66,13 @@ class Encoder:
             instructions: Encode every prompt under each of them as well; one query and one response for all.
             context: Longest sequence the model takes; with instructions, all of it.
             scores_turns: Of an example that is a whole dialogue, score every assistant turn, not the last alone.
+            put: What goes into every prompt of an example. It stays whole: what is cut is cut from the prompt itself.
         """
         if not tokenizer.is_fast:
             raise ModelError("the tokenizer has no fast version: convert it to a tokenizer.json first")
         self.tokenizer, self.template, self.truncation = tokenizer, template, truncation
         self.instructions, self.context, self.scores_turns = instructions, context, scores_turns
+        self.put = put
         self._special = special_tokens(tokenizer)
         self._words = Words(tokenizer, parses_special=template.parses_special)
         self._turn_end = tokenizer.convert_ids_to_tokens(template.eos_id) if template.parses_special else ""
@@ -68,6 +86,7 @@ class Encoder:
             repr(self.truncation),
             repr((self.template.eos_id, self.template.adds_bos, MAX_CHARACTERS, self.scores_turns)),
             *([] if self.instructions is None else [repr((self.instructions, self.context))]),
+            *([] if self.put is None else [self.put.fingerprint]),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -101,12 +120,16 @@ class Encoder:
             return Dropped(example.id, str(refusal))
 
     def _candidate(self, example: Example, place: int) -> Candidate:
-        messages, answer = example.context(place), example.answer(place)
+        messages, answer = self._context(example, place), example.answer(place)
         if self.scores_turns and example.whole:
             return Candidate(*whole_dialogue(self.template, messages, answer, example.tools, self._turn_end))
         if answer.weight == 0:
             raise RowRefused("response with weight 0")
         return Candidate(self.template.render(messages, answer, example.tools))
+
+    def _context(self, example: Example, place: int) -> tuple[Message, ...]:
+        messages = example.context(place)
+        return messages if self.put is None else self.put.apply(messages)
 
     def _tokenize(self, texts: list[str]) -> list[Any]:
         return self._words.encode(texts)
@@ -125,7 +148,7 @@ class Encoder:
                 limits = self._limits(example, tokens, instructed)
                 if tokens.longest_prompt <= limits.prompt:
                     break
-                if not (self.truncation.at_turn or instructed):  # cutting ids would cut an instruction
+                if not (self.truncation.at_turn or instructed or self.put):  # cutting ids would cut an instruction
                     tokens = replace(tokens, prompts=[self._cut_left(p, limits.prompt) for p in tokens.prompts])
                     break
                 example = shorter(example, tokens, limits.prompt, self.truncation, self._tokenize)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from align.errors import DataError
 from align.evaluation.benchmark_files import json_rows
 from align.records import Message
 from align.sampling.generation import Generation
+from align.strict_json import json_text
 
 Answer = Callable[[Sequence[tuple[Message, ...]], Generation], Sequence[str]]
 """Answers dialogues, one text each."""
@@ -52,7 +52,7 @@ def alpaca_eval_answers(
         {"instruction": instruction, "output": text, "generator": name, "dataset": dataset}
         for (instruction, dataset), text in zip(instructions, answers, strict=True)
     ]
-    return json.dumps(rows, indent=2, ensure_ascii=False)
+    return json_text(rows, indent=2)
 
 
 def mt_bench_answers(
@@ -70,9 +70,7 @@ def mt_bench_answers(
             texts = answer(dialogues, generation.at(temperature)) if dialogues else []
             for question, text in zip(asked, texts, strict=True):
                 answered[question.question_id].append(text)
-    return "".join(
-        json.dumps(_row(q, answered[q.question_id], name, now), ensure_ascii=False) + "\n" for q in questions
-    )
+    return "".join(json_text(_row(q, answered[q.question_id], name, now)) + "\n" for q in questions)
 
 
 def read_alpaca_instructions(path: Path) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
+from align.evaluation.model_answers import is_answer_file
 from align.models.asked import PLAIN, Asking, asking_of
 from align.records.asking import Ask, AskedModel
 
@@ -31,8 +32,11 @@ class AskedModels:
             self._add(name, path, ask)
 
     def _add(self, name: str, path: str, ask: Ask) -> Asking:
+        answers = ask == Ask() and is_answer_file(path)
+        if answers and not Path(path).is_file():
+            raise ConfigError(f"models {name}: {path}: no such file")
         try:
-            found = PLAIN if ask == Ask() and _is_file(path) else asking_of(path, ask)
+            found = PLAIN if answers else asking_of(path, ask)
         except ConfigError as error:
             raise type(error)(f"models {name}: {error}") from error
         found.tell(name)
@@ -60,8 +64,3 @@ class AskedModels:
     def told(self) -> dict[str, str]:
         """Return what every model is asked in a few words, without those asked with the prompt alone."""
         return {name: asking.told for name, asking in self._askings.items() if asking.told}
-
-
-def _is_file(path: str) -> bool:
-    """Tell whether results stand for a model."""
-    return path.endswith((".json", ".jsonl")) or Path(path).is_file()

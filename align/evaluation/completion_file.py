@@ -14,6 +14,7 @@ from align.errors import StoreError
 from align.evaluation.completions import Completion, Prompt
 from align.models.backbone import Backbone
 from align.models.files import folder_hash, local_folder
+from align.strict_json import json_text
 
 
 class CompletionFile:
@@ -41,7 +42,7 @@ class CompletionFile:
         try:
             with beside.open("w", encoding="utf-8") as file:
                 for found in completions:
-                    print(json.dumps(self._row(found)), file=file)
+                    print(json_text(self._row(found), ascii_only=True), file=file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, self.path)

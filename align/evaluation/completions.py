@@ -152,6 +152,14 @@ class Policy(NamedTuple):
         bos = int(self.encoder.template.adds_bos and room > 1)
         return [(ids[:bos] + ids[len(ids) - room + bos :], True) if len(ids) > room else (ids, False) for ids in found]
 
+    def shortened(self, found: Sequence[tuple[list[int], bool]]) -> str:
+        """Return how many prompts were made shorter, and how; nothing where none was."""
+        cut = sum(short for _, short in found)
+        how = "cut from the left"
+        if self.asking.leads:
+            how = f"without their oldest turns or the start of a text, under all of what is asked ({self.asking.told})"
+        return f"{cut} of {len(found)} prompts are longer than the context: {how}" if cut else ""
+
     def _shorter(self, prompt: Prompt, room: int) -> list[int]:
         """Return the tokens of a prompt that has been made shorter under what it is asked under."""
         messages = prompt.messages
@@ -182,8 +190,8 @@ class Policy(NamedTuple):
     def complete(self, prompts: Sequence[Prompt], generation: Generation) -> list[Completion]:
         """Return the responses to all prompts, in their order."""
         ids = self.prompt_ids(prompts, generation.max_new_tokens)
-        if cut := sum(short for _, short in ids):
-            tqdm.write(f"{cut} of {len(ids)} prompts are longer than the context: cut from the left", file=sys.stderr)
+        if told := self.shortened(ids):
+            tqdm.write(told, file=sys.stderr)
         with evaluating(self.model), self.steered():
             found: list[Sample] = sample(
                 self.model,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.errors import DataError
 from align.evaluation.statistics import Interval
+from align.strict_json import number
 
 RESULTS = "evaluation.json"
 
@@ -56,6 +58,8 @@ class Evaluation:
     """By model folder, then by temperature."""
     judged: dict[tuple[str, str], Verdicts] = field(default_factory=dict)
     """By model, and by whom it was compared with: a model folder, or `references`."""
+    asked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By model, what it was asked in a few words, and the text that stood beside the prompt."""
 
     @property
     def temperatures(self) -> list[str]:
@@ -85,7 +89,8 @@ def read_evaluation(path: Path) -> Evaluation:
             for name, levels in content["models"].items()
         }
         judged = {(name, str(settings["against"])): _verdicts(v) for name, v in content["judge"].items()}
-        return Evaluation(path.parent, str(settings.get("fingerprint", "")), settings, models, judged)
+        asked = {n: (str(a["told"]), str(a["text"])) for n, a in content.get("asked", {}).items() if a["told"]}
+        return Evaluation(path.parent, str(settings.get("fingerprint", "")), settings, models, judged, asked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no results of `align evaluate` ({type(error).__name__}: {error})") from error
 
@@ -111,24 +116,28 @@ def first_responses(path: Path, limit: int) -> list[Asked]:
 def _level(level: dict[str, Any], folder: Path, file: str | None) -> Level:
     path = None if file is None else folder / "completions" / Path(file).name  # never a file elsewhere
     return Level(
-        {o: {s: Interval(*part["raw"]) for s, part in parts.items()} for o, parts in level["rewards"].items()},
-        {o: [float(v) for v in values] for o, values in level["per_prompt"].items()},
+        {o: {s: _interval(part["raw"]) for s, part in parts.items()} for o, parts in level["rewards"].items()},
+        {o: [number(v) for v in values] for o, values in level["per_prompt"].items()},
         {name: float(v) for name, v in level["text"].items() if isinstance(v, int | float)},
-        None if level["kl"] is None else Interval(*level["kl"]),
+        None if level["kl"] is None else _interval(level["kl"]),
         path if path is not None and path.is_file() else None,
     )
+
+
+def _interval(found: Sequence[float | None]) -> Interval:
+    return Interval(*map(number, found))
 
 
 def _verdicts(found: dict[str, Any]) -> Verdicts:
     total = found["total"]
     return Verdicts(
         judge=str(found["judge"]),
-        win_rate=Interval(*total["win_rate"]),
-        win=Interval(*total["win"]),
-        tie=Interval(*total["tie"]),
-        lose=Interval(*total["lose"]),
-        length_controlled=float(total["length_controlled"]),
-        flip_rate=Interval(*total["flip_rate"]),
+        win_rate=_interval(total["win_rate"]),
+        win=_interval(total["win"]),
+        tie=_interval(total["tie"]),
+        lose=_interval(total["lose"]),
+        length_controlled=number(total["length_controlled"]),
+        flip_rate=_interval(total["flip_rate"]),
         items=int(total["items"]),
         invalid=int(total["invalid"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 from align.evaluation.evaluation_files import Evaluation, Level, Verdicts, first_responses
 from align.evaluation.pairings import best, win_matrix
@@ -43,6 +44,11 @@ def reward_sections(evaluation: Evaluation, names: Sequence[str]) -> list[Sectio
     header = ["model", "T", *map(_name, outputs), *MEASURES.values(), "KL"]
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
     tables = [Table([header[i] for i in kept], [[row[i] for i in kept] for row in rows]), *_by_subset(evaluation)]
+    if evaluation.asked:
+        asked = [[name, *evaluation.asked.get(name, ("plainly", ""))] for name in evaluation.models]
+        tables.append(
+            Table(["model", "asked", "beside the prompt"], asked, words=True, caption="How models were asked")
+        )
     for output in outputs:
         found = [
             (f"{name}, T {float(t):g}", list(names).index(name), level.rewards[output][TOTAL])
@@ -90,7 +96,8 @@ def completions_section(evaluation: Evaluation, examples: int) -> list[Section]:
         assert level.completions is not None
         for place, found in enumerate(first_responses(level.completions, examples)):
             rewards = next(iter(level.per_prompt.values()), None)
-            cases.setdefault(found.prompt, []).append((name, found.text, None if rewards is None else rewards[place]))
+            reward = None if rewards is None or isnan(rewards[place]) else rewards[place]
+            cases.setdefault(found.prompt, []).append((name, found.text, reward))
     if not cases or not examples:
         return []
     about = f" The number is the prompt's mean reward by {_name(evaluation.outputs[0])}." if evaluation.outputs else ""
@@ -175,7 +182,7 @@ def _percent(value: Interval) -> str:
 
 
 def _short(value: Interval) -> str:
-    return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"
+    return "-" if isnan(value.value) else f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"
 
 
 def _name(output: str) -> str:

@@ -25,6 +25,7 @@ from align.records.directions import Way, vector
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Request
 from align.sampling.sampler import Sampler
+from align.strict_json import json_text
 
 
 class Point(NamedTuple):
@@ -119,7 +120,7 @@ def write_front(front: Front, path: Path) -> None:
     """Write a front as JSON."""
     content = {**front._asdict(), "points": [p._asdict() for p in front.points], "rewards": front.rewards.tolist()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def read_front(path: Path) -> Front:

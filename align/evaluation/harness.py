@@ -12,9 +12,12 @@ import torch
 
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
+from align.models.asked import Asking
 from align.records import Message
 
 Document = dict[str, Any]
+GENERATED = 256
+"""Tokens lm-eval leaves room for where a task does not say."""
 
 
 class Answered(NamedTuple):
@@ -52,7 +55,7 @@ def run_tasks(
     under something.
     """
     lm_eval, model = harness(), wrapped(policy, batch_size)
-    chat = in_chat(policy, chat)
+    chat = in_chat(policy.asking, chat, template=bool(policy.tokenizer.chat_template))
     from datasets import Dataset, DatasetDict
 
     split = Dataset.from_list(list(rows))
@@ -74,30 +77,28 @@ def run_tasks(
     return {name: [_answered(sample, rows, model) for sample in found["samples"][name]] for name in tasks}
 
 
-def in_chat(policy: Policy, chat: bool | None) -> bool:
+def in_chat(asking: Asking, chat: bool | None, *, template: bool) -> bool:
     """Return whether prompts go into the chat template: as asked for, else where a model is put under something.
 
     Raises ConfigError without a template, and for plain text where a model is put under something.
     """
-    if chat is False and policy.asking.puts:
-        raise ConfigError(
-            f"chat false: plain text cannot be asked {policy.asking.told!r}: leave chat out, or ask plainly"
-        )
-    found = policy.asking.puts if chat is None else chat
-    if found and not policy.tokenizer.chat_template:
+    if chat is False and asking.puts:
+        raise ConfigError(f"chat false: plain text cannot be asked {asking.told!r}: leave chat out, or ask plainly")
+    found = asking.puts if chat is None else chat
+    if found and not template:
         raise ConfigError("chat: the tokenizer has no chat template: leave it out, or set model.chat_template")
     return found
 
 
 def _answered(sample: Mapping[str, Any], rows: Sequence[Document], model: Any) -> Answered:
     values = {name: float(sample[name]) for name in sample["metrics"]}
-    cut = any(_too_long(context, rest, model) for context, rest in sample["arguments"])
+    cut = any(too_long(context, rest, model) for context, rest in sample["arguments"])
     return Answered(rows[sample["doc_id"]], values, cut)
 
 
-def _too_long(context: str, rest: Any, model: Any) -> bool:
+def too_long(context: str, rest: Any, model: Any) -> bool:
     """Return whether a request does not fit: a context with an answer to score, or with room for a continuation."""
-    text, room = (context + rest, 0) if isinstance(rest, str) else (context, rest["max_gen_toks"])
+    text, room = (context + rest, 0) if isinstance(rest, str) else (context, rest.get("max_gen_toks", GENERATED))
     return bool(len(model.tok_encode(text)) + room > model.max_length)
 
 
@@ -123,19 +124,25 @@ def wrapped(policy: Policy, batch_size: int) -> Any:
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     own = {"tokenizer": policy.tokenizer, "batch_size": batch_size, "max_length": limit}
 
-    class AskedHFLM(HFLM):  # type: ignore[misc]
+    return asked_class(HFLM, policy.asking)(pretrained=model, trust_remote_code=False, **own)
+
+
+def asked_class(base: Any, asking: Asking) -> Any:
+    """Return one of lm-eval's classes of models that puts every dialogue as a model is asked."""
+
+    class Asked(base):  # type: ignore[misc]
         """Puts every dialogue as the model is asked."""
 
-        def apply_chat_template(self, chat_history: list[dict[str, str]], *more: Any, **options: Any) -> str:
+        def apply_chat_template(self, chat_history: list[dict[str, str]], *more: Any, **options: Any) -> Any:
             turns: Any = tuple(Message(turn["role"], turn["content"]) for turn in chat_history)  # type: ignore[arg-type]
-            asked = [{"role": m.role, "content": m.content} for m in policy.asking.apply(turns)]
-            own = self.tokenizer.apply_chat_template
-            kwargs = policy.asking.chat_template_kwargs
-            self.tokenizer.apply_chat_template = partial(own, **kwargs) if kwargs else own
+            asked = [{"role": m.role, "content": m.content} for m in asking.apply(turns)]
+            kwargs = asking.chat_template_kwargs
+            if not kwargs or self.tokenizer is None:
+                return super().apply_chat_template(asked, *more, **options)
+            self.tokenizer.apply_chat_template = partial(self.tokenizer.apply_chat_template, **kwargs)
             try:
-                text: str = super().apply_chat_template(asked, *more, **options)
+                return super().apply_chat_template(asked, *more, **options)
             finally:
                 del self.tokenizer.apply_chat_template
-            return text
 
-    return AskedHFLM(pretrained=model, trust_remote_code=False, **own)
+    return Asked

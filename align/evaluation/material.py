@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError, DataError
+from align.evaluation.alignment_tax import FILE, PAIR, ModelMeasures, measures_in, read_measures
 from align.evaluation.evaluation_files import RESULTS, Evaluation, read_evaluation
 from align.evaluation.fronts import Front, read_front
 from align.evaluation.run_files import Run, read_run
@@ -16,7 +17,8 @@ from align.evaluation.run_files import Run, read_run
 FRONT, FRONTS = "front.json", "fronts"
 LOOKED_FOR = (
     f"config.yaml or tensorboard events of `align fit`, config.json or adapter_config.json of a model, {RESULTS} of "
-    f"`align evaluate`, {FRONT} or {FRONTS}/*.json of `align directions` and `align pareto`"
+    f"`align evaluate`, {FRONT} or {FRONTS}/*.json of `align directions` and `align pareto`, {FILE} or "
+    f"{' and '.join(PAIR)} of `align benchmark lm-eval`"
 )
 
 
@@ -29,27 +31,38 @@ class Material:
     fronts: list[Front]
     names: list[str]
     """Of all models, runs first; their places decide the colours."""
+    taxes: list[tuple[str, list[ModelMeasures]]] = field(default_factory=list)
+    """What lm-eval measured, by where it was found."""
 
 
-def gather(folders: Sequence[str]) -> Material:
-    """Read folders. Raises ConfigError for one that holds nothing to report, DataError for a damaged file."""
+def gather(folders: Sequence[str], lm_eval: Sequence[str] = ()) -> Material:
+    """Read folders. Raises ConfigError for one that holds nothing to report, DataError for a damaged file.
+
+    Args:
+        folders: Of runs, models, evaluations, fronts.
+        lm_eval: Files of results of lm-eval, before and after, beside those in the folders.
+    """
     runs: dict[Path, Run] = {}
     evaluations: list[Evaluation] = []
     fronts: list[Front] = []
+    taxes = [("given files", [m for path in lm_eval for m in read_measures(Path(path))])] if lm_eval else []
     for given in dict.fromkeys(folders):
         folder = Path(given).expanduser()
         if not folder.is_dir():
             raise ConfigError(f"{given}: no such folder, expected a run, model or evaluation folder")
         run, results = read_run(folder), folder / RESULTS
         swept = [p for p in (folder / FRONT, *sorted((folder / FRONTS).glob("*.json"))) if p.is_file()]
-        if run is None and not results.is_file() and not swept:
+        measured = measures_in(run.folder if run is not None else folder)
+        if run is None and not (results.is_file() or swept or measured):
             raise ConfigError(f"{given}: nothing to report (looked for {LOOKED_FOR}){_inside(folder)}")
         if run is not None:
             runs.setdefault(_key(run.folder), run)
         if results.is_file():
             evaluations.append(read_evaluation(results))
         fronts += map(read_front, swept)
-    return _named(list(runs.items()), _merged(evaluations), fronts)
+        if measured:
+            taxes.append((folder.name, [m for path in measured for m in read_measures(path)]))
+    return replace(_named(list(runs.items()), _merged(evaluations), fronts), taxes=taxes)
 
 
 def names_of(folders: Sequence[Path]) -> dict[Path, str]:
@@ -88,6 +101,7 @@ def _named(runs: list[tuple[Path, Run]], evaluations: list[Evaluation], fronts: 
             e,
             models={called[name]: levels for name, levels in e.models.items()},
             judged={(called[a], called[b]): found for (a, b), found in e.judged.items()},
+            asked={called[name]: told for name, told in e.asked.items() if name in called},
         )
         for e in evaluations
     ]
@@ -113,7 +127,9 @@ def _merged(evaluations: list[Evaluation]) -> list[Evaluation]:
                 known = models.setdefault(name, {}).setdefault(temperature, level)
                 if known.completions != level.completions and known.per_prompt != level.per_prompt:
                     raise DataError(f"{first.folder} and {found.folder} disagree on {name}: give one of them")
-        groups[key] = replace(first, models=models, judged={**first.judged, **found.judged})
+        groups[key] = replace(
+            first, models=models, judged={**first.judged, **found.judged}, asked={**first.asked, **found.asked}
+        )
     return list(groups.values())
 
 

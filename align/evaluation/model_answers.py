@@ -14,6 +14,8 @@ from align.records import Message
 Dialogue = tuple[Message, ...]
 TEXTS = ("output", "completion", "response")
 """Columns an answer may stand in."""
+ENDINGS = (".json", ".jsonl", ".parquet")
+"""Of files that can only be answers."""
 
 
 class Answers(NamedTuple):
@@ -25,8 +27,8 @@ class Answers(NamedTuple):
 
 
 def is_answer_file(path: str) -> bool:
-    """Return whether a name given for a model is a file of answers and no folder."""
-    return Path(path).is_file()
+    """Return whether a name given for a model is a file of answers and no folder, also where the file is not there."""
+    return path.endswith(ENDINGS) or Path(path).is_file()
 
 
 def read_model_answers(path: Path) -> Answers:

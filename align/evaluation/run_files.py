@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from align.errors import DataError
-from align.evaluation.run_log import METRICS, TABLES, read_numbers, read_table
+from align.evaluation.run_log import METRICS, TABLES, read_asked, read_numbers, read_table
+from align.models.asked import asking_of
 
 LOGS = ("gold", "rewards", "judge")
 """Evaluations while training, which append a line per step to a file of their name."""
@@ -49,6 +50,8 @@ class Run:
     finished: bool | None = None
     """Whether training came to its end; None where the folder does not tell."""
     series: dict[str, Series] = field(default_factory=dict)
+    asked: str = ""
+    """How the model is asked, as its folder says, or as it was asked while training; nothing for the prompt alone."""
     samples: list[tuple[str, str]] = field(default_factory=list)
     """Prompts and completions of the last sample table."""
     picture: bytes = b""
@@ -82,6 +85,7 @@ def read_run(folder: Path) -> Run | None:
         _read_card(run, _text(model / "README.md"))
     if _is_run(folder):
         _read_folder(run)
+    run.asked = (asking_of(str(model)).told if model.is_dir() else "") or run.asked
     return run
 
 
@@ -105,6 +109,7 @@ def _read_folder(run: Run) -> None:
     for name in LOGS:
         for tag, series in _numbers(run.folder / f"{name}.jsonl").items():
             run.series[f"{name}/{tag}"] = series
+        run.asked = read_asked(run.folder / f"{name}.jsonl") or run.asked
     note, ended = run.folder / "checkpoints" / "last.json", run.folder / "finished.json"
     if note.is_file():
         run.fingerprint = str(_json(note).get("fingerprint") or run.fingerprint)

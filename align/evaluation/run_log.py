@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import DataError
+from align.strict_json import json_text, number
 
 METRICS = "metrics.jsonl"
-"""Logged numbers: `step`, and a number by name."""
+"""Logged numbers: `step`, and a number by name, null for NaN."""
 TABLES = "samples.jsonl"
 """Tables of prompts and completions: `step`, `name`, `rows`."""
+
+ASKED = "asked"
+"""The one text among numbers: how the policy was asked."""
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
@@ -23,7 +27,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
         if file.read(1) not in (b"", b"\n"):
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(row).encode() + b"\n")
+        file.write(json_text(row, ascii_only=True).encode() + b"\n")
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -42,11 +46,17 @@ def read_numbers(path: Path) -> dict[str, dict[int, float]]:
     """Return the numbers of a file by name and step; one written twice counts as it was written last."""
     found: dict[str, dict[int, float]] = {}
     for step, row in read(path):
+        row.pop(ASKED, None)
         for name, value in row.items():
-            if not isinstance(value, int | float):
+            if not isinstance(value, int | float | None):
                 raise DataError(f"{path}, step {step}: {name} is {value!r}, expected a number")
-            found.setdefault(str(name), {})[step] = float(value)
+            found.setdefault(str(name), {})[step] = number(value)
     return found
+
+
+def read_asked(path: Path) -> str:
+    """Return how the policy was asked at the last step that says so."""
+    return str(next((row[ASKED] for _, row in reversed([*read(path)]) if row.get(ASKED)), ""))
 
 
 def read_table(path: Path, name: str) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from align.evaluation.alignment_tax import tax_section
 from align.evaluation.evaluation_sections import completions_section, judge_sections, reward_sections
 from align.evaluation.fronts import Front
 from align.evaluation.material import Material
@@ -28,6 +29,7 @@ def lead(found: Material) -> str:
         (len(found.runs), "run"),
         (len(found.evaluations), "evaluation"),
         (len(found.fronts), "front"),
+        (len(found.taxes), "comparison by lm-eval"),
     )
     return ", ".join(f"{n} {what}{'s' * (n > 1)}" for n, what in counts if n) + "."
 
@@ -42,6 +44,7 @@ def sections(found: Material, examples: int) -> list[Section]:
     parts: list[Section] = []
     for evaluation in found.evaluations:
         parts += [*reward_sections(evaluation, found.names), *judge_sections(evaluation)]
+    parts += [tax_section(title, models) for title, models in found.taxes]
     parts += [*front_section(found.fronts), *end_section(found.runs), *curve_section(found.runs)]
     parts += layer_section(found.runs)
     shown = [s for e in found.evaluations for s in completions_section(e, examples)]
@@ -61,6 +64,8 @@ def run_section(runs: Sequence[Run]) -> list[Section]:
         steps = max((s.steps[-1] for s in run.series.values() if s.steps), default=0)
         rows.append([run.name, run.method, _start(run), run.fingerprint, run.seed, str(steps or ""), ended])
         rows[-1] += [run.check, str(run.folder)]
+    if any(run.asked for run in runs):
+        header, rows = [*header, "asked"], [[*row, run.asked or "plainly"] for row, run in zip(rows, runs, strict=True)]
     tables = [Table(header, rows, words=True)]
     packages = list(dict.fromkeys(p for run in runs for p in run.versions))
     if packages:

@@ -17,6 +17,7 @@ from align.models.adapter_folder import ADAPTER_WEIGHTS, changes_base
 from align.models.condition_file import CONDITION_FILE, STEERING_FILE, read_asking
 from align.models.files import ADAPTER_CONFIG, PICKLED, base_of, check_weights, local_folder, read_json
 from align.records.asking import Ask
+from align.strict_json import json_text
 
 PLAIN: dict[str, Any] = {
     "use_dora": False,
@@ -63,7 +64,7 @@ def write_soup(out: Path, models: Sequence[str], factors: Sequence[float], base:
         if (vectors := (conditioned / STEERING_FILE).parent).exists():
             shutil.copytree(vectors, out / vectors.name, dirs_exist_ok=True)
     (out / "soup.json").write_text(
-        json.dumps({"base": base, "models": dict(zip(models, factors, strict=True))}, indent=1)
+        json_text({"base": base, "models": dict(zip(models, factors, strict=True))}, indent=1)
     )
 
 

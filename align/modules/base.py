@@ -17,7 +17,7 @@ from align.checks.rows import GroupsOfBatch
 from align.checks.trust import trust
 from align.errors import StoreError
 from align.models.adapters import evaluating, has_adapters
-from align.models.asked import Asking, asking
+from align.models.asked import PLAIN, Asking, asking
 from align.models.backbone import Backbone
 from align.models.card import model_card, settings
 from align.models.condition_file import Form, form_of, write_condition_file
@@ -31,6 +31,7 @@ from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_co
 from align.modules.checkpoint_files import reason_of, write_whole
 from align.modules.optimizer import Optimizer, optimiser_steps
 from align.modules.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
+from align.modules.predicting import asking_of_predictions
 from align.modules.recording import RecordingModule
 from align.modules.streams import seed_step
 from align.records import (
@@ -74,6 +75,8 @@ class AlignModule(RecordingModule):
     """Whether the model writes text."""
     reads_states: Sequence[Sequence[str]] = ()
     """Sets of frozen adapters under which hidden states are read; an empty one is the base alone."""
+    predicts_asked: ClassVar[bool] = False
+    """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
     model: nn.Module
 
     def __init__(self, backbone: Backbone, optimizer: Optimizer, truncation: Preset | None = None) -> None:
@@ -86,6 +89,7 @@ class AlignModule(RecordingModule):
         self.checked = ""  # what the self-check found
         self.start_checked = False
         self.ask = Ask()  # what the model is asked beside what it is trained under, for its folder
+        self.predicted = PLAIN  # how the prompts are asked whose responses are predicted
         self.labels = Labels()  # the data module fills it in before the model is built
 
     @cached_property
@@ -189,9 +193,19 @@ class AlignModule(RecordingModule):
 
     def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:
         """Return one row per candidate: group id, place in the group, and its scores."""
-        columns = {name: values.tolist() for name, values in self.predictions(batch).items()}
+        with self.predicted.steering(self.model):
+            columns = {name: values.tolist() for name, values in self.predictions(batch).items()}
         rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
         return [{"id": group, "candidate": n, **row} for (group, n), row in zip(batch.places(), rows, strict=True)]
+
+    def ask_predicted(self, *, views: bool) -> Asking:
+        """Settle how prompts are asked whose responses are predicted.
+
+        Args:
+            views: Whether the data's view puts something into prompts already.
+        """
+        self.predicted = asking_of_predictions(self, loaded=bool(self._facts), views=views)
+        return self.predicted
 
     def predictions(self, batch: CandidateBatch) -> dict[str, Tensor]:
         """Return the scores of every candidate by name."""
@@ -259,7 +273,7 @@ class AlignModule(RecordingModule):
     @property
     def form(self) -> Form | None:
         """Return what the prompts are trained under: by the method, or by the view of its data."""
-        asks = self.facts().get("asks")
+        asks = self.facts().get("asks") or self._facts.get("asks")
         return None if asks is None else form_of(asks)
 
     @property

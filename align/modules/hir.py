@@ -35,6 +35,7 @@ class HIRModule(AlignModule):
     view: ViewName = "pairs"
     truncation: Preset = "usual"
     learning_rates = (2e-5, 2e-4)
+    predicts_asked = True
     instructions: Instructions
     reference_model: nn.Module | None
 

@@ -65,6 +65,12 @@ class LanguageJudge(Judge):
         self.responder.ready()
 
     @property
+    def identity(self) -> str:
+        """Return what decides a verdict: the responder's settings, the prompt, and how its reply is read."""
+        probe = self.prompt.question("", "", "", self.settings)
+        return repr((self.name, probe.key, self.repeats, self.average_scores))
+
+    @property
     def settings(self) -> str:
         """Return what decides a reply beside the question."""
         return json.dumps(self.responder.settings(), sort_keys=True)

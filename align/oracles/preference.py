@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from align.errors import ConfigError
 from align.records import Message
 from align.world.gold import User, gold
 from align.world.universe import World
@@ -38,6 +40,16 @@ class Judge(ABC):
     name: str
     asks_canaries = False
     """Whether an evaluation should also ask it about known answers."""
+
+    @property
+    def identity(self) -> str:
+        """Return all that decides the preferences; scores kept under another identity are not used.
+
+        Raises ConfigError where a class does not say.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} does not say what decides its preferences: give the class a property `identity`"
+        )
 
     @abstractmethod
     def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
@@ -72,6 +84,13 @@ class RewardJudge(Judge):
         self.path, self.attribute, self.name, self.max_tokens = path, attribute, path, max_tokens
         self._scorer: Scorer | None = None
 
+    @cached_property
+    def identity(self) -> str:
+        """Return a hash of the folder's files, or the hub id, the output, and the tokens that are read."""
+        from align.oracles.scorers import RewardFolder
+
+        return repr((RewardFolder(self.path, self.max_tokens).identity, self.attribute))
+
     def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
         """Return 1, 0.5 or 0 by the rewards."""
         if self._scorer is None:
@@ -94,6 +113,11 @@ class GoldJudge(Judge):
             user: Whose reward decides.
         """
         self.world, self.user = world, user
+
+    @property
+    def identity(self) -> str:
+        """Return the settings of the world and of the user."""
+        return repr((self.world, self.user))
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the user's reward of each response."""

@@ -28,6 +28,8 @@ BUILT_IN: Mapping[str, VerdictForm] = {
     "mt_bench_single": "rating",
     "self_rewarding": "points",
     "yes_no": "yes_no",
+    "truthfulqa_true": "yes_no",
+    "truthfulqa_info": "yes_no",
 }
 """Our templates of two responses, or of one, and the form of the reply each asks for."""
 MT_BENCH = ("mt_bench_single_math", "mt_bench_single_turns", "mt_bench_single_math_turns")
@@ -76,8 +78,9 @@ class JudgePrompt:
     """The prompt of a judge and the form of its reply."""
 
     template: str = "rahf"
-    """rahf, pro, alpaca_eval, alpaca_eval_2, mt_bench; of one response mt_bench_single, self_rewarding, yes_no; or a
-    Jinja file with {{ query }}, {{ response_a }}, {{ response_b }}; blocks `system` and `user` where it needs both."""
+    """rahf, pro, alpaca_eval, alpaca_eval_2, mt_bench; of one response mt_bench_single, self_rewarding, yes_no,
+    truthfulqa_true, truthfulqa_info; or a Jinja file with {{ query }}, {{ response_a }}, {{ response_b }}; blocks
+    `system` and `user` where it needs both."""
     form: VerdictForm | None = None
     """Form of the reply; null takes that of our template. A file of your own needs one, for example json."""
     fences: bool = True

@@ -19,6 +19,8 @@ MAX_REPLY = 64_000
 """Characters; a longer reply is invalid, thoughts left aside."""
 CHOICES = ("Yes", "No")
 """What a reply of the form `yes_no` may be."""
+IDENTIFIERS = ("m", "M")
+"""What a reply of the form `identifier` may be: the first response, and the second."""
 
 
 class Reply(NamedTuple):
@@ -54,6 +56,8 @@ def parse(reply: Reply, form: VerdictForm) -> Verdict:
     """Return the verdict of a reply in one of the forms, or an invalid one with the reason."""
     if form == "yes_no":
         return _yes_no(reply)
+    if form == "identifier" and reply.finish_reason == "length" and reply.text.strip() in IDENTIFIERS:
+        reply = reply._replace(finish_reason="stop")  # AlpacaEval asks for one token, which is the whole reply
     answer = answered(reply)
     return answer if isinstance(answer, Verdict) else _PARSERS[form](answer)
 
@@ -151,9 +155,9 @@ def _ranking(reply: Reply) -> Verdict:
 def _identifier(reply: Reply) -> Verdict:
     """AlpacaEval 2: the reply is `m` or `M`, weighted by the log-probabilities of both where they are given."""
     text = reply.text.strip()
-    if text not in ("m", "M"):
+    if text not in IDENTIFIERS:
         return invalid("reply is not m or M")
-    chances = [math.exp(reply.logprobs.get(name, -math.inf)) for name in ("m", "M")]
+    chances = [math.exp(reply.logprobs.get(name, -math.inf)) for name in IDENTIFIERS]
     if all(chances):
         return Verdict(chances[0] / sum(chances))
     return Verdict(float(text == "m"))

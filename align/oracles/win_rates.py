@@ -81,7 +81,7 @@ class WinRates(Scorer):
     @property
     def identity(self) -> str:
         """Return what decides the comparisons."""
-        own = getattr(self.judge, "identity", None) or repr((self.judge.name, getattr(self.judge, "settings", "")))
+        own = repr((type(self.judge).__name__, self.judge.identity))
         return f"win rates {hashlib.sha256(own.encode()).hexdigest()[:16]}"
 
     def ready(self) -> None:

@@ -16,7 +16,7 @@ from align.records import Example, Message
 
 def write_round(path: Path, examples: Sequence[Example]) -> str:
     """Write the examples of a round whole or not at all; return the SHA-256 of the file."""
-    content = "".join(json.dumps(_row(e), ensure_ascii=True) + "\n" for e in examples).encode()
+    content = "".join(json.dumps(_row(e), ensure_ascii=True, allow_nan=False) + "\n" for e in examples).encode()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from align.errors import ConfigError, ModelError, Paused
@@ -18,6 +20,9 @@ from align.sampling.wire import Patience, Refused, ServiceStopped, Wire
 
 OURS = ("model", "prompt", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream")
 """Fields of a request that `extra` must not set."""
+ALIKE = 16
+"""Samples that repeat the one before them, from which on that is told."""
+SAMPLES = "(that of transformers needs do_sample in the model's generation_config.json)"
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ class HTTPEngine(Engine):
     def __init__(self, server: Server, tokenizer: Any, eos_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
         self.server, self.ends = server, Ends(tokenizer, eos_ids, stop)
         self._key = server.key()
+        self._alike: int | None = (
+            0  # samples equal to the one before; None once a server is known to draw, or was told of
+        )
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job.
@@ -87,8 +95,25 @@ class HTTPEngine(Engine):
         numbered = [(job.request, number) for job in jobs for number in job.numbers]
         keys = [sample_key(settings.seed, round_number, request.id, number) for request, number in numbered]
         bodies = [self._body(request, key, settings) for (request, _), key in zip(numbered, keys, strict=True)]
-        found = iter(asyncio.run(self._all(bodies)))
-        return [[self._completion(next(found)) for _ in job.numbers] for job in jobs]
+        answers = iter(asyncio.run(self._all(bodies)))
+        found = [[self._completion(next(answers)) for _ in job.numbers] for job in jobs]
+        if settings.temperature > 0:
+            self._tell_alike([one.text == other.text for samples in found for one, other in pairwise(samples)])
+        return found
+
+    def _tell_alike(self, alike: list[bool]) -> None:
+        """Warn once where every sample of each prompt is the same: some servers take a temperature and draw nothing."""
+        if self._alike is None or not all(alike):
+            self._alike = None
+            return
+        self._alike += len(alike)
+        if self._alike >= ALIKE:
+            warnings.warn(
+                f"server {self.server.base_url}: {self._alike} samples at a temperature above 0 are each the same as "
+                f"the one before of their prompt: it may draw nothing {SAMPLES}",
+                stacklevel=2,
+            )
+            self._alike = None
 
     async def _all(self, bodies: list[dict[str, Any]]) -> list[str]:
         """Ask for all, several at a time; the first that fails ends the others."""
@@ -117,7 +142,11 @@ class HTTPEngine(Engine):
         if not isinstance(error, Refused):
             return error
         hint = advice(str(error), self.server.settings_of_fields()) if error.status in (400, 422) else ""
-        return ModelError(f"server {self.server.base_url} refuses: {error}{hint}")
+        ids = ": one that takes no token ids is asked by api `chat`" if self._sends_ids(error) else ""
+        return ModelError(f"server {self.server.base_url} refuses: {error}{hint or ids}")
+
+    def _sends_ids(self, error: Refused) -> bool:
+        return self.server.api == "completions" and error.status in (400, 422)
 
     def _body(self, request: Request, key: int, settings: Generation) -> dict[str, Any]:
         server = self.server

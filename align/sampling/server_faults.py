@@ -12,7 +12,10 @@ QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
 
 
 def read_error(body: str) -> dict[str, str] | None:
-    """Return the error object of a raw body, if it holds one in place of an answer, as text that can be shown."""
+    """Return the error object of a raw body, if it holds one in place of an answer, as text that can be shown.
+
+    Servers written with FastAPI, such as that of transformers, call it `detail`: a text, or a list of what is wrong.
+    """
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):

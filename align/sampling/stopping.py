@@ -30,7 +30,8 @@ class Ends:
 
     def of_text(self, text: str, finish: Finish) -> Completion:
         """Return the completion for a text another program wrote, which may have left out what ended it."""
-        text = text[: self._cut(text)]
+        if (cut := self._cut(text)) is not None:  # a server may leave the stop string in, and calls it an end
+            text, finish = text[:cut], "stop"
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return Completion([*ids, self.eos_ids[0]] if finish == "eos" else ids, text, finish)
 

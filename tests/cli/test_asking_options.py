@@ -71,6 +71,8 @@ PARETO = Verb(
     },
     {"greedy": [*GREEDY_REFUSED, "count"]},
 )
+NO_REWARDS = {("*", "reward_tokens"): "belongs to --rewards"}
+"""What it does beside them: `tests.callbacks.test_asking`."""
 GRID = ("--grid.template", "A {value} {context}.", "--grid.values", "[nurse,guard]", "--grid.contexts", "[at sea,here]")
 PROBE = Verb(
     probe_grid,
@@ -88,11 +90,12 @@ PROBE = Verb(
         "grid.contexts": ("--grid.contexts", "[at home,here]"),
         "grid.words": ("--grid.words", "{female: [she]}"),
         "rewards": ("--rewards.one", "THINGS/reward"),
+        "reward_tokens": ("--reward_tokens", "20"),
         "out": ("--out", "probe.json"),
         "template": ("--template", "plain"),
         "chat_template_kwargs": ("--chat_template_kwargs", "{loud: true}"),
     },
-    refused={**MODEL_REFUSED, **NO_GREEDY},
+    refused={**MODEL_REFUSED, **NO_GREEDY, **NO_REWARDS},
     only={"greedy": GREEDY_REFUSED},
 )
 SWEPT = ("--model.path", "THINGS/model", "--steer", "THINGS/vectors.safetensors", "--coefficients", "[0,1]", *FEW)
@@ -112,10 +115,11 @@ SWEEP = Verb(
         "vector": ("--vector", "pca"),
         "layers": ("--layers", "[1]"),
         "rewards": ("--rewards", "[THINGS/reward]"),
+        "reward_tokens": ("--reward_tokens", "20"),
         "plain": ("--plain", "true"),
         "out": ("--out", "sweep.json"),
     },
-    refused={**MODEL_REFUSED, **NO_GREEDY},
+    refused={**MODEL_REFUSED, **NO_GREEDY, **NO_REWARDS},
     only={"greedy": GREEDY_REFUSED},
 )
 VERBS = {verb.name: verb for verb in (DIRECTIONS, PARETO, PROBE, SWEEP)}

@@ -19,7 +19,10 @@ from align.errors import ConfigError, DataError
 from align.evaluation.material import gather, names_of
 from align.evaluation.pairings import best, win_matrix
 from align.evaluation.run_figures import smoothed
+from align.evaluation.run_files import read_run
 from align.evaluation.settings_diff import differences
+from align.models.condition_file import write_condition_file
+from align.records import Instructions
 from callbacks.samples import table
 
 HOSTILE = (
@@ -214,6 +217,28 @@ def test_models_of_two_evaluations_meet(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "c", {"one": [1.0, 7.0]}, [])
     with pytest.raises(DataError, match="disagree on one"):
         gather(["a", "c"])
+
+
+def test_how_each_model_was_asked(tmp_path: Path) -> None:
+    """Of an evaluation as it says, of a run as its folder does, also where its logs hold how it was asked."""
+    run = write_run(tmp_path / "hir", {"model": {"class_path": "HIRModule"}})
+    (run / "rewards.jsonl").write_text('{"step": 1, "rm": 0.5, "asked": "under the positive instruction"}\n')
+    asked = {
+        "a": {"path": "a", "told": "plain", "text": ""},
+        "b": {"path": "b", "told": "direction 1", "text": "be <i>"},
+    }
+    found = write_evaluation(tmp_path / "e", {"a": [1.0], "b": [2.0], "c": [math.nan]}, ["t"], asked=asked)
+    assert main(["report", str(run), str(found), "--out", str(tmp_path / "r.html")]) == 0
+    shown = (tmp_path / "r.md").read_text()
+    for row in ("| a | plain |  |", "| b | direction 1 | be &#60;i&#62; |", "| c | plainly |  |"):
+        assert row in shown
+    assert "| under the positive instruction |" in shown
+    assert "nan" not in shown
+    assert "be &lt;i&gt;" in (tmp_path / "r.html").read_text()
+    (model := run / "model").mkdir()
+    write_condition_file(Instructions("Be good.", "Be bad."), model)
+    (model / "config.json").write_text("{}")
+    assert read_run(run).asked == "under the positive instruction"
 
 
 def test_completions_stay_inside_the_folder(tmp_path: Path) -> None:

@@ -12,11 +12,16 @@ import pytest
 import torch
 
 from align.errors import ConfigError, DataError
+from align.oracles.endpoint import Endpoint
 from align.oracles.ensemble import RewardEnsemble
-from align.oracles.preference import Judge, Preference
+from align.oracles.language_judge import LanguageJudge
+from align.oracles.preference import GoldJudge, Judge, Preference, RewardJudge
 from align.oracles.scorers import Scorer
+from align.oracles.templates import JudgePrompt
 from align.oracles.win_rates import ScorerJudge, WinRates
 from align.records import Message
+from align.world.gold import User
+from tests.tiny import save_reward_model
 
 ASK = (Message("user", "Which?"),)
 CHANCES = {("a", "b"): 0.7, ("a", "c"): 0.9, ("b", "c"): 0.6, ("a", "x"): math.nan, ("b", "x"): math.nan}
@@ -135,3 +140,31 @@ def test_different_scales_are_told() -> None:
 def test_settings_without_effect_are_refused(combine: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         RewardEnsemble(MEMBERS, combine, **options)
+
+
+def test_win_rates_of_different_judges_are_never_mistaken_for_each_other(tmp_path: Path) -> None:
+    """Judges of one name that differ in a prompt, in how often they ask, in a folder's files, in an output."""
+    save_reward_model(tmp_path / "rm", outputs=("a", "b"))
+    folder = str(tmp_path / "rm")
+    responder = Endpoint("http://localhost:1/v1", "m", api_key_env=None)
+    (tmp_path / "own.jinja").write_text("{{ query }}{{ response_a }}{{ response_b }}")
+    own = JudgePrompt(str(tmp_path / "own.jinja"), form="letter")
+
+    def judges() -> list[Judge]:
+        return [
+            *(LanguageJudge(responder), LanguageJudge(responder, repeats=0), LanguageJudge(responder, own)),
+            LanguageJudge(responder, JudgePrompt("pro")),
+            LanguageJudge(responder, JudgePrompt("pro"), average_scores=True),
+            *(RewardJudge(folder), RewardJudge(folder, 1), RewardJudge(folder, max_tokens=9)),
+            *(GoldJudge(), GoldJudge(user=User(0.5))),
+        ]
+
+    found = [WinRates(judge).identity for judge in judges()]
+    assert len(set(found)) == len(found)
+    assert found == [WinRates(judge).identity for judge in judges()]
+    save_reward_model(tmp_path / "rm", 1, outputs=("a", "b"))
+    (tmp_path / "own.jinja").write_text("{{ query }}: {{ response_a }}{{ response_b }}")
+    changed = [one != other for one, other in zip(found, (WinRates(j).identity for j in judges()), strict=True)]
+    assert changed == [False, False, True, False, False, True, True, True, False, False]
+    with pytest.raises(ConfigError, match="Table does not say what decides its preferences"):
+        _ = WinRates(Table()).identity

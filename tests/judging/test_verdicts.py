@@ -101,6 +101,8 @@ def test_weights_of_alpaca_eval_2() -> None:
     reply = Reply("m", logprobs={"m": -0.5, "M": -1.5, "x": -9})
     assert parse(reply, "identifier").first == pytest.approx(1 / (1 + math.exp(-1)))
     assert parse(Reply("m", logprobs={"m": -0.1}), "identifier").first == 1
+    assert parse(reply._replace(finish_reason="length"), "identifier").first == parse(reply, "identifier").first
+    assert parse(Reply("Model m", "length"), "identifier").reason == "ended by length"
 
 
 def test_thoughts_take_the_first_token_and_its_weights() -> None:

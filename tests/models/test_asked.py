@@ -14,7 +14,7 @@ from align.data.conditioning import ScoreConditioned
 from align.data.hindsight import Hindsight
 from align.data.splits import Splits
 from align.errors import ConfigError, ModelError
-from align.evaluation.completions import Policy
+from align.evaluation.completions import Policy, Prompt
 from align.models.asked import PLAIN, asking_of
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, Form, read_asking, write_condition_file
@@ -245,3 +245,21 @@ def test_an_export_keeps_a_system_text_and_vectors(model_folder: Path, tmp_path:
     assert found.steer is not None
     assert found.told == "system text; steered 2 x mean of vectors.safetensors"
     assert asking_of(str(model_folder), Ask(plain=True)).steer is None
+
+
+def test_how_a_prompt_was_made_shorter_is_told(folders: dict[str, str]) -> None:
+    long = [Prompt((Message("user", "x" * 900),)), Prompt(HI)]
+    told = [
+        policy.shortened(policy.prompt_ids(long, 4))
+        for policy in (Policy.load(Backbone(folders["base"])), Policy.load(Backbone(folders["hir"])))
+    ]
+    assert told[0] == "1 of 2 prompts are longer than the context: cut from the left"
+    assert told[1].endswith("start of a text, under all of what is asked (under the positive instruction)")
+    assert Policy.load(Backbone(folders["base"])).shortened([([1], False)]) == ""
+
+
+def test_a_file_of_answers_that_is_not_there(folders: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Told before the first model is drawn from."""
+    assert main(["evaluate", "--models", f"[{folders['base']},none.parquet]", *SAMPLED]) == 2
+    assert "models none.parquet: none.parquet: no such file" in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from align.activations.artefact import VectorNote, save_vectors
 from align.cli.main import main
 from align.errors import ConfigError, ModelError
-from align.models.condition_file import read_asking, write_condition_file
+from align.models.asked import asking_of, vectors_of
+from align.models.condition_file import write_condition_file
 from align.models.soup import interpolate, write_soup
 from align.models.soup_weights import Signed, Simplex, TaskArithmetic
+from align.records import Message
 from align.records.asking import Ask
 from tests.tiny import save_tiny
 
@@ -131,11 +135,19 @@ def test_the_verb(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_soup_is_asked_as_the_model_that_says_how(tmp_path: Path) -> None:
-    """Also where only the second says so; two that differ are refused."""
+    """Also where only the second says so, its vectors included; two that differ are refused."""
     plain, brief, long = (save_tiny(tmp_path / name) for name in ("plain", "brief", "long"))
-    write_condition_file(None, brief, Ask(system="Be brief."))
+    vector = torch.linspace(-1, 1, 32)
+    save_vectors(tmp_path / "v.safetensors", {"mean": vector[None]}, VectorNote((1,), "a - b"))
+    write_condition_file(None, brief, Ask(system="Be brief.", steer=str(tmp_path / "v.safetensors"), coefficient=2.0))
     write_condition_file(None, long, Ask(system="Be long."))
     write_soup(tmp_path / "soup", [str(plain), str(brief)], [0.5, 0.5])
-    assert read_asking(str(tmp_path / "soup"))[1].system == "Be brief."
+    for folder in (plain, brief):
+        shutil.rmtree(folder / "steering", ignore_errors=True)  # the soup does without what it was made of
+    asking = asking_of(str(tmp_path / "soup"))
+    assert asking.apply((Message("user", "Hi"),))[0] == Message("system", "Be brief.")
+    assert asking.steer is not None
+    assert asking.steer.coefficient == 2.0
+    assert torch.equal(vectors_of(asking.steer)[1], vector)
     with pytest.raises(ModelError, match="trained under different conditions"):
         write_soup(tmp_path / "other", [str(long), str(brief)], [0.5, 0.5])

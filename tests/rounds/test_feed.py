@@ -15,16 +15,19 @@ from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError, DataError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
+from align.modules.hir import HIRModule
 from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.oracles.scorers import Direction, GoldRewards, Scorer
+from align.records import Instructions
 from align.rounds.builders import BestOfN, Builder, TopFraction
 from align.rounds.mixing import Replay
 from align.rounds.pairs import BestWorst
 from align.rounds.rerank import AppendAndRerank
 from align.rounds.store import RoundStore
 from align.sampling.generation import Generation
+from align.sampling.sampler import Sampler
 from align.world.preferences import Preferences
 from callbacks.resampling import IterativeResampling
 from tests.modules.fitting import fit
@@ -81,6 +84,24 @@ def test_rounds_take_turns_over_the_prompts(world_model: Path) -> None:
     for row in rows(1):
         assert row["scores"] == sorted(row["scores"], reverse=True)
         assert row["scores"] == [[float(len(text))] for text in row["responses"]]
+
+
+def test_the_policy_is_asked_as_its_method_asks_it(world_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples of HIR are drawn under the good instruction and kept as answers to the prompt alone."""
+    texts: list[str] = []
+    original = Sampler.plan
+
+    def spied(self: Sampler, requests: Any) -> Any:
+        texts.extend(made.tokenizer.decode(request.ids) for request in requests)
+        return original(self, requests)
+
+    monkeypatch.setattr(Sampler, "plan", spied)
+    made = HIRModule(Backbone(str(world_model)), instructions=Instructions("<good>", "<bad>"))
+    data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=Batching(groups=3, tokens=10**9), seed=0)
+    fit(made, data, callbacks=[resampling()], max_epochs=2, default_root_dir="run")
+    assert len(texts) == 12
+    assert all("<good>" in text and "<bad>" not in text for text in texts)
+    assert "<good>" not in json.dumps([row["messages"] for row in rows(0) + rows(1)])
 
 
 def test_nothing_is_scored_twice(world_model: Path) -> None:

@@ -128,3 +128,20 @@ def test_vllm_missing_is_told() -> None:
 
     with pytest.raises(ConfigError, match=r"pip install 'align-lm\[vllm\]'"):
         VLLMEngine("somewhere", tiny_tokenizer(), [1])
+
+
+def test_a_server_that_draws_nothing_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("align.sampling.http.ALIKE", 2)
+    same, drawing = (Running("http://127.0.0.1:1/v1", Path()).engine() for _ in range(2))
+    same._tell_alike([True])
+    with pytest.warns(UserWarning, match="2 samples at a temperature above 0 are each the same"):
+        same._tell_alike([True])
+    same._tell_alike([True] * 9)  # said once
+    drawing._tell_alike([True, False])
+    drawing._tell_alike([True] * 9)  # it has drawn before
+
+
+def test_what_a_server_left_of_a_stop_string_is_no_end() -> None:
+    """That of transformers keeps the stop string and calls it an end of its own."""
+    found = Running("http://127.0.0.1:1/v1", Path()).engine().ends.of_text("yes\n\nHuman: and", "eos")
+    assert (found.text, found.finish, found.ids[-1:] == [1]) == ("yes", "stop", False)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from align.sampling.server_faults import read_error
 from align.sampling.wire import Late, Patience, ServiceStopped, Transient, Wire
 
 
@@ -51,3 +52,18 @@ def test_a_service_that_is_late_in_full_time_is_told_as_late() -> None:
 
 def test_a_service_that_never_answers_is_told_as_late() -> None:
     assert "no whole answer" in told(0.1, 0.1, Late("no whole answer"))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"error": {"message": "no such model", "code": "x"}}', {"message": "no such model", "code": "x"}),
+        ('{"detail": "prompt must be a string."}', {"message": "prompt must be a string."}),
+        ('{"detail": [{"loc": ["body"], "msg": "Field required"}]}', {"message": "Field required"}),
+        ('{"detail": [1]}', {}),
+        ('{"choices": [1], "detail": "x"}', None),
+        ('{"detail": ""}', None),
+    ],
+)
+def test_what_a_server_says_is_wrong_is_read_wherever_it_says_it(body: str, said: dict[str, str] | None) -> None:
+    assert read_error(body) == said
