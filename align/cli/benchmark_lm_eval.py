@@ -16,10 +16,11 @@ from align.errors import ConfigError
 from align.evaluation.alignment_tax import cells, changes, headed
 from align.evaluation.completions import Policy
 from align.evaluation.harness import in_chat, wrapped
-from align.evaluation.lm_eval_endpoints import MeasuredModel, faults_told, served
+from align.evaluation.lm_eval_endpoints import faults_told, served, server_of
 from align.evaluation.lm_eval_tasks import Measured, check_tasks, measure_tasks
 from align.models.asked import Asking, asking, asking_of
 from align.models.backbone import Backbone
+from align.records.asking import MeasuredModel
 from align.sampling.http import Server
 
 
@@ -97,7 +98,7 @@ class How(NamedTuple):
 def _asked(called: str, model: MeasuredModel) -> Asked:
     """Return a model and how it is asked. Raises ConfigError for what it cannot be, or a key that is not there."""
     path, ask = model.parts
-    server = model.server
+    server = server_of(model)
     if server is not None:
         server.key()
     found = asking_of(path, ask) if path else asking(None, ask)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from align.errors import ConfigError, ModelError
 from align.evaluation.harness import asked_class, harness
@@ -14,7 +13,7 @@ from align.models.asked import Asking
 from align.models.backbone import Backbone
 from align.models.loading import max_positions
 from align.models.tokenizer import load_tokenizer
-from align.records.asking import AskedModel
+from align.records.asking import MeasuredModel
 from align.sampling.http import Server
 from align.sampling.server_faults import printable
 
@@ -22,48 +21,27 @@ USUAL_CONTEXT = 2048
 TRIES = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasuredModel(AskedModel):
-    """A model folder, or a model behind a server, and how it is asked."""
-
-    path: str = ""
-    """Model or adapter folder; of a served model the folder whose tokenizer and asking are its own."""
-    base_url: str | None = None
-    """Of a server that has the model, such as http://localhost:8000/v1; null loads the folder."""
-    model: str = ""
-    """The model to ask the server for."""
-    api: Literal["completions", "chat"] = "completions"
-    """`completions` sends token ids, and scores prompts where the server gives their log-probabilities (`echo`);
-    `chat` sends messages, for tasks that generate."""
-    api_key_env: str | None = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; null sends none."""
-    concurrency: int = 8
-    """Requests at a time."""
-    timeout: float = 600.0
-    """Seconds for one answer."""
-
-    @property
-    def server(self) -> Server | None:
-        """Return the server, None for a folder. Raises ConfigError for settings that contradict each other."""
-        if self.base_url is None:
-            if not self.path:
-                raise ConfigError("a model needs a path, or the base_url of a server")
-            if self.model:
-                raise ConfigError(f"model {self.model!r} is what a server is asked for: name its base_url too")
-            return None
-        if not self.model:
-            raise ConfigError(f"base_url {self.base_url}: name the model to ask the server for too")
-        if self.api == "completions" and not self.path:
-            raise ConfigError("api completions sends token ids: name the folder of the tokenizer as path, or api chat")
-        return Server(
-            self.base_url,
-            self.model,
-            self.api,
-            self.api_key_env,
-            concurrency=self.concurrency,
-            timeout=self.timeout,
-            deadline=self.timeout,
-        )
+def server_of(model: MeasuredModel) -> Server | None:
+    """Return the server, None for a folder. Raises ConfigError for settings that contradict each other."""
+    if model.base_url is None:
+        if not model.path:
+            raise ConfigError("a model needs a path, or the base_url of a server")
+        if model.model:
+            raise ConfigError(f"model {model.model!r} is what a server is asked for: name its base_url too")
+        return None
+    if not model.model:
+        raise ConfigError(f"base_url {model.base_url}: name the model to ask the server for too")
+    if model.api == "completions" and not model.path:
+        raise ConfigError("api completions sends token ids: name the folder of the tokenizer as path, or api chat")
+    return Server(
+        model.base_url,
+        model.model,
+        model.api,
+        model.api_key_env,
+        concurrency=model.concurrency,
+        timeout=model.timeout,
+        deadline=model.timeout,
+    )
 
 
 def served(server: Server, path: str, asking: Asking) -> tuple[Any, Any]:

@@ -90,6 +90,27 @@ class AskedModel(Ask):
         return self.path, Ask(**{field.name: getattr(self, field.name) for field in fields(Ask)})
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuredModel(AskedModel):
+    """A model folder, or a model behind a server, and how it is asked."""
+
+    path: str = ""
+    """Model or adapter folder; of a served model the folder whose tokenizer and asking are its own."""
+    base_url: str | None = None
+    """Of a server that has the model, such as http://localhost:8000/v1; null loads the folder."""
+    model: str = ""
+    """The model to ask the server for."""
+    api: Literal["completions", "chat"] = "completions"
+    """`completions` sends token ids, and scores prompts where the server gives their log-probabilities (`echo`);
+    `chat` sends messages, for tasks that generate."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; null sends none."""
+    concurrency: int = 8
+    """Requests at a time."""
+    timeout: float = 600.0
+    """Seconds for one answer."""
+
+
 class Scores(NamedTuple):
     """Scores written behind the last user turn, `[name: value, ...]`."""
 

@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
 from align.errors import ConfigError, ModelError
-from align.evaluation.lm_eval_endpoints import MeasuredModel, faults_told, served
+from align.evaluation.lm_eval_endpoints import faults_told, served, server_of
 from align.models.asked import PLAIN, asking_of
 from align.models.condition_file import write_condition_file
 from align.records import Instructions
+from align.records.asking import MeasuredModel
 from tests.cli.things import TEMPLATE
 from tests.evaluation.test_lm_eval_tasks import tasks
 from tests.tiny import save_tiny
@@ -101,8 +102,9 @@ def test_a_served_model_has_the_measures_of_its_folder(
 
 def made(server: Served, path: str = "", **settings: Any) -> Any:
     asked = MeasuredModel(path=path, base_url=server.url, model="m", api_key_env=None, **settings)
-    assert asked.server is not None
-    return served(asked.server, path, asking_of(path) if path else PLAIN)[0]
+    at = server_of(asked)
+    assert at is not None
+    return served(at, path, asking_of(path) if path else PLAIN)[0]
 
 
 def test_a_conditioned_model_is_asked_its_own_way(folder: Path, server: Served) -> None:
@@ -132,7 +134,7 @@ def test_what_a_server_cannot_do_is_told(folder: Path, server: Served) -> None:
     model.max_retries = 1
     with pytest.raises(ModelError, match="gave 1 log-probabilities for a prompt of"):
         model._loglikelihood_tokens([(("a", "b"), [5, 6], [7])])
-    asked = MeasuredModel(base_url=server.url, model="m", api="chat", api_key_env=None).server
+    asked = server_of(MeasuredModel(base_url=server.url, model="m", api="chat", api_key_env=None))
     with pytest.raises(ConfigError, match="api chat: a task scores texts"), faults_told(asked):
         made(server, api="chat").loglikelihood([])
 
@@ -149,4 +151,4 @@ def test_what_a_server_cannot_do_is_told(folder: Path, server: Served) -> None:
 )
 def test_settings_that_contradict_each_other(settings: dict[str, str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        MeasuredModel(**settings).server  # noqa: B018
+        server_of(MeasuredModel(**settings))
