@@ -37,6 +37,8 @@ class Source:
     """First rows of a file that decide how it is read."""
     by_row: ClassVar[bool] = True
     """Whether a row is an example, whatever the other rows are."""
+    streams: ClassVar[bool] = True
+    """Whether rows are read from somewhere."""
 
     def __init__(self, path: str, *, max_samples: int | None = None, weight: float = 1.0) -> None:
         """Describe a dataset.
@@ -52,6 +54,7 @@ class Source:
             raise ConfigError(f"weight must be positive, got {weight}")
         self.path, self.max_samples, self.weight = path, max_samples, weight
         self._hub: HubDataset | None = None
+        self._streamed = False
         self._others: list[str] = []
 
     @property
@@ -99,10 +102,15 @@ class Source:
     def _sound(self, split: str, report: Report) -> Iterator[Example]:
         """Yield the examples of a split that can be used."""
         names = self.split_names()[split]
-        if split == "train" and self._others:
-            report.notes.append(f"not read: {', '.join(self._others)}")
+        if split == "train":
+            self.note_others(report)
         yield from sound(self.parse((row for name in names for row in self._counted(name, report)), report), report)
         report.check(self.path)
+
+    def note_others(self, report: Report) -> None:
+        """Name the files or splits that are read for no split."""
+        if self._others:
+            report.notes.append(f"not read: {', '.join(self._others)}")
 
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
         """Turn rows into examples, file by file; rows that cannot be used are counted in the report."""
@@ -152,15 +160,21 @@ class Source:
     def hub(self) -> HubDataset:
         """Return the hub dataset, loaded once."""
         if self._hub is None:
-            self._hub = load_hub(
-                str(Path(self.path).expanduser()) if Path(self.path).expanduser().exists() else self.path
-            )
+            local = Path(self.path).expanduser()
+            self._hub = load_hub(str(local) if local.exists() else self.path, streaming=self._streamed)
         return self._hub
+
+    def stream_hub(self) -> None:
+        """Fetch rows of a hub dataset as they are read, from now on."""
+        self._streamed = True
 
     def fingerprint(self) -> str:
         """Return a hash of the raw data and of every setting that decides what is read from it."""
         files = [(split, file_hash(p)) for split, paths in self.files().items() for p in paths]
-        content = repr(files) if files else self.hub().fingerprint
+        return self.fingerprint_of(repr(files) if files else self.hub().fingerprint)
+
+    def fingerprint_of(self, content: str) -> str:
+        """Return a hash of what stands for the raw data, and of every setting that decides what is read from it."""
         settings = {
             k: v for k, v in sorted(vars(self).items()) if not k.startswith("_") and k not in ("path", "weight")
         }
