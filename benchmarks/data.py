@@ -29,7 +29,7 @@ from align.data.views import Pairs
 from align.records import Labels
 
 SPLITS = Splits(val_fraction=0)
-PARTS = ("tokenizer", "read", "encode", "prepare", "open")
+PARTS = ("tokenizer", "read", "encode", "prepare", "open", "stream")
 
 
 def data(data: str, tokenizer: str, *, pairs: int = 20_000, part: str | None = None, folder: str | None = None) -> None:
@@ -39,7 +39,7 @@ def data(data: str, tokenizer: str, *, pairs: int = 20_000, part: str | None = N
         data: An HH-RLHF file; its rows are repeated, under ids of their own, until there are enough.
         tokenizer: Folder of a tokenizer with a chat template.
         pairs: Rows to measure on.
-        part: One of tokenizer, read, encode, prepare, open; null runs all.
+        part: One of tokenizer, read, encode, prepare, open, stream; null runs all.
         folder: Where the rows and the cache are written; null takes a temporary one.
     """
     with tempfile.TemporaryDirectory() as temporary:
@@ -71,6 +71,10 @@ def _measure(part: str, rows: Path, tokenizer: str, cache: Path) -> None:
     if part in ("prepare", "open"):
         module = HHRLHFDataModule(str(rows), encoding=Encoding(cache_dir=str(cache), num_proc=1), splits=SPLITS)
         _told(part, lambda: _first_batch(module, needs))
+    elif part == "stream":
+        module = HHRLHFDataModule(str(rows), encoding=Encoding(num_proc=1), splits=SPLITS, streaming=True)
+        _told("stream, first step", lambda: _first_batch(module, needs))
+        _told("stream, an epoch", lambda: sum(len(step.ids) for step in module.train_dataloader()))
     elif part == "read":
         _told(part, lambda: sum(1 for _ in _pairs(rows)))
     else:

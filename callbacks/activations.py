@@ -47,7 +47,10 @@ class ActivationCollector(Callback):
         self.layers, self.pairs, self.at_start, self.folder = layers, pairs, at_start, folder
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Collect before training, where asked to."""
+        """Collect before training, where asked to. Raises ConfigError for rows that are streamed."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if getattr(data, "streaming", False):
+            data.refuse_stream("callbacks.activations.ActivationCollector, which reads pairs in order,")
         if self.at_start and trainer.global_step == 0:
             self._write(trainer, pl_module, "start")
 

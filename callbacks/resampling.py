@@ -100,6 +100,7 @@ class IterativeResampling(Callback):
             raise ConfigError("callbacks.resampling.IterativeResampling needs a policy and one of our data modules")
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
+        data.refuse_stream("callbacks.resampling.IterativeResampling, which chooses among the prompts,")
         self.settings.scorer.ready()
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
         generation = replace(self.settings.generation, seed=self.settings.generation.seed + data.run_seed)

@@ -15,7 +15,6 @@ import torch
 from align.cli.lightning import AlignCLI
 from align.cli.preparing import prepare
 from align.data.module import PreferenceDataModule
-from align.data.steps import steps_told
 from align.data.telling import warnings_of
 from align.errors import ConfigError, DataError, ModelError
 from align.models.card import PACKAGES
@@ -92,7 +91,7 @@ def _data(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     yield from (f"WARNING {line}" for line in warnings_of(data.reports, data.groups))
     part = "every assistant turn of whole dialogues, otherwise " if module.scores_turns else ""
     yield f"scored: {part}{'all tokens' if getattr(module, 'loss_on', '') == 'all' else 'the response'}"
-    yield from steps_told(data.groups["train"], data.step_groups)
+    yield from data.steps_told()
     yield from (f"template: {line}" for line in data.template_told())
     for name, report in data.reports.items():
         yield f"{name}: {report}"

@@ -86,7 +86,10 @@ def ended_by(trainer: Any) -> str:
     if limit is not None and trainer.global_step >= limit:
         return f"{place}: --trainer.max_steps {limit}"
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
-        return f"{place}: --trainer.max_epochs {trainer.max_epochs}"
+        end = f"{place}: --trainer.max_epochs {trainer.max_epochs}"
+        if limit is not None and getattr(trainer.datamodule, "streaming", False):
+            end += f"; the learning rate was laid out for --trainer.max_steps {limit}, set max_epochs -1 to get there"
+        return end
     return f"{place}, in epoch {trainer.current_epoch + 1}: a callback or --trainer.max_time"
 
 

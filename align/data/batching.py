@@ -30,7 +30,9 @@ class Batching:
     group_by_length: bool = True
     """Compute groups of similar length together, which pads little; false keeps the order."""
     num_workers: int = 0
-    """Loader processes; 0 collates in the training process."""
+    """Loader processes; 0 collates in the training process. For `data.streaming` 1 reads and tokenises ahead."""
+    shuffle_window: int | None = None
+    """Rows that are read and shuffled together where `data.streaming` is true; null is 10,000, 0 keeps the order."""
 
     def __post_init__(self) -> None:
         for name, lowest in (("groups", 1), ("tokens", 1)):

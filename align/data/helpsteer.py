@@ -31,6 +31,8 @@ COMPARED = EVERYWHERE.union({"prompt", "context"}, STRENGTHS, *STRENGTHS.values(
 class HelpSteer(Source):
     """Reads attribute rows, grouped by prompt, and preference rows."""
 
+    by_row = False
+
     def __init__(self, path: str, *, rank_by: Sequence[str] = ("helpfulness",), **options: Any) -> None:
         """Describe the data.
 

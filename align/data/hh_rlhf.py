@@ -54,9 +54,10 @@ class HHRLHF(Source):
     def hub(self) -> HubDataset:
         """Load the chosen subsets, each by folder: the merged view of the hub has no subset column."""
         if self._hub is None:
-            parts = {subset: load_hub(self.path, data_dir=subset) for subset in self.subsets}
+            parts = {subset: load_hub(self.path, streaming=self._streamed, data_dir=subset) for subset in self.subsets}
             splits = {f"{split}@{s}": rows for s, part in parts.items() for split, rows in part.splits.items()}
-            self._hub = HubDataset(self.path, splits)
+            files = {f"{split}@{s}": names for s, part in parts.items() for split, names in part.files.items()}
+            self._hub = HubDataset(self.path, splits, files)
         return self._hub
 
     def split_names(self) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ class HubDataset(NamedTuple):
 
     path: str
     splits: dict[str, Any]
+    files: Mapping[str, Sequence[tuple[str, str]]] = {}
+    """Where the rows of each split come from, and what tells versions of it apart; where they are streamed."""
 
     @property
     def fingerprint(self) -> str:
@@ -30,8 +32,10 @@ class HubDataset(NamedTuple):
             yield Located(f"{self.path} [{split}], row {number}", row)
 
 
-def load_hub(path: str, **options: Any) -> HubDataset:
+def load_hub(path: str, *, streaming: bool = False, **options: Any) -> HubDataset:
     """Load a dataset by hub id or folder; `id@revision` takes a branch, tag or commit. `options` go to `load_dataset`.
+
+    With `streaming` nothing is fetched or copied before it is read.
 
     Raises DataError when neither exists, may not be read, the network is unreachable, or the files do not agree.
     """
@@ -44,6 +48,9 @@ def load_hub(path: str, **options: Any) -> HubDataset:
             return HubDataset(path, _opened(saved))
         if revision and not Path(path).exists():
             options |= {"path": name, "revision": revision}
+        if streaming:
+            builder = datasets.load_dataset_builder(**{"path": path, **options})
+            return HubDataset(path, dict(builder.as_streaming_dataset()), _files(builder))
         splits = datasets.load_dataset(**{"path": path, **options}, trust_remote_code=False)
         return HubDataset(path, dict(splits))
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
@@ -58,6 +65,15 @@ def load_hub(path: str, **options: Any) -> HubDataset:
             f"data.path {path!r}: no such file, and it could not be loaded as a dataset id or folder ({reason}): "
             "check the spelling, or download it first and give the local path"
         ) from error
+
+
+def _files(builder: Any) -> dict[str, list[tuple[str, str]]]:
+    """Return the files of each split, those of the hub with their commit, local ones with when they were written."""
+    found = builder.config.data_files or {}
+    return {
+        str(split): [(name, repr(origin)) for name, origin in zip(files, files.origin_metadata, strict=True)]
+        for split, files in found.items()
+    }
 
 
 def _refused(error: BaseException) -> bool:

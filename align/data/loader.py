@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 from align.data.batching import derive
 from align.data.groups import EncodedGroups
 from align.data.order import BatchPlan, Order, StepOrder
+from align.data.shards import check_shards
 from align.errors import ResumeError
 from align.records import CandidateBatch, Step
 
 
-class _Collated(Dataset[Any]):
+class Collated(Dataset[Any]):
     """Fetches and collates what a plan names, in a worker where there are workers."""
 
     def __init__(self, groups: EncodedGroups) -> None:
@@ -34,7 +35,8 @@ class _Collated(Dataset[Any]):
         return batch.as_padding() if plan.padding else batch
 
 
-def _as_it_is(found: Any) -> Any:
+def as_it_is(found: Any) -> Any:
+    """Return what was made as it is."""
     return found
 
 
@@ -46,12 +48,12 @@ def _mapped(found: Any, change: Callable[[Any], Any]) -> Any:
     return change(found)
 
 
-def _as_arrays(found: Any) -> Any:
+def as_arrays(found: Any) -> Any:
     """Send a worker's batches through its pipe: tensors would each take an open file and room in /dev/shm."""
     return _mapped(found, lambda value: value.numpy() if isinstance(value, torch.Tensor) else value)
 
 
-def _as_tensors(found: Any) -> Any:
+def as_tensors(found: Any) -> Any:
     """Return what the loader yields: a step where it planned one, else a batch."""
     made = _mapped(found, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
     return Step(made) if isinstance(made, list) else made
@@ -67,10 +69,10 @@ class BatchLoader:
         self.fingerprint = fingerprint
         own = torch.Generator().manual_seed(derive(seed, "loader"))  # nothing is drawn from the global stream
         self._loader: DataLoader[Any] = DataLoader(
-            _Collated(order.groups),
+            Collated(order.groups),
             sampler=order,
             batch_size=None,
-            collate_fn=_as_arrays if num_workers else _as_it_is,
+            collate_fn=as_arrays if num_workers else as_it_is,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=own,
@@ -90,7 +92,7 @@ class BatchLoader:
         self._given = done
         for batch in self._loader:
             self._given += 1
-            yield _as_tensors(batch)
+            yield as_tensors(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return epoch, batches handed over, the budget, and what must not change."""
@@ -99,14 +101,10 @@ class BatchLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the batches of a saved state. Raises ResumeError where the data or its division changed."""
-        for key, now in self._identity().items():
-            if state.get(key) != now:
-                raise ResumeError(f"cannot resume: {key} was {state.get(key)!r} in the checkpoint and is {now!r} now")
-        if state["tokens"] != (tokens := self.sampler.batching.tokens):
-            rank_zero_warn(
-                f"data.batching.tokens was {state['tokens']} in the checkpoint and is {tokens} now: the steps are the "
-                "same, the weights will be so up to rounding"
-            )
+        if "shards" in state:
+            check_shards(state["shards"], None)
+        check_same(state, self._identity())
+        check_budget(state, self.sampler.batching.tokens)
         self._resume = dict(state)
 
     def _identity(self) -> dict[str, Any]:
@@ -118,3 +116,19 @@ class BatchLoader:
             **steps,
             "seed": self.seed,
         }
+
+
+def check_same(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Raise ResumeError where something is another than in a checkpoint."""
+    for key, now in identity.items():
+        if state.get(key) != now:
+            raise ResumeError(f"cannot resume: {key} was {state.get(key)!r} in the checkpoint and is {now!r} now")
+
+
+def check_budget(state: Mapping[str, Any], tokens: int) -> None:
+    """Warn of another budget of tokens than in a checkpoint."""
+    if state["tokens"] != tokens:
+        rank_zero_warn(
+            f"data.batching.tokens was {state['tokens']} in the checkpoint and is {tokens} now: the steps are the "
+            "same, the weights will be so up to rounding"
+        )

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
-
 from align.data.batching import Batching
-from align.data.encoded import FORMAT
 from align.data.encoding import Encoding
 from align.data.fitting import check_view
 from align.data.groups import EncodedGroups
@@ -19,22 +14,24 @@ from align.data.hindsight import Hindsight
 from align.data.loader import BatchLoader
 from align.data.naming import Parts, join, mean_labels, name_labels
 from align.data.needs import Needs
-from align.data.order import PassOrder, Share, StepOrder
-from align.data.preparing import Preparation
+from align.data.preparing import Found, prepare
 from align.data.scored_lists import SCORED_VIEWS
+from align.data.serving import ServingDataModule
 from align.data.source import Report, Source
 from align.data.splits import Splits, check_fractions, divide_source
-from align.data.steps import refuse_accumulation, tell_steps
+from align.data.steps import refuse_accumulation, tell_lines
+from align.data.stream import Stream
+from align.data.streaming import check_streaming, check_trainer, check_window, open_stream
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.data.win_rates import WIN_RATE_VIEWS
 from align.encoding.encoder import Encoder, Put
 from align.errors import ConfigError
-from align.records import CandidateBatch, Example, Instructions, Labels, PromptFormat
+from align.records import Example, Instructions, Labels, PromptFormat
 from align.records.asking import Scores
 
 
-class PreferenceDataModule(L.LightningDataModule):
+class PreferenceDataModule(ServingDataModule):
     """Serves batches of candidate groups from one or more sources."""
 
     def __init__(
@@ -47,6 +44,7 @@ class PreferenceDataModule(L.LightningDataModule):
         splits: Splits = Splits(),
         attributes: list[str] | None = None,
         seed: int | None = None,
+        streaming: bool = False,
     ) -> None:
         """Describe the data.
 
@@ -59,13 +57,17 @@ class PreferenceDataModule(L.LightningDataModule):
             attributes: Labels to use, in this order; null takes all the data has. Where sources of several kinds have
                 labels, names begin with the kind: `hs-helpfulness`, `uf-helpfulness`.
             seed: Decides batches and their order; null takes the run's seed (`seed_everything`).
+            streaming: Read training rows as they are needed, from JSONL or Parquet shards or from the hub, and keep
+                nothing of them on disk. An epoch is one pass; `trainer.max_steps` has to say how many steps a run has.
         """
         super().__init__()
         if not sources:
             raise ConfigError("data.sources is empty: name at least one source")
         self.sources, self.view, self.encoding = list(sources), view, encoding
         self.batching, self.splits, self.seed = batching, splits, seed
-        self.chosen_attributes = attributes
+        self.chosen_attributes, self.streaming = attributes, streaming
+        check_window(batching.shuffle_window, streaming=streaming)
+        self.stream: Stream | None = None
         self.labels = Labels()
         self.reports: dict[str, Report] = {}
         self.encoder: Encoder | None = None
@@ -73,16 +75,17 @@ class PreferenceDataModule(L.LightningDataModule):
         self.fingerprint = ""
         self.asks: Instructions | Scores | None = None  # how a model trained on this is asked, but for the prompt
         self.usual_step, self.reads_others = 1, False  # what the method says
-        self.rounds: Any = None  # an align.rounds.feed.RoundFeed, where the run makes its own training data
+        self.rounds: Any = None
 
     def setup(self, stage: str) -> None:
         """Read, view and encode every split; with a warm cache only open it."""
         if not self.groups and self.trainer is not None:
             refuse_accumulation(self.trainer, stage)
+            check_trainer(self.trainer, stage, streaming=self.streaming)
             self.connect(self.trainer.lightning_module)  # type: ignore[arg-type]
             tell(self.reports, self.groups, self.template_told())
             if stage == "fit" and self.rounds is None:
-                tell_steps(self.groups["train"], self.step_groups)
+                tell_lines(self.steps_told())
 
     def connect(self, needs: Needs, put: Put | None = None) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer.
@@ -94,16 +97,18 @@ class PreferenceDataModule(L.LightningDataModule):
         view = self.view_of(needs)
         self.usual_step, self.reads_others = needs.step_groups, needs.reads_others
         check_fractions(self.sources, self.splits)
+        if self.streaming:
+            check_streaming(self)
         self.encoder = self.encoding.encoder(needs, put)
         keys: list[str] = []
         parts: Parts = {split: [] for split in ("train", "val", "test")}
         for source in self.sources:
-            preparation = self._preparation(source, view)
-            for split, (tables, report) in preparation.tables().items():
+            found, of = self._tables(source, view)
+            for split, (tables, report) in found.items():
                 parts[split].extend((source, table) for table in tables)
                 if tables:
                     self.reports[f"{source.name}/{split}"] = report
-            keys.extend(preparation.keys.values())
+            keys.extend(of)
         self.asks = view.asks([table for _, table in parts["train"]])
         named, labels = name_labels(parts, self.chosen_attributes)
         self.groups = join(named, labels.attributes)
@@ -115,29 +120,14 @@ class PreferenceDataModule(L.LightningDataModule):
         check_view(self.view, needs.view, type(needs).__name__)
         return self.view or {**VIEWS, **SCORED_VIEWS, **WIN_RATE_VIEWS, "hindsight": Hindsight()}[needs.view]
 
-    @property
-    def run_seed(self) -> int:
-        """Return the seed of the data, or the run's."""
-        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """Return the names of the columns of the batches' scores."""
-        return self.labels.attributes
-
-    @property
-    def step_groups(self) -> int:
-        """Return the groups of an optimiser step."""
-        return self.batching.groups or self.usual_step
-
-    def _preparation(self, source: Source, view: View) -> Preparation:
+    def _tables(self, source: Source, view: View) -> tuple[Found, list[str]]:
+        """Return what is made of a source, its first rows where it is streamed, and hashes of what decides it."""
         assert self.encoder is not None
-        content, encoding, keys = source.fingerprint(), self.encoder.fingerprint, {}
-        for split in ("train", "val", "test"):
-            parts = (FORMAT, content, repr(view), self.splits, split, encoding)
-            keys[split] = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
-        folder = Path(self.encoding.cache_dir)
-        return Preparation(source, view, self.splits, self.encoder, folder, keys, self.encoding.num_proc)
+        if self.streaming:
+            self.stream, found, key = open_stream(self, source, view)
+            return found, [key]
+        preparation = prepare(source, view, self.splits, self.encoder, self.encoding)
+        return preparation.tables(), list(preparation.keys.values())
 
     def template_told(self) -> tuple[str, ...]:
         """Return what a user should know of the template."""
@@ -156,39 +146,10 @@ class PreferenceDataModule(L.LightningDataModule):
         return [group.prompt_ids for group in groups[range(min(count, len(groups)))]]
 
     def examples(self, split: str = "val") -> list[Example]:
-        """Return the examples of a split as they are read, before any view or token."""
+        """Return the examples of a split as they are read, before any view or token; of a stream the first ones."""
+        if self.stream:
+            return self.stream.examples(split)
         return [e for source in self.sources for e in divide_source(source, self.splits)[split][0]]
-
-    def all_batches(self) -> Iterator[CandidateBatch]:
-        """Yield every training and validation group once, this rank's share of them."""
-        for split in ("train", "val"):
-            if split in self.groups:
-                yield from self.batches_of(split)
-
-    def batches_of(self, split: str) -> BatchLoader:
-        """Return this rank's share of the batches of a split, in order."""
-        order = PassOrder(self.groups[split], self.batching, share=Share.of(self.trainer), others=self.reads_others)
-        return BatchLoader(order, self.fingerprint)
-
-    def steps_of(self, groups: EncodedGroups, fingerprint: str) -> BatchLoader:
-        """Return this rank's part of the steps over some groups, in an order by (seed, epoch)."""
-        share, seed = Share.of(self.trainer), self.run_seed
-        order = StepOrder(groups, self.batching, seed, self.step_groups, share=share, others=self.reads_others)
-        return BatchLoader(order, fingerprint, seed)
-
-    def train_dataloader(self) -> BatchLoader:
-        """Return the steps of training."""
-        return self.rounds.loader(self) if self.rounds else self.steps_of(self.groups["train"], self.fingerprint)
-
-    def val_dataloader(self) -> BatchLoader | list[Any]:
-        """Return the validation batches, none when no data is set apart."""
-        return self.batches_of("val") if "val" in self.groups else []
-
-    def test_dataloader(self) -> BatchLoader:
-        """Return the test batches."""
-        if "test" not in self.groups:
-            raise ConfigError("the data has no test split: set data.splits.test_fraction, or use data that ships one")
-        return self.batches_of("test")
 
     def predict_dataloader(self) -> BatchLoader:
         """Return the validation batches, or the training batches where there are none, asked as the model is asked.
@@ -201,4 +162,4 @@ class PreferenceDataModule(L.LightningDataModule):
             put = Put(asked.apply, asked.chat_template_kwargs) if asked.puts or asked.chat_template_kwargs else None
             if put or (self.encoder and self.encoder.put):
                 self.connect(module, put)
-        return self.batches_of("val" if "val" in self.groups else "train")
+        return super().predict_dataloader()

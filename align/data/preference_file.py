@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from align.data.cells import decoded
@@ -13,14 +13,15 @@ from align.data.convention import Convention
 from align.data.module import PreferenceDataModule
 from align.data.parts import Parts, example_of
 from align.data.readers import Located
-from align.data.report import DroppedRow, Report, RowError
-from align.data.source import Source
-from align.errors import DataError
+from align.data.report import Report, RowError
+from align.data.source import Reading, Source
 from align.records import Example
 
 
 class PreferenceFile(Source):
     """Reads JSONL, JSON, Parquet, CSV or TSV files, folders of them, or hub datasets."""
+
+    peek = PEEK
 
     def __init__(
         self,
@@ -41,22 +42,13 @@ class PreferenceFile(Source):
         super().__init__(path, **options)
         self.columns, self.ignore_columns = dict(columns or {}), tuple(ignore_columns)
 
-    def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
-        """Read each file by the convention most of its first rows follow; all files must follow the same."""
-        chosen: dict[str, str] = {}
-        for file, located in itertools.groupby(rows, key=lambda one: one.where.rsplit(", ", 1)[0]):
-            rest = iter(located)
-            raw = list(itertools.islice(rest, PEEK))
-            check_columns(raw, self.columns)
-            first = list(map(self._renamed, raw))
-            known = [decoded(one, strict=False) for one in first]
-            convention = self.adapted(choose(known))
-            chosen[file] = convention.name
-            if len(set(chosen.values())) > 1:
-                told = " and ".join(f"{name} ({layout})" for name, layout in list(chosen.items())[-2:])
-                raise DataError(f"data.path {self.path}: mixed layouts, {told}: give one of them, or make a mixture")
-            report.why = next(convention.why(one.row) for one in known if convention.matches(one.row))
-            yield from self._read(convention, itertools.chain(first, map(self._renamed, rest)), report)
+    def reading(self, first: Sequence[Located]) -> Reading:
+        """Return the convention that most of the first rows of a file follow."""
+        check_columns(first, self.columns)
+        known = [decoded(self._renamed(one), strict=False) for one in first]
+        convention = self.adapted(choose(known))
+        why = next(convention.why(one.row) for one in known if convention.matches(one.row))
+        return Reading(functools.partial(self._read, convention), convention.name, why)
 
     def _renamed(self, located: Located) -> Located:
         return renamed(located, self.columns, self.ignore_columns)
@@ -65,20 +57,15 @@ class PreferenceFile(Source):
         """Return the convention as this source reads it."""
         return convention
 
-    def _read(self, convention: Convention, rows: Iterable[Located], report: Report) -> Iterator[Example]:
-        source = self.name
-        for located in rows:
-            try:
-                located = decoded(located)
-                own = _own(convention, located)
-                report.layouts[own.name] += 1
-                note_columns(report, located, own, self.place(located))
-                found = own.read(located)
-                name = self._name(located)
-                for parts in [found] if isinstance(found, Parts) else found:
-                    yield example_of(located, parts, name, source)
-            except (DroppedRow, RowError) as error:
-                report.refuse(error, located.where, self.place(located))
+    def _read(self, convention: Convention, located: Located, report: Report) -> Iterator[Example]:
+        located = decoded(self._renamed(located))
+        own = _own(convention, located)
+        report.layouts[own.name] += 1
+        note_columns(report, located, own, self.place(located))
+        found = own.read(located)
+        name = self._name(located)
+        for parts in [found] if isinstance(found, Parts) else found:
+            yield example_of(located, parts, name, self.name)
 
     def _name(self, located: Located) -> str:
         """Return the id of a row: its own, or its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from align.data.chunks import CHUNK, Chunk, encode_chunks
-from align.data.encoded import EncodedFile, load_cached, write_note
+from align.data.encoded import FORMAT, EncodedFile, load_cached, write_note
+from align.data.encoding import Encoding
+from align.data.gathering import Gathering
 from align.data.groups import Table
 from align.data.once import one_at_a_time
 from align.data.source import Report, Source
@@ -19,6 +22,18 @@ from align.data.views import View
 from align.encoding.encoder import Encoder
 from align.errors import DataError
 from align.records import Example
+
+Found = dict[str, tuple[list[Table], Report]]
+"""The groups and the report of every split."""
+
+
+def prepare(source: Source, view: View, splits: Splits, encoder: Encoder, encoding: Encoding) -> Preparation:
+    """Return what is made of a source, under keys that hold everything that decides it."""
+    content, keys = source.fingerprint(), {}
+    for split in ("train", "val", "test"):
+        parts = (FORMAT, content, repr(view), splits, split, encoder.fingerprint)
+        keys[split] = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+    return Preparation(source, view, splits, encoder, Path(encoding.cache_dir), keys, encoding.num_proc)
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class Preparation:
     """The cache entry of each split."""
     num_proc: int | None = None
 
-    def tables(self) -> dict[str, tuple[list[Table], Report]]:
+    def tables(self) -> Found:
         """Return the groups and the report of every split, made by one process where the cache has them not."""
         found = self._cached()
         if len(found) < len(self.keys):
@@ -44,7 +59,7 @@ class Preparation:
             found = self._cached()
         return found
 
-    def _cached(self) -> dict[str, tuple[list[Table], Report]]:
+    def _cached(self) -> Found:
         cached = {split: load_cached(self.folder, key) for split, key in self.keys.items()}
         return {split: entry for split, entry in cached.items() if entry is not None}
 
@@ -52,12 +67,8 @@ class Preparation:
         division = Division(self.source, self.splits)
         limit = self.encoder.truncation.max_total
         files = {split: EncodedFile(self.folder, key, limit) for split, key in self.keys.items()}
-        viewing = Viewing(division, self.view, files)
         try:
-            for encoded in encode_chunks(viewing, self.encoder, self.num_proc):
-                files[encoded.split].write(encoded)
-            for split, report in division.reports.items():
-                viewing.count(split, report)
+            viewing = fill(files, division, self.view, self.encoder, self.num_proc)
             for split, report in division.reports.items():
                 if viewing.examples[split]:
                     files[split].finish(report)
@@ -68,10 +79,25 @@ class Preparation:
                 file.discard()
 
 
+def fill(
+    files: Mapping[str, Gathering], division: Division, view: View, encoder: Encoder, num_proc: int | None
+) -> Viewing:
+    """Put what a view makes of each split into its file, encoded, and complete the reports on the rows.
+
+    Raises DataError for a split of which nothing is left, or most rows are at fault.
+    """
+    viewing = Viewing(division, view, files)
+    for encoded in encode_chunks(viewing, encoder, num_proc):
+        files[encoded.split].write(encoded)
+    for split, report in division.reports.items():
+        viewing.count(split, report)
+    return viewing
+
+
 class Viewing:
     """The groups that a view makes of a divided source, in chunks of one split, and the reports on them."""
 
-    def __init__(self, division: Division, view: View, files: Mapping[str, EncodedFile]) -> None:
+    def __init__(self, division: Division, view: View, files: Mapping[str, Gathering]) -> None:
         self._division, self._view, self._files = division, view, files
         self._reports = {split: Report() for split in division.reports}
         self._groups = dict.fromkeys(division.reports, 0)

@@ -6,29 +6,21 @@ import codecs
 import gzip
 import hashlib
 import itertools
-import json
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from align.data.json_rows import is_row, json_document, json_lines
+from align.data.located import Located, Row
 from align.data.report import RowError
 from align.errors import DataError, shorten
 
-Row = dict[str, Any]
-ROWS = 1000
-"""Rows of a Parquet file that are in memory at a time."""
+__all__ = ["Located", "Row", "file_hash", "is_read_whole", "read_rows", "rows_from", "stamp"]
 Fault = Callable[[RowError], None]
 UNZIPPED, RATIO = 2**26, 200
 """A gzip file may hold so many bytes, or so many times its own."""
-
-
-class Located(NamedTuple):
-    """A row and where it stands, as `file, line n` or `dataset, row n`."""
-
-    where: str
-    row: Row
 
 
 def read_rows(path: Path, fault: Fault | None = None) -> Iterator[Located]:
@@ -37,33 +29,52 @@ def read_rows(path: Path, fault: Fault | None = None) -> Iterator[Located]:
     Raises DataError for a missing, empty, foreign or damaged file, and for one that changes while it is read. A line
     that is no row is given to `fault` where there is one, and raised otherwise.
     """
-    before = _stamp(path)
-    count = 0
+    for located in rows_from(path):
+        if isinstance(located, Located):
+            yield located
+        elif fault is None:
+            raise located
+        else:
+            fault(located)
+
+
+def rows_from(path: Path, start: int = 0) -> Iterator[Located | RowError]:
+    """Yield the rows of a file and the lines that are none, but for the first `start` of them, which are not parsed.
+
+    A Parquet file is entered at the row group that holds the first one asked for.
+    """
+    before = stamp(path)
+    count = start
     try:
-        for located in _parse(path):
+        for located in _parse(path, start):
             count += 1
-            if isinstance(located, Located):
-                yield located
-            elif fault is None:
-                raise located
-            else:
-                fault(located)
+            yield located
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
     if count == 0:
         raise DataError(f"{path}: the file holds no rows")
-    if _stamp(path) != before:
+    if stamp(path) != before:
         raise DataError(f"{path}: the file changed while it was read: start again when it is complete")
+
+
+def is_read_whole(path: Path) -> bool:
+    """Tell whether a file is of a kind that is in memory as a whole while it is read: a table of text, a document."""
+    with _opened(path) as file:
+        head = file.peek(64)
+        if head[:4] == b"PAR1":
+            return isinstance(file, gzip.GzipFile)
+        return bool(_suffixes(path) & {".csv", ".tsv"}) or head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
 def file_hash(path: Path) -> str:
     """Return the sha256 of a file's bytes. Raises DataError for what is not a regular file."""
-    _stamp(path)
+    stamp(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamp(path: Path) -> tuple[int, int]:
+    """Return the size of a file and when it was written. Raises DataError for what is not a regular file."""
     try:
         info = path.stat()
     except OSError as error:
@@ -94,22 +105,28 @@ def _pieces(path: Path, file: Any, *, lines: bool) -> Iterator[bytes]:
         yield piece
 
 
-def _parse(path: Path) -> Iterator[Located | RowError]:
-    """Yield the rows as they are read; JSONL and Parquet are never in memory as a whole."""
+def _suffixes(path: Path) -> set[str]:
+    return {suffix.lower() for suffix in path.suffixes}
+
+
+def _parse(path: Path, start: int) -> Iterator[Located | RowError]:
+    """Yield the rows from one on as they are read; JSONL and Parquet are never in memory as a whole."""
     with _opened(path) as file:
         head = file.peek(64)
         if head[:4] == b"PAR1":
-            yield from _parquet(path, file)
+            from align.data.parquet import read_parquet
+
+            yield from read_parquet(path, file if isinstance(file, gzip.GzipFile) else None, start)
             return
         if head.startswith(b"version https://git-lfs"):
             raise DataError(f"{path}: a Git LFS pointer, not the data: run `git lfs pull`")
         if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DataError(f"{path}: UTF-16 text, expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
-        suffixes = {suffix.lower() for suffix in path.suffixes}
+        suffixes = _suffixes(path)
         if suffixes & {".csv", ".tsv"} and (text := _whole(path)).strip():
             from align.data.tables import read_table
 
-            yield from read_table(path, text, tabs=".tsv" in suffixes)
+            yield from itertools.islice(read_table(path, text, tabs=".tsv" in suffixes), start, None)
             return
         lines = enumerate(_lines(path, file), 1)
         first = next((numbered for numbered in lines if numbered[1].strip()), None)
@@ -118,10 +135,11 @@ def _parse(path: Path) -> Iterator[Located | RowError]:
         if first[1].lstrip()[0] not in "[{":
             found = shorten(_whole(path), 30)
             raise DataError(f"{path}: expected JSONL, JSON, Parquet, CSV or TSV, found {found!r}")
-        if _is_row(path, first[1]):
-            yield from _json_lines(path, itertools.chain([first], lines))
+        if is_row(path, first[1]):
+            filled = (numbered for numbered in itertools.chain([first], lines) if numbered[1].strip())
+            yield from json_lines(path, itertools.islice(filled, start, None))
         else:
-            yield from _json_document(path, _whole(path))
+            yield from itertools.islice(json_document(path, _whole(path)), start, None)
 
 
 def _whole(path: Path) -> str:
@@ -150,79 +168,3 @@ def _lines(path: Path, file: Any) -> Iterator[str]:
             yield from line.removesuffix("\r").split("\r")
         else:
             yield line
-
-
-def _is_row(path: Path, line: str) -> bool:
-    """Tell whether a line is a row, and not the beginning of a document."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return path.suffix == ".jsonl" or "}" in line
-
-
-def _json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Located | RowError]:
-    """Yield one row per line. A fault in the last of them means that the file is cut off."""
-    fault: tuple[str, Exception] | None = None
-    for number, line in lines:
-        if not line.strip():
-            continue
-        if fault is not None:
-            place, wrong = fault
-            yield RowError(place, "not valid JSON", f"not valid JSON, {wrong}: repair or remove the line")
-            fault = None
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line.lstrip("\ufeff"), object_pairs_hook=_once)
-        except _Twice as error:
-            yield RowError(where, "one key twice", f"{error}: remove one")
-        except (ValueError, RecursionError) as error:
-            fault = where, error
-        else:
-            yield _located(where, row)
-    if fault is not None:
-        place, wrong = fault
-        cut = "(the file ends inside this row): fetch it again, or remove the line"
-        raise DataError(f"{place}: not valid JSON, {wrong} {cut}") from wrong
-
-
-def _json_document(path: Path, text: str) -> Iterator[Located | RowError]:
-    try:
-        document = json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON, {error}") from error
-    rows = document if isinstance(document, list) else [document]
-    for number, row in enumerate(rows, 1):
-        yield _located(f"{path}, row {number}", row)
-
-
-class _Twice(ValueError):
-    """A key that stands twice: JSON keeps the last in silence."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Twice(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
-    return row
-
-
-def _located(where: str, row: object) -> Located | RowError:
-    if not isinstance(row, dict):
-        found = f"expected an object with named columns, found {type(row).__name__} {shorten(row, 30)!r}"
-        return RowError(where, "no object with named columns", found)
-    return Located(where, row)
-
-
-def _parquet(path: Path, file: Any) -> Iterator[Located]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    source = pa.BufferReader(file.read()) if isinstance(file, gzip.GzipFile) else str(path)
-    try:
-        batches = pq.ParquetFile(source, page_checksum_verification=True).iter_batches(ROWS)
-        rows = (row for batch in batches for row in batch.to_pylist())
-        for number, row in enumerate(rows, 1):
-            yield Located(f"{path}, row {number}", row)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: damaged Parquet file ({shorten(error)})") from error

@@ -71,6 +71,16 @@ class Report:
         self.odd += later.odd
         self.first = self.first or later.first
 
+    def go_on(self, later: Report) -> None:
+        """Count also what became of the rows behind these."""
+        self.read += later.read
+        self.kept += later.kept
+        self.add(later)
+        self.layouts.update(later.layouts)
+        self.why = self.why or later.why
+        self.unused = {**later.unused, **self.unused}
+        self.notes += [note for note in later.notes if note not in self.notes]
+
     def check(self, path: str) -> None:
         """Raise DataError where more than half of the rows are at fault."""
         if 2 * self.odd > self.read:

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
-from align.data.fields import unreadable
 from align.data.folders import SPLIT_NAMES, folder_splits
 from align.data.hub import HubDataset, load_hub
-from align.data.readers import Located, file_hash, read_rows
+from align.data.readers import Located, file_hash, rows_from
 from align.data.report import DroppedRow, LeftOut, Report, RowError
 from align.data.sampling import Sample
+from align.data.sound import sound
 from align.errors import ConfigError, DataError
 from align.records import Example, Scale
 
 __all__ = ["SPLIT_NAMES", "DroppedRow", "LeftOut", "Report", "RowError", "Source"]
 
 
+class Reading(NamedTuple):
+    """How the rows of a file are read."""
+
+    examples: Callable[[Located, Report], Iterable[Example]]
+    layout: str = ""
+    """What the columns are taken for."""
+    why: str = ""
+    """What that was recognised by."""
+
+
 class Source:
     """Reads the examples of one dataset. Subclasses turn a row into an Example."""
+
+    peek: ClassVar[int] = 0
+    """First rows of a file that decide how it is read."""
+    by_row: ClassVar[bool] = True
+    """Whether a row is an example, whatever the other rows are."""
+    streams: ClassVar[bool] = True
+    """Whether rows are read from somewhere."""
 
     def __init__(self, path: str, *, max_samples: int | None = None, weight: float = 1.0) -> None:
         """Describe a dataset.
@@ -36,6 +54,7 @@ class Source:
             raise ConfigError(f"weight must be positive, got {weight}")
         self.path, self.max_samples, self.weight = path, max_samples, weight
         self._hub: HubDataset | None = None
+        self._streamed = False
         self._others: list[str] = []
 
     @property
@@ -81,38 +100,47 @@ class Source:
         yield from sampled.examples()
 
     def _sound(self, split: str, report: Report) -> Iterator[Example]:
-        """Yield the examples that can be used, each row once and under an id of its own."""
-        seen: dict[str, int] = {}
-        renamed = 0
+        """Yield the examples of a split that can be used."""
         names = self.split_names()[split]
-        if split == "train" and self._others:
-            report.notes.append(f"not read: {', '.join(self._others)}")
-        for example in self.parse((row for name in names for row in self._counted(name, report)), report):
-            content = hash(example)
-            known = example.id in seen
-            if known and seen[example.id] == content:
-                report.drop("duplicate row", example.id)
-                continue
-            seen.setdefault(example.id, content)
-            if fault := _fault(example):
-                report.drop(fault, example.id, odd=True)
-                continue
-            if known:
-                renamed += 1
-                yield _renamed(example, seen)
-            else:
-                yield example
-        if renamed:
-            report.notes.append(f"{renamed} ids stood for another row before and were made unique")
+        if split == "train":
+            self.note_others(report)
+        yield from sound(self.parse((row for name in names for row in self._counted(name, report)), report), report)
         report.check(self.path)
 
+    def note_others(self, report: Report) -> None:
+        """Name the files or splits that are read for no split."""
+        if self._others:
+            report.notes.append(f"not read: {', '.join(self._others)}")
+
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
-        """Turn rows into examples; rows that cannot be used are counted in the report."""
-        for located in rows:
-            try:
-                yield from self.examples(located, report)
-            except (DroppedRow, RowError) as error:
-                report.refuse(error, located.where, self.place(located))
+        """Turn rows into examples, file by file; rows that cannot be used are counted in the report."""
+        layouts: dict[str, str] = {}
+        for file, located in itertools.groupby(rows, key=lambda one: one.where.rsplit(", ", 1)[0]):
+            rest = iter(located)
+            first = list(itertools.islice(rest, self.peek))
+            reading = self.reading(first)
+            self.check_layout(layouts, file, reading)
+            report.why = reading.why or report.why
+            for one in itertools.chain(first, rest):
+                yield from self.read_row(reading, one, report)
+
+    def reading(self, first: Sequence[Located]) -> Reading:
+        """Return how the rows of a file are read, which its first ones decide. Raises DataError where they cannot."""
+        return Reading(self.examples)
+
+    def check_layout(self, layouts: dict[str, str], file: str, reading: Reading) -> None:
+        """Raise DataError for a file that is read in another way than those before it, and note how it is."""
+        layouts[file] = reading.layout
+        if len(set(layouts.values())) > 1:
+            told = " and ".join(f"{name} ({layout})" for name, layout in list(layouts.items())[-2:])
+            raise DataError(f"data.path {self.path}: mixed layouts, {told}: give one of them, or make a mixture")
+
+    def read_row(self, reading: Reading, located: Located, report: Report) -> Iterator[Example]:
+        """Yield the examples of a row, none of one that cannot be used, which is counted."""
+        try:
+            yield from reading.examples(located, report)
+        except (DroppedRow, RowError) as error:
+            report.refuse(error, located.where, self.place(located))
 
     def examples(self, located: Located, report: Report) -> Iterable[Example]:
         """Return the examples of a row. Raises DroppedRow or RowError for one that cannot be used."""
@@ -132,15 +160,21 @@ class Source:
     def hub(self) -> HubDataset:
         """Return the hub dataset, loaded once."""
         if self._hub is None:
-            self._hub = load_hub(
-                str(Path(self.path).expanduser()) if Path(self.path).expanduser().exists() else self.path
-            )
+            local = Path(self.path).expanduser()
+            self._hub = load_hub(str(local) if local.exists() else self.path, streaming=self._streamed)
         return self._hub
+
+    def stream_hub(self) -> None:
+        """Fetch rows of a hub dataset as they are read, from now on."""
+        self._streamed = True
 
     def fingerprint(self) -> str:
         """Return a hash of the raw data and of every setting that decides what is read from it."""
         files = [(split, file_hash(p)) for split, paths in self.files().items() for p in paths]
-        content = repr(files) if files else self.hub().fingerprint
+        return self.fingerprint_of(repr(files) if files else self.hub().fingerprint)
+
+    def fingerprint_of(self, content: str) -> str:
+        """Return a hash of what stands for the raw data, and of every setting that decides what is read from it."""
         settings = {
             k: v for k, v in sorted(vars(self).items()) if not k.startswith("_") and k not in ("path", "weight")
         }
@@ -149,28 +183,14 @@ class Source:
 
     def _counted(self, name: str, report: Report) -> Iterator[Located]:
         files = self.files()
+        rows = (row for path in files[name] for row in rows_from(path)) if files else self.hub().rows(name)
+        return self.counted(rows, report)
 
-        def fault(error: RowError) -> None:
-            report.read += 1
-            report.refuse(error, error.where, self.place(Located(error.where, {})))
-
-        rows = (row for path in files[name] for row in read_rows(path, fault)) if files else self.hub().rows(name)
+    def counted(self, rows: Iterable[Located | RowError], report: Report) -> Iterator[Located]:
+        """Yield the rows among what was read, and count all of it."""
         for located in rows:
             report.read += 1
-            yield located
-
-
-def _fault(example: Example) -> str | None:
-    """Return why a prompt cannot be read, or None."""
-    messages = [*example.messages, *(m for context in example.contexts for m in context)]
-    return next((f for m in messages if (f := unreadable(m.content + m.reasoning_content))), None)
-
-
-def _renamed(example: Example, seen: dict[str, int]) -> Example:
-    """Return the example under an id that no other has."""
-    number = 2
-    while f"{example.id}~{number}" in seen:
-        number += 1
-    renamed = replace(example, id=f"{example.id}~{number}")
-    seen[renamed.id] = hash(renamed)
-    return renamed
+            if isinstance(located, Located):
+                yield located
+            else:
+                report.refuse(located, located.where, self.place(Located(located.where, {})))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,33 +81,40 @@ class Division:
     complete behind the last example.
     """
 
-    def __init__(self, source: Source, splits: Splits) -> None:
-        self.source, self.splits = source, splits
-        self.reports = {name: Report() for name in ("train", "val", "test")}
+    def __init__(self, source: Source, splits: Splits, *, train: bool = True) -> None:
+        """Without `train`, yield the splits that the data ships alone."""
+        self.source, self.splits, self._train = source, splits, train
+        names = source.split_names()
+        self._shipped = [name for name in ("val", "test") if names[name]]
+        self._held_out: set[str] = set()
+        self.reports = {name: Report() for name in (("train", "val", "test") if train else self._shipped)}
 
     def __iter__(self) -> Iterator[tuple[str, Example]]:
-        names = self.source.split_names()
-        shipped = [name for name in ("val", "test") if names[name]]
-        held_out = set()
-        for name in shipped:
+        for name in self._shipped:
             for example in self.source.stream(name, self.reports[name]):
-                held_out.add(prompt_id(example.messages))
+                self._held_out.add(prompt_id(example.messages))
                 yield name, example
-        moved = dict.fromkeys(self.reports, 0)
+        if self._train:
+            moved, train = dict.fromkeys(self.reports, 0), self.reports["train"]
+            for split, example in self.training(self.source.stream("train", train), train):
+                moved[split] += split != "train"
+                yield split, example
+            for split, count in moved.items():
+                self.reports[split].read += count
+                train.read -= count
+
+    def training(self, examples: Iterable[Example], report: Report) -> Iterator[tuple[str, Example]]:
+        """Yield training examples with their split, once those that are shipped were seen."""
         overlap = Report()
-        for example in self.source.stream("train", self.reports["train"]):
+        for example in examples:
             prompt = prompt_id(example.messages)
             home = self.splits.of(prompt)
-            if prompt in held_out:
+            if prompt in self._held_out:
                 overlap.drop("prompt also in the validation or test split", example.id)
                 continue
-            split = "train" if home in shipped else home
+            split = "train" if home in self._shipped else home
             if split == "train" and not self.splits.keeps(prompt):
                 overlap.drop("prompt in the other half", example.id)
                 continue
-            moved[split] += split != "train"
             yield split, example
-        for split, count in moved.items():
-            self.reports[split].read += count
-            self.reports["train"].read -= count
-        self.reports["train"].add(overlap)
+        report.add(overlap)

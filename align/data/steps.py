@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -48,5 +49,10 @@ def steps_told(groups: EncodedGroups, step: int) -> list[str]:
 
 def tell_steps(groups: EncodedGroups, step: int, place: str = "") -> None:
     """Say it."""
-    for line in steps_told(groups, step):
-        rank_zero_info(f"{place}{line}")
+    tell_lines(f"{place}{line}" for line in steps_told(groups, step))
+
+
+def tell_lines(lines: Iterable[str]) -> None:
+    """Say what a run says once."""
+    for line in lines:
+        rank_zero_info(line)

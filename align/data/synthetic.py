@@ -28,6 +28,8 @@ class Synthetic(Source):
     The validation split has prompts that no training example has, the test split entities that none names.
     """
 
+    streams = False
+
     def __init__(self, preferences: Preferences = Preferences(), world: World = World(), **options: Any) -> None:
         """Describe the data.
 
@@ -113,6 +115,8 @@ class Synthetic(Source):
 
 class Corpus(Source):
     """Draws what the base model of a world learns from: one response per prompt."""
+
+    streams = False
 
     def __init__(
         self, size: int, world: World = World(), *, checked: float = 0.25, tagged: float = 0.2, seed: int = 0

@@ -27,9 +27,17 @@ from align.models.masters import check_precision
 from align.models.sharding import refuse_sharded_files, shard
 from align.models.tokenizer import load_tokenizer
 from align.modules.checking import check_layouts
-from align.modules.checkpoint import Shapes, check_fits, facts_of, mend_epoch_counters, trained_shapes, versions
+from align.modules.checkpoint import (
+    Shapes,
+    check_fits,
+    facts_of,
+    mend_epoch_counters,
+    mend_last_batch,
+    trained_shapes,
+    versions,
+)
 from align.modules.checkpoint_files import reason_of, write_whole
-from align.modules.optimizer import Optimizer, optimiser_steps
+from align.modules.optimizer import Optimizer, check_length, optimiser_steps
 from align.modules.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
 from align.modules.predicting import asking_of_predictions
 from align.modules.recording import RecordingModule
@@ -161,11 +169,16 @@ class AlignModule(RecordingModule):
         strategy = self.trainer.strategy
         if stage == "fit":
             refuse_sharded_files(strategy)
+            check_length(self.trainer, self.optimizer.lr_scheduler_type)
         write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
 
     def on_fit_start(self) -> None:
         """Compare the model with plain forward passes, on rows of the data, before it scores any."""
         self._check(gradients=True)
+
+    def on_train_start(self) -> None:
+        """Begin the epoch that a run goes on with at its first step."""
+        mend_last_batch(self.trainer)
 
     def on_validation_start(self) -> None:
         """Compare the model with plain forward passes, unless training did."""

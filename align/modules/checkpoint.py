@@ -73,6 +73,16 @@ def compare_versions(saved: dict[str, str]) -> None:
         )
 
 
+def mend_last_batch(trainer: Any) -> None:
+    """Let a run that goes on from the last batch of an epoch of unknown length begin the next one.
+
+    Lightning compares the batches it has done with a length that is infinite, and would leave the next epoch out.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    if loop.restarted_on_train_batch_end and loop.batch_progress.is_last_batch:
+        loop.batch_progress.current.completed = max(loop.batch_progress.current.completed, trainer.num_training_batches)
+
+
 def mend_epoch_counters(checkpoint: dict[str, Any]) -> None:
     """Count the epoch a checkpoint is saved in as begun.
 

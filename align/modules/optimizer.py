@@ -17,26 +17,42 @@ from align.errors import ConfigError
 
 
 def optimiser_steps(trainer: Any) -> int:
-    """Return how many optimiser steps a run takes in all.
+    """Return how many optimiser steps a run takes in all; 0 where nobody knows, and no schedule asks for it.
 
     `trainer.estimated_stepping_batches` would build the training loader before a checkpoint's position is known, and
     Lightning would then leave that position out.
     """
-    limits = [trainer.max_steps, *(getattr(callback, "max_steps", -1) for callback in trainer.callbacks)]
-    limit = min((limit for limit in limits if limit > 0), default=None)
+    limit = _limit(trainer)
+    if getattr(trainer.datamodule, "streaming", False):
+        return limit or 0
     if trainer.max_epochs in (None, -1):
         if limit is None:
             raise ConfigError(
                 "the learning-rate schedule needs the number of steps, and trainer.max_epochs is -1: set "
                 "trainer.max_epochs or trainer.max_steps"
             )
-        return int(limit)
+        return limit
     if trainer.datamodule is None:
         return int(trainer.estimated_stepping_batches)
     batches, share = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
     batches = min(batches, share) if isinstance(share, int) else int(batches * share)
     steps = math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
     return int(min(steps, limit or steps))
+
+
+def check_length(trainer: Any, schedule: str) -> None:
+    """Raise ConfigError where the schedule asks for the number of steps, and the data are streamed."""
+    if getattr(trainer.datamodule, "streaming", False) and schedule != "constant" and _limit(trainer) is None:
+        raise ConfigError(
+            f"data.streaming true: model.optimizer.lr_scheduler_type {schedule} needs the number of steps, and nobody "
+            "knows how many a stream has: set trainer.max_steps, or take constant"
+        )
+
+
+def _limit(trainer: Any) -> int | None:
+    """Return the number of steps at which a run ends, whatever the data."""
+    limits = [trainer.max_steps, *(getattr(callback, "max_steps", -1) for callback in trainer.callbacks)]
+    return min((int(limit) for limit in limits if limit > 0), default=None)
 
 
 KAHAN_BETA2 = 0.99

@@ -170,7 +170,8 @@ def check_data(objective: Objective, data: Any) -> None:
     """Look at a data module before the first step: rows of steps, balance of labels against their weights."""
     if "mismatched_kl" not in objective.needs or data is None:
         return
-    places = {"the first epoch": data.train_dataloader().sampler.batches()}
+    streamed = [range(data.step_groups)] if getattr(data, "streaming", False) else None  # its last step has two or more
+    places = {"the first epoch": streamed or data.train_dataloader().sampler.batches()}
     if "val" in data.groups:
         places["the validation split"] = [range(len(data.groups["val"]))]
     for place, steps in places.items():

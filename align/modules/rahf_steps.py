@@ -53,6 +53,8 @@ def _cache(module: Any, model: nn.Module, adapters: list[str]) -> StateCache:
         "dtype": module.backbone.dtype,
     }
     rank = 0 if module._trainer is None else module.global_rank
+    if module._trainer is not None and getattr(module.trainer.datamodule, "streaming", False):
+        module.trainer.datamodule.refuse_stream("model.reading.cache disk, which keeps the states of every row,")
     return StateCache(Path(module.reading.cache_folder), header, rank)
 
 

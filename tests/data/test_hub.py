@@ -95,3 +95,34 @@ def test_revisions_and_what_may_not_be_read(endpoint: str, tmp_path: Path) -> No
     for path, message in refused:
         assert path in message
         assert "`hf auth login` (or HF_TOKEN)" in message
+
+
+STREAM = """
+import sys
+from align.data.preference_file import PreferenceFile
+from align.data.shards import shards_of
+for path in sys.argv[1:]:
+    source = PreferenceFile(path)
+    source.stream_hub()
+    for shard in shards_of(source, "train"):
+        print(shard.identity.name, shard.identity.head, [row.row["chosen"] for row in shard.rows()], sep="|")
+        assert not list(shard.rows(1))
+"""
+
+
+@pytest.mark.slow
+def test_a_revision_is_streamed(endpoint: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM, "own/pairs", "own/pairs@v1"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    main, tagged = [line.split("|") for line in done.stdout.splitlines()]
+    assert (main[2], tagged[2]) == ("['chosen of main']", "['chosen of v1']")
+    assert main[0] == f"hf://datasets/own/pairs@{COMMITS['main']}/train.jsonl"
+    assert tagged[0] == f"hf://datasets/own/pairs@{COMMITS['v1']}/train.jsonl"
+    assert not list(tmp_path.rglob("*.arrow"))

@@ -1,0 +1,116 @@
+"""Encoded groups as they come, and what is to be told of them: in memory, or where a subclass puts them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from align.data.chunks import SCHEMA, Chunk, Encoded, aligned
+from align.data.groups import Table
+from align.data.report import Report
+from align.errors import DataError
+from align.records import Example
+
+CUT_SHARE = 0.05
+"""More groups than this share have to be cut before it is a warning."""
+SCORES = SCHEMA.get_field_index("scores")
+
+
+class Gathering(ABC):
+    """Takes encoded chunks in; the attributes they name are the columns of all their scores in the end."""
+
+    def __init__(self, limit: int) -> None:
+        """Begin; `limit` is the length that groups are cut to."""
+        self._limit = limit
+        self._dropped, self._notes = Report(), Counter[str]()
+        self._lengths = [np.zeros(0, dtype=np.int64)]
+        self._named: dict[str, bool] = {}
+        self._widths: list[tuple[str, ...]] = []
+
+    def chunk(self, split: str, examples: Sequence[Example]) -> Chunk:
+        """Return examples to be encoded, in the columns that are known so far."""
+        name_attributes(self._named, examples)
+        return Chunk(split, examples, tuple(self._named))
+
+    def write(self, encoded: Encoded) -> None:
+        """Take in what became of a chunk."""
+        for row in encoded.dropped:
+            self._dropped.drop(row.reason, row.id)
+        self._notes.update(encoded.notes)
+        self._lengths.append(np.asarray(encoded.lengths, dtype=np.int64))
+        if encoded.batch.num_rows:
+            self._widths.append(encoded.columns)
+            self._put(encoded.batch)
+
+    @abstractmethod
+    def _put(self, batch: pa.RecordBatch) -> None: ...
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Return the attributes that have a label in some group."""
+        return tuple(name for name, known in self._named.items() if known)
+
+    def count(self, report: Report) -> None:
+        """Add to the report what became of the groups."""
+        lengths = np.concatenate(self._lengths)
+        report.add(self._dropped)
+        report.kept = len(lengths)
+        report.warnings = warnings_of(self._notes, lengths, self._limit) if report.kept else []
+
+
+class Gathered(Gathering):
+    """Groups in memory."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._batches: list[pa.RecordBatch] = []
+
+    def _put(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+
+    def table(self, attributes: Sequence[str] | None = None) -> Table:
+        """Return the groups, their scores in the columns of all attributes, or of those that are given."""
+        wanted = self.attributes if attributes is None else tuple(attributes)
+        batches = [in_columns(b, own, wanted) for b, own in zip(self._batches, self._widths, strict=True)]
+        return Table(datasets.Dataset(pa.Table.from_batches(batches, SCHEMA), fingerprint="gathered"), wanted)
+
+
+def in_columns(batch: pa.RecordBatch, columns: Sequence[str], attributes: Sequence[str]) -> pa.RecordBatch:
+    """Return groups with their scores in other columns."""
+    if tuple(columns) == tuple(attributes):
+        return batch
+    scores = [aligned(rows, columns, attributes) for rows in batch.column(SCORES).to_pylist()]
+    return batch.set_column(SCORES, SCHEMA.field(SCORES), pa.array(scores, SCHEMA.types[SCORES]))
+
+
+def refuse_none(report: Report) -> None:
+    """Raise DataError where no group is left."""
+    if not report.kept:
+        raise DataError(f"no row is left to train on: {report}")
+
+
+def warnings_of(notes: Counter[str], lengths: np.ndarray, limit: int) -> list[str]:
+    """Return what a user should know of encoded groups: what they lack, and how many are cut to fit the limit."""
+    told = [f"{count} of {len(lengths)} groups {note}" for note, count in notes.most_common()]
+    share = float((lengths > limit).mean())
+    if share > CUT_SHARE:
+        needed = int(np.quantile(lengths, 1 - CUT_SHARE, method="higher"))
+        told.append(
+            f"{share:.1%} of the groups are longer than {limit} tokens and are cut: data.encoding.truncation.max_total "
+            f"{needed} leaves at most {CUT_SHARE:.0%} so, where the model's context has room"
+        )
+    return told
+
+
+def name_attributes(named: dict[str, bool], examples: Iterable[Example]) -> None:
+    """Note which attributes examples name, in that order, and which have a label in some example."""
+    for example in examples:
+        for place, name in enumerate(example.attributes):
+            if not named.get(name):
+                named[name] = any(not math.isnan(row[place]) for row in example.scores)
