@@ -23,19 +23,35 @@ from tests.tiny import save_reward_model, save_tiny
 
 NO_RESULTS = {
     "keys and fingerprints": {
-        *("annotation/items", "annotation/results", "data/fields", "encoding/encoder", "evaluation/completion_file"),
+        *(
+            "annotation/items",
+            "annotation/results",
+            "annotation/form",
+            "annotation/remarks",
+            "data/fields",
+            "encoding/encoder",
+            "evaluation/completion_file",
+        ),
         *("evaluation/completions", "evaluation/material", "models/reference_cache", "oracles/language_judge"),
         *("oracles/win_rates", "models/state_cache"),
     },
     "requests, and replies as a server or a model gave them": {
-        *("oracles/local_model", "oracles/transport", "sampling/wire", "rounds/store"),
+        *("oracles/local_model", "oracles/transport", "sampling/wire", "rounds/store", "annotation/store"),
     },
     "texts that are put into prompts, templates, words of a command": {
-        *("cli/gathering", "cli/report", "data/turns", "encoding/chat", "encoding/jinja", "encoding/program"),
+        *(
+            "cli/gathering",
+            "cli/report",
+            "cli/class_paths",
+            "data/turns",
+            "encoding/chat",
+            "encoding/jinja",
+            "encoding/program",
+        ),
         *("oracles/rubric", "records/data"),
     },
     "notes of this program to itself": {
-        *("cli/run_folder", "data/encoded", "data/once", "models/stage", "modules/checkpoint_files"),
+        *("cli/run_folder", "cli/stages", "data/encoded", "data/once", "models/stage", "modules/checkpoint_files"),
         "oracles/ensemble",
     },
     "settings of a model folder, as transformers and PEFT write them": {

@@ -59,8 +59,8 @@ def test_a_service_that_never_answers_is_told_as_late() -> None:
     [
         ('{"error": {"message": "no such model", "code": "x"}}', {"message": "no such model", "code": "x"}),
         ('{"detail": "prompt must be a string."}', {"message": "prompt must be a string."}),
-        ('{"detail": [{"loc": ["body"], "msg": "Field required"}]}', {"message": "Field required"}),
-        ('{"detail": [1]}', {}),
+        ('{"detail": [{"loc": ["body"], "msg": "Field required"}]}', {"message": "body Field required"}),
+        ('{"detail": [1]}', None),
         ('{"choices": [1], "detail": "x"}', None),
         ('{"detail": ""}', None),
     ],
