@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from align.annotation.form import Field, Scale, field_of
-from align.cli.yaml_check import check_yaml, read_settings
+from align.cli.yaml_check import checked_value, read_settings
 from align.errors import ConfigError
 
 
@@ -19,9 +17,7 @@ def form_of(scale: Scale | None, path: str | None) -> tuple[Field, ...]:
 
 def _read(path: str) -> tuple[Field, ...]:
     place = f"fields {path}"
-    text = read_settings(Path(path).expanduser(), place)
-    check_yaml(text, place)
-    rows = yaml.safe_load(text)
+    rows = checked_value(read_settings(Path(path).expanduser(), place), place)
     if not isinstance(rows, list) or not rows:
         raise ConfigError(f"{place}: expected a list of fields, each with a name, and question, values and required")
     found = tuple(field_of(f"{place}, field {number}", row) for number, row in enumerate(rows, 1))

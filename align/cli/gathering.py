@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-import yaml
-
 from align.cli.evaluation_tables import name as short_name
+from align.cli.yaml_check import checked_value
 from align.errors import ConfigError, did_you_mean
 
 OPTION = "--models"
@@ -67,7 +66,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
 
 def _whole(value: str) -> dict[str, dict[str, Any]]:
     """Return models that stand in one value: a list of paths, or settings by name."""
-    found = yaml.safe_load(value)
+    found = checked_value(value, OPTION)
     if isinstance(found, dict):
         return {str(n): m if isinstance(m, dict) else {"path": m} for n, m in found.items()}
     return {str(path): {"path": str(path)} for path in (found if isinstance(found, list) else [found])}
@@ -86,4 +85,4 @@ def _place(name: str, models: dict[str, dict[str, Any]]) -> str | None:
 def _value(setting: str, value: str) -> Any:
     """Return a value; what is text stays text, whatever it looks like."""
     texts = ("path", "direction", "ratings", "under", "system", "steer", "base_url", "model")
-    return value if setting in texts else yaml.safe_load(value)
+    return value if setting in texts else checked_value(value, f"{OPTION}.{setting}")

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from align.cli.class_names import class_at
 from align.cli.lightning import run as run_lightning
 from align.cli.run_folder import FINISHED
-from align.cli.yaml_check import check_config
+from align.cli.yaml_check import check_config, checked_value
 from align.errors import ConfigError, shorten
 from align.models.files import ADAPTER_CONFIG
 
@@ -86,7 +84,7 @@ def _given(file: str, before: Path | None) -> list[str]:
 def _takes_stage(file: str) -> bool:
     """Tell whether the method of a file has a first stage of its own."""
     check_config(file)
-    content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
+    content = checked_value(Path(file).expanduser().read_text(encoding="utf-8-sig"), f"config {file}")
     method = class_at(str((content.get("model") or {}).get("class_path")))
     return method is not None and "stage1" in inspect.signature(method).parameters
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from align.annotation.form import Scale
 from align.annotation.store import AnnotationStore
 from align.cli import annotate
 from align.cli.export import export
@@ -104,10 +106,25 @@ SERVE = Verb(
         "listen.port": ("--listen.port", "1"),
         "listen.address": ("--listen.address", "https://rate.example"),
         "new_links": ("--new_links", "true"),
+        "scale.low": ("--scale.low", "0"),
+        "scale.high": ("--scale.high", "5"),
+        "scale.low_label": ("--scale.low_label", "bad"),
+        "scale.high_label": ("--scale.high_label", "good"),
+        "scale.question": ("--scale.question", "How good?"),
+        "scale.required": ("--scale.required", "false"),
+        "fields": ("--fields", "THINGS/fields.yaml"),
     },
     otherwise={("old", "task"): ("--task", "best_worst")},
-    refused={("old", name): "task, question and limit belong" for name in ("task", "question", "limit", "seed")},
-    only={"old": ["task", "question", "limit", "seed", "raters", "new_links", "guidelines", "listen.port"]},
+    refused={
+        **{("old", name): "task, question and limit belong" for name in ("task", "question", "limit", "seed")},
+        **{("old", name): "what is asked of every response belongs to a new store" for name in ("scale.low", "fields")},
+    },
+    only={
+        "old": [
+            *("task", "question", "limit", "seed", "raters", "new_links", "guidelines", "listen.port"),
+            *("scale.low", "fields"),
+        ]
+    },
 )
 RESULTS = Verb(
     annotate.results,
@@ -119,16 +136,21 @@ JUDGED = ("--store", "THINGS/judged.sqlite", "--out", "e.txt")
 TAKEN = Verb(
     annotate.export,
     "annotate export",
-    {"pairs": JUDGED, "lists": (*JUDGED, "--rows", "lists")},
+    {"pairs": JUDGED, "lists": (*JUDGED, "--rows", "lists"), "responses": (*JUDGED, "--rows", "responses")},
     {
         "out": ("--out", "f.txt"),
         "store": ("--store", "THINGS/judged2.sqlite"),
         "rows": ("--rows", "lists"),
         "ties": ("--ties", "both"),
         "votes": ("--votes", "each"),
+        "scores": ("--scores", "ratings"),
     },
     {("lists", "rows"): ("--rows", "pairs")},
-    {("lists", "ties"): "ties both is for --rows pairs"},
+    {
+        ("lists", "ties"): "ties both is for --rows pairs",
+        ("responses", "ties"): "--rows responses has no order",
+        ("responses", "scores"): "--rows responses has no order",
+    },
 )
 PUSHED = ("--push_to_hub", "me/model", "--dry_run", "true")
 EXPORT = Verb(
@@ -152,8 +174,14 @@ REPORT = Verb(
     report,
     "report",
     {"runs": ("THINGS/run", "THINGS/run2", "--out", "r.html")},
-    {"runs": (), "out": ("--out", "s.html"), "title": ("--title", "Mine"), "examples": ("--examples", "0")},
-    only={"runs": ["out", "title", "examples"]},
+    {
+        "runs": (),
+        "out": ("--out", "s.html"),
+        "title": ("--title", "Mine"),
+        "examples": ("--examples", "0"),
+        "lm_eval": ("--lm_eval", "[THINGS/lm_eval.json]"),
+    },
+    only={"runs": ["out", "title", "examples", "lm_eval"]},
 )
 VERBS = {v.name: v for v in (SOUP, INIT, VECTORS, WORLD, SERVE, RESULTS, TAKEN, EXPORT, REPORT)}
 
@@ -176,7 +204,10 @@ def files(things: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     for name in ("ca", "cb"):
         lines(things / f"{name}.jsonl", [{"prompt": f"p{n}", "completion": f"{name} {n}"} for n in range(5)])
     for number, name in enumerate(("judged", "judged2")):
-        judge_all(fill(things / f"{name}.sqlite", pairs(4), ("ann", "bob")), number)
+        judge_all(fill(things / f"{name}.sqlite", pairs(4), ("ann", "bob"), fields=[Scale().field()]), number)
+    measured = {"acc,none": 0.5, "acc_stderr,none": 0.1}
+    (things / "lm_eval.json").write_text(json.dumps({"results": {"t": measured}, "model_name": "m"}))
+    (things / "fields.yaml").write_text("- {name: harm, question: Harmful?}\n")
     monkeypatch.setattr("align.annotation.serving.serve", _described)
     yield
     monkeypatch.undo()
@@ -185,7 +216,9 @@ def files(things: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def _described(store: AnnotationStore, listen: Any, guidelines: str) -> None:
     items = [str(item[1:3]) for item in store.items()]
     secret = store.setting("secret") == SECRETS.setdefault(store.path.name, store.setting("secret"))
-    print(listen, guidelines, [r.name for r in store.raters()], store.setting("question"), items, secret)
+    print(
+        listen, guidelines, [r.name for r in store.raters()], store.setting("question"), items, secret, store.fields()
+    )
 
 
 SECRETS: dict[str, str] = {}

@@ -63,7 +63,7 @@ def lines(path: Path, rows: list[Any]) -> Path:
 
 
 def judge_all(path: Path, number: int) -> None:
-    """Judge every item: raters agree on some, call one a tie, and differ on the rest."""
+    """Judge and rate every item: raters agree on some, call one a tie, and differ on the rest."""
     store = AnnotationStore(path)
     for rater in store.raters():
         for place, item in enumerate(store.items()):
@@ -72,5 +72,6 @@ def judge_all(path: Path, number: int) -> None:
             best = (place + (rater.name == "bob") * place) % 2
             first, second = (shown.order.index(side) for side in (best, 1 - best))
             choice = Choice(None, None) if place == number else Choice(first, second)
-            store.submit(rater.id, item.id, choice, key=f"{rater.name} {place}", replaces=None)
+            said = {"rating": [1 + place + 2 * side for side in shown.order]}
+            store.submit(rater.id, item.id, choice, key=f"{rater.name} {place}", replaces=None, remarks=said)
     store.close()

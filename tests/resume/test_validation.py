@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.utils.data import DataLoader
 
 from align.evaluation.run_log import METRICS, read_numbers
 from callbacks.checkpoint import Checkpoint
@@ -60,8 +60,23 @@ class Ended(Callback):
             raise InterruptedError
 
 
-class Valley(BoringModel):
+class Valley(LightningModule):
     """Logs 4, 0, 4, 16 in the validations after steps 2, 4, 6 and 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(torch.ones(20, 2))
+
+    val_dataloader = train_dataloader
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.log("x", float((self.trainer.global_step - 4) ** 2))
