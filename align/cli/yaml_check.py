@@ -86,7 +86,11 @@ def checked_value(text: str, place: str) -> Any:
     The fast parser reads it, as it is the one that checks: they differ, in a question mark before a bracket for one.
     """
     check_yaml(text, place)
-    return yaml.load(text, Loader=FAST)
+    loader = FAST(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def checked_tree(text: str, place: str) -> yaml.Node | None:
