@@ -55,7 +55,7 @@ def server(_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def endpoint(server: Server, **changes: Any) -> Endpoint:
-    settings = {"api_key_env": "JUDGE_KEY", "patience": Patience(timeout=1.0, deadline=5.0), **changes}
+    settings = {"api_key_env": "JUDGE_KEY", "patience": Patience(timeout=10.0, deadline=30.0), **changes}
     return Endpoint(server.url, "judge-1", **settings)
 
 
