@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from align.annotation.remarks import said_of_names
 from align.annotation.results import compare_names, summaries
 from align.annotation.rows import Scores, Ties, list_rows, pair_rows, response_rows, voted
 from align.annotation.store import AnnotationStore, Judged
+from align.atomic import whole_file
 from align.cli.unused import Unused
 from align.errors import ConfigError, DataError
 from align.strict_json import json_text
@@ -113,6 +113,5 @@ def _read(store: str) -> tuple[list[Item], list[Judged], tuple[Field, ...]]:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")

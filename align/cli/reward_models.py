@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from align.cli.evaluation_tables import name
-from align.oracles.named_rewards import Tokens, limits
+from align.oracles.named_rewards import Tokens, named_rewards
 from align.oracles.reward import RewardOracle
 
 
 def reward_oracles(folders: Iterable[str] | Mapping[str, str], tokens: Tokens) -> dict[str, RewardOracle]:
     """Return the models of folders, by path or by the names given. Raises ConfigError for a number that none has."""
-    paths = dict(folders) if isinstance(folders, Mapping) else {path: path for path in folders}
-    most = limits([name(key) for key in paths], tokens)
-    return {key: RewardOracle(path, max_tokens=limit) for (key, path), limit in zip(paths.items(), most, strict=True)}
+    paths = folders if isinstance(folders, Mapping) else {path: path for path in folders}
+    return named_rewards(paths, tokens, called=name)
 
 
 def tell_reading(oracles: Mapping[str, RewardOracle]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from align.errors import ConfigError, did_you_mean
 from align.oracles.reward import RewardOracle
@@ -11,14 +11,17 @@ Tokens = int | dict[str, int] | None
 """Longest dialogue that is read whole: one number for all reward models, or one by name."""
 
 
-def named_rewards(folders: Mapping[str, str], tokens: Tokens) -> dict[str, RewardOracle]:
+def named_rewards(
+    folders: Mapping[str, str], tokens: Tokens, *, called: Callable[[str], str] = str
+) -> dict[str, RewardOracle]:
     """Return the models of folders by name. Raises ConfigError for a number that no model, or more than one, has.
 
     Args:
         folders: Their paths by name.
         tokens: How far they read; null takes that of their training, or their context.
+        called: What `tokens` calls a name.
     """
-    most = limits(list(folders), tokens)
+    most = limits([called(name) for name in folders], tokens)
     return {
         name: RewardOracle(path, max_tokens=limit) for (name, path), limit in zip(folders.items(), most, strict=True)
     }
