@@ -19,6 +19,8 @@ class SampleTable(Callback):
     Reward models have none; a sharded model is not sampled.
     """
 
+    writes_one_file = True  # of two in a run only the last counts
+
     def __init__(self, num_prompts: int = 4, generation: Generation = Generation(max_new_tokens=64)) -> None:
         """Configure the table.
 

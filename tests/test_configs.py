@@ -1,4 +1,4 @@
-"""Every shipped YAML parses, and every one that runs on a CPU trains for two batches."""
+"""Every shipped YAML is clean, and trains for two batches here, in tests/test_fragments.py or beside its server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from align.cli.export import build_module
-from align.cli.lightning import AlignCLI, prepare
+from align.cli.lightning import AlignCLI
 from align.cli.main import main
 from align.cli.yaml_check import check_config
 from align.data.encoding import Encoding
@@ -22,11 +22,10 @@ from align.data.ultrafeedback_rows import ASPECTS
 from align.objectives.base import Objective
 from align.objectives.reward import RewardObjective
 from tests.modules.aligned import adapters
-from tests.tiny import WORDS, save_reward_model, save_tiny
+from tests.tiny import FEW_SAMPLES, WORDS, save_reward_model, save_tiny
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in ("probe", "annotation"))
-EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 METHOD = str(ROOT / "configs" / "method" / "dpo.yaml")
 CPU = str(ROOT / "configs" / "trainer" / "cpu.yaml")
 
@@ -85,10 +84,7 @@ def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=relative)
-def test_every_config_parses(path: Path) -> None:
-    prepare(words(path))
-    cli = ParseOnly(words(path))
-    assert cli.config.fit.model.init_args.backbone.path == "y"
+def test_every_config_is_clean(path: Path) -> None:
     check_config(str(path))
     assert path.read_text().startswith(("#", "trainer:"))  # says what it is for
 
@@ -175,7 +171,7 @@ def concrete_objectives() -> set[str]:
 
 
 def two_batches(arguments: list[str], run: Path) -> None:
-    limits = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+    limits = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", *FEW_SAMPLES]
     code = main([*arguments, "-c", CPU, *limits, "--trainer.default_root_dir", str(run)])
     assert code == 0
     assert any((run / "model").rglob("*.safetensors"))

@@ -34,6 +34,7 @@ def subclass_paths(
     return [path for path in found if include_abstract or not _is_base(class_at(path))]
 
 
+@cache
 def _is_base(kind: Any) -> bool:
     """Return whether a class leaves methods to its subclasses; one that cannot be named (None) is no better."""
     if kind is None:

@@ -78,7 +78,7 @@ class _RunConfig(SaveConfigCallback):
         """Write `config.yaml`."""
         root = Path(trainer.default_root_dir)
         if stage == "fit" or not (root / CONFIG).exists():
-            save_settings(root, self.parser.dump(self.config, skip_none=False))
+            save_settings(root, self.parser.dump(self.config, skip_unset=False, skip_validation=True))
 
 
 class AlignCLI(LightningCLI):
@@ -140,7 +140,8 @@ class AlignCLI(LightningCLI):
         if is_first_process():
             claim(root)
         if config.get("ckpt_path") is None:
-            settings = yaml.safe_load(self._parser("fit").dump(config, skip_none=False))
+            parser = self._parser("fit")
+            settings = yaml.safe_load(parser.dump(config, skip_unset=False, skip_validation=True))
             config.ckpt_path = checkpoint_to_go_on_from(root, settings)
 
     def after_fit(self) -> None:

@@ -46,7 +46,7 @@ def random_kills(tmp_path: Path, arguments: list[str], wanted: int) -> None:
     print(f"\n{killed} kills of both processes over {runs} runs: all bit-identical, in weights and in batches")
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp2"])
 def test_two_kills(strategy: str, tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
     random_kills(tmp_path, words(pairs_file, dropout_model, strategy, *LORA), 2)
 

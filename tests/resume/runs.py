@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback
 
 from align.cli.main import main
+from tests.tiny import FEW_SAMPLES
 
 KILL = "ALIGN_TEST_KILL"
 """JSON of (moment, count, signal): die at the count-th time this process passes the moment."""
@@ -113,7 +114,7 @@ class Run:
     def __init__(self, root: Path, arguments: list[str]) -> None:
         self.root, self.journal = root, root.with_suffix(".journal")
         watch = ["--trainer.callbacks+", "tests.resume.runs.Killer", "--trainer.callbacks.journal", str(self.journal)]
-        self.words = [*arguments, "--trainer.default_root_dir", str(root), *watch]
+        self.words = [*arguments, *FEW_SAMPLES, "--trainer.default_root_dir", str(root), *watch]
 
     def __call__(self, kill: tuple[str, int, int] | None = None, prepare: Callable[[], object] = lambda: None) -> int:
         """Start or go on; with `kill` die at that moment. `prepare` changes the process before it begins."""

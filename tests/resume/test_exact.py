@@ -61,7 +61,7 @@ MOMENTS = [
 ]
 
 
-IN_CI = ("accumulation", "two_workers", "rahf_dual")
+IN_CI = ("accumulation", "two_workers")
 """Settings that differ in what has to be kept (random kills are of DPO); the others run with the long proofs."""
 
 
@@ -102,7 +102,7 @@ def random_kills(tmp_path: Path, arguments: list[str], wanted: int) -> int:
 
 
 def test_random_kills(tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
-    assert random_kills(tmp_path, command(pairs_file, dropout_model), 20) >= 20
+    assert random_kills(tmp_path, command(pairs_file, dropout_model), 8) >= 8
 
 
 @pytest.mark.slow

@@ -24,8 +24,6 @@ LOGGERS: dict[str, Any] = {
     "none": False,
 }
 LOGGERS["several"] = [LOGGERS["csv"], LOGGERS["mlflow"], LOGGERS["wandb"]]
-COVERED = ("csv", "mlflow", "wandb")
-"""Whose code runs among several already."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +43,7 @@ def runs_with(logger: str, pairs: Path, model: Path, folder: Path) -> tuple[Run,
 
 
 @pytest.mark.parametrize(
-    "logger", [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in sorted(LOGGERS)]
+    "logger", [pytest.param(name, marks=[] if name == "none" else [pytest.mark.slow]) for name in sorted(LOGGERS)]
 )
 def test_a_run_goes_on_and_its_folder_is_whole(
     logger: str, tmp_path: Path, model_folder: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]

@@ -29,7 +29,9 @@ def last_line(run: Run) -> str:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)], ids=str
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+    ids=str,
 )
 def test_a_signal_finishes_the_step_and_saves(
     number: signal.Signals, code: int, tmp_path: Path, model_folder: Path, pairs_file: Path
