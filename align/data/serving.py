@@ -10,7 +10,7 @@ import lightning as L
 
 from align.data.batching import Batching
 from align.data.groups import EncodedGroups
-from align.data.loader import BatchLoader
+from align.data.loader import BatchLoader, check_same
 from align.data.order import PassOrder, Share, StepOrder
 from align.data.shards import check_shards
 from align.data.steps import steps_told
@@ -63,13 +63,19 @@ class ServingDataModule(L.LightningDataModule):
             raise ConfigError(f"data.streaming true: {what} needs all rows at once: leave it out, or stream nothing")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a stream is made of: at the end of an epoch Lightning asks no loader of a resumed run."""
-        return {"shards": [list(shard.identity) for shard in self.stream.shards]} if self.stream else {}
+        """Return what the data are: at the end of an epoch Lightning asks no loader of a resumed run."""
+        if self.stream:
+            return {"shards": [list(shard.identity) for shard in self.stream.shards]}
+        return {"fingerprint": self.fingerprint, "world_size": Share.of(self.trainer).world_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raise ResumeError where training goes on with other shards."""
-        if self.trainer is not None and self.trainer.training:
-            check_shards(state["shards"], None if self.stream is None else self.stream.shards)
+        """Raise ResumeError where training goes on with other data, or in another number of processes."""
+        if self.trainer is None or not self.trainer.training:
+            return
+        if "shards" in state or self.stream:
+            check_shards(state.get("shards"), None if self.stream is None else self.stream.shards)
+        else:
+            check_same(state, self.state_dict())
 
     def all_batches(self) -> Iterator[CandidateBatch]:
         """Yield every training and validation group once, this rank's share of them; not of a stream."""

@@ -126,10 +126,12 @@ def hub_shards(hub: HubDataset, split: str) -> list[Shard]:
     ]
 
 
-def check_shards(before: Sequence[Sequence[Any]], shards: Sequence[Shard] | None) -> None:
-    """Raise ResumeError where shards, None where nothing is streamed, are not those of a checkpoint."""
+def check_shards(before: Sequence[Sequence[Any]] | None, shards: Sequence[Shard] | None) -> None:
+    """Raise ResumeError where shards, None where nothing is or was streamed, are not those of a checkpoint."""
     if shards is None:
         raise ResumeError("cannot resume: the data were streamed in the checkpoint: set data.streaming true")
+    if before is None:
+        raise ResumeError("cannot resume: the data were not streamed in the checkpoint: set data.streaming false")
     if told := _changed(before, [shard.identity for shard in shards]):
         raise ResumeError(f"cannot resume: {told}: put back what the checkpoint was trained on, or begin anew")
 

@@ -17,7 +17,7 @@ from align.data.preference_file import PreferenceFile, PreferenceFileDataModule
 from align.data.splits import Splits
 from align.data.views import Pairs
 from align.encoding.truncation import Truncation
-from align.errors import ConfigError, DataError
+from align.errors import ConfigError, DataError, ResumeError
 from align.models.small import CHATML
 from tests.tiny import tiny_tokenizer, write_pairs
 
@@ -208,3 +208,23 @@ def test_the_real_file_end_to_end(shared: Path) -> None:
     assert sum(r.read for r in data.reports.values()) == 2312
     assert sum(r.dropped["empty response"] for r in data.reports.values()) == 4
     assert sum(len(g) for g in data.groups.values()) == sum(r.kept for r in data.reports.values())
+
+
+def test_other_data_are_refused_at_the_end_of_an_epoch_too(tmp_path: Path) -> None:
+    """Lightning asks no loader there, but the data module."""
+
+    def module(count: int, streaming: bool = False) -> PreferenceFileDataModule:
+        data = PreferenceFileDataModule(str(write_pairs(tmp_path / "pairs.jsonl", count)), streaming=streaming)
+        data.connect(needs())
+        data.trainer = SimpleNamespace(training=True, world_size=1, global_rank=0)  # type: ignore[assignment]
+        return data
+
+    state = module(40).state_dict()
+    module(40).load_state_dict(state)
+    with pytest.raises(ResumeError, match=f"fingerprint was '{state['fingerprint']}' in the checkpoint and is "):
+        module(41).load_state_dict(state)
+    streamed = module(40, streaming=True)
+    with pytest.raises(ResumeError, match=r"not streamed in the checkpoint: set data\.streaming false"):
+        streamed.load_state_dict(state)
+    with pytest.raises(ResumeError, match=r"were streamed in the checkpoint: set data\.streaming true"):
+        module(40).load_state_dict(streamed.state_dict())
