@@ -6,10 +6,19 @@ import difflib
 from collections.abc import Iterable
 
 
+LONGEST = 1600
+"""Characters of a line that is told."""
+
+
 class AlignError(ValueError):
     """A user's mistake or a fault of the surroundings, told in one line: what, where, expected, found, what to do."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Return the line; of one that quotes something endless, how it begins and how it ends."""
+        line = super().__str__()
+        return line if len(line) <= LONGEST else f"{line[: 3 * LONGEST // 4]} … {line[-LONGEST // 4 + 3 :]}"
 
 
 class ConfigError(AlignError):
