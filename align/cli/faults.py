@@ -17,6 +17,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def explain_fault(error: Exception) -> Line | None:
     """Return one line and an exit code, None for what may be a mistake of the program and deserves its traceback."""
+    if ended := _loader_that_ended(error):
+        advice = "probably for want of memory; lower data.batching.num_workers, then give the same command again"
+        return f"a loader process ended, expected it to outlive the run ({shorten(ended, 120)}): {advice}", 3
     if isinstance(error, OSError):
         return _file(error), 3
     if isinstance(error, DistNetworkError):
@@ -26,11 +29,20 @@ def explain_fault(error: Exception) -> Line | None:
             "lower data.batching.tokens or model.backbone.logit_bytes, or set model.backbone.gradient_checkpointing"
         )
         return f"out of memory ({shorten(error, 160)}): {advice}", 3
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        advice = "probably for want of memory; lower data.batching.num_workers, then give the same command again"
-        return f"a loader process ended, expected it to outlive the run ({shorten(error, 120)}): {advice}", 3
     if isinstance(error, MisconfigurationException) or (isinstance(error, ValueError) and _from_lightning(error)):
         return shorten(error, 400), 2
+    return None
+
+
+def _loader_that_ended(error: BaseException | None) -> RuntimeError | None:
+    """Return what torch raised at the end of a loader process; in a signal handler, whatever the program was doing.
+
+    An error that came while this one was handled is its consequence.
+    """
+    while error is not None:
+        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+            return error
+        error = error.__context__
     return None
 
 

@@ -102,6 +102,19 @@ def test_lines(error: Exception, line: str, code: int) -> None:
     assert found[1] == code
 
 
+def test_what_a_lost_loader_process_broke_is_not_told_in_its_place() -> None:
+    """Torch raises in a signal handler: in the middle of any line."""
+    try:
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        finally:
+            {}.pop("a thread that was being started")
+    except KeyError as error:
+        found = explain_fault(error)
+    assert found is not None
+    assert "a loader process ended, expected it to outlive the run (DataLoader worker (pid 7)" in found[0]
+
+
 @pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("shape mismatch"), KeyError("x")])
 def test_what_may_be_our_own_mistake_keeps_its_traceback(error: Exception) -> None:
     assert explain_fault(error) is None
