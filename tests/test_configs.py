@@ -185,10 +185,29 @@ SCORED = {
 """Methods on responses with a graded score each, alone or in lists."""
 
 
+VARIANTS = {
+    *(
+        "apo_down",
+        "apo_zero",
+        "bco_pair",
+        "nca_pair",
+        "cdpo",
+        "robust_dpo",
+        "hinge",
+        "dpo_cached",
+        "sppo_hard",
+        "sft_pro",
+    ),
+    *("pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "rahf_dual_code", "rahf_dual_paper"),
+    *("rahf_single_stage1_paper", "reward_model_flip", "reward_model_scaled", "reward_model_soft", "bfloat16_lora"),
+}
+"""Other values of another fragment's settings, or trained elsewhere as well: the long proofs run them."""
+
+
 @pytest.mark.parametrize(
     "path",
     [
-        p
+        pytest.param(p, marks=[pytest.mark.slow] if p.stem in VARIANTS else [])
         for p in CONFIGS
         if p.parent.name in ("method", "model", "callbacks")
         and p.stem not in ("judge", "sppo_rounds", "pro_two_rewards")

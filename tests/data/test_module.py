@@ -202,6 +202,7 @@ def test_impossible_fractions_are_refused(settings: dict[str, float]) -> None:
         Splits(**settings)
 
 
+@pytest.mark.slow
 def test_the_real_file_end_to_end(shared: Path) -> None:
     data = HHRLHFDataModule(str(shared / "hh-rlhf-harmless-base" / "test.jsonl.gz"))
     data.connect(needs(limit=4096))

@@ -31,7 +31,7 @@ POINTWISE = [KTO(0.1), BCO(0.1), PMPO(0.5), RewardWeighted(), FilteredLikelihood
 PAIRWISE = [SimPO(), ORPO(), CPL(), APOZero()]
 
 
-@pytest.mark.parametrize("lora", [None, LoRA(r=4)], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [None, pytest.param(LoRA(r=4), marks=pytest.mark.slow)], ids=["full", "lora"])
 @pytest.mark.parametrize("objective", [*POINTWISE, *PAIRWISE], ids=lambda o: type(o).__name__)
 def test_learns(objective, lora: LoRA | None, model_folder: Path, scored_file: Path) -> None:
     log = fit(build(model_folder, objective, lora), pairs_data(scored_file, groups=8), max_epochs=4)

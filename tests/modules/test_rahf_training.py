@@ -84,7 +84,7 @@ def test_exports_give_the_same_logits(family: str, tmp_path: Path) -> None:
     assert (tmp_path / "alone" / "adapter_model.safetensors").exists()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_it_fits_sixteen_examples(family: str, tmp_path: Path) -> None:
     base = tiny(tmp_path, family)
     lora = LoRA(r=16, lora_alpha=32, target_modules="all-linear")
