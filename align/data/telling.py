@@ -39,5 +39,6 @@ def warnings_of(reports: Mapping[str, Report], groups: Mapping[str, Sized]) -> l
     few = len(groups["val"]) if "val" in groups else FEW
     if few < FEW:
         rows = "row" if few == 1 else "rows"
-        lost.append(f"data: val/* are means over {few} {rows} only, which say little: raise data.splits.val_fraction")
+        more = "raise data.splits.val_fraction, or give validation more rows of its own"
+        lost.append(f"data: val/* are means over {few} {rows} only, which say little: {more}")
     return lost

@@ -67,5 +67,6 @@ def test_what_is_lost() -> None:
     report.drop("no ranking", "x")
     assert warning(report) == "only 3 of 8 rows are used: 4 tied responses, 1 no ranking"
     few = warnings_of({}, {"train": range(9), "val": range(1)})
-    assert few == ["data: val/* are means over 1 row only, which say little: raise data.splits.val_fraction"]
+    more = "raise data.splits.val_fraction, or give validation more rows of its own"
+    assert few == [f"data: val/* are means over 1 row only, which say little: {more}"]
     assert warnings_of({}, {"val": range(FEW)}) == warnings_of({}, {"train": range(3)}) == []
