@@ -163,7 +163,11 @@ class TestTraining:
         assert (decode(found["human"]), found["human"].scores) == (["good", "bad"], [[3.0], [1.0]])
 
     @pytest.mark.parametrize(
-        ("name", "columns", "graded"), [("alpaca-eval-ranked", None, True), ("qa-feedback-ranked", "question", False)]
+        ("name", "columns", "graded"),
+        [
+            pytest.param("alpaca-eval-ranked", None, True, marks=pytest.mark.slow),
+            ("qa-feedback-ranked", "question", False),
+        ],
     )
     def test_real_lists(self, shared: Path, name: str, columns: str | None, graded: bool) -> None:
         (path,) = (shared / name).glob("*.jsonl.gz")

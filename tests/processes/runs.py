@@ -10,12 +10,16 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.resume.runs import KILLED, Run, batches_in, forked
 from tests.test_configs import CPU, ROOT
 
 TRAINER = ROOT / "configs" / "trainer"
 STRATEGIES = {"ddp": "ddp_cpu.yaml", "fsdp2": "fsdp2.yaml"}
 WORLD = 2
+IN_CI = [pytest.param("ddp", id="ddp"), pytest.param("fsdp2", id="fsdp2", marks=pytest.mark.slow)]
+"""Strategies of tests that do not depend on how parameters are held: the other one is for the long proofs."""
 
 
 def command(method: str, pairs: Path, model: Path, *more: str, strategy: str | None = None) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.checks.test_layouts import leaking
-from tests.processes.runs import STRATEGIES, Pair, command
+from tests.processes.runs import IN_CI, STRATEGIES, Pair, command
 from tests.resume.runs import Run
 from tests.test_configs import scalars
 
@@ -46,7 +46,7 @@ def test_two_processes_replace_a_layout_together(
     assert scalars(two.root, "train/loss") == pytest.approx(scalars(one.root, "train/loss"), rel=1e-6)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", IN_CI)
 def test_two_processes_refuse_together(strategy: str, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     words = command("dpo", pairs_file, model_folder, "--model.backbone.layout", "packed", strategy=strategy)
     run = Pair(tmp_path / "run", words)

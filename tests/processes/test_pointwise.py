@@ -13,7 +13,7 @@ from align.modules.mismatch import mismatched
 from align.objectives.pointwise import KTO
 from tests.models.test_reference import disturb
 from tests.modules.preference_runs import LABELLED, built
-from tests.processes.runs import STRATEGIES, Pair, command
+from tests.processes.runs import IN_CI, Pair, command
 from tests.processes.test_equal import DOUBLE
 from tests.resume.runs import Run, forked
 from tests.test_configs import scalars
@@ -28,7 +28,7 @@ def four_pairs(pairs_file: Path) -> Path:
     return few
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", IN_CI)
 def test_the_shift_of_bco_is_the_mean_reward_of_all_ranks(
     strategy: str, tmp_path: Path, model_folder: Path, four_pairs: Path
 ) -> None:

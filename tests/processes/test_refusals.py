@@ -9,7 +9,7 @@ import pytest
 from align.cli.launch import is_first_process
 from align.cli.run_folder import claim, release
 from align.errors import ConfigError
-from tests.processes.runs import NINE, STRATEGIES, Pair, command, slurm_environment, torchrun_environment
+from tests.processes.runs import IN_CI, NINE, Pair, command, slurm_environment, torchrun_environment
 from tests.resume.runs import KILLED, Run
 from tests.resume.test_stop import last_line
 from tests.test_configs import METHOD, ParseOnly
@@ -17,7 +17,7 @@ from tests.test_configs import METHOD, ParseOnly
 SAVE = ["--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", IN_CI)
 def test_another_number_of_processes_and_damage(
     strategy: str, tmp_path: Path, model_folder: Path, pairs_file: Path
 ) -> None:
