@@ -27,6 +27,7 @@ NO_RESULTS = {
             "annotation/items",
             "annotation/results",
             "annotation/form",
+            "annotation/labellers",
             "annotation/remarks",
             "data/fields",
             "encoding/encoder",

@@ -6,7 +6,7 @@ from align.durable import DurableFile
 from align.errors import StoreError
 
 APPLICATION = 0x616C676E  # "algn"
-SCHEMA = 2
+SCHEMA = 3
 CHOICE = "best INTEGER, worst INTEGER, CHECK ((best IS NULL) = (worst IS NULL) AND (best IS NULL OR best <> worst))"
 TABLES = f"""
 PRAGMA foreign_keys=ON;
@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS item (
     id TEXT PRIMARY KEY, position INTEGER NOT NULL UNIQUE, asked INTEGER NOT NULL,
     prompt TEXT NOT NULL, responses TEXT NOT NULL, names TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rater (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS labeller (rater TEXT PRIMARY KEY REFERENCES rater, said TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS showing (
     item TEXT NOT NULL REFERENCES item, rater TEXT NOT NULL REFERENCES rater, shown TEXT NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (item, rater));

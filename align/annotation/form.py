@@ -1,4 +1,4 @@
-"""What raters say of each response beside the choice: a rating on a scale, and fields with a few values."""
+"""What raters say of each response beside the choice: ratings on scales, and fields with a few values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Remarks = Mapping[str, Sequence[Remark]]
 
 @dataclass(frozen=True)
 class Field:
-    """One question about every response."""
+    """One question about every response, or about a rater; without values it is answered by free text."""
 
     name: str
     question: str
@@ -31,7 +31,7 @@ class Field:
     @property
     def ordered(self) -> bool:
         """Return whether the values are numbers of a scale."""
-        return self.name == RATING
+        return bool(self.values) and all(isinstance(value, int) for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -60,27 +60,60 @@ class Scale:
         if not 1 <= self.high - self.low < MOST:
             raise ConfigError(f"scale must have 2 to {MOST} whole numbers, got low {self.low} and high {self.high}")
 
-    def field(self) -> Field:
+    def field(self, name: str = RATING) -> Field:
         """Return the question that it asks."""
         values = tuple(range(self.low, self.high + 1))
-        return Field(RATING, self.question, values, self.required, (self.low_label, self.high_label))
+        return Field(name, self.question, values, self.required, (self.low_label, self.high_label))
 
 
 def field_of(place: str, row: Any) -> Field:
-    """Return a field as a file describes it. Raises ConfigError naming its place."""
+    """Return a field, or a scale, as a file describes it. Raises ConfigError naming its place."""
     known = {"name", "question", "values", "required"}
+    if isinstance(row, Mapping) and set(row) & {"low", "high"}:
+        return _scale_of(place, row)
     if not isinstance(row, Mapping) or set(row) - known or "name" not in row:
         raise ConfigError(f"{place}: expected name, question, values and required, got {shorten(row, 80)}")
     name, question, values = row["name"], row.get("question", row["name"]), row.get("values", ["yes", "no"])
     if not all(isinstance(text, str) and text.strip() for text in (name, question)) or name == RATING:
-        raise ConfigError(f"{place}: name and question must be texts, and the name not {RATING!r}, got {name!r}")
-    if not isinstance(values, list) or not 2 <= len(values) <= MOST or len(set(map(str, values))) < len(values):
-        raise ConfigError(f"{place}: values must be 2 to {MOST} different texts, got {shorten(values, 80)}")
+        raise ConfigError(
+            f"{place}: name and question must be texts, and the name not {RATING!r} without low and high, got {name!r}"
+        )
+    check_values(place, values, MOST)
+    return Field(name, question, tuple(values), required_of(place, row, usual=False))
+
+
+def check_values(place: str, values: Any, most: int) -> None:
+    """Raise ConfigError unless these can be chosen from."""
+    if not isinstance(values, list) or not 2 <= len(values) <= most or len(set(map(str, values))) < len(values):
+        raise ConfigError(f"{place}: values must be 2 to {most} different texts, got {shorten(values, 80)}")
     if not all(isinstance(value, str) and value.strip() for value in values):
         raise ConfigError(f"{place}: values must be texts (in YAML quote yes and no), got {shorten(values, 80)}")
-    if not isinstance(row.get("required", False), bool):
-        raise ConfigError(f"{place}: required must be true or false, got {shorten(row['required'], 40)!r}")
-    return Field(name, question, tuple(values), row.get("required", False))
+
+
+def required_of(place: str, row: Mapping[str, Any], *, usual: bool) -> bool:
+    """Return whether a row says that its question must be answered. Raises ConfigError for no truth value."""
+    found = row.get("required", usual)
+    if not isinstance(found, bool):
+        raise ConfigError(f"{place}: required must be true or false, got {shorten(found, 40)!r}")
+    return found
+
+
+def _scale_of(place: str, row: Mapping[str, Any]) -> Field:
+    known = {"name", "question", "low", "high", "low_label", "high_label", "required"}
+    if set(row) - known or "name" not in row or not all(type(row.get(end)) is int for end in ("low", "high")):
+        raise ConfigError(
+            f"{place}: expected a scale as name, low and high (whole numbers), question, low_label, high_label and "
+            f"required, got {shorten(row, 80)}"
+        )
+    texts = {key: value for key, value in row.items() if key in ("question", "low_label", "high_label")}
+    if not all(isinstance(text, str) and text.strip() for text in (row["name"], *texts.values())):
+        raise ConfigError(f"{place}: name, question and labels must be texts, got {shorten(row, 80)}")
+    usual = {} if row["name"] == RATING else {"question": row["name"]}
+    required = required_of(place, row, usual=Scale.required)
+    try:
+        return Scale(row["low"], row["high"], **{**usual, **texts}, required=required).field(row["name"])
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
 
 
 def as_text(fields: Sequence[Field]) -> str:

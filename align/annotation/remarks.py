@@ -57,19 +57,21 @@ def _values(judgments: Sequence[Judged], field: Field, response: int) -> Iterato
 
 def mean_ratings(item: Item, judgments: Sequence[Judged]) -> list[float | None]:
     """Return the mean rating of each response over its raters, None where nobody rated it."""
-    rated = [[j.remarks[RATING][n] for j in judgments if RATING in j.remarks] for n in range(len(item.responses))]
-    known = [[value for value in values if isinstance(value, int)] for values in rated]
-    return [float(np.mean(values)) if values else None for values in known]
+    return [_mean([j.remarks[RATING][n] for j in judgments if RATING in j.remarks]) for n in range(len(item.responses))]
+
+
+def _mean(values: Sequence[Remark]) -> float | None:
+    known = [value for value in values if isinstance(value, int)]
+    return float(np.mean(known)) if known else None
 
 
 def summed(item: Item, judgments: Sequence[Judged], fields: Sequence[Field]) -> list[dict[str, Any]]:
-    """Return of each response its mean rating, and by field how many raters gave each value."""
-    ratings = mean_ratings(item, judgments)
+    """Return of each response its mean on every scale, and by field how many raters gave each value."""
     found = []
     for n in range(len(item.responses)):
         row: dict[str, Any] = {}
         for field in fields:
             said = list(_values(judgments, field, n))
-            row[field.name] = ratings[n] if field.ordered else {str(v): said.count(v) for v in field.values}
+            row[field.name] = _mean(said) if field.ordered else {str(v): said.count(v) for v in field.values}
         found.append(row)
     return found

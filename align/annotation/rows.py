@@ -6,10 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from align.annotation.form import RATING, Field
 from align.annotation.items import Item
+from align.annotation.labellers import Answers
 from align.annotation.remarks import mean_ratings, summed
 from align.annotation.store import Judged
 from align.annotation.votes import by_item, mean_outcomes, places
@@ -25,6 +27,16 @@ class Voted(NamedTuple):
     item: Item
     judged: list[Judged]
     id: str
+    labellers: Mapping[str, Answers] = MappingProxyType({})
+    """By the name of a rater, what they said about themselves; nothing where nobody was asked."""
+
+    @property
+    def people(self) -> Row:
+        """Return who judged, and what they said about themselves."""
+        names = [judged.rater for judged in self.judged]
+        return {"raters": names} | (
+            {"labellers": [self.labellers.get(name) for name in names]} if self.labellers else {}
+        )
 
 
 class Export(NamedTuple):
@@ -34,12 +46,18 @@ class Export(NamedTuple):
     left_out: Counter[str]
 
 
-def voted(items: Sequence[Item], judgments: Sequence[Judged], *, each: bool) -> list[Voted]:
+def voted(
+    items: Sequence[Item],
+    judgments: Sequence[Judged],
+    labellers: Mapping[str, Answers] = MappingProxyType({}),
+    *,
+    each: bool,
+) -> list[Voted]:
     """Return what becomes rows together: with `each`, every judgment by itself."""
     known = by_item(judgments)
     if not each:
-        return [Voted(item, known[item.id], item.id) for item in items if item.id in known]
-    return [Voted(item, [j], f"{item.id}-{j.rater}") for item in items for j in known.get(item.id, [])]
+        return [Voted(item, known[item.id], item.id, labellers) for item in items if item.id in known]
+    return [Voted(item, [j], f"{item.id}-{j.rater}", labellers) for item in items for j in known.get(item.id, [])]
 
 
 def pair_rows(votes: Sequence[Voted], ties: Ties, scores: Scores = "choices", fields: Sequence[Field] = ()) -> Export:
@@ -96,7 +114,7 @@ def _pairs(
             **scores,
             "chosen_from": vote.item.names[good],
             "rejected_from": vote.item.names[bad],
-            "raters": [judged.rater for judged in vote.judged],
+            **vote.people,
             **({"chosen_remarks": said[good], "rejected_remarks": said[bad]} if fields else {}),
         }
 
@@ -128,7 +146,7 @@ def list_rows(votes: Sequence[Voted], ties: Ties, scores: Scores = "choices", fi
                     "completions": [item.responses[i] for i in kept],
                     "scores": [found[i] for i in kept],
                     "origins": [item.names[i] for i in kept],
-                    "raters": [judged.rater for judged in vote.judged],
+                    **vote.people,
                     **({"remarks": [said[i] for i in kept]} if fields else {}),
                 }
             )
@@ -152,7 +170,7 @@ def response_rows(votes: Sequence[Voted], fields: Sequence[Field]) -> Export:
                     "completion": text,
                     "rating": said[n][RATING],
                     "completion_from": item.names[n],
-                    "raters": [judged.rater for judged in vote.judged],
+                    **vote.people,
                     "remarks": said[n],
                 }
             )

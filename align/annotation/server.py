@@ -23,6 +23,7 @@ from align.annotation.access import Access, same
 from align.annotation.form import by_place
 from align.annotation.guard import Guard
 from align.annotation.items import Choice
+from align.annotation.labellers import AnsweredOtherwise
 from align.annotation.store import AnnotationStore, Conflict, Rater, Shown
 from align.errors import StoreError
 
@@ -42,6 +43,7 @@ def application(store: AnnotationStore, access: Access, origins: Collection[str]
         Route("/enter", desk.enter, methods=["POST"]),
         Route("/r/{rater}/", desk.page),
         Route("/r/{rater}/state", desk.state),
+        Route("/r/{rater}/labeller", desk.answer, methods=["POST"]),
         Route("/r/{rater}/item/{item}", desk.item),
         Route("/r/{rater}/judgment", desk.judge, methods=["POST"]),
         Mount("/static", StaticFiles(directory=PAGES / "static")),
@@ -79,12 +81,14 @@ class Desk:
         """Return what is asked and what this rater has done."""
         rater = self._rater(request)
         progress = await run_in_threadpool(self.store.progress, rater.id)
+        about = self.store.labellers.questions() if self.store.labellers.asked(rater.id) else ()
         return JSONResponse(
             {
                 "rater": rater.name,
                 "task": self.store.setting("task"),
                 "question": self.store.setting("question"),
                 "fields": [vars(field) for field in self.store.fields()],
+                "labeller": [vars(field) for field in about],
                 "guidelines": self.guidelines,
                 "form_token": self.access.form_token(rater),
                 "items": [{"id": item, "judged": judged} for item, judged in progress],
@@ -99,12 +103,24 @@ class Desk:
             raise HTTPException(404, "no such item")
         return JSONResponse(_seen(shown))
 
+    async def answer(self, request: Request) -> Response:
+        """Keep what a rater says about themselves, which is asked once."""
+        rater, body = await self._form(request)
+        try:
+            await run_in_threadpool(self.store.labellers.answer, rater.id, body.get("answers"))
+        except AnsweredOtherwise:
+            raise HTTPException(409, "these questions were answered in another tab: nothing was changed") from None
+        except ValueError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise HTTPException(422, str(error)) from error
+        return JSONResponse({"saved": True})
+
     async def judge(self, request: Request) -> Response:
         """Keep a judgment; the answer says that it is committed."""
-        rater = self._rater(request)
-        if not same(request.headers.get("x-form-token", ""), self.access.form_token(rater)):
-            raise HTTPException(403, "the page is out of date: load it again")
-        body = await _body(request)
+        rater, body = await self._form(request)
+        if self.store.labellers.asked(rater.id):
+            raise HTTPException(409, "first answer the questions about yourself: load the page again")
         try:
             submit = _submission(body)
             await run_in_threadpool(partial(self.store.submit, rater.id, **submit))
@@ -115,6 +131,13 @@ class Desk:
                 raise
             raise HTTPException(422, str(error)) from error
         return JSONResponse({"saved": submit["key"]})
+
+    async def _form(self, request: Request) -> tuple[Rater, dict[str, Any]]:
+        """Return who sends a form of this page, and what it says."""
+        rater = self._rater(request)
+        if not same(request.headers.get("x-form-token", ""), self.access.form_token(rater)):
+            raise HTTPException(403, "the page is out of date: load it again")
+        return rater, await _body(request)
 
     def _rater(self, request: Request) -> Rater:
         rater = self.access.rater(request.path_params["rater"], request.cookies.get(COOKIE, ""))

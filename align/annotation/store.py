@@ -14,6 +14,7 @@ from typing import NamedTuple
 from align.annotation.database import ITEM, JUDGED, PROGRESS, SENT, SHOWN, Database
 from align.annotation.form import Field, Remarks, as_text, by_response, checked, from_text
 from align.annotation.items import Choice, Item, Task, fingerprint
+from align.annotation.labellers import Labellers
 from align.errors import ConfigError, shorten
 
 
@@ -64,17 +65,26 @@ class AnnotationStore:
             raise ConfigError(f"{path}: no such store: make it with `align annotate serve --completions ...`")
         self.path = Path(path)
         self._db = Database(self.path)
+        self.labellers = Labellers(self._db)
         with self._db.transaction() as db:
-            usual = {"secret": secrets.token_hex(32), "fields": as_text(())}
+            usual = {"secret": secrets.token_hex(32), "fields": as_text(()), "labeller": as_text(())}
             db.executemany("INSERT OR IGNORE INTO setting VALUES (?, ?)", usual.items())
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def begin(self, items: Sequence[Item], task: Task, question: str, fields: Sequence[Field] = ()) -> None:
+    def begin(
+        self,
+        items: Sequence[Item],
+        task: Task,
+        question: str,
+        fields: Sequence[Field] = (),
+        labeller: Sequence[Field] = (),
+    ) -> None:
         """Take the items in, or check that they are those the store holds. Raises ConfigError for others."""
         facts = {"items": fingerprint(items), "task": task, "question": question, "fields": as_text(fields)}
+        facts["labeller"] = as_text(labeller)
         with self._db.transaction() as db:
             if not db.execute("SELECT count(*) FROM item").fetchone()[0]:
                 db.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", facts.items())

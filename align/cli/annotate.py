@@ -10,7 +10,7 @@ from align.annotation.form import Scale
 from align.annotation.items import QUESTIONS, Item, Task
 from align.annotation.listening import Listen
 from align.annotation.store import AnnotationStore
-from align.cli.annotation_form import form_of
+from align.cli.annotation_form import form_of, labeller_form
 from align.cli.annotation_output import STORE, export, results
 from align.cli.annotation_output import UNUSED as UNUSED_IN_ROWS
 from align.cli.functions import call
@@ -18,10 +18,10 @@ from align.cli.unused import Unused, without
 from align.errors import ConfigError, did_you_mean
 
 NEW = "task, question and limit belong to the items of a new store, as does the seed: give --completions too"
-ASKED = "what is asked of every response belongs to a new store: give --completions too"
+ASKED = "what is asked of responses and raters belongs to a new store: give --completions too"
 UNUSED = (
     Unused(("task", "question", "limit", "seed"), without("completions"), NEW),
-    Unused(("scale", "fields"), without("completions"), ASKED),
+    Unused(("scale", "fields", "labeller"), without("completions"), ASKED),
 )
 HELP = """usage: align annotate serve|results|export [options]
 
@@ -55,6 +55,7 @@ def serve(  # noqa: PLR0913  the signature is the command line
     question: str | None = None,
     scale: Scale | None = None,
     fields: str | None = None,
+    labeller: str | None = None,
     guidelines: str | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -75,8 +76,13 @@ def serve(  # noqa: PLR0913  the signature is the command line
         task: Two responses at a time (`pairs`, what null means at first), or best and worst of all (`best_worst`).
         question: What raters are asked; null asks which is better, or best and worst.
         scale: Rating of every response beside the choice, as `--scale.high 7 --scale.high_label "very good"`.
-        fields: YAML file of further questions about every response, a list of mappings with name, question, values
-            (yes and no if left out) and required (false); `configs/annotation/instruct_gpt.yaml` has InstructGPT's.
+        fields: YAML file of questions about every response, a list of mappings with name, question, values (yes and no
+            if left out) and required (false), or, for a scale, name, low, high, question, low_label, high_label and
+            required (true); the scale named `rating` can order responses. `configs/annotation/instruct_gpt.yaml` has
+            InstructGPT's; a `--scale` takes the place of its rating.
+        labeller: YAML file of questions about the raters, each of whom is asked once before the first item: name,
+            question, values (free text if left out) and required (false), as in `configs/annotation/labeller.yaml`.
+            Answers stand in exported rows, and agreement is shown within groups. Null asks nothing.
         guidelines: Text file that raters find under Help.
         limit: Items at most, drawn by the seed.
         seed: Of the order of the items.
@@ -88,14 +94,14 @@ def serve(  # noqa: PLR0913  the signature is the command line
         raise ConfigError(f"the page needs {' and '.join(missing)}: pip install 'align-lm[annotation]'")
     from align.annotation.serving import serve as serve_page
 
-    told, form = _guidelines(guidelines), form_of(scale, fields)
+    told, form, about = _guidelines(guidelines), form_of(scale, fields), labeller_form(labeller)
     _check_raters(raters or [])
     gathered = None if completions is None else _gathered(completions, task or "pairs", limit, seed)
     opened = AnnotationStore(Path(store), create=gathered is not None)
     try:
         if gathered is not None:
             kind = task or "pairs"
-            opened.begin(gathered[0], kind, question or QUESTIONS[kind], form)
+            opened.begin(gathered[0], kind, question or QUESTIONS[kind], form, about)
             print(*gathered[1], sep="\n")
         opened.add_raters(raters or ([] if opened.raters() else ["rater"]))
         if new_links:

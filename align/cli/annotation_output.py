@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from align.annotation.agreement import agreements, alphas
-from align.annotation.form import Field
+from align.annotation.form import RATING, Field
+from align.annotation.groups import ENOUGH, group_alphas
 from align.annotation.items import Item
+from align.annotation.labellers import Answers
 from align.annotation.remarks import said_of_names
 from align.annotation.results import compare_names, summaries
 from align.annotation.rows import Scores, Ties, list_rows, pair_rows, response_rows, voted
@@ -32,12 +34,20 @@ def results(store: str = STORE, *, out: str | None = None) -> None:
         out: JSON file to write the same to.
     """
     # these import torch, as `serve` need not
-    from align.cli.annotation_tables import agreement_table, alpha_table, rater_table, remark_table, win_table
+    from align.cli.annotation_tables import (
+        agreement_table,
+        alpha_table,
+        group_table,
+        rater_table,
+        remark_table,
+        win_table,
+    )
     from align.cli.evaluation_tables import show
 
-    items, judgments, fields = _read(store)
+    items, judgments, fields, questions, labellers = _read(store)
     wins, people, said = compare_names(items, judgments), summaries(judgments), said_of_names(items, judgments, fields)
     same, beyond = agreements(items, judgments, fields), alphas(items, judgments, fields)
+    within, few = group_alphas(items, judgments, fields, questions, labellers)
     show(win_table(wins))
     if said:
         show(remark_table(said))
@@ -46,6 +56,10 @@ def results(store: str = STORE, *, out: str | None = None) -> None:
         show(agreement_table(same))
     if beyond:
         show(alpha_table(beyond))
+    if within:
+        show(group_table(within))
+    if few:
+        print(f"agreement within groups needs {ENOUGH} things rated twice in the group; too few: {', '.join(few)}")
     if out is not None:
         content = {
             "comparisons": [{"a": a, "b": b, **asdict(found)} for (a, b), found in wins.items()],
@@ -53,6 +67,9 @@ def results(store: str = STORE, *, out: str | None = None) -> None:
             "remarks": [found._asdict() for found in said],
             "agreement": [found._asdict() for found in same],
             "alpha": [found._asdict() for found in beyond],
+            "alpha_within": [{**found._asdict(), "found": found.found._asdict()} for found in within],
+            "groups_too_small": few,
+            "labellers": labellers,
         }
         _write(Path(out), json_text(content, indent=1))
 
@@ -79,13 +96,13 @@ def export(
     """
     if rows == "lists" and ties == "both":
         raise ConfigError("ties both is for --rows pairs: a list says by equal scores that responses are tied")
-    items, judgments, fields = _read(store)
-    if (scores == "ratings" or rows == "responses") and not any(field.ordered for field in fields):
+    items, judgments, fields, _, labellers = _read(store)
+    if (scores == "ratings" or rows == "responses") and not any(field.name == RATING for field in fields):
         named = "--scores ratings" if scores == "ratings" else "--rows responses"
         raise ConfigError(
             f"{named}: {store} has no ratings: they are asked for by `align annotate serve --scale.high 7`"
         )
-    found = voted(items, judgments, each=votes == "each")
+    found = voted(items, judgments, labellers, each=votes == "each")
     made = (
         response_rows(found, fields)
         if rows == "responses"
@@ -100,15 +117,27 @@ def export(
     )
 
 
-def _read(store: str) -> tuple[list[Item], list[Judged], tuple[Field, ...]]:
+class Kept(NamedTuple):
+    """What a store holds."""
+
+    items: list[Item]
+    judgments: list[Judged]
+    fields: tuple[Field, ...]
+    questions: tuple[Field, ...]
+    """What raters were asked about themselves."""
+    labellers: dict[str, Answers]
+
+
+def _read(store: str) -> Kept:
     opened = AnnotationStore(Path(store))
     try:
-        items, judgments, fields = opened.items(), opened.judgments(), opened.fields()
+        about, labellers = opened.labellers.questions(), opened.labellers.by_name()
+        kept = Kept(opened.items(), opened.judgments(), opened.fields(), about, labellers)
     finally:
         opened.close()
-    if not judgments:
-        raise ConfigError(f"{store}: no judgments yet ({len(items)} items)")
-    return items, judgments, fields
+    if not kept.judgments:
+        raise ConfigError(f"{store}: no judgments yet ({len(kept.items)} items)")
+    return kept
 
 
 def _write(path: Path, text: str) -> None:

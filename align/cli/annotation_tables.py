@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from align.annotation.agreement import Agreement, Alpha
+from align.annotation.groups import GroupAlpha
 from align.annotation.remarks import Said
 from align.annotation.results import RaterSummary
 from align.cli.evaluation_tables import short
@@ -55,6 +56,17 @@ def alpha_table(alphas: Sequence[Alpha]) -> Table:
     table = _table(title, ("on", "level"), ("rated twice", "alpha"))
     for found in alphas:
         table.add_row(*map(Text, (found.question, found.level, str(found.items), _coefficient(found.alpha))))
+    return table
+
+
+def group_table(groups: Sequence[GroupAlpha]) -> Table:
+    """Return a row for every group of raters, question and level of measurement."""
+    title = "Krippendorff's alpha within groups of raters (95 % bootstrap over items)"
+    table = _table(title, ("group", "on", "level"), ("raters", "rated twice", "alpha"))
+    for group in groups:
+        found = group.found
+        words = (f"{_printable(group.asked)}: {_printable(group.answer)}", found.question, found.level)
+        table.add_row(*map(Text, (*words, str(group.raters), str(found.items), _coefficient(found.alpha))))
     return table
 
 

@@ -100,7 +100,7 @@ class TestAccess:
     def test_pages_have_no_inline_code_and_no_foreign_addresses(self) -> None:
         pages = Path(__file__).parents[2] / "align" / "annotation" / "page"
         files = [path for path in pages.rglob("*.*") if path.suffix != ".svg"]
-        assert len(files) == 8
+        assert len(files) == 9
         for path in files:
             text = path.read_text()
             assert "//" not in text.replace("// ", "")

@@ -113,16 +113,20 @@ SERVE = Verb(
         "scale.question": ("--scale.question", "How good?"),
         "scale.required": ("--scale.required", "false"),
         "fields": ("--fields", "THINGS/fields.yaml"),
+        "labeller": ("--labeller", "THINGS/fields.yaml"),
     },
     otherwise={("old", "task"): ("--task", "best_worst")},
     refused={
         **{("old", name): "task, question and limit belong" for name in ("task", "question", "limit", "seed")},
-        **{("old", name): "what is asked of every response belongs to a new store" for name in ("scale.low", "fields")},
+        **{
+            ("old", name): "what is asked of responses and raters belongs to a new store"
+            for name in ("scale.low", "fields", "labeller")
+        },
     },
     only={
         "old": [
             *("task", "question", "limit", "seed", "raters", "new_links", "guidelines", "listen.port"),
-            *("scale.low", "fields"),
+            *("scale.low", "fields", "labeller"),
         ]
     },
 )

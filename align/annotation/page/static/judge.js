@@ -1,5 +1,6 @@
 // One rater's page: shows an item, takes a judgment, goes to the next one that has none.
 import { Refused, get, send } from "./api.js";
+import { askAbout } from "./about.js";
 import { listen, explainKeys } from "./keys.js";
 import { LETTERS, answers, byId, drawProgress, drawPrompt, drawResponses, element, mark, markRemarks, say } from "./view.js";
 
@@ -145,12 +146,25 @@ async function guarded(work) {
   }
 }
 
+// Asks what is asked of a rater once; answers given in another tab stand.
+async function introduce() {
+  const answers = await askAbout(state.labeller);
+  try {
+    await send("labeller", { answers }, { token: state.form_token, waiting: away });
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 409) throw error;
+    say(error.message, { fault: true });
+  }
+  await refresh();
+}
+
 guarded(async () => {
   await refresh();
   byId("question").textContent = state.question;
   byId("rater").textContent = state.rater;
   byId("guidelines").textContent = state.guidelines;
   byId("guidelines").hidden = !state.guidelines;
+  if (state.labeller.length) await introduce(); // before any key is a judgment
   drawChoices();
   explainKeys(isPair(), state.fields.length > 0);
   const judgeKey = (at, worst) =>
