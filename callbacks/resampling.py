@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from align.errors import ConfigError
+from align.oracles.parts import Training
 from align.oracles.scorers import Direction, Scorer
 from align.rounds.builders import Builder
 from align.rounds.directional import Directional
@@ -101,11 +102,13 @@ class IterativeResampling(Callback):
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
         data.refuse_stream("callbacks.resampling.IterativeResampling, which chooses among the prompts,")
+        training = Training()
+        self.settings.scorer.follow(training)
         self.settings.scorer.ready()
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
         generation = replace(self.settings.generation, seed=self.settings.generation.seed + data.run_seed)
         settings = replace(self.settings, generation=generation)
-        self._feed = data.rounds = RoundFeed(trainer, self._folder(trainer), settings, self.epochs)
+        self._feed = data.rounds = RoundFeed(trainer, self._folder(trainer), settings, self.epochs, training)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin a round at its first batch; the samples are drawn by then.

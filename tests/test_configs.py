@@ -210,12 +210,12 @@ VARIANTS = {
         pytest.param(p, marks=[pytest.mark.slow] if p.stem in VARIANTS else [])
         for p in CONFIGS
         if p.parent.name in ("method", "model", "callbacks")
-        and p.stem not in ("judge", "sppo_rounds", "pro_two_rewards")
+        and p.stem not in ("judge", "sppo_rounds", "pro_two_rewards", "self_rewarding")
     ],
     ids=relative,
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    """The judge's fragment needs a server and runs in tests/judging; those of SPPO and two rewards in tests/rounds."""
+    """The judge's fragment needs a server and runs in tests/judging; those of SPPO, two rewards and self-rewarding in tests/rounds."""
     if path.stem == "rewards":
         save_reward_model(Path("runs/reward_model/model"))
     if path.stem in ("dpa", "steerlm"):

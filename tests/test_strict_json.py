@@ -37,7 +37,7 @@ NO_RESULTS = {
         *("oracles/win_rates", "models/state_cache"),
     },
     "requests, and replies as a server or a model gave them": {
-        *("oracles/local_model", "oracles/transport", "sampling/wire", "rounds/store", "annotation/store"),
+        *("oracles/model_responder", "oracles/transport", "sampling/wire", "rounds/store", "annotation/store"),
     },
     "texts that are put into prompts, templates, words of a command": {
         *(

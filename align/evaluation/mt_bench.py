@@ -84,7 +84,7 @@ def judge_answers(
         {
             "question_id": number,
             "model": model,
-            "judge": [judge.responder.settings()["model"], prompted.name],
+            "judge": [judge.responder.name, prompted.name],
             "judgment": verdict.text,
             "score": NO_RATING if math.isnan(verdict.first) else verdict.first,
             "turn": turn,

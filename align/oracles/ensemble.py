@@ -15,6 +15,7 @@ from torch import Tensor
 
 from align.atomic import write_whole_text
 from align.errors import ConfigError, DataError
+from align.oracles.parts import Oracle
 from align.oracles.scorers import Dialogue, Scorer
 
 Combination = Literal["mean", "minimum", "mean_minus_variance", "mean_minus_deviation"]
@@ -73,10 +74,10 @@ class RewardEnsemble(Scorer):
         text = repr((members, self.combine, self.k, self.weights, str(self.standardise)))
         return f"ensemble {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def ready(self) -> None:
-        """Raise an error for what would stop a member."""
-        for scorer in self.scorers.values():
-            scorer.ready()
+    @property
+    def parts(self) -> Sequence[Oracle]:
+        """Return the members."""
+        return list(self.scorers.values())
 
     def report(self) -> dict[str, object]:
         """Return what the members tell, by name."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from align.errors import ConfigError, Paused
+from align.oracles.parts import Oracle
 from align.oracles.preference import Dialogue, Judge, Preference, better
 from align.oracles.responder import Responder, read_body, read_model
 from align.oracles.templates import JudgePrompt, Question, addresses_judge, as_query
@@ -41,7 +42,7 @@ class LanguageJudge(Judge):
         """Configure the judge.
 
         Args:
-            responder: The model: an `Endpoint` or a `LocalModel`.
+            responder: The model: an `Endpoint`, a `LocalModel`, or in rounds the `LivePolicy`.
             prompt: What it is asked and how it replies.
             repeats: How often to ask again for a reply that is invalid.
             average_scores: With PRO's prompt, compare the mean scores of both orders, not each order for itself.
@@ -54,15 +55,16 @@ class LanguageJudge(Judge):
         if average_scores and prompt.reply_form != "scores":
             raise ConfigError(f"average_scores needs replies with scores, such as template pro, not {prompt.template}")
         self.average_scores, self.asks_canaries = average_scores, canaries
-        self.name = f"{responder.settings()['model']} ({prompt.template})"
+        self.name = f"{responder.name} ({prompt.template})"
         self._invalid: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
         self._spent: dict[str, object] = {}
 
-    def ready(self) -> None:
-        """Raise ConfigError where the responder's key is missing."""
-        self.responder.ready()
+    @property
+    def parts(self) -> Sequence[Oracle]:
+        """Return the model that replies."""
+        return (self.responder,)
 
     @property
     def identity(self) -> str:

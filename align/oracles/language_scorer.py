@@ -11,6 +11,7 @@ from torch import Tensor
 
 from align.errors import ConfigError
 from align.oracles.language_judge import SINGLE, LanguageJudge
+from align.oracles.parts import Oracle
 from align.oracles.responder import Responder
 from align.oracles.scorers import Dialogue, Scorer
 from align.oracles.templates import JudgePrompt, as_query
@@ -31,9 +32,10 @@ class JudgedScorer(Scorer):
         text = repr((probe.key, self.judge.repeats, self.attributes))
         return f"{self.judge.name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def ready(self) -> None:
-        """Raise ConfigError where the responder's key is missing."""
-        self.judge.ready()
+    @property
+    def parts(self) -> Sequence[Oracle]:
+        """Return the judge."""
+        return (self.judge,)
 
     def report(self) -> dict[str, object]:
         """Return invalid replies by reason, what was asked and reused, and the spending."""
@@ -63,7 +65,7 @@ class LanguageModelScorer(JudgedScorer):
         """Configure the scorer.
 
         Args:
-            responder: The model: an `Endpoint` or a `LocalModel`.
+            responder: The model: an `Endpoint`, a `LocalModel`, or in rounds the `LivePolicy`.
             prompt: What it is asked: `self_rewarding` (0 to 5 points), `mt_bench_single` (1 to 10), or a file of your
                 own with the form `points` or `rating`.
             repeats: How often to ask again for a reply that is invalid.
@@ -96,7 +98,8 @@ class YesProbability(JudgedScorer):
         """Configure the scorer.
 
         Args:
-            responder: The model: an `Endpoint` whose server gives log-probabilities, or a `LocalModel`.
+            responder: The model: an `Endpoint` whose server gives log-probabilities, a `LocalModel`, or in rounds the
+                `LivePolicy`.
             prompt: The question: `yes_no`, or a file of your own with the form `yes_no`.
             store: File that keeps replies and spending.
         """

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.oracles.parts import Oracle
 from align.records import Message
 from align.world.gold import User, gold
 from align.world.universe import World
@@ -34,7 +35,7 @@ class Preference(NamedTuple):
         return (self.shown_first + self.shown_second) / 2
 
 
-class Judge(ABC):
+class Judge(Oracle, ABC):
     """Prefers one of two responses to a prompt."""
 
     name: str
@@ -54,9 +55,6 @@ class Judge(ABC):
     @abstractmethod
     def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
         """Return the preference between `first[i]` and `second[i]` for every prompt."""
-
-    def ready(self) -> None:
-        """Raise an error for what would stop it at the first pair, before anything is sampled for it."""
 
     def report(self) -> dict[str, object]:
         """Return what should stand beside the results: invalid replies, requests, cost."""

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from align.oracles.parts import Oracle
 from align.oracles.templates import Question
 from align.oracles.verdict_store import Spent, VerdictStore
 from align.oracles.verdicts import Reply
@@ -16,8 +17,13 @@ from align.sampling.server_faults import printable, storable
 Progress = Callable[[int], object]
 
 
-class Responder(ABC):
+class Responder(Oracle, ABC):
     """A language model that answers questions."""
+
+    @property
+    def name(self) -> str:
+        """Return what the model is called beside its replies."""
+        return str(self.settings()["model"])
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -29,9 +35,6 @@ class Responder(ABC):
 
         Raises ServiceStopped when the rest can be asked later, JudgeError when it cannot.
         """
-
-    def ready(self) -> None:
-        """Raise an error for what would stop it at the first question."""
 
     def served_by(self, model: str) -> bool:
         """Return whether an answer under this name is one of the model that was asked."""

@@ -83,7 +83,7 @@ class RubricScorer(JudgedScorer):
         """Configure the scorer.
 
         Args:
-            responder: The model: an `Endpoint` or a `LocalModel`.
+            responder: The model: an `Endpoint`, a `LocalModel`, or in rounds the `LivePolicy`.
             rubric: YAML or JSON file: a list of criteria, each with name, description and weight (1 where left out).
             scale: Lowest and highest rating.
             fences: Put prompt and response between random marks that are stated to hold data.
@@ -143,7 +143,7 @@ class _RubricJudge(LanguageJudge):
 
     def __init__(self, rubric: RubricScorer, responder: Responder, repeats: int, store: str) -> None:
         super().__init__(responder, JudgePrompt("mt_bench_single"), repeats=repeats, store=store)
-        self.rubric, self.name = rubric, f"{responder.settings()['model']} (rubric)"
+        self.rubric, self.name = rubric, f"{responder.name} (rubric)"
 
     def read(self, reply: Reply) -> Verdict:
         return self.rubric.read(reply)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from align.errors import ConfigError
 from align.models.files import local_folder
+from align.oracles.parts import Oracle
 from align.oracles.reward import RewardOracle
 from align.records import Message
 from align.world.gold import REWARDS, gold
@@ -24,7 +25,7 @@ from align.world.universe import World
 Dialogue = Sequence[Message]
 
 
-class Scorer(ABC):
+class Scorer(Oracle, ABC):
     """Gives every response one number per attribute."""
 
     attributes: tuple[str, ...]
@@ -39,9 +40,6 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the scores of each response to the prompt beside it, NaN where there is none."""
-
-    def ready(self) -> None:
-        """Raise an error for what would stop it at the first response."""
 
     def report(self) -> dict[str, object]:
         """Return what should stand beside the scores: invalid replies, requests, cost."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +99,8 @@ class JudgePrompt:
     def question(self, query: str, first: str, second: str, settings: str) -> Question:
         """Return what to ask; `settings` is what else decides the reply, such as model and temperature.
 
-        The fence is drawn anew for every request, so that no response can hold it; the key leaves it out.
+        The fence is a hash of the key, which the responses are part of: none can hold it, and a model that is asked
+        again after a kill is asked the same.
         """
         texts = dict(zip(SLOTS, (query, first, second), strict=True))
         found = ask(self.template, texts, (first, second), [settings, self.reply_form], fences=self.fences)
@@ -125,7 +125,8 @@ def ask(
     parts = [str(m) for m in write(template, texts, "data" if fences else None, plain)]
     hashes = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in (*parts, *responses)]
     key = hashlib.sha256("\n".join([*settings, *hashes]).encode()).hexdigest()
-    return Question(key, write(template, texts, f"data-{secrets.token_hex(16)}" if fences else None, plain))
+    fence = f"data-{hashlib.sha256(f'fence {key}'.encode()).hexdigest()[:32]}" if fences else None
+    return Question(key, write(template, texts, fence, plain))
 
 
 def write(

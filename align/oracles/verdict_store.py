@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +46,14 @@ class Spent(NamedTuple):
     """Used, or reserved where no answer has told how many were used."""
     input_tokens: int
     output_tokens: int
+
+
+class Answer(NamedTuple):
+    """A raw reply to a question, with the tokens in and out where they are known."""
+
+    key: str
+    body: str
+    usage: tuple[int, int] | None
 
 
 class VerdictStore(DurableFile):
@@ -88,15 +98,26 @@ class VerdictStore(DurableFile):
 
     def answered(self, request: int | None, key: str, body: str, usage: tuple[int, int] | None) -> None:
         """Commit a raw reply, with the tokens in and out that it says it used."""
-        taken = usage or (None, None)
         with self.transaction() as db:
-            attempt = db.execute("SELECT count(*) FROM judge_reply WHERE key = ?", (key,)).fetchone()[0]
-            db.execute("INSERT INTO judge_reply VALUES (?, ?, ?, ?)", (key, attempt, body, time.time()))
-            db.execute(
-                "UPDATE judge_request SET outcome = 'reply', input_tokens = ?, output_tokens = ? WHERE id = ?",
-                (*taken, request),
-            )
+            _answered(db, request, Answer(key, body, usage))
+
+    def keep(self, answers: Sequence[Answer]) -> None:
+        """Commit the replies of a model that costs nothing, together: all of them or none."""
+        with self.transaction() as db:
+            for answer in answers:
+                row = (answer.key, time.time(), 0)
+                sent = db.execute("INSERT INTO judge_request (key, at, reserved) VALUES (?, ?, ?)", row).lastrowid
+                _answered(db, sent, answer)
 
     def spent(self) -> Spent:
         """Return what all requests have cost; the file keeps the sums, so that this takes no longer in a large one."""
         return Spent(*self.read("SELECT requests, tokens, input_tokens, output_tokens FROM judge_spent")[0])
+
+
+def _answered(db: sqlite3.Connection, request: int | None, answer: Answer) -> None:
+    attempt = db.execute("SELECT count(*) FROM judge_reply WHERE key = ?", (answer.key,)).fetchone()[0]
+    db.execute("INSERT INTO judge_reply VALUES (?, ?, ?, ?)", (answer.key, attempt, answer.body, time.time()))
+    db.execute(
+        "UPDATE judge_request SET outcome = 'reply', input_tokens = ?, output_tokens = ? WHERE id = ?",
+        (*(answer.usage or (None, None)), request),
+    )

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.oracles.parts import Oracle
 from align.oracles.scorers import Dialogue, Scorer
 
 
@@ -55,6 +56,15 @@ class Weighted(Scorer):
         """Return the scorer's identity and the weights, which are checked: rounds ask for it before they sample."""
         text = repr((type(self.scorer).__name__, self.scorer.identity, self.weights, self.columns))
         return f"weighted {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @property
+    def parts(self) -> Sequence[Oracle]:
+        """Return the scorer."""
+        return (self.scorer,)
+
+    def report(self) -> dict[str, object]:
+        """Return what the scorer tells."""
+        return self.scorer.report()
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the means, NaN where one of the scores is missing."""

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.oracles.parts import Oracle
 from align.oracles.preference import Judge, Preference, better
 from align.oracles.scorers import Dialogue, Direction, Scorer
 
@@ -37,9 +38,10 @@ class ScorerJudge(Judge):
         """Return what decides the preferences."""
         return repr((self.scorer.identity, self.direction, self.graded))
 
-    def ready(self) -> None:
-        """Raise an error for what would stop the scorer."""
-        self.scorer.ready()
+    @property
+    def parts(self) -> Sequence[Oracle]:
+        """Return the scorer."""
+        return (self.scorer,)
 
     def report(self) -> dict[str, object]:
         """Return what the scorer tells."""
@@ -84,9 +86,10 @@ class WinRates(Scorer):
         own = repr((type(self.judge).__name__, self.judge.identity))
         return f"win rates {hashlib.sha256(own.encode()).hexdigest()[:16]}"
 
-    def ready(self) -> None:
-        """Raise an error for what would stop the judge."""
-        self.judge.ready()
+    @property
+    def parts(self) -> Sequence[Oracle]:
+        """Return the judge."""
+        return (self.judge,)
 
     def report(self) -> dict[str, object]:
         """Return what the judge tells."""

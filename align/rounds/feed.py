@@ -17,7 +17,10 @@ from align.data.source import Report
 from align.data.splits import divide_source
 from align.data.steps import tell_steps
 from align.data.views import View
+from align.encoding.encoder import Encoder
+from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError, ResumeError
+from align.oracles.parts import PolicyNow, Training
 from align.records import Example
 from align.rounds.asking import Asking
 from align.rounds.finisher import Prompt
@@ -31,8 +34,8 @@ from align.sampling.checked import LocalEngine
 class RoundFeed:
     """Makes a round when its first batch is asked for; by then the weights of the round before are on disk."""
 
-    def __init__(self, trainer: Any, folder: Path, settings: RoundSettings, epochs: int) -> None:
-        self.trainer, self.settings, self.epochs = trainer, settings, epochs
+    def __init__(self, trainer: Any, folder: Path, settings: RoundSettings, epochs: int, training: Training) -> None:
+        self.trainer, self.settings, self.epochs, self.training = trainer, settings, epochs, training
         self.maker = RoundMaker(folder, settings)
         self.asking = Asking(trainer, settings, self.maker)
         self.acknowledged: dict[int, str] = {}
@@ -92,6 +95,8 @@ class RoundFeed:
         engine = LocalEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
         prompts, replayed = self._prompts(number, data), self._replayed(number, data)
         policy = policy_hash(module)
+        writer = Encoder(module.tokenizer, template, Truncation())
+        self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         with self.trainer.precision_plugin.forward_context():
             row = self.maker.make(
                 number,

@@ -132,7 +132,7 @@ def test_chance_of_yes_of_a_folder(model_folder: Path) -> None:
     one = YesProbability(LocalModel(Backbone(str(model_folder), dtype="float64")))
     found = one.score(PROMPTS[:1], ["good"])
     (question,) = [one.judge.prompt.question("Which?", "good", "", one.judge.settings)]
-    _, _, encoder = one.judge.responder._loaded  # type: ignore[attr-defined]
+    _, _, encoder = one.judge.responder.loaded  # type: ignore[attr-defined]
     prompt = encoder.prompt_ids(question.messages)
     whole = encoder.template.prompt(question.messages)
 
