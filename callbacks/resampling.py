@@ -102,6 +102,8 @@ class IterativeResampling(Callback):
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
         data.refuse_stream("callbacks.resampling.IterativeResampling, which chooses among the prompts,")
+        if getattr(pl_module, "view", None) == "win_rates":
+            self.settings.check_win_rates()
         training = Training()
         self.settings.scorer.follow(training)
         self.settings.scorer.ready()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from align.errors import ConfigError
 from align.oracles.scorers import Direction, Scorer
+from align.oracles.win_rates import WinRates
 from align.records import Example
 from align.rounds.builders import Builder
 from align.rounds.directional import Directional
@@ -37,6 +38,24 @@ class RoundSettings:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}")
         if self.conditions is not None and self.missing_eos_penalty is not None:
             raise ConfigError("missing_eos_penalty has no effect on rounds with conditions: leave it out")
+
+    def check_win_rates(self) -> None:
+        """Raise ConfigError for what makes something else of win rates, which SPPO regresses on.
+
+        They are mean probabilities (Wu et al. 2024, arXiv:2405.00675, section 4.2); the paper has no penalty on them.
+        """
+        place = "callbacks.resampling.IterativeResampling"
+        if self.missing_eos_penalty:
+            raise ConfigError(
+                f"{place}.missing_eos_penalty {self.missing_eos_penalty:g} would be taken off win rates, which are "
+                "probabilities: set it to 0.0, or leave it out, which drops samples cut off at their limit"
+            )
+        plain = self.direction.weights in (None, {"win_rate": 1.0}) and not self.direction.gates
+        if isinstance(self.scorer, WinRates) and not plain:
+            raise ConfigError(
+                f"{place}.direction would make something else of win rates, which are probabilities: leave it out, or "
+                "set direction.weights to {win_rate: 1.0} without gates"
+            )
 
     def choose(self, pool: list[Example], round_number: int) -> list[Example]:
         """Return the prompts of a round, in the order of hashes; one on the data's own responses takes all."""

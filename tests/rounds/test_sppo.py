@@ -23,6 +23,7 @@ from align.models.previous_round import PreviousRound
 from align.modules.dpo import DPOModule
 from align.modules.optimizer import Optimizer
 from align.objectives.scored import SPPO
+from align.oracles.scorers import Direction, Gate
 from align.oracles.win_rates import ScorerJudge, WinRates
 from align.records import Example, Message
 from align.rounds.store import RoundStore
@@ -104,6 +105,26 @@ def test_restart_and_previous_round_exclude_each_other(world_model: Path) -> Non
         fit(module, data, callbacks=[resampling(restart=True)], max_epochs=1, default_root_dir="run")
     with pytest.raises(ConfigError, match="leave fresh_optimizer out"):
         resampling(restart=True, fresh_optimizer=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"missing_eos_penalty": 1.0}, "missing_eos_penalty 1 would be taken off win rates"),
+        ({"direction": Direction({"win_rate": 0.5})}, "direction would make something else of win rates"),
+        ({"direction": Direction(gates=(Gate("win_rate", 0.5),))}, "direction would make something else of win rates"),
+    ],
+)
+def test_what_is_no_win_rate_any_more_is_refused_at_the_start(
+    options: dict[str, Any], line: str, world_model: Path
+) -> None:
+    """It was a traceback in the middle of training, or half of every target in silence."""
+    data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=Batching(groups=3, tokens=10**9), seed=0)
+    scorer = WinRates(ScorerJudge(Told()))
+    callback = resampling(scorer, **options)
+    with pytest.raises(ConfigError, match=line):
+        fit(DPOModule(Backbone(str(world_model)), objective=SPPO()), data, callbacks=[callback], default_root_dir="run")
+    assert not Path("run/rounds/rounds.sqlite").exists()
 
 
 def letter(body: dict[str, Any]) -> str:
