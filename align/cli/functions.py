@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from align.cli.class_paths import mean_classes
 from align.cli.messages import explain
+from align.cli.null_check import check_nulls
 from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports
 from align.cli.secrets import check_secret_settings
@@ -40,6 +41,7 @@ def call(
         parsed = parser.parse_args(words)
         named = parser.parse_args(words, defaults=False) if unused else None
         check_numbers(parsed)
+        check_nulls(parsed, function)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         line = explain(error, [action.dest for action in parser._actions])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from align.cli.null_check import check_nulls
 from align.cli.number_check import check_numbers
 from align.errors import ConfigError
 
@@ -20,6 +21,7 @@ def check_settings(config: Any) -> None:
     if config.get("weights_only") is False:
         raise ConfigError("--weights_only false: a checkpoint could run code when it is read: leave it out")
     check_numbers(config)
+    check_nulls(config)
     check_seed(config.get("seed_everything"))
     check_trainer(config.trainer)
     check_workers(config.data)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from align.errors import ConfigError
+from align.errors import ConfigError, DataError
 from align.models.adapters import evaluating
 from align.modules.anchoring import Anchored, reference_scores
 from align.modules.mismatch import mismatched
@@ -149,7 +149,7 @@ def point_scores(batch: CandidateBatch, scores: ResponseScores, attribute: str |
     """Put scores and the labels of the data together. Raises ValueError where a label is missing."""
     labels = batch.labels(attribute)
     if bool(labels.isnan().any()):
-        raise ValueError(f"a pointwise objective needs a label for every response, some of {batch.ids[:3]} have none")
+        raise DataError(f"a pointwise objective needs a label for every response, some of {batch.ids[:3]} have none")
     return PointScores.of(scores, batch, labels)
 
 

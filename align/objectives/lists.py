@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from align.errors import DataError
 from align.objectives.ranking import MASKED, RankingObjective
 from align.objectives.reward_values import RewardTransform
 from align.records import ListScores
@@ -102,6 +103,6 @@ def known_rewards(
 ) -> Float[Tensor, "group candidate"]:
     """Return the rewards of the data, 0 outside the mask. Raises ValueError where a response has none."""
     if not bool(lists.graded.all()):
-        raise ValueError(f"{type(objective).__name__} needs a reward for every response of the data, some have none")
+        raise DataError(f"{type(objective).__name__} needs a reward for every response of the data, some have none")
     rewards = lists.scores.where(lists.mask, 0)
     return rewards if transform is None else transform(rewards, lists.mask)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from align.errors import DataError
 from align.objectives.base import Objective
 from align.records import PointScores
 
@@ -153,5 +154,5 @@ def is_desirable(scores: PointScores) -> Bool[Tensor, " candidate"]:
     """Return which labels are 1. Raises ValueError for a label that is neither 1 nor 0."""
     desirable = scores.labels == 1
     if not bool((desirable | (scores.labels == 0)).all()):
-        raise ValueError(f"labels must be 1 (desirable) or 0 (undesirable), got {sorted(set(scores.labels.tolist()))}")
+        raise DataError(f"labels must be 1 (desirable) or 0 (undesirable), got {sorted(set(scores.labels.tolist()))}")
     return desirable

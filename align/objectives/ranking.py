@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from align.errors import DataError
 from align.objectives.base import Objective
 from align.objectives.reward_values import RewardTransform
 from align.records import ListScores
@@ -141,7 +142,5 @@ class PRO(RankingObjective):
             order = rewards.argsort(dim=1, descending=True, stable=True)
             return ListScores(*(values.gather(1, order) for values in policy))
         if self.on_unsorted == "error" and bool((rewards[:, 1:] > rewards[:, :-1]).any()):
-            raise ValueError(
-                "rewards rise along a list: sort the data by reward (view ScoredLists), or set on_unsorted"
-            )
+            raise DataError("rewards rise along a list: sort the data by reward (view ScoredLists), or set on_unsorted")
         return policy

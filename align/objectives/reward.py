@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from align.errors import DataError
 from align.objectives.base import Objective
 
 
@@ -42,7 +43,7 @@ class RankedRewards(NamedTuple):
         ordered = self.ordered()
         strengths = self.scores[:, :, None] - self.scores[:, None, :]
         if torch.isnan(strengths[ordered]).any():
-            raise ValueError(f"{asked_by} needs a score for every response of the data, some have none")
+            raise DataError(f"{asked_by} needs a score for every response of the data, some have none")
         return strengths.where(ordered, 0)
 
     def mean_over_pairs(self, losses: Float[Tensor, "group candidate candidate"]) -> Float[Tensor, " group"]:

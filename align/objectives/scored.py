@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from align.errors import DataError
 from align.objectives.pointwise import PointContext, PointObjective, RatioPointObjective
 from align.records import PointScores
 
@@ -100,7 +101,7 @@ class SPPO(RatioPointObjective):
         """Return the squared distance of each log-ratio to its target."""
         if not bool(((policy.labels >= 0) & (policy.labels <= 1)).all()):
             low, high = policy.labels.min().item(), policy.labels.max().item()
-            raise ValueError(
+            raise DataError(
                 f"labels must be win rates in [0, 1], got values from {low:g} to {high:g}: --data.view WinRateRows "
                 "--data.view.order always makes them of the order of the data's responses"
             )

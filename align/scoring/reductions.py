@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from align.errors import ConfigError
 from align.records import CandidateBatch
 
 
@@ -53,7 +54,10 @@ class Desensitized(Reduction):
     def weights(self, batch: CandidateBatch) -> Float[Tensor, " response_token"]:
         """Return 1 for the shared length, alpha beyond it. Raises ValueError where a response stands alone."""
         if min(batch.group_sizes) < 2:
-            raise ValueError("reduction Desensitized compares lengths inside a group, got a group of 1 response")
+            raise ConfigError(
+                "model.reduction Desensitized compares lengths inside a group, got a group of 1 response: it is for "
+                "methods on pairs or lists"
+            )
         lengths = torch.tensor(batch.response_lengths)
         shortest = torch.stack([part.min() for part in torch.split(lengths, list(batch.group_sizes))])
         shared = shortest.repeat_interleave(torch.tensor(batch.group_sizes)).repeat_interleave(lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -77,3 +78,18 @@ class TestRuns:
         line = told("export", "--run", str(run), "--out", str(run / "out"))
         assert "damaged checkpoint, or not one of ours" in line
         assert not (run / "out").exists()
+
+
+def test_scores_that_are_no_labels_of_the_objective_end_training_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ratings from 1 to 10 for SPPO, which takes win rates: it was a traceback of the loss."""
+    rows = [{"prompt": f"p{n}", "completions": ["yes", "no"], "scores": [7, 3]} for n in range(4)]
+    (tmp_path / "ratings.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["fit", "-c", METHOD.replace("dpo", "sppo"), "-c", CPU, "--data", "PreferenceFileDataModule", *SHORT]
+    words += ["--data.path", str(tmp_path / "ratings.jsonl"), "--data.splits.val_fraction", "0"]
+    words += ["--model.backbone.path", str(save_tiny(tmp_path / "tiny")), "--trainer.default_root_dir", "run"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "align fit: labels must be win rates in [0, 1], got values from 3 to 7" in told
+    assert "Traceback" not in told

@@ -15,8 +15,10 @@ from align.data.hindsight import Hindsight
 from align.data.scored_lists import ScoredLists
 from align.data.views import Pairs, Unpaired
 from align.errors import ConfigError
+from tests.test_configs import ROOT
 
 HUGE = "9" * 30
+ON_POLICY = str(ROOT / "configs" / "callbacks" / "on_policy_dpo.yaml")
 
 
 class TestSettings:
@@ -58,6 +60,12 @@ class TestSettings:
             ),
             (["--model.backbone.lora.target_modules", "("], "backbone.lora.target_modules '('"),
             (["--data.view", "RegressionRows"], "--data.view RegressionRows: DPOModule takes pairs, expected Pairs"),
+            (["--data.batching", "null"], "--data.batching: expected settings of Batching, got null: leave it out"),
+            (["--model.optimizer", "null"], "--model.optimizer: expected settings of Optimizer, got null: leave it"),
+            (
+                ["-c", ON_POLICY, "--trainer.callbacks.direction", "null"],
+                "--trainer.callbacks.direction: expected settings of Direction, got null: leave it out for the usual",
+            ),
             (["--data.view", "Singles"], "--data.view Singles: DPOModule takes pairs"),
             (["--data.view", "Unpaired"], "--data.view Unpaired: DPOModule takes pairs"),
             (["--data.view", "RankedLists"], "--data.view RankedLists: DPOModule takes pairs"),

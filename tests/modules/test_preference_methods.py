@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from align.data.batching import Batching
-from align.errors import ConfigError
+from align.errors import ConfigError, DataError
 from align.models.anchors import NoReference
 from align.models.backbone import LoRA
 from align.models.reference import FrozenCopy
@@ -104,7 +104,7 @@ def test_settings_that_do_not_go_together(options, message: str, model_folder: P
 
 def test_missing_labels_and_groups_of_two_are_refused(model_folder: Path) -> None:
     module = built(model_folder, BCO())
-    with pytest.raises(ValueError, match="needs a label for every response"):
+    with pytest.raises(DataError, match="needs a label for every response"):
         module.loss(ROWS, ROWS.totals)
     pairs = random_batch([2, 2], vocab=200)._replace(scores=torch.ones(4, 1))
     with pytest.raises(ValueError, match="needs groups of 1 candidate"):

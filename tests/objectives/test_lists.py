@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from align.errors import DataError
 from align.objectives.best_of_list import RRHF, BestOfN
 from align.objectives.list_sum import ListSum
 from align.objectives.lists import LiPO, ListMLE, ListSoftmax
@@ -171,7 +172,7 @@ def test_objectives_that_need_rewards_say_so() -> None:
     lists = random_lists([2])
     lists.scores[0, 1] = math.nan
     for objective in (LiPO(), SetContrast(), InfoNCA(), NCA()):
-        with pytest.raises(ValueError, match=f"{type(objective).__name__} needs a reward for every response"):
+        with pytest.raises(DataError, match=f"{type(objective).__name__} needs a reward for every response"):
             objective(lists, lists)
     for objective in (ListMLE(), ListSoftmax(), RRHF(), PRO(), BestOfN()):
         assert objective(lists, lists).isfinite().all()

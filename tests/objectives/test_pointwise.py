@@ -9,6 +9,7 @@ import typing
 import pytest
 import torch
 
+from align.errors import DataError
 from align.objectives import base
 from align.objectives.pairwise_absolute import BCOPair, SPPOHard
 from align.objectives.pointwise import BCO, KTO, PMPO, PointContext
@@ -125,9 +126,9 @@ def test_sums_keep_to_one_view() -> None:
 
 
 def test_labels_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"labels must be 1 \(desirable\) or 0 \(undesirable\), got \[0.0, 0.2"):
+    with pytest.raises(DataError, match=r"labels must be 1 \(desirable\) or 0 \(undesirable\), got \[0.0, 0.2"):
         KTO()(SCORED, REFERENCE, CONTEXT)
-    with pytest.raises(ValueError, match=r"labels must be win rates in \[0, 1\], got values from 0 to 7"):
+    with pytest.raises(DataError, match=r"labels must be win rates in \[0, 1\], got values from 0 to 7"):
         SPPO()(points(BASE, [7.0, 0.0, 1.0, 0.5]), REFERENCE, NOTHING)
 
 

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from align.errors import DataError
 from align.objectives.ranking import PRO
 from align.objectives.reward_values import Clipped, Scaled, Sigmoid, ZScore
 from align.records import ListScores
@@ -146,7 +147,7 @@ class TestProperties:
 class TestOrder:
     def test_rising_rewards(self) -> None:
         unsorted = lists_of([S], [[1.0, 2.0, -1.0]])
-        with pytest.raises(ValueError, match="rewards rise along a list"):
+        with pytest.raises(DataError, match="rewards rise along a list"):
             BARE(unsorted, unsorted)
         by_reward = permuted(unsorted, [1, 0, 2])
         by_sorting = PRO(sft_beta=0, on_unsorted="sort")

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from align.errors import DataError
 from align.objectives.reward import BradleyTerry, RankedRewards
 from tests.oracles.rewards import list_loss
 
@@ -60,7 +61,7 @@ def test_tied_groups_and_padding_add_nothing() -> None:
 
 
 def test_missing_scores_for_a_margin_are_an_error() -> None:
-    with pytest.raises(ValueError, match="margin_scale needs a score"):
+    with pytest.raises(DataError, match="margin_scale needs a score"):
         BradleyTerry(margin_scale=1.0)(ranked([[1.0, 0.0]]))
 
 
