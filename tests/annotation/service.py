@@ -43,9 +43,10 @@ def fill(
     raters: tuple[str, ...] = ("ann",),
     task: Task = "pairs",
     fields: Sequence[Field] = (),
+    labeller: Sequence[Field] = (),
 ) -> Path:
     store = AnnotationStore(path, create=True)
-    store.begin(items, task, QUESTIONS[task], fields)
+    store.begin(items, task, QUESTIONS[task], fields, labeller)
     store.add_raters(raters)
     store.close()
     return path
