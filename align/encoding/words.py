@@ -104,9 +104,7 @@ class Words:
         cut = [None if self._odd and self._odd.search(text) else self._cuts.split(text) for text in texts]
         plain = {piece for pieces in cut if pieces for piece in pieces} - self._added.keys()
         ids = {**self._added, **self._ids(plain)}
-        return [
-            None if pieces is None else Spelling(pieces, [ids[piece] for piece in pieces], self) for pieces in cut
-        ]
+        return [None if pieces is None else Spelling(pieces, [ids[piece] for piece in pieces], self) for pieces in cut]
 
     def _ids(self, pieces: Iterable[str]) -> dict[str, Sequence[int]]:
         """Return the ids of texts without added tokens by those of their words, met for the first time or known."""
