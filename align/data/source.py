@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,11 @@ from align.errors import ConfigError, DataError
 from align.records import Example, Scale
 
 __all__ = ["SPLIT_NAMES", "DroppedRow", "LeftOut", "Report", "RowError", "Source"]
+
+
+@functools.cache
+def _short_name(path: str) -> str:
+    return Path(path).name.split(".")[0] or path
 
 
 class Reading(NamedTuple):
@@ -60,7 +66,7 @@ class Source:
     @property
     def name(self) -> str:
         """Return a short name for reports and ids."""
-        return Path(self.path).name.split(".")[0] or self.path
+        return _short_name(self.path)
 
     @property
     def kind(self) -> str:
