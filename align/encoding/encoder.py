@@ -91,7 +91,7 @@ class Encoder:
             if isinstance(rows, Dropped):
                 results.append(rows)
             else:
-                results.append(self._fitted(example, [c._replace(encoding=next(encodings)) for c in rows]))
+                results.append(self._fitted(example, [Candidate(c.rendered, c.spans, next(encodings)) for c in rows]))
         return results
 
     def _render(self, example: Example) -> list[Candidate] | Dropped:

@@ -45,13 +45,14 @@ class Words:
         return all(_cut_at_spaces(backend, text) for text in texts) and self._agree(texts[::4])
 
     def _forget(self) -> None:
+        self._same: dict[int, int] = {}
         self._first: dict[str, Sequence[int]] = {}
         self._later: dict[str, Sequence[int]] = {}
         self._places: dict[tuple[str, int], int | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is remembered."""
-        return {**vars(self), "_first": {}, "_later": {}, "_places": {}}
+        return {**vars(self), "_same": {}, "_first": {}, "_later": {}, "_places": {}}
 
     def encode(self, texts: list[str]) -> list[Any]:
         """Return the encodings of texts, each with `ids`, `offsets` and `char_to_token`.
@@ -119,8 +120,9 @@ class Words:
             first = list({words[0] for words in rest.values()} - self._first.keys())
             later = list({word for words in rest.values() for word in words[1:]} - self._later.keys())
             encodings = self._alone([*first, *[" " + word for word in later]])
-            self._first.update((w, e.ids) for w, e in zip(first, encodings, strict=False))
-            self._later.update((w, e.ids) for w, e in zip(later, encodings[len(first) :], strict=True))
+            ids = [tuple(self._same.setdefault(i, i) for i in encoding.ids) for encoding in encodings]
+            self._first.update(zip(first, ids, strict=False))
+            self._later.update(zip(later, ids[len(first) :], strict=True))
         return found | {piece: self._joined(words) for piece, words in rest.items()}
 
     def _joined(self, words: Sequence[str]) -> list[int]:
