@@ -45,7 +45,7 @@ class Words:
         return all(_cut_at_spaces(backend, text) for text in texts) and self._agree(texts[::4])
 
     def _forget(self) -> None:
-        self._same: dict[int, int] = {}
+        self._same: dict[int, int] = {}  # the same objects in every word: fewer of them to read from memory
         self._first: dict[str, Sequence[int]] = {}
         self._later: dict[str, Sequence[int]] = {}
         self._places: dict[tuple[str, int], int | None] = {}
@@ -62,7 +62,7 @@ class Words:
         self._asked += len(texts)
         if self._asked < FEW or not self.applies:
             return self.whole(texts)
-        if len(self._first) + len(self._later) > MAX_WORDS:
+        if len(self._first) + len(self._later) + len(self._places) > MAX_WORDS:
             self._forget()
         found: list[Any] = self._spelled(texts)
         missing = [place for place, spelling in enumerate(found) if spelling is None]
@@ -174,4 +174,4 @@ def probes() -> list[str]:
             by_category.setdefault(category, []).append(character)
     some = [c for found in by_category.values() for c in (*found[:12], *found[12 :: 1 + len(found) // 24])]
     beside = ["a", "Z", "1", ".", "'", "(", "\n", "é", "世"]
-    return [" ".join(f"{c} {b} {c}{b} {b}{c} '{c}" for b in beside) + f" {c}\n {c}  {c}" for c in some]
+    return [" ".join(f"{c} {b} {c}{b} {b}{c} '{c}" for b in beside) + f" {c}\n {c}  {c} \n{c}   {c}" for c in some]

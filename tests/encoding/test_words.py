@@ -114,10 +114,16 @@ def test_a_tokenizer_whose_words_hold_spaces_is_asked() -> None:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    for tokenizer in (whole, _tokenizer(pairs)):
+    two = pre_tokenizers.Sequence(  # single spaces begin a word, the first of two ends one
+        [
+            pre_tokenizers.Split(Regex(r"\S+ (?= )| ?\S+|\s+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    for tokenizer in (whole, _tokenizer(pairs), _tokenizer(two)):
         coder = Words(tokenizer, parses_special=True)
         assert not coder.applies
-        assert equal(tokenizer, coder, ["a b", "a b a b"]) == 0
+        assert equal(tokenizer, coder, ["a b", "a b a b", "a  b"]) == 0
 
 
 def test_added_tokens_that_take_spaces_with_them_are_left_to_the_tokenizer() -> None:
@@ -138,7 +144,7 @@ def test_an_encoding_that_is_not_the_tokenizers_is_refused(shared: Path) -> None
         coder.encode(["one two"])
 
 
-def test_white_space_beside_a_space_is_not_remembered_as_a_word(shared: Path) -> None:
+def test_white_space_beside_a_space_is_part_of_the_right_word(shared: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(shared / "tokenizer-gpt2"))
     coder = Words(tokenizer, parses_special=True)
     for texts in (["a\n", "x a\n", "\na", " \na", "a  b", "  a"], ["a\n b", "x a\n b", "x \na", "x  a  b", "a \nb"]):
