@@ -71,7 +71,7 @@ def merge_turns(messages: Iterable[Message]) -> list[Message]:
     merged: list[Message] = []
     for message in messages:
         last = merged[-1] if merged else None
-        if last and last[0] == message[0] != "tool" and plain(message) and plain(last):
+        if last and last.role == message.role != "tool" and plain(message) and plain(last):
             merged[-1] = last._replace(content=f"{last.content}\n\n{message.content}".strip())
         else:
             merged.append(message)

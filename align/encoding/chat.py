@@ -43,7 +43,7 @@ class ChatTemplate(Template):
             raise ModelError(f"{program.name} cannot render a user and an assistant turn: {refusal}") from refusal
         with suppress(RowRefused):  # whether a system turn or tools bring a date is for the fingerprint
             self._program.render([Message("system", "PROBE"), *QUESTION], _TOOLS, add_generation_prompt=True)
-        self._asked: tuple[tuple[Message, ...], str] = (), ""
+        self._asked: tuple[tuple[Message, ...], str] | None = None
         self._prompt = ""
         self._opener, self._lead, self._suffix = self._parts(bare, prompt, full)
         self.jinja = self._program.source

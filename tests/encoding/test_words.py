@@ -149,3 +149,17 @@ def test_white_space_beside_a_space_is_part_of_the_right_word(shared: Path) -> N
     coder = Words(tokenizer, parses_special=True)
     for texts in (["a\n", "x a\n", "\na", " \na", "a  b", "  a"], ["a\n b", "x a\n b", "x \na", "x  a  b", "a \nb"]):
         equal(tokenizer, coder, texts)
+
+
+def test_the_tokenizer_is_asked_for_a_word_once(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(str(shared / "tokenizer-gpt2"))
+    coder = Words(tokenizer, parses_special=True)
+    texts = ["Yes.  I do\n so", " a   b ", "one  I  do"]
+    before = [one.ids for one in coder.encode(texts)]
+    asked: list[str] = []
+    alone = coder._alone
+    monkeypatch.setattr(coder, "_alone", lambda words: [asked.extend(words), alone(words)][1])
+    assert [one.ids for one in coder.encode(texts)] == before
+    assert asked == []
+    coder.encode(["one  I  know"])
+    assert asked[0] == "  know"  # then where its tokens stand, for the comparison
