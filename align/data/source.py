@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from align.data.folders import SPLIT_NAMES, folder_splits
+from align.data.folders import SPLIT_NAMES, folder_splits, short_name
 from align.data.hub import HubDataset, load_hub
 from align.data.readers import Located, file_hash, rows_from
 from align.data.report import DroppedRow, LeftOut, Report, RowError
@@ -19,11 +18,6 @@ from align.errors import ConfigError, DataError
 from align.records import Example, Scale
 
 __all__ = ["SPLIT_NAMES", "DroppedRow", "LeftOut", "Report", "RowError", "Source"]
-
-
-@functools.cache
-def _short_name(path: str) -> str:
-    return Path(path).name.split(".")[0] or path
 
 
 class Reading(NamedTuple):
@@ -66,7 +60,7 @@ class Source:
     @property
     def name(self) -> str:
         """Return a short name for reports and ids."""
-        return _short_name(self.path)
+        return short_name(self.path)
 
     @property
     def kind(self) -> str:
