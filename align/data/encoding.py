@@ -8,7 +8,8 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.needs import Needs
-from align.encoding.encoder import Encoder, Put
+from align.encoding.encoder import Encoder
+from align.encoding.put import Put
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError

@@ -70,7 +70,7 @@ def flag(where: str, name: str, value: object) -> bool | None:
 
 def blank(text: str) -> bool:
     """Return whether a text shows nothing: white space, control, zero-width and filler characters only."""
-    return not any(_shows(character) for character in text)
+    return not any(map(_shows, text))
 
 
 def _shows(character: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -46,3 +47,9 @@ def _split_of(inside: Path, stem: str) -> str:
     if own in KNOWN:
         return own
     return next((part for part in reversed(inside.parts[:-1]) if part in KNOWN), own or "rows")
+
+
+@functools.cache
+def short_name(path: str) -> str:
+    """Return the name of a file, a folder or a hub id without what stands before and behind it."""
+    return Path(path).name.split(".")[0] or path

@@ -80,8 +80,8 @@ class HHRLHF(Source):
                 raise DroppedRow("chosen and rejected have different contexts")
             context, answers = dialogues[0][:-1], [d[-1].content for d in dialogues]
         place = self.place(located)
-        subset = next((name for name in SUBSETS if name in place), self.name)
-        yield Example(place, tuple(context), tuple(answers), ranking=((0,), (1,)), source=subset)
+        subset = next((name for name in SUBSETS if name in place), None)
+        yield Example(place, tuple(context), tuple(answers), ranking=((0,), (1,)), source=subset or self.name)
 
 
 class HHRLHFDataModule(PreferenceDataModule):

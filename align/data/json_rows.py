@@ -30,7 +30,7 @@ def json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Located
             fault = None
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line.lstrip("\ufeff"), object_pairs_hook=_once)
+            row = _decode(line.lstrip("\ufeff"))
         except _Twice as error:
             yield RowError(where, "one key twice", f"{error}: remove one")
         except (ValueError, RecursionError) as error:
@@ -64,6 +64,9 @@ def _once(pairs: list[tuple[str, Any]]) -> Row:
         names = [name for name, _ in pairs]
         raise _Twice(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
     return row
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_once).decode
 
 
 def _located(where: str, row: object) -> Located | RowError:

@@ -25,7 +25,8 @@ from align.data.streaming import check_streaming, check_trainer, check_window, o
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.data.win_rates import WIN_RATE_VIEWS
-from align.encoding.encoder import Encoder, Put
+from align.encoding.encoder import Encoder
+from align.encoding.put import Put
 from align.errors import ConfigError
 from align.records import Example, Instructions, Labels, PromptFormat
 from align.records.asking import Scores

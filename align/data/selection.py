@@ -12,7 +12,10 @@ from align.records import Example, Message
 
 def select(example: Example, order: Sequence[int], ranks: Sequence[int], suffix: str = "") -> Example:
     """Return the example with the given responses only, in that order and with those ranks."""
-    by_rank = [tuple(i for i, r in enumerate(ranks) if r == rank) for rank in sorted(set(ranks))]
+    by_rank = tuple(tuple(i for i, r in enumerate(ranks) if r == rank) for rank in sorted(set(ranks)))
+    whole = not example.contexts and len(order) == len(example.responses)
+    if whole and not suffix and by_rank == example.ranking and tuple(order) == tuple(range(len(order))):
+        return example
     contexts = tuple(example.context(i) for i in order)
     return replace(
         example,
@@ -23,7 +26,7 @@ def select(example: Example, order: Sequence[int], ranks: Sequence[int], suffix:
         origins=tuple(example.origins[i] for i in order) if example.origins else (),
         answers=tuple(example.answers[i] for i in order) if example.answers else (),
         contexts=contexts if len(set(contexts)) > 1 else (),
-        ranking=tuple(by_rank),
+        ranking=by_rank,
     )
 
 
@@ -42,8 +45,7 @@ def usable(example: Example) -> list[int]:
     known: set[tuple[Message, ...]] = set()
     kept = []
     for i, fault in zip(order, faults, strict=True):
-        answer = example.answer(i)
-        said = (*example.context(i), answer)
+        said = (*example.contexts[i], example.answer(i)) if example.contexts else (example.answer(i),)
         if fault is None and said not in known:
             kept.append(i)
         known.add(said)

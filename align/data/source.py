@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from align.data.folders import SPLIT_NAMES, folder_splits
+from align.data.folders import SPLIT_NAMES, folder_splits, short_name
 from align.data.hub import HubDataset, load_hub
 from align.data.readers import Located, file_hash, rows_from
 from align.data.report import DroppedRow, LeftOut, Report, RowError
@@ -60,7 +60,7 @@ class Source:
     @property
     def name(self) -> str:
         """Return a short name for reports and ids."""
-        return Path(self.path).name.split(".")[0] or self.path
+        return short_name(self.path)
 
     @property
     def kind(self) -> str:

@@ -6,9 +6,12 @@ import re
 
 from align.data.report import DroppedRow
 from align.data.turns import merge_turns
-from align.records import Message
+from align.records import Message, Role
 
-MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
+MARKER = re.compile(r"\s*(Human|Assistant): ?")
+"""How a transcript begins."""
+_TURN = re.compile(r"\n\n(Human|Assistant): ?")
+_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
 def parse_transcript(text: str) -> list[Message]:
@@ -16,11 +19,11 @@ def parse_transcript(text: str) -> list[Message]:
 
     Paragraphs after a blank line stay in their turn (PRO's released splitter drops them).
     """
-    pieces = MARKER.split(text)
-    if pieces[0].strip() or len(pieces) == 1:
+    before, *pieces = _TURN.split("\n\n" + text.lstrip())
+    if before or not pieces:
         raise DroppedRow("no 'Human:' marker at the start")
-    turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return merge_turns(Message("user" if who == "Human" else "assistant", said.strip()) for who, said in turns)
+    turns = zip(pieces[::2], pieces[1::2], strict=True)
+    return merge_turns([Message(_ROLES[who], said.strip()) for who, said in turns])
 
 
 def read_dialogue(text: str) -> list[Message]:

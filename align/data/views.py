@@ -59,8 +59,8 @@ class Pairs(View):
         if self.selection == "all":
             return [select(example, pair, (0, 1), f"#{n}" if len(pairs) > 1 else "") for n, pair in enumerate(pairs)]
         best = [pair for pair in pairs if pair[0] == order[0]]
-        drawn = hashed(example.id) % len(best)
-        return [select(example, best[-1] if self.selection == "best_worst" else best[drawn], (0, 1))]
+        drawn = hashed(example.id) % len(best) if self.selection == "best_random" and len(best) > 1 else -1
+        return [select(example, best[drawn], (0, 1))]
 
 
 @dataclass(frozen=True)

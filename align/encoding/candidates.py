@@ -55,8 +55,9 @@ class Tokens:
         if weights and not all(map(any, weights)):
             raise RowRefused("no scored token within the limit")
         ranks = list(example.ranks) or [0] * len(cut)
+        own = self.prompts if any(p != self.prompts[0] for p in self.prompts) else []
         first: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-        for prompt, response, rank in zip(self.prompts, cut, ranks, strict=True):
+        for prompt, response, rank in zip(own or [[]] * len(cut), cut, ranks, strict=True):
             if first.setdefault((tuple(prompt), tuple(response)), rank) != rank:
                 raise RowRefused(f"identical {'after truncation' if length > self.within(limits) else 'in tokens'}")
         return EncodedGroup(
@@ -68,7 +69,7 @@ class Tokens:
             weight=example.weight,
             truncated=truncated,
             instructed_ids=instructed,
-            own_prompt_ids=self.prompts if any(p != self.prompts[0] for p in self.prompts) else [],
+            own_prompt_ids=own,
             response_weights=weights,
             length=length,
             notes=sorted(notes),

@@ -43,6 +43,8 @@ class ChatTemplate(Template):
             raise ModelError(f"{program.name} cannot render a user and an assistant turn: {refusal}") from refusal
         with suppress(RowRefused):  # whether a system turn or tools bring a date is for the fingerprint
             self._program.render([Message("system", "PROBE"), *QUESTION], _TOOLS, add_generation_prompt=True)
+        self._asked: tuple[tuple[Message, ...], str] | None = None
+        self._prompt = ""
         self._opener, self._lead, self._suffix = self._parts(bare, prompt, full)
         self.jinja = self._program.source
         ends = self._specials(self._suffix.strip()) if self._suffix.strip() else []
@@ -54,7 +56,7 @@ class ChatTemplate(Template):
         """Return a question without and with the generation prompt, and with an answer."""
         answered = [*QUESTION, Message("assistant", PROBE)]
         bare = self._program.render(QUESTION, add_generation_prompt=False)
-        return bare, self.prompt(QUESTION), self._program.render(answered, add_generation_prompt=False)
+        return bare, self._prompted(QUESTION), self._program.render(answered, add_generation_prompt=False)
 
     def _add_header(self, lead: str) -> None:
         """Give a template that ignores `add_generation_prompt` the header it writes before an answer."""
@@ -95,7 +97,13 @@ class ChatTemplate(Template):
         return told
 
     def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
-        """Return the rendered messages and the generation prompt."""
+        """Return the rendered messages and the generation prompt; that of the last ones is kept for other answers."""
+        asked = tuple(messages), tools
+        if asked != self._asked:
+            self._prompt, self._asked = self._prompted(messages, tools), asked
+        return self._prompt
+
+    def _prompted(self, messages: Sequence[Message], tools: str = "") -> str:
         text = self._program.render(messages, tools, add_generation_prompt=True)
         for message in messages:
             _check_written(message, text)
@@ -113,7 +121,7 @@ class ChatTemplate(Template):
         text = self._behind(prompt, full[: len(full) - len(self._suffix)], answer)
         _check_written(answer, prompt + text)
         thought, _ = thought_of(answer)
-        kept = "".join(thought.split()) in "".join(text.split())
+        kept = not thought or "".join(thought.split()) in "".join(text.split())
         empty = self._opener and not thought
         return Rendered(prompt, text, (EMPTY_THOUGHT,) if empty else () if kept else (LOST_THOUGHT,))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from align.encoding.candidates import Candidate, Tokens, boundaries, weights_of
+from align.encoding.put import Put
 from align.encoding.rendered import special_tokens
 from align.encoding.rendering import RowRefused, Template
 from align.encoding.shortening import fewest_turns, shorter
@@ -19,21 +21,6 @@ from align.errors import ModelError
 from align.records import BOTH, EncodedGroup, Example, Instructions, Message
 
 MAX_CHARACTERS = 1_000_000
-
-
-class Put(NamedTuple):
-    """What is put into every prompt."""
-
-    apply: Callable[[tuple[Message, ...]], tuple[Message, ...]]
-    chat_template_kwargs: dict[str, Any]
-    """What the template is given too."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Return what it makes of a dialogue with every kind of turn."""
-        return repr(
-            self.apply(tuple(Message(role, f"a {role} turn") for role in ("system", "user", "assistant", "user")))
-        )
 
 
 class Dropped(NamedTuple):
@@ -92,27 +79,28 @@ class Encoder:
 
     def prompt_ids(self, messages: Sequence[Any], tools: str = "") -> list[int]:
         """Return the ids of a prompt alone, as the sampler continues it."""
-        return self._with_bos(self._tokenize([self.template.prompt(messages, tools)])[0].ids)
+        return self._with_bos(self._words.encode([self.template.prompt(messages, tools)])[0].ids)
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedGroup | Dropped]:
         """Encode each example, or say why not. Candidates keep their order."""
         rendered = [self._render(example) for example in examples]
         texts = [c.text for rows in rendered if isinstance(rows, list) for c in rows]
-        encodings = iter(self._tokenize(texts))
+        encodings = iter(self._words.encode(texts))
         results: list[EncodedGroup | Dropped] = []
         for example, rows in zip(examples, rendered, strict=True):
             if isinstance(rows, Dropped):
                 results.append(rows)
             else:
-                results.append(self._fitted(example, [c._replace(encoding=next(encodings)) for c in rows]))
+                results.append(self._fitted(example, [Candidate(c.rendered, c.spans, next(encodings)) for c in rows]))
         return results
 
     def _render(self, example: Example) -> list[Candidate] | Dropped:
-        turns = [m for i in range(len(example.responses)) for m in (*example.context(i), example.answer(i))]
-        contents = [text for m in turns for text in (m.content, m.reasoning_content, m.tool_calls)]
-        if sum(map(len, contents)) > MAX_CHARACTERS:
+        prompts, answers = example.contexts or (example.messages,), map(example.answer, range(len(example.responses)))
+        asked, said = ([text for m in turns for text in m[1:4]] for turns in (chain.from_iterable(prompts), answers))
+        often = 1 if example.contexts else len(example.responses)
+        if often * sum(map(len, asked)) + sum(map(len, said)) > MAX_CHARACTERS:
             return Dropped(example.id, f"text over {MAX_CHARACTERS:,} characters")
-        if self.template.parses_special and any(self._special.search(c) for c in contents):
+        if self.template.parses_special and any(map(self._special.search, (*asked, *said))):
             return Dropped(example.id, "special token typed in the text")
         try:
             return [self._candidate(example, i) for i in range(len(example.responses))]
@@ -131,9 +119,6 @@ class Encoder:
         messages = example.context(place)
         return messages if self.put is None else self.put.apply(messages)
 
-    def _tokenize(self, texts: list[str]) -> list[Any]:
-        return self._words.encode(texts)
-
     def _with_bos(self, ids: list[int]) -> list[int]:
         return [self.tokenizer.bos_token_id, *ids] if self.template.adds_bos else list(ids)
 
@@ -151,7 +136,7 @@ class Encoder:
                 if not (self.truncation.at_turn or instructed or self.put):  # cutting ids would cut an instruction
                     tokens = replace(tokens, prompts=[self._cut_left(p, limits.prompt) for p in tokens.prompts])
                     break
-                example = shorter(example, tokens, limits.prompt, self.truncation, self._tokenize)
+                example = shorter(example, tokens, limits.prompt, self.truncation, self._words.encode)
                 candidates = self._again(example)
             notes = {note for c in candidates for note in c.rendered.notes}
             return tokens.group(example, limits, instructed=instructed, notes=notes, length=length)
@@ -162,7 +147,7 @@ class Encoder:
         rendered = self._render(example)
         if isinstance(rendered, Dropped):
             raise RowRefused(rendered.reason)
-        encodings = self._tokenize([c.text for c in rendered])
+        encodings = self._words.encode([c.text for c in rendered])
         return [c._replace(encoding=e) for c, e in zip(rendered, encodings, strict=True)]
 
     def _tokens(self, candidates: list[Candidate]) -> Tokens:
@@ -182,7 +167,7 @@ class Encoder:
             raise RowRefused("a prompt per response, where all are put under instructions")
         asked = [self.instructions.apply(example.messages, which) for which in BOTH]
         rendered = [self.template.render(messages, example.answer(0), example.tools) for messages in asked]
-        found = [e.ids for e in self._tokenize([r.prompt + r.response for r in rendered])]
+        found = [e.ids for e in self._words.encode([r.prompt + r.response for r in rendered])]
         if any(ids[len(ids) - len(response) :] != response for ids in found):
             raise RowRefused("response tokenised otherwise under an instruction")
         return [self._with_bos(ids[: len(ids) - len(response)]) for ids in found]

@@ -82,14 +82,14 @@ class Program:
 
     def render(self, messages: Sequence[Message], tools: str = "", *, add_generation_prompt: bool) -> str:
         """Return the text. Raises RowRefused where the template cannot, ModelError where it never ends."""
-        given = {"documents": None, **self._tokens, "add_generation_prompt": add_generation_prompt}
         shape = None if tools or self._sandbox.marks else Shape.of(messages, add_generation_prompt)
-        if shape is None:
-            return self._written(messages, {"tools": json.loads(tools) if tools else None, **given})
-        if (known := self._skeletons.recall(shape, messages)) is not None:
+        if shape is not None and (known := self._skeletons.recall(shape, messages)) is not None:
             return known
-        text = self._written(messages, {"tools": None, **given})
-        self._skeletons.learn(shape, messages, text, {"tools": None, **given})
+        given = {"tools": json.loads(tools) if tools else None, "documents": None, **self._tokens}
+        given["add_generation_prompt"] = add_generation_prompt
+        text = self._written(messages, given)
+        if shape is not None:
+            self._skeletons.learn(shape, messages, text, given)
         return text
 
     def _written(self, messages: Sequence[Message], given: dict[str, Any]) -> str:

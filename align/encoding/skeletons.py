@@ -32,12 +32,10 @@ class Shape(NamedTuple):
     @classmethod
     def of(cls, messages: Sequence[Message], prompt: bool) -> Shape | None:
         """Return the shape of a dialogue, None for one that holds more than texts, or very long ones."""
-        if any(m[2:6] != _NOTHING_MORE for m in messages) or sum(len(m.content) for m in messages) > MAX_CHARACTERS:
+        roles, contents, *more, _ = zip(*messages, strict=True) if messages else ((), (), ())
+        if any(map(any, more)) or sum(map(len, contents)) > MAX_CHARACTERS:
             return None
-        return cls(tuple(m.role for m in messages), prompt)
-
-
-_NOTHING_MORE = Message("user", "")[2:6]
+        return cls(roles, prompt)
 
 
 class Skeleton(NamedTuple):
@@ -48,7 +46,7 @@ class Skeleton(NamedTuple):
 
     def fill(self, contents: Sequence[str]) -> str | None:
         """Return the text of a dialogue, None where a question has another answer."""
-        if not all(question.holds(contents) for question in self.questions):
+        if self.questions and not all(question.holds(contents) for question in self.questions):
             return None
         return "".join([piece if isinstance(piece, str) else piece.of(contents) for piece in self.pieces])
 

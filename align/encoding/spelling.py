@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from align.encoding.words import Words
 
 
-class Segment(NamedTuple):
-    """What stands between two added tokens, or one of these, which has no words."""
-
-    words: Sequence[str]
-    """What stands between spaces, with the space before it."""
-    parts: Sequence[tuple[int, ...]]
-    """The ids of each word."""
-    ids: Sequence[int]
-    length: int
-
-
 class Spelling:
     """The ids of a text; what only the tokenizer knows is asked of it."""
 
-    def __init__(self, text: str, segments: Sequence[Segment], words: Words) -> None:
-        self.ids = list(chain.from_iterable([segment.ids for segment in segments]))
-        self._text, self._segments, self._words = text, segments, words
+    def __init__(self, pieces: Sequence[str], ids: Sequence[Sequence[int]], words: Words) -> None:
+        """Join the ids of what stands between added tokens, every second piece, and of these."""
+        self.ids = list(chain.from_iterable(ids))
+        self._pieces, self._parts, self._words = pieces, ids, words
 
     @property
     def offsets(self) -> Any:
         """Return where each token stands."""
-        [whole] = self._words.whole([self._text])
+        [whole] = self._words.whole(["".join(self._pieces)])
         return whole.offsets
 
     def char_to_token(self, character: int) -> int | None:
         """Return the token that holds a character, None for one that no token holds."""
-        before, start = 0, character
-        for segment in self._segments:
-            if start < segment.length:
-                if not segment.words:
-                    return before
-                found = self._words.token_at(segment, start)
-                return None if found is None else before + found
-            before, start = before + len(segment.ids), start - segment.length
-        return None
+        ends = list(accumulate(map(len, self._pieces)))
+        number = bisect_right(ends, character)
+        if number == len(ends):
+            return None
+        piece = self._pieces[number]
+        found = 0 if number % 2 else self._words.token_at(piece, character - ends[number] + len(piece))
+        return None if found is None else found + sum(map(len, self._parts[:number]))

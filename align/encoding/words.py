@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from align.encoding.spelling import Segment, Spelling
+from align.encoding.spelling import Spelling
 from align.errors import ModelError
 
 MAX_WORDS = 300_000
 """Words that are remembered."""
-FEW = 2000
+FEW = 1000
 """Texts that are encoded before it repays to find out whether it can be done by words."""
 
 
 class Words:
-    """Encodes texts word by word where that gives what the tokenizer gives; of every batch one text is compared."""
+    """Encodes texts word by word where that gives what the tokenizer gives; of every batch one text is compared.
+
+    A word begins at a space behind another character, and holds whatever white space follows.
+    """
 
     def __init__(self, tokenizer: Any, *, parses_special: bool) -> None:
         """Read which added tokens cut a text; one that looks at what is beside it leaves the text to the tokenizer."""
         self._tokenizer, self._plain = tokenizer, not parses_special
         tokens = {token.content: (place, token) for place, token in tokenizer.added_tokens_decoder.items()}
         cuts = {text: place for text, (place, t) in tokens.items() if _simple(t) and (parses_special or not t.special)}
-        self._added = {text: Segment((), (), [place], len(text)) for text, place in cuts.items()}
+        self._added = {text: [place] for text, place in cuts.items()}
         self._cuts, odd = _any_of(cuts), tokens.keys() - cuts
         self._odd = _any_of(odd) if odd else None
         self._asked = 0
@@ -34,19 +37,22 @@ class Words:
 
     @cached_property
     def applies(self) -> bool:
-        """Tell whether the tokenizer cuts a text at every single space between two other characters."""
+        """Tell whether the tokenizer cuts a text wherever a word begins."""
         backend = self._tokenizer.backend_tokenizer
         if backend.pre_tokenizer is None or getattr(backend.model, "dropout", None):
             return False
         texts = probes()
-        return all(_cut_at_spaces(backend, text) for text in texts) and self._agree(texts)
+        return all(_cut_at_spaces(backend, text) for text in texts) and self._agree(texts[::4])
 
     def _forget(self) -> None:
-        self._known: dict[str, tuple[int, ...]] = {"": ()}
+        self._same: dict[int, int] = {}  # the same objects in every word: fewer of them to read from memory
+        self._first: dict[str, Sequence[int]] = {}
+        self._later: dict[str, Sequence[int]] = {}
+        self._places: dict[tuple[str, int], int | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is remembered."""
-        return {**vars(self), "_known": {"": ()}}
+        return {**vars(self), "_same": {}, "_first": {}, "_later": {}, "_places": {}}
 
     def encode(self, texts: list[str]) -> list[Any]:
         """Return the encodings of texts, each with `ids`, `offsets` and `char_to_token`.
@@ -56,7 +62,7 @@ class Words:
         self._asked += len(texts)
         if self._asked < FEW or not self.applies:
             return self.whole(texts)
-        if len(self._known) > MAX_WORDS:
+        if len(self._first) + len(self._later) + len(self._places) > MAX_WORDS:
             self._forget()
         found: list[Any] = self._spelled(texts)
         missing = [place for place, spelling in enumerate(found) if spelling is None]
@@ -72,6 +78,14 @@ class Words:
             return []
         batch = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=self._plain, verbose=False)
         return list(batch.encodings)
+
+    def _alone(self, words: list[str]) -> list[Any]:
+        """Return the encodings of words, without what transformers makes of each."""
+        backend = self._tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = self._plain
+        return list(backend.encode_batch(words, add_special_tokens=False))
 
     def _agree(self, texts: list[str]) -> bool:
         """Tell whether both ways give the same."""
@@ -89,62 +103,49 @@ class Words:
 
     def _spelled(self, texts: list[str]) -> list[Spelling | None]:
         cut = [None if self._odd and self._odd.search(text) else self._cuts.split(text) for text in texts]
-        plain = {piece for pieces in cut if pieces for piece in pieces if piece} - self._added.keys()
-        segments = {**self._added, **self._segments(plain)}
-        return [
-            None if pieces is None else Spelling(text, [segments[piece] for piece in pieces if piece], self)
-            for text, pieces in zip(texts, cut, strict=True)
-        ]
+        plain = {piece for pieces in cut if pieces for piece in pieces} - self._added.keys()
+        ids = {**self._added, **self._ids(plain)}
+        return [None if pieces is None else Spelling(pieces, [ids[piece] for piece in pieces], self) for pieces in cut]
 
-    def _segments(self, texts: Iterable[str]) -> dict[str, Segment]:
-        """Return texts without added tokens as their words, each remembered or met for the first time."""
-        found, rest = dict[str, Segment](), dict[str, list[str]]()
-        known = self._known
-        for text in texts:
-            first, *others = text.split(" ")
-            words = [first, *[" " + word for word in others]]
+    def _ids(self, pieces: Iterable[str]) -> dict[str, Sequence[int]]:
+        """Return the ids of texts without added tokens by those of their words, met for the first time or known."""
+        found, rest = dict[str, Sequence[int]](), dict[str, list[str]]()
+        for piece in pieces:
+            words = _WORD.split(piece)
             try:
-                found[text] = _segment(words, known)
+                found[piece] = self._joined(words)
             except KeyError:
-                rest[text] = _joined(words)
-        new = list({word for words in rest.values() for word in words} - known.keys())
-        known.update((word, tuple(encoding.ids)) for word, encoding in zip(new, self.whole(new), strict=True))
-        found |= {text: _segment(words, known) for text, words in rest.items()}
-        for word in filter(_open, new):
-            del known[word]
-        return found
+                rest[piece] = words
+        if rest:
+            first = list({words[0] for words in rest.values()} - self._first.keys())
+            later = list({word for words in rest.values() for word in words[1:]} - self._later.keys())
+            encodings = self._alone([*first, *[" " + word for word in later]])
+            ids = [tuple(self._same.setdefault(i, i) for i in encoding.ids) for encoding in encodings]
+            self._first.update(zip(first, ids, strict=False))
+            self._later.update(zip(later, ids[len(first) :], strict=True))
+        return found | {piece: self._joined(words) for piece, words in rest.items()}
 
-    def token_at(self, segment: Segment, character: int) -> int | None:
-        """Return the token of a segment that holds a character, None where the tokenizer says so or it is not known."""
-        before, left = 0, character
-        for word, part in zip(segment.words, segment.parts, strict=True):
-            if left < len(word):
-                [encoding] = self.whole([word])
-                found: int | None = encoding.char_to_token(left)
-                return None if found is None else before + found
-            before, left = before + len(part), left - len(word)
-        return None
+    def _joined(self, words: Sequence[str]) -> list[int]:
+        return [*self._first[words[0]], *chain.from_iterable(map(self._later.__getitem__, words[1:]))]
 
-
-def _segment(words: Sequence[str], known: Mapping[str, tuple[int, ...]]) -> Segment:
-    parts = [known[word] for word in words]
-    return Segment(words, parts, list(chain.from_iterable(parts)), sum(map(len, words)))
-
-
-def _joined(words: Sequence[str]) -> list[str]:
-    """Join words that have white space beside the space between them."""
-    found = [words[0]]
-    for word in words[1:]:
-        if word == " " or word[1].isspace() or found[-1][-1:].isspace():
-            found[-1] += word
-        else:
-            found.append(word)
-    return found
+    def token_at(self, piece: str, character: int) -> int | None:
+        """Return the token of a text without added tokens that holds a character, None for one that no token holds."""
+        start, end = 0, len(piece)
+        for match in _WORD.finditer(piece):
+            if match.start() > character:
+                end = match.start()
+                break
+            start = match.start()
+        known = piece[start:end], character - start
+        if known not in self._places:
+            self._places[known] = self._alone([known[0]])[0].char_to_token(known[1])
+        found = self._places[known]
+        before = len(self._ids([piece[:start]])[piece[:start]]) if start else 0
+        return None if found is None else before + found
 
 
-def _open(word: str) -> bool:
-    """Tell whether another space beside a word would make it another one, so that it stands for its text alone."""
-    return word[-1:].isspace() or (word[:1] == " " and word[1:2].isspace())
+_WORD = re.compile(r" (?<=\S )")
+"""Where a word begins; the space is not kept."""
 
 
 def _simple(token: Any) -> bool:
@@ -158,12 +159,11 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 def _cut_at_spaces(backend: Any, text: str) -> bool:
-    """Tell whether words begin at every single space, so that nothing the model knows reaches across one."""
+    """Tell whether the tokenizer begins something at every word, so that nothing the model knows reaches across."""
     written = backend.normalizer.normalize_str(text) if backend.normalizer else text
     begin = {start for _, (start, _) in backend.pre_tokenizer.pre_tokenize_str(written)}
-    ends = {place for place in range(1, len(written) - 1) if written[place] == " "}
-    single = {p for p in ends if not (written[p - 1].isspace() or written[p + 1].isspace())}
-    return single <= begin and (bool(single) or " " not in text.strip())
+    words = {match.start() for match in _WORD.finditer(written)}
+    return words <= begin and (bool(words) or " " not in text.strip())
 
 
 def probes() -> list[str]:
@@ -174,4 +174,4 @@ def probes() -> list[str]:
             by_category.setdefault(category, []).append(character)
     some = [c for found in by_category.values() for c in (*found[:12], *found[12 :: 1 + len(found) // 24])]
     beside = ["a", "Z", "1", ".", "'", "(", "\n", "é", "世"]
-    return [" ".join(f"{c} {b} {c}{b} {b}{c} '{c}" for b in beside) + f" {c}\n {c}  {c}" for c in some]
+    return [" ".join(f"{c} {b} {c}{b} {b}{c} '{c}" for b in beside) + f" {c}\n {c}  {c} \n{c}   {c}" for c in some]

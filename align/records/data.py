@@ -102,7 +102,7 @@ class Example:
     def ranks(self) -> tuple[int, ...]:
         """Return the rank of each response, 0 the best; tied responses share one. Empty without a ranking."""
         level = {index: rank for rank, group in enumerate(self.ranking) for index in group}
-        return tuple(level[i] for i in range(len(self.responses))) if self.ranking else ()
+        return tuple(map(level.__getitem__, range(len(self.responses)))) if self.ranking else ()
 
     def context(self, response: int) -> tuple[Message, ...]:
         """Return the prompt of a response."""

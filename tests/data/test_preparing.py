@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -154,3 +155,11 @@ def test_a_file_without_a_row_is_refused(tmp_path: Path) -> None:
         file.finish(Report(read=3))
     file.discard()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_collector_of_cycles_is_left_as_it_was() -> None:
+    for begin, enabled in ((gc.disable, False), (gc.enable, True)):
+        begin()
+        with chunks._uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() is enabled

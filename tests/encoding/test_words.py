@@ -114,10 +114,16 @@ def test_a_tokenizer_whose_words_hold_spaces_is_asked() -> None:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    for tokenizer in (whole, _tokenizer(pairs)):
+    two = pre_tokenizers.Sequence(  # single spaces begin a word, the first of two ends one
+        [
+            pre_tokenizers.Split(Regex(r"\S+ (?= )| ?\S+|\s+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    for tokenizer in (whole, _tokenizer(pairs), _tokenizer(two)):
         coder = Words(tokenizer, parses_special=True)
         assert not coder.applies
-        assert equal(tokenizer, coder, ["a b", "a b a b"]) == 0
+        assert equal(tokenizer, coder, ["a b", "a b a b", "a  b"]) == 0
 
 
 def test_added_tokens_that_take_spaces_with_them_are_left_to_the_tokenizer() -> None:
@@ -133,13 +139,27 @@ def test_an_encoding_that_is_not_the_tokenizers_is_refused(shared: Path) -> None
     tokenizer = AutoTokenizer.from_pretrained(str(shared / "tokenizer-gpt2"))
     coder = Words(tokenizer, parses_special=True)
     equal(tokenizer, coder, ["one two"])
-    coder._known[" two"] = (1,)
+    coder._later["two"] = [1]
     with pytest.raises(ModelError, match="'one two'"):
         coder.encode(["one two"])
 
 
-def test_white_space_beside_a_space_is_not_remembered_as_a_word(shared: Path) -> None:
+def test_white_space_beside_a_space_is_part_of_the_right_word(shared: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(shared / "tokenizer-gpt2"))
     coder = Words(tokenizer, parses_special=True)
     for texts in (["a\n", "x a\n", "\na", " \na", "a  b", "  a"], ["a\n b", "x a\n b", "x \na", "x  a  b", "a \nb"]):
         equal(tokenizer, coder, texts)
+
+
+def test_the_tokenizer_is_asked_for_a_word_once(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(str(shared / "tokenizer-gpt2"))
+    coder = Words(tokenizer, parses_special=True)
+    texts = ["Yes.  I do\n so", " a   b ", "one  I  do"]
+    before = [one.ids for one in coder.encode(texts)]
+    asked: list[str] = []
+    alone = coder._alone
+    monkeypatch.setattr(coder, "_alone", lambda words: [asked.extend(words), alone(words)][1])
+    assert [one.ids for one in coder.encode(texts)] == before
+    assert asked == []
+    coder.encode(["one  I  know"])
+    assert asked[0] == "  know"  # then where its tokens stand, for the comparison
