@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from align.cli.known_settings import known_classes, known_options
 from align.errors import did_you_mean, nearest, shorten
 
 MAX_KNOWN = 300
@@ -19,6 +19,7 @@ _MISSING = re.compile(r"following arguments are required: (.+)|Key \"([^\"]+)\" 
 _VERB = re.compile(r"^(fit|validate|test|predict)\.")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NOT_A_CLASS = re.compile(r"^(.*?)(?:no class named '([^']*)'|'([^']*)' is no (.+)) among (.*)$", re.MULTILINE)
+_NO_FILE = re.compile(r"Unable to load config '([^']*)'")
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 _FORMER_BATCHING = re.compile(r"\b(FixedSize|TokenBudget)\b")
 _NOISE = (
@@ -56,6 +57,7 @@ def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
         _class_name(place, body),
         _unknown(key, body, options),
         _missing(key, body),
+        _no_settings(key, body, options),
     ):
         if line is not None:
             return line
@@ -164,39 +166,9 @@ def _missing(key: str, body: str) -> str | None:
     return "required: " + ", ".join(flag + hint for flag, hint in zip(flags, hints, strict=True))
 
 
-def known_classes(key: str) -> dict[str, type]:
-    """Return the modules or data modules that can be named without their path."""
-    if key == "model":
-        from align.modules.base import AlignModule as Base
-    else:
-        from align.data.module import PreferenceDataModule as Base  # type: ignore[assignment]
-    return {c.__name__: c for c in _subclasses(Base)}
-
-
-def known_options(key: str, class_path: str) -> list[str]:
-    """Return the settings of a class or of the trainer, one level of dataclasses included."""
-    import dataclasses
-    import inspect
-    import typing
-
-    from lightning.pytorch import Trainer
-
-    if key not in ("data", "model"):
-        return ["model", "data", "trainer", *(f"trainer.{p}" for p in inspect.signature(Trainer).parameters)]
-    owner = known_classes(key).get(class_path.rsplit(".", 1)[-1])
-    names = []
-    for base in owner.__mro__ if owner else ():
-        if "__init__" in vars(base) and base.__module__.startswith("align"):
-            names += [p for p in inspect.signature(base).parameters if p not in ("options", "self")]
-            for name, hint in typing.get_type_hints(vars(base)["__init__"]).items():
-                kinds = [hint, *typing.get_args(hint)]
-                names += [
-                    f"{name}.{f.name}" for k in kinds if dataclasses.is_dataclass(k) for f in dataclasses.fields(k)
-                ]
-    return names
-
-
-def _subclasses(base: type[Any]) -> Iterable[type[Any]]:
-    for child in base.__subclasses__():
-        yield child
-        yield from _subclasses(child)
+def _no_settings(key: str, body: str, options: Sequence[str]) -> str | None:
+    found = _NO_FILE.search(body)
+    if not found:
+        return None
+    named = f"; a folder or hub id is named by --{key}.path" if f"{key}.path" in options else ""
+    return f"--{key or 'config'}: expected a YAML file of settings, got {shorten(found[1], 200)!r}{named}"

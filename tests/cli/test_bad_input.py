@@ -36,6 +36,14 @@ class TestCommandLine:
             (["generate"], "required: --model.path"),
             (["export", "--run", "x"], "required: --out"),
             (["generate", "--model.path", "x", "--promt", "y"], "unknown setting --promt, did you mean 'prompt'?"),
+            (
+                ["generate", "--model", "x", "--prompt", "y"],
+                "--model: expected a YAML file of settings, got 'x'; a folder or hub id is named by --model.path",
+            ),
+            (
+                ["generate", "--model.path", "x", "--prompt", "y", "--generation", "z"],
+                "--generation: expected a YAML file of settings, got 'z'",
+            ),
         ],
     )
     def test_words(self, told, words: list[str], line: str) -> None:
