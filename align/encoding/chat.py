@@ -67,12 +67,17 @@ class ChatTemplate(Template):
 
     def _parts(self, bare: str, prompt: str, full: str) -> tuple[str, str, str]:
         """Return the tag that opens a thought in the prompt, what comes before a response, and what comes after."""
-        suffix = full[full.rindex(PROBE) + len(PROBE) :] if PROBE in full else ""
-        if full.startswith(prompt) and PROBE in full[len(prompt) :]:
-            return "", full[len(prompt) : full.rindex(PROBE)], suffix
+        place = full.rfind(PROBE)
+        if place < 0:
+            raise ModelError(
+                f"{self._program.name} leaves out the answer of a dialogue: mend it, or use another template"
+            )
+        suffix = full[place + len(PROBE) :]
+        if full.startswith(prompt) and place >= len(prompt):
+            return "", full[len(prompt) : place], suffix
         tag = _TAG.search(prompt)
-        if tag and prompt.startswith(bare) and full.startswith(head := prompt[: tag.start()]):
-            return prompt[tag.start() :], full[len(head) : full.rindex(PROBE)], suffix
+        if tag and prompt.startswith(bare) and full.startswith(prompt[: tag.start()]) and place >= tag.start():
+            return prompt[tag.start() :], full[tag.start() : place], suffix
         raise ModelError(
             f"{self._program.name} rewrites the dialogue: the prompt it renders does not begin prompt and response; "
             "use a template without that, or encoding.template 'plain'"

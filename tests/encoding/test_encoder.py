@@ -100,6 +100,9 @@ class TestChat:
             ("{% if messages[-1]['role'] == 'assistant' %}{{ raise_exception('no') }}{% endif %}x", "cannot render"),
             ("{% for m in messages %}{{ loop.length }}{{ m['content'] }}{% endfor %}", "rewrites the dialogue"),
             ("{{ broken", "cannot render"),
+            ("{{ messages[0].content }}", "leaves out the answer"),
+            ("{{ messages[0].content }}{{ bos_token }}", "leaves out the answer"),  # ends like the tag of a thought
+            ("{{ messages[-1].content }}{{ messages[0].content }}{{ bos_token }}", "rewrites the dialogue"),
         ],
     )
     def test_unusable_templates_are_named(self, template: str, message: str) -> None:
