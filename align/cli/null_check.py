@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, get_args
 
 from jsonargparse import Namespace
@@ -39,6 +40,7 @@ def check_nulls(settings: Any, owner: Callable[..., Any] | None = None, key: str
         check_nulls(value, kind, place)
 
 
+@cache
 def _kinds(owner: Callable[..., Any]) -> dict[str, type]:
     """Return the class of every setting that is one of ours and has a default other than null."""
     if not owner.__module__.startswith(OURS):

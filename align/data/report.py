@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from align.errors import DataError, shorten
@@ -91,16 +90,9 @@ class Report:
             )
 
     def __str__(self) -> str:
-        reasons = _first(f"{count} {reason}" for reason, count in self.dropped.most_common())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
         parts = [f"{self.read} rows, {self.kept} groups kept", f"dropped: {reasons}" if reasons else "none dropped"]
         counted = [f"{name} ({count})" for name, count in self.layouts.most_common()]
-        layout = [f"read as {_first(counted if len(counted) > 1 else self.layouts)}"] if counted else []
-        unused = [f"columns not used: {_first(self.unused)}"] if self.unused else []
+        layout = [f"read as {', '.join(counted if len(counted) > 1 else self.layouts)}"] if counted else []
+        unused = [f"columns not used: {', '.join(self.unused)}"] if self.unused else []
         return "; ".join([", ".join(parts), *layout, *unused, *self.notes])
-
-
-def _first(names: Iterable[str], most: int = 40) -> str:
-    """Return a list of names, those behind the first forty by their number."""
-    known = [shorten(name, 120) for name in names]
-    rest = [f"{len(known) - most} more"] if len(known) > most else []
-    return ", ".join([*known[:most], *rest])

@@ -146,7 +146,7 @@ def across_ranks(sums: Tensor) -> Tensor:
 
 
 def point_scores(batch: CandidateBatch, scores: ResponseScores, attribute: str | None = None) -> PointScores:
-    """Put scores and the labels of the data together. Raises ValueError where a label is missing."""
+    """Put scores and the labels of the data together. Raises DataError where a label is missing."""
     labels = batch.labels(attribute)
     if bool(labels.isnan().any()):
         raise DataError(f"a pointwise objective needs a label for every response, some of {batch.ids[:3]} have none")

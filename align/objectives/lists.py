@@ -101,7 +101,7 @@ class LiPO(LogRatioLists):
 def known_rewards(
     objective: RankingObjective, lists: ListScores, transform: RewardTransform | None = None
 ) -> Float[Tensor, "group candidate"]:
-    """Return the rewards of the data, 0 outside the mask. Raises ValueError where a response has none."""
+    """Return the rewards of the data, 0 outside the mask. Raises DataError where a response has none."""
     if not bool(lists.graded.all()):
         raise DataError(f"{type(objective).__name__} needs a reward for every response of the data, some have none")
     rewards = lists.scores.where(lists.mask, 0)

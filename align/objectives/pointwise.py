@@ -151,7 +151,7 @@ class PMPO(PointObjective):
 
 
 def is_desirable(scores: PointScores) -> Bool[Tensor, " candidate"]:
-    """Return which labels are 1. Raises ValueError for a label that is neither 1 nor 0."""
+    """Return which labels are 1. Raises DataError for a label that is neither 1 nor 0."""
     desirable = scores.labels == 1
     if not bool((desirable | (scores.labels == 0)).all()):
         raise DataError(f"labels must be 1 (desirable) or 0 (undesirable), got {sorted(set(scores.labels.tolist()))}")

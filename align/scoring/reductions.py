@@ -52,7 +52,7 @@ class Desensitized(Reduction):
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
 
     def weights(self, batch: CandidateBatch) -> Float[Tensor, " response_token"]:
-        """Return 1 for the shared length, alpha beyond it. Raises ValueError where a response stands alone."""
+        """Return 1 for the shared length, alpha beyond it. Raises ConfigError where a response stands alone."""
         if min(batch.group_sizes) < 2:
             raise ConfigError(
                 "model.reduction Desensitized compares lengths inside a group, got a group of 1 response: it is for "
