@@ -21,9 +21,9 @@ from jsonargparse import auto_cli
 from transformers import AutoTokenizer
 
 from align.data.chunks import CHUNK, Chunk, encode_chunk
-from align.data.encoding import Encoding
+from align.data.drop_report import Report
+from align.data.encoding import EncodingConfig
 from align.data.hh_rlhf import HHRLHF, HHRLHFDataModule
-from align.data.report import Report
 from align.data.splits import Division, Splits
 from align.data.views import Pairs
 from align.records import Labels
@@ -69,16 +69,16 @@ def _measure(part: str, rows: Path, tokenizer: str, cache: Path) -> None:
         max_positions=8192,
     )
     if part in ("prepare", "open"):
-        module = HHRLHFDataModule(str(rows), encoding=Encoding(cache_dir=str(cache), num_proc=1), splits=SPLITS)
+        module = HHRLHFDataModule(str(rows), encoding=EncodingConfig(cache_dir=str(cache), num_proc=1), splits=SPLITS)
         _told(part, lambda: _first_batch(module, needs))
     elif part == "stream":
-        module = HHRLHFDataModule(str(rows), encoding=Encoding(num_proc=1), splits=SPLITS, streaming=True)
+        module = HHRLHFDataModule(str(rows), encoding=EncodingConfig(num_proc=1), splits=SPLITS, streaming=True)
         _told("stream, first step", lambda: _first_batch(module, needs))
         _told("stream, an epoch", lambda: sum(len(step.ids) for step in module.train_dataloader()))
     elif part == "read":
         _told(part, lambda: sum(1 for _ in _pairs(rows)))
     else:
-        encoder = Encoding().encoder(needs)
+        encoder = EncodingConfig().encoder(needs)
         groups = list(itertools.islice(_pairs(rows), 20_000))
         if part == "encode":
             cut = [groups[i : i + CHUNK] for i in range(0, len(groups), CHUNK)]

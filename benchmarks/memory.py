@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from align.data.batching import Batching
-from align.data.encoding import Encoding
+from align.data.encoding import EncodingConfig
 from align.data.preference_file import PreferenceFileDataModule
 from align.models.backbone import Backbone
 from align.modules.pro import PROModule
@@ -51,7 +51,7 @@ def measure(side: str, folder: Path, n: int, groups: int) -> dict[str, float]:
     data = PreferenceFileDataModule(
         str(write_lists(folder, 2 * groups, n, 1)),
         batching=Batching(groups=groups, tokens=10**9),
-        encoding=Encoding(truncation="rm", cache_dir=str(folder / "cache")),
+        encoding=EncodingConfig(truncation="rm", cache_dir=str(folder / "cache")),
     )
     module = PROModule(Backbone(str(folder / "model")))
     module.build_model()

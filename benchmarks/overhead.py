@@ -23,18 +23,18 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from align.callbacks.throughput import Throughput
 from align.data.batching import Batching
-from align.data.encoding import Encoding
-from align.data.groups import EncodedGroups
+from align.data.encoded_groups import EncodedGroups
+from align.data.encoding import EncodingConfig
 from align.data.hh_rlhf import HHRLHFDataModule
 from align.data.loader import BatchLoader
 from align.models.backbone import Backbone
-from align.modules import base, recording
-from align.modules.checkpoint_files import WholeCheckpoints
+from align.modules import base_module, recording
 from align.modules.dpo import DPOModule
-from align.modules.hashing_file import HashingFile
 from align.records import CandidateBatch
-from callbacks.throughput import Throughput
+from align.training.checkpoint_io import AtomicCheckpointIO
+from align.training.hashing_writer import HashingWriter
 
 Seconds = dict[str, list[float]]
 WARM_UP = 5
@@ -84,13 +84,13 @@ def watched() -> Clock:
     clock = Clock()
     clock.around(base, "seed_step", "seeding")
     clock.around(recording, "total_norm", "gradient norm")
-    clock.around(base.AlignModule, "record", "logging: recording means")
-    clock.around(base.AlignModule, "log", "logging: self.log")
+    clock.around(base_module.AlignModule, "record", "logging: recording means")
+    clock.around(base_module.AlignModule, "log", "logging: self.log")
     clock.around(recording.Means, "read", "logging: reading means")
     clock.around(TensorBoardLogger, "log_metrics", "logging: tensorboard")
     clock.around(EncodedGroups, "__getitem__", "loader: reading rows")
-    clock.around(WholeCheckpoints, "save_checkpoint", "save", rare=True)
-    clock.around(HashingFile, "write", "save: write and hash", rare=True)
+    clock.around(AtomicCheckpointIO, "save_checkpoint", "save", rare=True)
+    clock.around(HashingWriter, "write", "save: write and hash", rare=True)
     collate = clock.timed("collation", CandidateBatch.of)
     CandidateBatch.of = staticmethod(collate)  # type: ignore[method-assign, assignment]
     whole = BatchLoader.__iter__
@@ -125,7 +125,7 @@ def measure(model: str, data: str, groups: int, steps: int, folder: Path) -> str
     pairs = HHRLHFDataModule(
         data,
         batching=Batching(groups=groups, tokens=10**9),
-        encoding=Encoding(cache_dir=str(folder / "cache")),
+        encoding=EncodingConfig(cache_dir=str(folder / "cache")),
         max_samples=2000,
     )
     trainer = L.Trainer(

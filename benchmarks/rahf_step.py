@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from align.models.adapted import add_trained, usual_lora
 from align.models.adapters import adapters_active, freeze_but
-from align.models.states import response_states
+from align.models.response_states import response_states
 from align.objectives.representation import RepresentationAlignment
 from align.records import CandidateBatch, EncodedGroup
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from align.oracles.verdict_store import VerdictStore
+from align.judges.verdict_store import VerdictStore
 
 TRIES = 200
 

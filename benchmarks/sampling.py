@@ -19,9 +19,9 @@ from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Message
+from align.sampling.decoding_rows import Rows
 from align.sampling.generation import Generation, Request
 from align.sampling.local import TransformersEngine
-from align.sampling.rows import Rows
 from align.sampling.sampler import Sampler
 from benchmarks.compare import measure, median
 from benchmarks.meter import Clock

@@ -15,14 +15,14 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from align.data.batching import Batching
-from align.data.encoding import Encoding
+from align.data.encoding import EncodingConfig
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
 from align.models.backbone import Backbone
-from align.modules.base import AlignModule
 from align.modules.dpo import DPOModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
+from align.training.base_module import AlignModule
 from benchmarks.meter import WARM_UP, TRLMeter, Work
 
 Method = Literal["dpo", "reward_model", "sft"]
@@ -76,7 +76,7 @@ def run(method: Method, flags: Flags, *, folder: str = "runs/benchmarks", batch:
 
 def batches_of(method: Method, folder: Path, batch: int, seed: int) -> list[Row]:
     """Return prompt and responses in the order in which `align fit` trains on them, as token ids."""
-    encoding = Encoding(truncation="rm", cache_dir=str(folder / "cache"))
+    encoding = EncodingConfig(truncation="rm", cache_dir=str(folder / "cache"))
     options = {
         "batching": Batching(groups=batch, tokens=10**9),
         "splits": Splits(0),

@@ -9,11 +9,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from align.activations import LayerRange, choose_layers, parts_of
+from align.activations import LayerRange, choose_layers, decoder_parts
 from align.activations.artefact import VectorNote, save_vectors
 from align.activations.layers import DUAL_DEPTHS
 from align.errors import ConfigError
-from align.evaluation.activations import collect, contrast_of, measures
+from align.evaluation.activation_collection import collect, contrast_of, measures
 
 
 class ActivationCollector(Callback):
@@ -43,14 +43,14 @@ class ActivationCollector(Callback):
             folder: Where to write; null writes `activations` in the run folder.
         """
         if pairs < 2:
-            raise ConfigError(f"callbacks.activations.ActivationCollector: pairs must be at least 2, got {pairs}")
+            raise ConfigError(f"align.callbacks.activations.ActivationCollector: pairs must be at least 2, got {pairs}")
         self.layers, self.pairs, self.at_start, self.folder = layers, pairs, at_start, folder
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect before training, where asked to. Raises ConfigError for rows that are streamed."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if getattr(data, "streaming", False):
-            data.refuse_stream("callbacks.activations.ActivationCollector, which reads pairs in order,")
+            data.refuse_stream("align.callbacks.activations.ActivationCollector, which reads pairs in order,")
         if self.at_start and trainer.global_step == 0:
             self._write(trainer, pl_module, "start")
 
@@ -64,9 +64,11 @@ class ActivationCollector(Callback):
         module: Any = pl_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if module.device_mesh is not None:
-            raise ConfigError("callbacks.activations.ActivationCollector cannot read a sharded model: leave it out")
+            raise ConfigError(
+                "align.callbacks.activations.ActivationCollector cannot read a sharded model: leave it out"
+            )
         path = (Path(self.folder) if self.folder else Path(trainer.default_root_dir) / "activations") / name
-        layers = choose_layers(self.layers, DUAL_DEPTHS, len(parts_of(module.model).blocks))
+        layers = choose_layers(self.layers, DUAL_DEPTHS, len(decoder_parts(module.model).blocks))
         train, held_out = (
             collect(module.model, _on_device(trainer, data, split), layers, self.pairs, layout=module.backbone.layout)
             for split in ("train", "val" if "val" in data.groups else "train")
@@ -102,5 +104,5 @@ def probe_metrics(measured: dict[str, Any]) -> dict[str, float]:
 def _on_device(trainer: Trainer, data: Any, split: str) -> Any:
     for batch in data.batches_of(split):
         if any(size != 2 for size in batch.group_sizes):
-            raise ConfigError("callbacks.activations.ActivationCollector needs pairs: set data.view to Pairs")
+            raise ConfigError("align.callbacks.activations.ActivationCollector needs pairs: set data.view to Pairs")
         yield trainer.strategy.batch_to_device(batch)

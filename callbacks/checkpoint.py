@@ -34,11 +34,13 @@ class Checkpoint(ModelCheckpoint):
             options: See `lightning.pytorch.callbacks.ModelCheckpoint`.
         """
         if every_n_steps is not None and every_n_steps < 1:
-            raise ConfigError(f"callbacks.checkpoint.Checkpoint: every_n_steps must be at least 1, got {every_n_steps}")
+            raise ConfigError(
+                f"align.callbacks.checkpoint.Checkpoint: every_n_steps must be at least 1, got {every_n_steps}"
+            )
         filename = options.get("filename") or ""
         if not _FILENAME.fullmatch(filename):
             raise ConfigError(
-                f"callbacks.checkpoint.Checkpoint: filename {filename!r} is no file name: expected text without "
+                f"align.callbacks.checkpoint.Checkpoint: filename {filename!r} is no file name: expected text without "
                 "folders and fields as {step} (dirpath names the folder)"
             )
         super().__init__(save_last=True, enable_version_counter=False, **options)

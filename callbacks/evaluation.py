@@ -13,18 +13,18 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from align.callbacks.samples import refuse_without_policy, write_table
 from align.errors import ConfigError
-from align.evaluation.completions import Completion, Policy, Prompt
-from align.evaluation.gold import load_base
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt, Policy
+from align.evaluation.gold_evaluation import load_base
 from align.evaluation.judging import evaluate_judge
-from align.evaluation.rewards import TOTAL, divergence, evaluate_responses
-from align.oracles.named_rewards import Tokens, limits, named_rewards
-from align.oracles.preference import Judge
-from align.oracles.reward import RewardOracle
+from align.evaluation.reward_evaluation import TOTAL, divergence, evaluate_responses
+from align.judges.preference import Judge
 from align.records import Example
+from align.rewards.named_rewards import Tokens, limits, named_rewards
+from align.rewards.reward_model_scorer import RewardModelScorer
 from align.sampling.generation import Generation
 from align.strict_json import json_text
-from callbacks.samples import refuse_without_policy, write_table
 
 GREEDY = Generation(temperature=0.0)
 
@@ -40,20 +40,20 @@ class ResponseEvaluation(Callback):
 
     def __init__(self, num_prompts: int, generation: Generation) -> None:
         self.num_prompts, self.generation = num_prompts, generation
-        self._prompts: list[Prompt] = []
+        self._prompts: list[EvaluationPrompt] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the prompts and evaluate the model the run starts from."""
         module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
         if getattr(module, "device_mesh", None) is not None:
-            raise ConfigError(f"callbacks.evaluation.{type(self).__name__} cannot sample from a sharded model")
+            raise ConfigError(f"align.callbacks.evaluation.{type(self).__name__} cannot sample from a sharded model")
         refuse_without_policy(module, self)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         found = {e.messages: e for e in in_turns(data.examples("val"), self.num_prompts)}
-        self._prompts = [Prompt.of(example, example.source) for example in found.values()]
+        self._prompts = [EvaluationPrompt.of(example, example.source) for example in found.values()]
         if not self._prompts:
-            raise ConfigError(f"callbacks.evaluation.{type(self).__name__} needs a validation split")
+            raise ConfigError(f"align.callbacks.evaluation.{type(self).__name__} needs a validation split")
         self._evaluate(trainer, module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,7 +62,9 @@ class ResponseEvaluation(Callback):
             self._evaluate(trainer, pl_module)
 
     @abstractmethod
-    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
+    def measure(
+        self, prompts: Sequence[EvaluationPrompt], completions: Sequence[EvaluatedCompletion]
+    ) -> dict[str, float]:
         """Return what to log of the responses."""
 
     def further(self, policy: Policy) -> dict[str, float]:
@@ -137,7 +139,7 @@ class RewardEvaluation(ResponseEvaluation):
         self.rewards, self.temperatures, self.kl = rewards, list(temperatures), kl
         self.reward_tokens = reward_tokens
         limits(list(rewards), reward_tokens)  # a wrong name is told before training
-        self._scorers: dict[str, RewardOracle] = {}
+        self._scorers: dict[str, RewardModelScorer] = {}
         self._base: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,7 +163,9 @@ class RewardEvaluation(ResponseEvaluation):
             values |= {f"t{temperature:g}/{key}": value for key, value in found.items()}
         return values
 
-    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
+    def measure(
+        self, prompts: Sequence[EvaluationPrompt], completions: Sequence[EvaluatedCompletion]
+    ) -> dict[str, float]:
         """Score the responses."""
         self._scorers = self._scorers or named_rewards(self.rewards, self.reward_tokens)
         report = evaluate_responses(prompts, completions, self._scorers)
@@ -194,17 +198,19 @@ class JudgeEvaluation(ResponseEvaluation):
         """
         if generation.num_samples != 1:
             raise ConfigError(
-                "callbacks.evaluation.JudgeEvaluation compares one response of each prompt: leave out "
+                "align.callbacks.evaluation.JudgeEvaluation compares one response of each prompt: leave out "
                 f"generation.num_samples {generation.num_samples}"
             )
         super().__init__(num_prompts, generation)
         self.judge = judge
 
-    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> dict[str, float]:
+    def measure(
+        self, prompts: Sequence[EvaluationPrompt], completions: Sequence[EvaluatedCompletion]
+    ) -> dict[str, float]:
         """Compare the responses with the references."""
         pairs = [(prompts[c.prompt], c.text, ref) for c in completions if (ref := prompts[c.prompt].reference)]
         if not pairs:
-            raise ConfigError("callbacks.evaluation.JudgeEvaluation needs prompts with a chosen response")
+            raise ConfigError("align.callbacks.evaluation.JudgeEvaluation needs prompts with a chosen response")
         asked, ours, references = zip(*pairs, strict=True)
         total = evaluate_judge(self.judge, asked, ours, references).total
         shares = {"win": total.win, "tie": total.tie, "lose": total.lose, "flip_rate": total.flip_rate}

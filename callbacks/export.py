@@ -10,8 +10,8 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from align.atomic import check_place
 from align.errors import ConfigError
+from align.files import check_place
 from align.records.asking import Ask
 
 
@@ -40,7 +40,7 @@ class HFExport(Callback):
         except FileExistsError as error:
             raise ConfigError(
                 f"{error.filename}: {error.strerror}, where the model goes: move it away, or set the folder of "
-                "callbacks.export.HFExport"
+                "align.callbacks.export.HFExport"
             ) from error
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

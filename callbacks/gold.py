@@ -7,13 +7,13 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from align.callbacks.samples import refuse_without_policy
 from align.errors import ConfigError
-from align.evaluation.gold import SAMPLED, GoldReport, evaluate_gold, load_base
+from align.evaluation.gold_evaluation import SAMPLED, GoldReport, evaluate_gold, load_base
 from align.sampling.generation import Generation
 from align.strict_json import json_text
-from align.world.gold import User
+from align.world.gold_rewards import User
 from align.world.prompts import held_out_prompts
-from callbacks.samples import refuse_without_policy
 
 
 class GoldEvaluation(Callback):
@@ -44,9 +44,9 @@ class GoldEvaluation(Callback):
         module: Any = pl_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not hasattr(data, "world"):
-            raise ConfigError("callbacks.gold.GoldEvaluation needs gold rewards: use --data SyntheticDataModule")
+            raise ConfigError("align.callbacks.gold.GoldEvaluation needs gold rewards: use --data SyntheticDataModule")
         if module.device_mesh is not None:
-            raise ConfigError("callbacks.gold.GoldEvaluation cannot sample from a sharded model: leave it out")
+            raise ConfigError("align.callbacks.gold.GoldEvaluation cannot sample from a sharded model: leave it out")
         refuse_without_policy(module, self)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return

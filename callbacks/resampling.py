@@ -9,13 +9,13 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from align.errors import ConfigError
-from align.oracles.parts import Training
-from align.oracles.scorers import Direction, Scorer
-from align.rounds.builders import Builder
-from align.rounds.directional import Directional
-from align.rounds.feed import RoundFeed
+from align.rewards.components import Training
+from align.rewards.scorers import Direction, Scorer
+from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
+from align.rounds.round_loader import RoundLoader
 from align.rounds.schedule import set_schedule, steps_of_round
+from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import follow_start, follows_rounds, go_back, save_start
 from align.sampling.generation import Generation
@@ -34,7 +34,7 @@ class IterativeResampling(Callback):
     def __init__(  # noqa: PLR0913
         self,
         scorer: Scorer,
-        builder: Builder,
+        builder: Selection,
         *,
         generation: Generation = PAIR,
         direction: Direction = Direction(),
@@ -46,7 +46,7 @@ class IterativeResampling(Callback):
         fresh_optimizer: bool = False,
         keep_models: bool = False,
         halves: bool = False,
-        conditions: Directional | None = None,
+        conditions: ConditioningSchedule | None = None,
     ) -> None:
         """Configure rounds.
 
@@ -67,14 +67,16 @@ class IterativeResampling(Callback):
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
         """
         if epochs < 1:
-            raise ConfigError(f"callbacks.resampling.IterativeResampling: epochs must be at least 1, got {epochs}")
+            raise ConfigError(
+                f"align.callbacks.resampling.IterativeResampling: epochs must be at least 1, got {epochs}"
+            )
         if keep_models and not restart:
             raise ConfigError(
-                "callbacks.resampling.IterativeResampling: keep_models needs restart, or no model is lost"
+                "align.callbacks.resampling.IterativeResampling: keep_models needs restart, or no model is lost"
             )
         if restart and fresh_optimizer:
             raise ConfigError(
-                "callbacks.resampling.IterativeResampling: restart has a fresh optimiser: leave fresh_optimizer out"
+                "align.callbacks.resampling.IterativeResampling: restart has a fresh optimiser: leave fresh_optimizer out"
             )
         self.epochs, self.restart, self.keep_models = epochs, restart, keep_models
         self.fresh_optimizer = fresh_optimizer
@@ -89,7 +91,7 @@ class IterativeResampling(Callback):
             halves=halves,
             conditions=conditions,
         )
-        self._feed: RoundFeed | None = None
+        self._feed: RoundLoader | None = None
         self._begun: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -98,10 +100,12 @@ class IterativeResampling(Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not getattr(pl_module, "generates", False) or not hasattr(data, "rounds"):
-            raise ConfigError("callbacks.resampling.IterativeResampling needs a policy and one of our data modules")
+            raise ConfigError(
+                "align.callbacks.resampling.IterativeResampling needs a policy and one of our data modules"
+            )
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
-        data.refuse_stream("callbacks.resampling.IterativeResampling, which chooses among the prompts,")
+        data.refuse_stream("align.callbacks.resampling.IterativeResampling, which chooses among the prompts,")
         if getattr(pl_module, "view", None) == "win_rates":
             self.settings.check_win_rates()
         training = Training()
@@ -110,7 +114,7 @@ class IterativeResampling(Callback):
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
         generation = replace(self.settings.generation, seed=self.settings.generation.seed + data.run_seed)
         settings = replace(self.settings, generation=generation)
-        self._feed = data.rounds = RoundFeed(trainer, self._folder(trainer), settings, self.epochs, training)
+        self._feed = data.rounds = RoundLoader(trainer, self._folder(trainer), settings, self.epochs, training)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin a round at its first batch; the samples are drawn by then.

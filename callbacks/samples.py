@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from align.errors import ConfigError
-from align.evaluation.completions import Policy, Prompt
+from align.evaluation.completions import EvaluationPrompt, Policy
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
 
@@ -64,7 +64,7 @@ class SampleTable(Callback):
         examples = data.examples("val") or data.examples("train")
         chosen = list({e.messages: e for e in examples}.values())[: self.num_prompts]
         policy = Policy(module.model, module.tokenizer, data.encoder, [data.encoder.template.eos_id], module.asking)
-        asked = policy.prompt_ids([Prompt.of(e, e.source) for e in chosen], self.generation.max_new_tokens)
+        asked = policy.prompt_ids([EvaluationPrompt.of(e, e.source) for e in chosen], self.generation.max_new_tokens)
         return [ids for ids, _ in asked]
 
 

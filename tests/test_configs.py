@@ -15,11 +15,11 @@ from align.cli.export import build_module
 from align.cli.lightning import AlignCLI
 from align.cli.main import main
 from align.cli.yaml_check import check_config
-from align.data.encoding import Encoding
+from align.data.encoding import EncodingConfig
 from align.data.helpsteer import ATTRIBUTES
 from align.data.hh_rlhf import SUBSETS
 from align.data.ultrafeedback_rows import ASPECTS
-from align.objectives.base import Objective
+from align.objectives.objective import Objective
 from align.objectives.reward import RewardObjective
 from tests.modules.aligned import adapters
 from tests.tiny import FEW_SAMPLES, WORDS, save_reward_model, save_tiny
@@ -107,9 +107,9 @@ def test_limits_of_papers_hold_unless_the_data_say_otherwise(name: str) -> None:
     spec["init_args"]["backbone"] = {**spec["init_args"].get("backbone", {}), "path": "y"}
     module = build_module(spec)
     module.max_positions = 5000
-    limits = Encoding().limits(module)
+    limits = EncodingConfig().limits(module)
     assert (limits.max_prompt, limits.max_total) == PAPERS[name]
-    assert Encoding(truncation="usual").limits(module).max_total == 2048
+    assert EncodingConfig(truncation="usual").limits(module).max_total == 2048
 
 
 STEPS = {
@@ -154,7 +154,15 @@ def test_steps_epochs_and_schedules_are_those_of_the_papers(path: Path) -> None:
 
 def test_every_objective_has_a_config() -> None:
     text = "\n".join(p.read_text() for p in (ROOT / "configs" / "method").glob("*.yaml"))
-    modules = ("SFTModule", "DPARSFModule", "RewardModel", "DPOModule", "PROModule", "HIRModule", "GoodBadModule")
+    modules = (
+        "SFTModule",
+        "DPARSFModule",
+        "RewardModel",
+        "DPOModule",
+        "PROModule",
+        "HIRModule",
+        "PreferredDispreferredModule",
+    )
     names = (*modules, "RAHFSingleModule", "RAHFDualModule", "Cached", "Mixture", *sorted(concrete_objectives()))
     for name in names:
         assert re.search(rf"class_path: align\.\S+\.{name}\b", text), name
@@ -215,7 +223,7 @@ VARIANTS = {
     ids=relative,
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    """The judge's fragment needs a server and runs in tests/judging; those of SPPO, two rewards and self-rewarding in tests/rounds."""
+    """The judge's fragment needs a server and runs in tests/judges; those of SPPO, two rewards and self-rewarding in tests/rounds."""
     if path.stem == "rewards":
         save_reward_model(Path("runs/reward_model/model"))
     if path.stem in ("dpa", "steerlm"):

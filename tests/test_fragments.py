@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from align.evaluation.run_files import read_series
+from align.evaluation.run_reader import read_series
 from tests.modules.aligned import adapters
 from tests.processes.runs import Pair
 from tests.resume.runs import Run

@@ -98,7 +98,7 @@ def test_the_core_needs_torch_only(path: Path) -> None:
 
 def test_the_rule_would_catch_an_intruder(tmp_path: Path) -> None:
     intruder = tmp_path / "x.py"
-    intruder.write_text("from align.modules.dpo import DPOModule\nimport callbacks.export\n")
+    intruder.write_text("from align.modules.dpo import DPOModule\nimport align.callbacks.export\n")
     assert [part(m) for m in imports(intruder)] == ["modules", "callbacks"]
     assert "modules" not in ALLOWED["data"]
     assert all("callbacks" not in allowed for allowed in ALLOWED.values())
@@ -112,8 +112,8 @@ def test_importing_has_no_effects() -> None:
     code = (
         "import os, torch, transformers, lightning, peft, datasets\n"
         "before = (dict(os.environ), torch.initial_seed(), torch.get_num_threads(), torch.random.get_rng_state().sum())\n"
-        "import align.modules.dpo, align.modules.sft, align.modules.reward_model, align.data.mixture, callbacks.export\n"
-        "import align.data.hh_rlhf, align.data.helpsteer, align.data.ultrafeedback, callbacks.samples\n"
+        "import align.modules.dpo, align.modules.sft, align.modules.reward_model, align.data.mixture, align.callbacks.export\n"
+        "import align.data.hh_rlhf, align.data.helpsteer, align.data.ultrafeedback, align.callbacks.samples\n"
         "after = (dict(os.environ), torch.initial_seed(), torch.get_num_threads(), torch.random.get_rng_state().sum())\n"
         "assert before == after\n"
     )

@@ -13,7 +13,7 @@ import pytest
 
 from align.cli.evaluation_tables import write_json
 from align.cli.main import main
-from align.evaluation.evaluation_files import read_evaluation
+from align.evaluation.evaluation_reader import read_evaluation
 from align.evaluation.fronts import Front, Point, read_front, write_front
 from align.evaluation.run_log import append, read_numbers
 from align.strict_json import json_text, number
@@ -29,34 +29,40 @@ NO_RESULTS = {
             "annotation/form",
             "annotation/labellers",
             "annotation/remarks",
-            "data/fields",
+            "data/row_validation",
             "encoding/encoder",
             "evaluation/completion_file",
         ),
-        *("evaluation/completions", "evaluation/material", "models/reference_cache", "oracles/language_judge"),
-        *("oracles/win_rates", "models/state_cache"),
+        *("evaluation/completions", "evaluation/report_inputs", "models/reference_cache", "judges/language_judge"),
+        *("judges/win_rates", "models/state_cache"),
     },
     "requests, and replies as a server or a model gave them": {
-        *("oracles/model_responder", "oracles/transport", "sampling/wire", "rounds/store", "annotation/store"),
+        *(
+            "judges/model_backend",
+            "judges/connection",
+            "sampling/wire",
+            "rounds/round_store",
+            "annotation/annotation_store",
+        ),
     },
     "texts that are put into prompts, templates, words of a command": {
         *(
-            "cli/gathering",
+            "cli/model_options",
             "cli/report",
             "cli/class_paths",
             "data/turns",
-            "encoding/chat",
+            "encoding/chat_template",
             "encoding/jinja",
             "encoding/program",
         ),
-        *("oracles/rubric", "records/data"),
+        *("judges/rubric", "records/example"),
     },
     "notes of this program to itself": {
-        *("cli/run_folder", "cli/stages", "data/encoded", "data/once", "models/stage", "modules/checkpoint_files"),
-        "oracles/ensemble",
+        *("cli/run_folder", "cli/stages", "data/encoded", "data/once", "models/stage", "training/checkpoint_io"),
+        "rewards/ensemble",
     },
     "settings of a model folder, as transformers and PEFT write them": {
-        *("models/export", "models/soup", "models/condition_file", "models/reward_file"),
+        *("models/model_export", "models/model_soup", "models/condition_file", "models/reward_file"),
     },
 }
 """Modules that call `json.dumps` for something that is no file of results."""

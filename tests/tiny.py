@@ -46,7 +46,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "opt": {"model_type": "opt", **COMMON, "ffn_dim": 48, "word_embed_proj_dim": 32},
 }
 FEW_SAMPLES = [
-    *("--trainer.callbacks+", "callbacks.samples.SampleTable", "--trainer.callbacks.num_prompts", "1"),
+    *("--trainer.callbacks+", "align.callbacks.samples.SampleTable", "--trainer.callbacks.num_prompts", "1"),
     *("--trainer.callbacks.generation.max_new_tokens", "2"),
 ]
 """In place of the table of every run: a tiny model never ends by itself."""

@@ -1,7 +1,7 @@
 """Reading and changing what happens inside a language model, block by block."""
 
+from align.activations.decoder_parts import DecoderParts, decoder_parts
 from align.activations.layers import LayerRange, choose_layers, scaled_layers
-from align.activations.parts import Parts, parts_of
-from align.activations.tap import Tap
+from align.activations.recorder import ActivationRecorder
 
-__all__ = ["LayerRange", "Parts", "Tap", "choose_layers", "parts_of", "scaled_layers"]
+__all__ = ["ActivationRecorder", "DecoderParts", "LayerRange", "choose_layers", "decoder_parts", "scaled_layers"]

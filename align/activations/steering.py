@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from align.activations.parts import parts_of
+from align.activations.decoder_parts import decoder_parts
 from align.errors import ConfigError
 
 Where = Literal["all", "prompt", "generated"]
@@ -54,7 +54,7 @@ def steered(model: nn.Module, vectors: Mapping[int, Tensor], steering: Steering)
     does not show it at that layer. At several layers the changes add up along the stream. Changed states of padding
     have no effect, since no token attends to padding.
     """
-    blocks = parts_of(model).blocks
+    blocks = decoder_parts(model).blocks
     wrong = [layer for layer in vectors if not 1 <= layer <= len(blocks)]
     width = getattr(model, "config", None) and model.config.get_text_config().hidden_size  # type: ignore[union-attr,operator]
     if wrong:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from align.annotation.store import Rater
+from align.annotation.annotation_store import Rater
 
 
 class Access:

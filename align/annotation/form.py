@@ -35,7 +35,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Scale:
+class RatingScale:
     """A rating of every response by whole numbers, as InstructGPT's labellers gave it (arXiv:2203.02155, figure 12)."""
 
     low: int = 1
@@ -109,9 +109,9 @@ def _scale_of(place: str, row: Mapping[str, Any]) -> Field:
     if not all(isinstance(text, str) and text.strip() for text in (row["name"], *texts.values())):
         raise ConfigError(f"{place}: name, question and labels must be texts, got {shorten(row, 80)}")
     usual = {} if row["name"] == RATING else {"question": row["name"]}
-    required = required_of(place, row, usual=Scale.required)
+    required = required_of(place, row, usual=RatingScale.required)
     try:
-        return Scale(row["low"], row["high"], **{**usual, **texts}, required=required).field(row["name"])
+        return RatingScale(row["low"], row["high"], **{**usual, **texts}, required=required).field(row["name"])
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from error
 

@@ -16,11 +16,11 @@ QUESTIONS: dict[str, str] = {
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class Item(NamedTuple):
+class AnnotationItem(NamedTuple):
     """One question to a rater."""
 
     id: str
-    """Drawn at random: it tells nothing about the content and cannot be guessed."""
+    """PromptSamples at random: it tells nothing about the content and cannot be guessed."""
     prompt: tuple[dict[str, str], ...]
     """Turns, each with role and content; the last is the user's."""
     responses: tuple[str, ...]
@@ -28,7 +28,7 @@ class Item(NamedTuple):
     """Where each response comes from."""
 
     @classmethod
-    def new(cls, prompt: Sequence[dict[str, str]], responses: Sequence[str], names: Sequence[str]) -> Item:
+    def new(cls, prompt: Sequence[dict[str, str]], responses: Sequence[str], names: Sequence[str]) -> AnnotationItem:
         """Return an item with an id of its own."""
         return cls(secrets.token_urlsafe(12), tuple(prompt), tuple(responses), tuple(names))
 
@@ -60,7 +60,7 @@ class Choice(NamedTuple):
         return Choice(best, worst)
 
 
-def fingerprint(items: Sequence[Item]) -> str:
+def fingerprint(items: Sequence[AnnotationItem]) -> str:
     """Return a hash of everything in the items but their ids."""
     text = json.dumps([item[1:] for item in items])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from align.annotation.annotation_store import RaterJudgment
 from align.annotation.form import RATING, Field, Remark
-from align.annotation.items import Item
-from align.annotation.store import Judged
+from align.annotation.items import AnnotationItem
 from align.annotation.votes import by_item
 from align.evaluation.statistics import Interval, mean_interval
 
@@ -26,7 +26,9 @@ class Said(NamedTuple):
     mean: Interval
 
 
-def said_of_names(items: Sequence[Item], judgments: Sequence[Judged], fields: Sequence[Field]) -> list[Said]:
+def said_of_names(
+    items: Sequence[AnnotationItem], judgments: Sequence[RaterJudgment], fields: Sequence[Field]
+) -> list[Said]:
     """Return means and shares with intervals over prompts, of each the mean over its raters and items."""
     found = []
     for field in fields:
@@ -39,7 +41,9 @@ def said_of_names(items: Sequence[Item], judgments: Sequence[Judged], fields: Se
     return found
 
 
-def _by_name(items: Sequence[Item], judgments: Sequence[Judged], field: Field) -> dict[str, dict[str, list[int | str]]]:
+def _by_name(
+    items: Sequence[AnnotationItem], judgments: Sequence[RaterJudgment], field: Field
+) -> dict[str, dict[str, list[int | str]]]:
     votes, found = by_item(judgments), dict[str, dict[str, list[int | str]]]()
     for item in items:
         for n, name in enumerate(item.names):
@@ -48,14 +52,14 @@ def _by_name(items: Sequence[Item], judgments: Sequence[Judged], field: Field) -
     return found
 
 
-def _values(judgments: Sequence[Judged], field: Field, response: int) -> Iterator[int | str]:
+def _values(judgments: Sequence[RaterJudgment], field: Field, response: int) -> Iterator[int | str]:
     for judged in judgments:
         value: Remark = judged.remarks[field.name][response] if field.name in judged.remarks else None
         if value is not None:
             yield value
 
 
-def mean_ratings(item: Item, judgments: Sequence[Judged]) -> list[float | None]:
+def mean_ratings(item: AnnotationItem, judgments: Sequence[RaterJudgment]) -> list[float | None]:
     """Return the mean rating of each response over its raters, None where nobody rated it."""
     return [_mean([j.remarks[RATING][n] for j in judgments if RATING in j.remarks]) for n in range(len(item.responses))]
 
@@ -65,7 +69,7 @@ def _mean(values: Sequence[Remark]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def summed(item: Item, judgments: Sequence[Judged], fields: Sequence[Field]) -> list[dict[str, Any]]:
+def summed(item: AnnotationItem, judgments: Sequence[RaterJudgment], fields: Sequence[Field]) -> list[dict[str, Any]]:
     """Return of each response its mean on every scale, and by field how many raters gave each value."""
     found = []
     for n in range(len(item.responses)):

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from align.annotation.items import Item
-from align.annotation.store import Judged
+from align.annotation.annotation_store import RaterJudgment
+from align.annotation.items import AnnotationItem
 from align.annotation.votes import Outcomes, by_item, mean_outcomes
 from align.evaluation.comparison import Comparison, compare
 
@@ -27,7 +27,9 @@ class RaterSummary(NamedTuple):
     """Share of the decided pairs in which the response on the left was chosen; NaN where there are no pairs."""
 
 
-def compare_names(items: Sequence[Item], judgments: Sequence[Judged]) -> dict[tuple[str, str], Comparison]:
+def compare_names(
+    items: Sequence[AnnotationItem], judgments: Sequence[RaterJudgment]
+) -> dict[tuple[str, str], Comparison]:
     """Return wins, ties and losses for every two names, a prompt being one row of the bootstrap.
 
     A prompt's score is the mean over its raters (and over its items, where a name has several responses): a win above
@@ -58,7 +60,7 @@ def _compare(prompts: Sequence[Sequence[tuple[float, int, int]]]) -> Comparison:
     return compare(means[:, [0, 0]], [(round(a), round(b)) for a, b in means[:, 1:]])
 
 
-def _reached(items: Sequence[Item], votes: Mapping[str, object]) -> list[Item]:
+def _reached(items: Sequence[AnnotationItem], votes: Mapping[str, object]) -> list[AnnotationItem]:
     """Return the judged items, and those not asked that stand before the last of them."""
     judged = [n for n, item in enumerate(items) if item.id in votes]
     if not judged:
@@ -68,11 +70,11 @@ def _reached(items: Sequence[Item], votes: Mapping[str, object]) -> list[Item]:
     return [item for item in items[:end] if not item.asked or item.id in votes]
 
 
-def _ties(item: Item) -> Outcomes:
+def _ties(item: AnnotationItem) -> Outcomes:
     return dict.fromkeys(combinations(range(len(item.responses)), 2), 0.5)
 
 
-def summaries(judgments: Sequence[Judged]) -> list[RaterSummary]:
+def summaries(judgments: Sequence[RaterJudgment]) -> list[RaterSummary]:
     """Return what each rater has done."""
     found = []
     for name in dict.fromkeys(j.rater for j in judgments):

@@ -20,11 +20,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from align.annotation.access import Access, same
+from align.annotation.annotation_store import AnnotationStore, Conflict, Rater, Shown
 from align.annotation.form import by_place
 from align.annotation.guard import Guard
 from align.annotation.items import Choice
 from align.annotation.labellers import AnsweredOtherwise
-from align.annotation.store import AnnotationStore, Conflict, Rater, Shown
 from align.errors import StoreError
 
 PAGES = Path(__file__).parent / "page"

@@ -8,14 +8,14 @@ from itertools import combinations
 
 import numpy as np
 
-from align.annotation.items import Choice, Item
-from align.annotation.store import Judged
+from align.annotation.annotation_store import RaterJudgment
+from align.annotation.items import AnnotationItem, Choice
 
 Outcomes = dict[tuple[int, int], float]
 """By two indices of responses, the lower one first: 1 the first is better, 0.5 a tie, 0 the second; or a mean."""
 
 
-def outcomes(item: Item, choice: Choice) -> Outcomes:
+def outcomes(item: AnnotationItem, choice: Choice) -> Outcomes:
     """Return what one judgment says; NaN for two responses that are neither best nor worst: they were not compared."""
     found = {}
     for i, j in combinations(range(len(item.responses)), 2):
@@ -28,7 +28,7 @@ def outcomes(item: Item, choice: Choice) -> Outcomes:
     return found
 
 
-def mean_outcomes(item: Item, choices: Sequence[Choice]) -> Outcomes:
+def mean_outcomes(item: AnnotationItem, choices: Sequence[Choice]) -> Outcomes:
     """Return the mean over raters, of those whose judgment compares the two."""
     votes = [outcomes(item, choice) for choice in choices]
     found = {}
@@ -38,7 +38,7 @@ def mean_outcomes(item: Item, choices: Sequence[Choice]) -> Outcomes:
     return found
 
 
-def places(item: Item, choices: Sequence[Choice]) -> list[float]:
+def places(item: AnnotationItem, choices: Sequence[Choice]) -> list[float]:
     """Return a score per response: 1 the best, 0 the worst, 0.5 the rest and ties, as a mean over raters."""
     table = np.full((len(choices), len(item.responses)), 0.5)
     for row, choice in zip(table, choices, strict=True):
@@ -47,9 +47,9 @@ def places(item: Item, choices: Sequence[Choice]) -> list[float]:
     return [float(value) for value in table.mean(axis=0)]
 
 
-def by_item(judgments: Sequence[Judged]) -> Mapping[str, list[Judged]]:
+def by_item(judgments: Sequence[RaterJudgment]) -> Mapping[str, list[RaterJudgment]]:
     """Return the judgments of each item."""
-    found: dict[str, list[Judged]] = {}
+    found: dict[str, list[RaterJudgment]] = {}
     for judged in judgments:
         found.setdefault(judged.item, []).append(judged)
     return found

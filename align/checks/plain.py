@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from align.records import CandidateBatch
-from align.scoring.backbone import SEGMENT_ATTENTION, unwrapped
+from align.scoring.decoder import SEGMENT_ATTENTION, unwrapped
 from align.scoring.rotary import forget_lengths
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from align.checks.comparison import Difference
+from align.checks.differences import Difference
 
 
 class Tolerance(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from align.scoring.backbone import unwrapped
+from align.scoring.decoder import unwrapped
 
 CHECKED = "checked_engine"
 """Where a model keeps the name of the engine that was found right for it."""

@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from align.annotation.form import Scale
-from align.annotation.items import QUESTIONS, Item, Task
+from align.annotation.annotation_store import AnnotationStore
+from align.annotation.form import RatingScale
+from align.annotation.items import QUESTIONS, AnnotationItem, Task
 from align.annotation.listening import Listen
-from align.annotation.store import AnnotationStore
 from align.cli.annotation_form import form_of, labeller_form
 from align.cli.annotation_output import STORE, export, results
 from align.cli.annotation_output import UNUSED as UNUSED_IN_ROWS
@@ -53,7 +53,7 @@ def serve(  # noqa: PLR0913  the signature is the command line
     raters: list[str] | None = None,
     task: Task | None = None,
     question: str | None = None,
-    scale: Scale | None = None,
+    scale: RatingScale | None = None,
     fields: str | None = None,
     labeller: str | None = None,
     guidelines: str | None = None,
@@ -92,7 +92,7 @@ def serve(  # noqa: PLR0913  the signature is the command line
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"the page needs {' and '.join(missing)}: pip install 'align-lm[annotation]'")
-    from align.annotation.serving import serve as serve_page
+    from align.annotation.server_process import serve as serve_page
 
     told, form, about = _guidelines(guidelines), form_of(scale, fields), labeller_form(labeller)
     _check_raters(raters or [])
@@ -113,8 +113,8 @@ def serve(  # noqa: PLR0913  the signature is the command line
 
 def _gathered(
     completions: dict[str, str] | str, task: Task, limit: int | None, seed: int
-) -> tuple[list[Item], list[str]]:
-    from align.annotation.gathering import gather  # reads any data format, and so takes seconds to import
+) -> tuple[list[AnnotationItem], list[str]]:
+    from align.annotation.item_gathering import gather  # reads any data format, and so takes seconds to import
 
     return gather(completions, task, limit=limit, seed=seed)
 

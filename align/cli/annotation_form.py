@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from align.annotation.form import RATING, Field, Scale, field_of
+from align.annotation.form import RATING, Field, RatingScale, field_of
 from align.annotation.labellers import question_of
 from align.cli.yaml_check import checked_value, read_settings
 from align.errors import ConfigError
 
 
-def form_of(scale: Scale | None, path: str | None) -> tuple[Field, ...]:
+def form_of(scale: RatingScale | None, path: str | None) -> tuple[Field, ...]:
     """Return the scale's question and those of the file, whose own rating a given scale replaces.
 
     Raises ConfigError for a file that has none.

@@ -6,18 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from align.annotation.agreement import agreements, alphas
+from align.annotation.annotation_store import AnnotationStore, RaterJudgment
 from align.annotation.form import RATING, Field
-from align.annotation.groups import ENOUGH, group_alphas
-from align.annotation.items import Item
+from align.annotation.items import AnnotationItem
 from align.annotation.labellers import Answers
+from align.annotation.rater_agreement import agreements, alphas
+from align.annotation.rater_groups import ENOUGH, group_alphas
 from align.annotation.remarks import said_of_names
 from align.annotation.results import compare_names, summaries
-from align.annotation.rows import Scores, Ties, list_rows, pair_rows, response_rows, voted
-from align.annotation.store import AnnotationStore, Judged
-from align.atomic import whole_file
+from align.annotation.training_rows import Scores, Ties, list_rows, pair_rows, response_rows, voted
 from align.cli.unused import Unused
 from align.errors import ConfigError, DataError
+from align.files import atomic_file
 from align.strict_json import json_text
 
 STORE = "runs/annotation.sqlite"
@@ -120,8 +120,8 @@ def export(
 class Kept(NamedTuple):
     """What a store holds."""
 
-    items: list[Item]
-    judgments: list[Judged]
+    items: list[AnnotationItem]
+    judgments: list[RaterJudgment]
     fields: tuple[Field, ...]
     questions: tuple[Field, ...]
     """What raters were asked about themselves."""
@@ -142,5 +142,5 @@ def _read(store: str) -> Kept:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")

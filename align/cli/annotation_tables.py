@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from align.annotation.agreement import Agreement, Alpha
-from align.annotation.groups import GroupAlpha
+from align.annotation.rater_agreement import RaterAgreement, RaterAlpha
+from align.annotation.rater_groups import GroupAlpha
 from align.annotation.remarks import Said
 from align.annotation.results import RaterSummary
 from align.cli.evaluation_tables import short
@@ -40,7 +40,7 @@ def rater_table(raters: Sequence[RaterSummary], items: int) -> Table:
     return table
 
 
-def agreement_table(agreements: Sequence[Agreement]) -> Table:
+def agreement_table(agreements: Sequence[RaterAgreement]) -> Table:
     """Return a row for every two raters, and one for all."""
     title = "agreement (95 % bootstrap over items; kappa: Cohen of two, Fleiss of more; 0 is chance)"
     table = _table(title, ("raters", "on"), ("items", "same %", "kappa"))
@@ -50,7 +50,7 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
     return table
 
 
-def alpha_table(alphas: Sequence[Alpha]) -> Table:
+def alpha_table(alphas: Sequence[RaterAlpha]) -> Table:
     """Return a row for every question and level of measurement."""
     title = "Krippendorff's alpha of all raters (95 % bootstrap over items; 1 is full agreement, 0 chance)"
     table = _table(title, ("on", "level"), ("rated twice", "alpha"))

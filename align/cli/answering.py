@@ -12,8 +12,8 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError
-from align.evaluation.completions import Policy, Prompt, encoded
-from align.models.asked import Asking
+from align.evaluation.completions import EvaluationPrompt, Policy, encoded
+from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
 from align.models.prompt_parts import Dialogue
 from align.models.tokenizer import load_tokenizer
@@ -39,11 +39,11 @@ class Answerer(NamedTuple):
 
     engine: Engine
     encoder: Encoder
-    asking: Asking
+    asking: ModelAsking
     policy: Policy | None
     """The model in this process; other engines know the length of their context themselves."""
 
-    def samples(self, prompts: Sequence[Prompt], generation: Generation) -> list[Sample]:
+    def samples(self, prompts: Sequence[EvaluationPrompt], generation: Generation) -> list[Sample]:
         """Return the samples of all prompts, in their order."""
         asked = [prompt._replace(messages=self.asking.apply(prompt.messages)) for prompt in prompts]
         requests = [
@@ -54,9 +54,11 @@ class Answerer(NamedTuple):
 
     def texts(self, dialogues: Sequence[Dialogue], generation: Generation) -> list[str]:
         """Return one answer to each dialogue, without white space around it."""
-        return [found.text.strip() for found in self.samples([Prompt(d) for d in dialogues], generation)]
+        return [found.text.strip() for found in self.samples([EvaluationPrompt(d) for d in dialogues], generation)]
 
-    def _ids(self, plain: Sequence[Prompt], asked: Sequence[Prompt], generation: Generation) -> list[list[int]]:
+    def _ids(
+        self, plain: Sequence[EvaluationPrompt], asked: Sequence[EvaluationPrompt], generation: Generation
+    ) -> list[list[int]]:
         """Return the tokens of prompts, shorter where a model in this process has no room for them."""
         if self.policy is None:
             return encoded(self.encoder, asked)
@@ -68,7 +70,7 @@ class Answerer(NamedTuple):
 
 @contextmanager
 def answerer(
-    model: Backbone, asking: Asking, *, written: Written, engine: EngineName, server: Server | None
+    model: Backbone, asking: ModelAsking, *, written: Written, engine: EngineName, server: Server | None
 ) -> Iterator[Answerer]:
     """Prepare a policy; its states are steered for the time of the context.
 
@@ -92,7 +94,7 @@ def answerer(
         yield Answerer(own, policy.encoder, asking, policy)
 
 
-def _elsewhere(model: Backbone, asking: Asking, written: Written, server: Server | None) -> Answerer:
+def _elsewhere(model: Backbone, asking: ModelAsking, written: Written, server: Server | None) -> Answerer:
     """Return who answers by a server, or by vLLM where there is none; the folder brings the tokenizer."""
     tokenizer = load_tokenizer(model)
     encoder = Encoder(tokenizer, make_template(tokenizer, *written), Truncation())

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from align.cli.evaluation_tables import judge_notes, show, write_json
 from align.cli.functions import call
-from align.cli.preparing import prepare
+from align.cli.start import prepare
 from align.cli.unused import Unused, given, without
 from align.errors import ConfigError
 from align.evaluation.alpaca_eval import (
@@ -27,12 +27,12 @@ from align.evaluation.alpaca_eval import (
 from align.evaluation.comparison import length_controlled_win_rate
 from align.evaluation.length_control import length_controlled, read_gamed
 from align.evaluation.model_answers import read_model_answers, refuse_other_prompts
-from align.oracles.endpoint import Endpoint
-from align.oracles.language_judge import LanguageJudge
-from align.oracles.local_model import LocalModel
-from align.oracles.preference import GoldJudge, Judge, RewardJudge
-from align.oracles.responder import Responder
-from align.oracles.templates import JudgePrompt
+from align.judges.chat_backend import ChatBackend
+from align.judges.endpoint import Endpoint
+from align.judges.judge_prompts import JudgePrompt
+from align.judges.language_judge import LanguageJudge
+from align.judges.local_model import LocalModel
+from align.judges.preference import GoldJudge, Judge, RewardJudge
 from align.strict_json import json_text
 
 NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
@@ -58,7 +58,7 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
     *,
     answers: list[str] | None = None,
     baseline: str | None = None,
-    responder: Responder | None = None,
+    responder: ChatBackend | None = None,
     judge: Judge | None = None,
     difficulty: str | None = None,
     leaderboard: str | None = None,
@@ -110,7 +110,7 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
     _report(found, controlled, [_same_length(one) for one in found], report=report, board=leaderboard, out=out)
 
 
-def _judge(responder: Responder | None, judge: Judge | None, prompt: JudgePrompt, repeats: int, store: str) -> Judge:
+def _judge(responder: ChatBackend | None, judge: Judge | None, prompt: JudgePrompt, repeats: int, store: str) -> Judge:
     if (responder is None) == (judge is None):
         raise ConfigError("answers: name either --responder, for AlpacaEval 2's prompt, or --judge")
     if responder is not None:

@@ -10,15 +10,15 @@ from rich.text import Text
 
 from align.cli.evaluation_tables import name, show, write_json
 from align.cli.functions import call
-from align.cli.gathering import gathered
-from align.cli.preparing import prepare
+from align.cli.model_options import gathered
+from align.cli.start import prepare
 from align.errors import ConfigError
 from align.evaluation.alignment_tax import cells, changes, headed
 from align.evaluation.completions import Policy
 from align.evaluation.harness import in_chat, wrapped
 from align.evaluation.lm_eval_endpoints import faults_told, served, server_of
 from align.evaluation.lm_eval_tasks import Measured, check_tasks, measure_tasks
-from align.models.asked import Asking, asking, asking_of
+from align.models.asked import ModelAsking, asking, asking_of
 from align.models.backbone import Backbone
 from align.records.asking import MeasuredModel
 from align.sampling.http import Server
@@ -78,12 +78,12 @@ def lm_eval(
     write_json(out, {"tasks": names, "chat": chat, "batch_size": batch_size, **options, "models": results})
 
 
-class Asked(NamedTuple):
+class MeasuredTasks(NamedTuple):
     """A model to be measured."""
 
     name: str
     path: str
-    asking: Asking
+    asking: ModelAsking
     server: Server | None
 
 
@@ -95,7 +95,7 @@ class How(NamedTuple):
     options: dict[str, Any]
 
 
-def _asked(called: str, model: MeasuredModel) -> Asked:
+def _asked(called: str, model: MeasuredModel) -> MeasuredTasks:
     """Return a model and how it is asked. Raises ConfigError for what it cannot be, or a key that is not there."""
     path, ask = model.parts
     server = server_of(model)
@@ -103,10 +103,10 @@ def _asked(called: str, model: MeasuredModel) -> Asked:
         server.key()
     found = asking_of(path, ask) if path else asking(None, ask)
     found.tell(called)
-    return Asked(called, path, found, server)
+    return MeasuredTasks(called, path, found, server)
 
 
-def _measured(one: Asked, tasks: Sequence[str], manager: Any, how: How) -> list[Measured]:
+def _measured(one: MeasuredTasks, tasks: Sequence[str], manager: Any, how: How) -> list[Measured]:
     if one.server is not None:
         return _of_server(one, one.server, tasks, manager, how)
     policy = Policy.load(Backbone(one.path), asking=one.asking)
@@ -115,7 +115,7 @@ def _measured(one: Asked, tasks: Sequence[str], manager: Any, how: How) -> list[
         return measure_tasks(wrapped(policy, how.batch_size), tasks, manager, chat=chat, **how.options)
 
 
-def _of_server(one: Asked, server: Server, tasks: Sequence[str], manager: Any, how: How) -> list[Measured]:
+def _of_server(one: MeasuredTasks, server: Server, tasks: Sequence[str], manager: Any, how: How) -> list[Measured]:
     model, tokenizer = served(server, one.path, one.asking)
     if tokenizer is None and how.chat is False:
         raise ConfigError("chat false: a server with api chat fills the template itself: leave it out")
@@ -125,7 +125,7 @@ def _of_server(one: Asked, server: Server, tasks: Sequence[str], manager: Any, h
         return measure_tasks(model, tasks, manager, chat=chat, **how.options)
 
 
-def with_asking(called: str, asked: Asking) -> str:
+def with_asking(called: str, asked: ModelAsking) -> str:
     """Return a name, and what the model is asked where that is not the prompt alone."""
     return f"{called} ({asked.told})" if asked.told else called
 

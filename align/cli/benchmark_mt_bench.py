@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import align.oracles.endpoint
-import align.oracles.local_model
+import align.judges.endpoint
+import align.judges.local_model
 from align.cli.evaluation_tables import judge_notes, parts_table, show, write_json
 from align.cli.functions import call
-from align.cli.preparing import prepare
+from align.cli.start import prepare
 from align.cli.unused import Unused, without
 from align.errors import ConfigError
 from align.evaluation.answer_files import read_mt_bench_questions
@@ -26,12 +26,12 @@ from align.evaluation.mt_bench import (
     rating_lines,
     read_answers,
 )
-from align.oracles.language_judge import LanguageJudge
-from align.oracles.responder import Responder
-from align.oracles.templates import JudgePrompt
+from align.judges.chat_backend import ChatBackend
+from align.judges.judge_prompts import JudgePrompt
+from align.judges.language_judge import LanguageJudge
 from align.strict_json import json_text
 
-NAMED = (align.oracles.endpoint.Endpoint, align.oracles.local_model.LocalModel)
+NAMED = (align.judges.endpoint.Endpoint, align.judges.local_model.LocalModel)
 """Classes that `--responder` takes without their path."""
 
 UNUSED = (
@@ -53,7 +53,7 @@ def mt_bench(  # noqa: PLR0913  the signature is the command line
     questions: str,
     *,
     answers: list[str] | None = None,
-    responder: Responder | None = None,
+    responder: ChatBackend | None = None,
     references: str | None = None,
     judgments: str | None = None,
     repeats: int = 2,

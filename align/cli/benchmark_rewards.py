@@ -8,15 +8,15 @@ import numpy as np
 
 from align.cli.evaluation_tables import name, parts_table, show, write_json
 from align.cli.functions import call
-from align.cli.preparing import prepare
-from align.cli.reward_models import reward_oracles, tell_reading
+from align.cli.reward_models import load_reward_models, tell_reading
+from align.cli.start import prepare
 from align.data.readers import read_rows
 from align.errors import ConfigError
-from align.evaluation.reward_benchmark import Item, Kind, Scored, differences, judge_items, summarise
+from align.evaluation.reward_benchmark import Kind, RewardBenchmarkItem, Scored, differences, judge_items, summarise
 from align.evaluation.reward_benchmark_files import read_items
-from align.oracles.named_rewards import Tokens
-from align.oracles.reward import RewardOracle
-from align.oracles.scorers import Direction
+from align.rewards.named_rewards import Tokens
+from align.rewards.reward_model_scorer import RewardModelScorer
+from align.rewards.scorers import Direction
 
 
 def run(words: list[str]) -> int:
@@ -51,13 +51,13 @@ def rewards(
     names = list(dict.fromkeys(models))
     if not names:
         raise ConfigError("models: name at least one reward model folder")
-    oracles = reward_oracles(names, reward_tokens)
-    scored = {path: _score(oracle, items, found, direction) for path, oracle in oracles.items()}
+    reward_models = load_reward_models(names, reward_tokens)
+    scored = {path: _score(reward_model, items, found, direction) for path, reward_model in reward_models.items()}
     lines = {path: summarise(found, values) for path, values in scored.items()}
     apart = {path: differences(found, values, scored[names[0]]) for path, values in scored.items() if path != names[0]}
     shown = parts_table(f"{found}, {len(items)} rows: % right (95 % bootstrap over rows)", lines, apart)
     show(shown)
-    read = tell_reading(oracles)
+    read = tell_reading(reward_models)
     content = {
         "data": data,
         "kind": found,
@@ -68,11 +68,13 @@ def rewards(
     write_json(out, content)
 
 
-def _score(oracle: RewardOracle, items: list[Item], kind: Kind, direction: Direction) -> Scored:
-    path = oracle.backbone.path
+def _score(
+    reward_model: RewardModelScorer, items: list[RewardBenchmarkItem], kind: Kind, direction: Direction
+) -> Scored:
+    path = reward_model.backbone.path
     texts = [(item, text) for item in items for text in (*item.correct, *item.incorrect)]
-    outputs = oracle.score([item.prompt for item, _ in texts], [text for _, text in texts]).tolist()
-    values = iter([direction.of(oracle.attributes, row) for row in outputs])
+    outputs = reward_model.score([item.prompt for item, _ in texts], [text for _, text in texts]).tolist()
+    values = iter([direction.of(reward_model.attributes, row) for row in outputs])
     both = [([next(values) for _ in item.correct], [next(values) for _ in item.incorrect]) for item in items]
     scored = judge_items(kind, items, [right for right, _ in both], [wrong for _, wrong in both])
     if unread := int(np.isnan(scored.values[:, 0]).sum()):

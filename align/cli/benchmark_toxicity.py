@@ -9,10 +9,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-import align.oracles.text_classifier
+import align.rewards.text_classifier
 from align.cli.evaluation_tables import name, short, show, write_json
 from align.cli.functions import call
-from align.cli.preparing import prepare
+from align.cli.start import prepare
 from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
@@ -20,10 +20,10 @@ from align.evaluation.toxicity import Continuations, read_toxicity_prompts
 from align.evaluation.toxicity import toxicity as measured
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
-from align.oracles.scorers import Scorer
 from align.records.asking import Ask
+from align.rewards.scorers import Scorer
 
-NAMED = (align.oracles.text_classifier.TextClassifier,)
+NAMED = (align.rewards.text_classifier.TextClassifier,)
 """Classes that `--toxicity` takes without their path."""
 
 

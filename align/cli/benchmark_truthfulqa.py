@@ -9,17 +9,17 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-import align.oracles.endpoint
-import align.oracles.language_scorer
-import align.oracles.local_model
+import align.judges.endpoint
+import align.judges.language_scorer
+import align.judges.local_model
 from align.cli.evaluation_tables import name, short, show, write_json
 from align.cli.functions import call
-from align.cli.preparing import prepare
+from align.cli.start import prepare
 from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING, Settings, Unused
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
 from align.evaluation.truthful_answers import (
-    Judged,
+    JudgedAnswer,
     PromptName,
     answers,
     judge_answers,
@@ -27,16 +27,16 @@ from align.evaluation.truthful_answers import (
     summed_up,
 )
 from align.evaluation.truthful_qa import Truthfulness, read_choices, truthfulness
+from align.judges.chat_backend import ChatBackend
+from align.judges.judge_prompts import JudgePrompt
+from align.judges.language_scorer import YesProbability
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
-from align.oracles.language_scorer import YesProbability
-from align.oracles.responder import Responder
-from align.oracles.scorers import RewardFolder, Scorer
-from align.oracles.templates import JudgePrompt
-from align.oracles.text_classifier import TextClassifier
 from align.records.asking import Ask
+from align.rewards.scorers import RewardFolder, Scorer
+from align.rewards.text_classifier import TextClassifier
 
-NAMED = (align.oracles.local_model.LocalModel, align.oracles.endpoint.Endpoint, RewardFolder, TextClassifier)
+NAMED = (align.judges.local_model.LocalModel, align.judges.endpoint.Endpoint, RewardFolder, TextClassifier)
 """Classes that `--judge`, `--truth` and `--information` take without their path."""
 
 
@@ -83,7 +83,7 @@ def truthfulqa(  # noqa: PLR0913  the signature is the command line
     ask: Ask = Ask(),
     limit: int | None = None,
     batch_size: int = 8,
-    judge: Responder | None = None,
+    judge: ChatBackend | None = None,
     truth: Scorer | None = None,
     information: Scorer | None = None,
     truth_from: float | None = None,
@@ -151,7 +151,7 @@ def truthfulqa(  # noqa: PLR0913  the signature is the command line
     write_json(out, {**content, **results})
 
 
-def judges(responder: Responder, store: str) -> dict[str, Any]:
+def judges(responder: ChatBackend, store: str) -> dict[str, Any]:
     """Return who asks the two questions."""
     templates = {"truth": "truthfulqa_true", "information": "truthfulqa_info"}
     return {
@@ -180,7 +180,7 @@ def _table(model: str, found: Sequence[Truthfulness]) -> Table:
     return table
 
 
-def _judged_table(model: str, prompt: str, found: Sequence[Judged]) -> Table:
+def _judged_table(model: str, prompt: str, found: Sequence[JudgedAnswer]) -> Table:
     title = f"TruthfulQA, answers of {name(model)} ({prompt}): % of those judged (95 % bootstrap over questions)"
     table = Table(title=title, title_justify="left")
     for header in ("category", "questions", "not judged", "cut", "true", "informative", "both"):

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from align.cli.functions import call
-from align.cli.preparing import prepare
+from align.cli.start import prepare
 from align.errors import ConfigError
-from align.evaluation.completions import Policy, Prompt
+from align.evaluation.completions import EvaluationPrompt, Policy
 from align.models.backbone import Backbone
 from align.records import Message
 from align.sampling.checked import LocalEngine
@@ -95,7 +95,7 @@ def _read(console: Console) -> str | None:
 
 
 def _answer(speaker: _Speaker, generation: Generation, turn: int) -> str:
-    [(ids, cut)] = speaker.policy.prompt_ids([Prompt(speaker.dialogue)], generation.max_new_tokens)
+    [(ids, cut)] = speaker.policy.prompt_ids([EvaluationPrompt(speaker.dialogue)], generation.max_new_tokens)
     if cut:
         print(f"{speaker.name}: the dialogue is longer than the context, its start is cut off", file=sys.stderr)
     request = Request.of_ids(ids)._replace(messages=speaker.dialogue)

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from align.cli.functions import call
 from align.cli.pushing import PUSHING, Target, push_file
-from align.data.card import data_card, place_in_repository
-from align.data.export import ExportName, exported
-from align.data.fields import blank
+from align.data.data_card import data_card, place_in_repository
+from align.data.drop_report import Report
+from align.data.exported_rows import ExportName, exported
 from align.data.preference_file import PreferenceFile
-from align.data.report import Report
+from align.data.row_validation import blank
 from align.data.selection import fault_of
 from align.data.writing import check_ending, write_rows
 from align.errors import ConfigError, DataError, did_you_mean, shorten

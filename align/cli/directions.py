@@ -8,19 +8,19 @@ from typing import Any
 from align.checks.trust import trust
 from align.cli.functions import call
 from align.cli.generate import read_prompts
-from align.cli.preparing import prepare
+from align.cli.start import prepare
 from align.cli.unused import GREEDY, TRAINING, Settings, Unused
 from align.errors import ConfigError
-from align.evaluation.completions import Prompt
+from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.front_pictures import control_picture
 from align.evaluation.fronts import Front, Point, measure, points_of, write_front
-from align.models.asked import PLAIN, Asking
+from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
-from align.oracles.points import Points
-from align.oracles.scorers import GoldRewards, RewardFolder, Scorer
+from align.rewards.min_max_scaled import MinMaxScaled
+from align.rewards.scorers import GoldRewards, RewardFolder, Scorer
 from align.sampling.generation import Generation
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
@@ -28,7 +28,7 @@ from align.world.universe import World
 EVALUATION = Generation(max_new_tokens=96, temperature=0.7, num_samples=2)
 SCALES = {"helpfulness": (-6.0, 6.0), "verbosity": (0.0, 40.0)}
 """Of the gold rewards in points, as configs/callbacks/dpa_synthetic.yaml has them."""
-NAMED = (GoldRewards, Points, RewardFolder)
+NAMED = (GoldRewards, MinMaxScaled, RewardFolder)
 """Scorers that the command line takes without their path."""
 
 
@@ -91,14 +91,14 @@ def measured(
     *,
     count: int,
     generation: Generation,
-    asking: Asking = PLAIN,
+    asking: ModelAsking = PLAIN,
 ) -> Front:
     """Load a model and measure it; one without conditions has a single point, which is `asking`."""
     tokenizer = load_tokenizer(model)
     policy: Any = load_policy(model, tokenizer).eval()
     if not model.check:
         trust(policy)
-    asked = read_prompts(prompts) if prompts else [Prompt(p) for p in held_out_prompts(World(), 120, 0)]
+    asked = read_prompts(prompts) if prompts else [EvaluationPrompt(p) for p in held_out_prompts(World(), 120, 0)]
     points = points_of(conditions, count)
     if conditions is None and asking.told:
         points = [Point(asking.told)]
@@ -119,7 +119,7 @@ def scorer_of(scorer: Scorer | None, prompts: str | None) -> Scorer:
     """Return the scorer, for prompts of the synthetic world its gold rewards. Raises ConfigError for other prompts."""
     if scorer is None and prompts is not None:
         raise ConfigError("scorer: name one, such as --scorer RewardFolder --scorer.path DIR")
-    return scorer or Points(GoldRewards(), SCALES)
+    return scorer or MinMaxScaled(GoldRewards(), SCALES)
 
 
 def rewards_of(conditions: Conditions) -> list[str]:

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from align.cli.lightning import AlignCLI
-from align.cli.preparing import prepare
-from align.data.module import PreferenceDataModule
+from align.cli.start import prepare
+from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
 from align.errors import ConfigError, DataError, ModelError
-from align.models.card import PACKAGES
 from align.models.loading import describe
-from align.modules.base import AlignModule
-from align.modules.checking import check_layouts
+from align.models.model_card import PACKAGES
 from align.sampling.checked import LocalEngine
-from align.scoring.backbone import unwrapped
+from align.scoring.decoder import unwrapped
+from align.training.base_module import AlignModule
+from align.training.self_check import check_layouts
 
 HELP = """usage: align doctor [the options of align fit]
 

@@ -10,26 +10,26 @@ from typing import Any
 from align.cli.evaluation_prompts import prompts_of
 from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
 from align.cli.functions import call
-from align.cli.gathering import gathered
 from align.cli.human_labels import agreement_table, agreement_with_people
-from align.cli.preparing import prepare
-from align.cli.reward_models import reward_oracles, tell_reading
+from align.cli.model_options import gathered
+from align.cli.reward_models import load_reward_models, tell_reading
+from align.cli.start import prepare
 from align.cli.unused import Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.comparison import SCALES, Scale, standardise
 from align.evaluation.completions import fingerprint
+from align.evaluation.evaluation_sampler import EvaluationSampler, Sampling
 from align.evaluation.judging import JudgeReport, evaluate_judge
 from align.evaluation.model_answers import is_answer_file
-from align.evaluation.rewards import ResponseReport, divergence, evaluate_responses
-from align.evaluation.sampler import Sampler, Sampling
+from align.evaluation.reward_evaluation import ResponseReport, divergence, evaluate_responses
 from align.evaluation.statistics import Interval
-from align.oracles.endpoint import Endpoint
-from align.oracles.language_judge import LanguageJudge
-from align.oracles.local_model import LocalModel
-from align.oracles.named_rewards import Tokens
-from align.oracles.preference import GoldJudge, Judge, RewardJudge, Scorer
+from align.judges.endpoint import Endpoint
+from align.judges.language_judge import LanguageJudge
+from align.judges.local_model import LocalModel
+from align.judges.preference import GoldJudge, Judge, ResponseScorer, RewardJudge
 from align.records.asking import AskedModel
+from align.rewards.named_rewards import Tokens
 from align.strict_json import json_text
 
 REFERENCES = "references"
@@ -118,12 +118,12 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     asked, notes = prompts_of(prompts, sampling.limit)
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
-    sampler = Sampler(Path(out), asked, sampling, askings)
-    oracles = reward_oracles(rewards or [], reward_tokens)
-    scorers: dict[str, Scorer] = dict(oracles)
+    sampler = EvaluationSampler(Path(out), asked, sampling, askings)
+    reward_models = load_reward_models(rewards or [], reward_tokens)
+    scorers: dict[str, ResponseScorer] = dict(reward_models)
     reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
     show(reward_table(reports, askings.told))
-    read = tell_reading(oracles)
+    read = tell_reading(reward_models)
     judged = {} if judge is None else _judge(judge, sampler, names, against)
     if judged:
         show(judge_table(judged, against, askings.told))
@@ -143,13 +143,13 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
 
 
-def _kept(sampler: Sampler, model: str, temperature: float) -> str:
+def _kept(sampler: EvaluationSampler, model: str, temperature: float) -> str:
     path = sampler.models.path(model)
     return path if is_answer_file(path) else str(sampler.file(model, temperature).path.relative_to(sampler.out))
 
 
 def _report(
-    sampler: Sampler, path: str, temperature: float, scorers: Mapping[str, Scorer], start: str | None
+    sampler: EvaluationSampler, path: str, temperature: float, scorers: Mapping[str, ResponseScorer], start: str | None
 ) -> ResponseReport:
     responses = sampler.responses(path, temperature)
     kl: Interval | None = None
@@ -159,7 +159,7 @@ def _report(
     return evaluate_responses(sampler.prompts, responses, scorers, kl)
 
 
-def _judge(judge: Judge, sampler: Sampler, models: list[str], against: str) -> dict[str, JudgeReport]:
+def _judge(judge: Judge, sampler: EvaluationSampler, models: list[str], against: str) -> dict[str, JudgeReport]:
     temperature = sampler.sampling.temperatures[0]
     if against == REFERENCES:
         other = [p.reference or "" for p in sampler.prompts]

@@ -10,12 +10,12 @@ from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError
-from align.evaluation.completions import Prompt
+from align.evaluation.completions import EvaluationPrompt
 
 
-def prompts_of(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[Prompt], dict[str, Any]]:
+def prompts_of(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[EvaluationPrompt], dict[str, Any]]:
     """Return the prompts of each file and what became of its rows; a prompt that stands twice is asked once."""
-    found: dict[Any, Prompt] = {}
+    found: dict[Any, EvaluationPrompt] = {}
     notes: dict[str, Any] = {}
     for name, path in ({"": files} if isinstance(files, str) else dict(files)).items():
         source, report = PreferenceFile(path), Report()
@@ -26,7 +26,7 @@ def prompts_of(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[
             elif report.kept == limit:
                 report.drop("beyond the limit", example.id)
             else:
-                found[example.messages] = Prompt.of(example, name)
+                found[example.messages] = EvaluationPrompt.of(example, name)
                 report.kept += 1
         notes[name or path] = {"read": report.read, "kept": report.kept, "dropped": dict(report.dropped)}
         print(f"prompts {name or path}: {report}")

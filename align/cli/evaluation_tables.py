@@ -14,7 +14,7 @@ from rich.text import Text
 
 from align.evaluation.comparison import Scale
 from align.evaluation.judging import JudgeReport
-from align.evaluation.rewards import TOTAL, ResponseReport
+from align.evaluation.reward_evaluation import TOTAL, ResponseReport
 from align.evaluation.statistics import Interval, Line, paired_difference
 from align.strict_json import json_text
 

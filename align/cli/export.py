@@ -10,11 +10,11 @@ from jsonargparse import ArgumentParser
 
 from align.cli.class_names import OURS
 from align.cli.functions import call
-from align.cli.preparing import prepare
 from align.cli.pushing import PUSHING, Target, push
 from align.cli.run_folder import checkpoint_folder, saved_settings
+from align.cli.start import prepare
 from align.errors import ResumeError, shorten
-from align.modules.base import AlignModule
+from align.training.base_module import AlignModule
 
 LOSS = ("objective", "reference", "reduction", "weighting")
 """Settings of a module that only its loss reads."""

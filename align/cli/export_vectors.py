@@ -7,8 +7,8 @@ from pathlib import Path
 from transformers import AutoConfig
 
 from align.activations.artefact import chosen_vectors, load_note
-from align.activations.directions import Kind
 from align.activations.gguf_file import save_gguf
+from align.activations.reading_vectors import Kind
 from align.cli.functions import call
 from align.errors import ConfigError, shorten
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from align.activations.directions import Kind
+from align.activations.reading_vectors import Kind
 from align.activations.steering import Where
 from align.cli.answering import EngineName, Written, answerer
 from align.cli.answers import AnswerFormat, answer_file
@@ -19,7 +19,7 @@ from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
-from align.evaluation.completions import Prompt
+from align.evaluation.completions import EvaluationPrompt
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.records import Instructions, Message, Which
@@ -144,7 +144,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
     asking.tell(model.path)
     asked = answer_file(answers, prompts, out, name or Path(model.path).name, generation) if answers else None
     texts = [prompt] if isinstance(prompt, str) else prompt or []
-    todo = [] if asked else [Prompt((Message("user", text),)) for text in texts] + read_prompts(prompts)
+    todo = [] if asked else [EvaluationPrompt((Message("user", text),)) for text in texts] + read_prompts(prompts)
     if not todo and asked is None:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     written = Written(template, chat_template_kwargs)
@@ -160,19 +160,19 @@ def generate(  # noqa: PLR0913  the signature is the command line
             print(json_text(row) if out else _readable(row), file=file)
 
 
-def _plain(prompt: Prompt) -> dict[str, Any]:
+def _plain(prompt: EvaluationPrompt) -> dict[str, Any]:
     """Return a prompt as columns of a data file."""
     tools = {"tools": json.loads(prompt.tools)} if prompt.tools else {}
     return {"prompt": [m.as_turn() for m in prompt.messages], **tools}
 
 
-def read_prompts(path: str | None) -> list[Prompt]:
+def read_prompts(path: str | None) -> list[EvaluationPrompt]:
     """Return the different prompts of a file, with the tools that may be called."""
     if path is None:
         return []
     report = Report()
     rows = PreferenceFile(path).read("train", report)
-    found = list(dict.fromkeys(Prompt(example.messages, tools=example.tools) for example in rows))
+    found = list(dict.fromkeys(EvaluationPrompt(example.messages, tools=example.tools) for example in rows))
     if report.dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.most_common())
         print(f"prompts {path}: {report.read} rows, left out: {reasons}", file=sys.stderr)

@@ -12,11 +12,11 @@ from align.cli.evaluation_tables import short
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.errors import ConfigError
-from align.evaluation.judging import Agreement, Label, agreement
-from align.oracles.preference import Judge
+from align.evaluation.judging import JudgeAgreement, Label, agreement
+from align.judges.preference import Judge
 
 
-def agreement_with_people(judge: Judge, path: str) -> Agreement:
+def agreement_with_people(judge: Judge, path: str) -> JudgeAgreement:
     """Return how a judge agrees with a file of human preferences, such as `align annotate` exports.
 
     Every row that holds a pair is asked about, in both orders; equal scores of both are a tie. Which response is side A
@@ -46,7 +46,7 @@ def _label(tie: bool, swapped: bool) -> Label:
     return "tie" if tie else "lose" if swapped else "win"
 
 
-def agreement_table(found: Agreement, judge: str, path: str) -> Table:
+def agreement_table(found: JudgeAgreement, judge: str, path: str) -> Table:
     """Return the agreement of a judge with people."""
     title = f"{judge} and the people of {Path(path).name}: agreement (95 % bootstrap over items)"
     table = Table(title=Text(title), title_justify="left")

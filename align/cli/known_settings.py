@@ -9,9 +9,9 @@ from typing import Any
 def known_classes(key: str) -> dict[str, type]:
     """Return the modules or data modules that can be named without their path."""
     if key == "model":
-        from align.modules.base import AlignModule as Base
+        from align.training.base_module import AlignModule as Base
     else:
-        from align.data.module import PreferenceDataModule as Base  # type: ignore[assignment]
+        from align.data.data_module import PreferenceDataModule as Base  # type: ignore[assignment]
     return {c.__name__: c for c in _subclasses(Base)}
 
 

@@ -27,18 +27,17 @@ import align.data.ultrafeedback
 import align.models.reference_cache
 import align.modules.dpa
 import align.modules.dpo
-import align.modules.good_bad
 import align.modules.hir
+import align.modules.preferred_dispreferred
 import align.modules.pro
 import align.modules.rahf
 import align.modules.reward_model
 import align.modules.sft
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
+from align.cli.lost_ranks import ending_together
 from align.cli.monitors import watch
-from align.cli.preparing import prepare
 from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
-from align.cli.ranks import ending_together
 from align.cli.run_folder import (
     CONFIG,
     check_whole,
@@ -50,6 +49,7 @@ from align.cli.run_folder import (
 )
 from align.cli.run_logger import RunLogger
 from align.cli.secrets import check_secret_settings
+from align.cli.start import prepare
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_settings, ended_by
 from align.cli.trusting import given_trust
@@ -156,7 +156,7 @@ class AlignCLI(LightningCLI):
     def _count_steps_ourselves(trainer: Any) -> None:
         """Turn `max_steps` into a callback: with it, Lightning ends a resumed run too early."""
         if (trainer.max_steps or -1) > 0:
-            stop = {"class_path": "callbacks.stop_at.StopAt", "init_args": {"max_steps": trainer.max_steps}}
+            stop = {"class_path": "align.callbacks.stop_at.StopAt", "init_args": {"max_steps": trainer.max_steps}}
             trainer.callbacks = [*(trainer.callbacks or []), Namespace(stop)]  # type: ignore[no-untyped-call]
             trainer.max_steps = -1
 

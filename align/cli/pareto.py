@@ -11,20 +11,20 @@ from torch.utils.tensorboard import SummaryWriter
 
 from align.cli.directions import EVALUATION, measured, rewards_of, scorer_of
 from align.cli.functions import call
-from align.cli.gathering import gathered
-from align.cli.preparing import prepare
+from align.cli.model_options import gathered
+from align.cli.start import prepare
 from align.cli.unused import GREEDY, Settings, Unused
 from align.errors import ConfigError
 from align.evaluation.asked_models import Models, paths_of
 from align.evaluation.front_pictures import front_picture
 from align.evaluation.fronts import Front, read_front, write_front
-from align.evaluation.pareto import curve_dominates, dominates, hypervolume, hypervolume_interval, pareto_front
+from align.evaluation.hypervolume import curve_dominates, dominates, hypervolume, hypervolume_interval, pareto_front
 from align.evaluation.statistics import Interval
 from align.models.asked import PLAIN, asking_of
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, read_condition_file
-from align.oracles.scorers import Scorer
 from align.records.asking import Ask, AskedModel
+from align.rewards.scorers import Scorer
 from align.sampling.generation import Generation
 from align.strict_json import json_text
 

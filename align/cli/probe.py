@@ -11,16 +11,16 @@ from rich.text import Text
 
 from align.cli.evaluation_tables import short, show
 from align.cli.functions import call
-from align.cli.preparing import prepare
 from align.cli.reward_models import tell_reading
+from align.cli.start import prepare
 from align.cli.unused import GREEDY, TRAINING, Unused, without
 from align.encoding.templates import TemplateName
+from align.evaluation.bias_probe import Effect, Grid, probe
 from align.evaluation.completions import Policy
-from align.evaluation.probe import Effect, Grid, probe
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
-from align.oracles.named_rewards import Tokens, named_rewards
 from align.records.asking import Ask
+from align.rewards.named_rewards import Tokens, named_rewards
 from align.sampling.generation import Generation
 from align.strict_json import json_text
 

@@ -13,13 +13,13 @@ from align.cli.functions import call
 from align.cli.reward_models import tell_reading
 from align.cli.unused import Unused, without
 from align.data.augment import Expansion, Generations, by_prompt
-from align.data.fields import prompt_id
 from align.data.preference_file import PreferenceFile
+from align.data.row_validation import prompt_id
 from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError, DataError
-from align.oracles.scorers import RewardFolder, Scorer
 from align.records import Example
+from align.rewards.scorers import RewardFolder, Scorer
 from align.strict_json import json_text
 
 UNUSED = (

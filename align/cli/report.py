@@ -8,8 +8,8 @@ from pathlib import Path
 
 from align.cli.functions import call
 from align.errors import ConfigError
-from align.evaluation.material import gather
-from align.evaluation.report import markdown, write_page
+from align.evaluation.report_inputs import gather
+from align.evaluation.report_page import markdown, write_page
 from align.evaluation.run_report import lead, sections
 
 

@@ -6,29 +6,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from align.cli.evaluation_tables import name
-from align.oracles.named_rewards import Tokens, named_rewards
-from align.oracles.reward import RewardOracle
+from align.rewards.named_rewards import Tokens, named_rewards
+from align.rewards.reward_model_scorer import RewardModelScorer
 
 
-def reward_oracles(folders: Iterable[str] | Mapping[str, str], tokens: Tokens) -> dict[str, RewardOracle]:
+def load_reward_models(folders: Iterable[str] | Mapping[str, str], tokens: Tokens) -> dict[str, RewardModelScorer]:
     """Return the models of folders, by path or by the names given. Raises ConfigError for a number that none has."""
     paths = folders if isinstance(folders, Mapping) else {path: path for path in folders}
     return named_rewards(paths, tokens, called=name)
 
 
-def tell_reading(oracles: Mapping[str, RewardOracle]) -> dict[str, dict[str, Any]]:
+def tell_reading(reward_models: Mapping[str, RewardModelScorer]) -> dict[str, dict[str, Any]]:
     """Print what was not read, or not whole, and return the counts of every model by its name or folder."""
-    for oracle in oracles.values():
-        if (note := oracle.note()) is not None:
+    for reward_model in reward_models.values():
+        if (note := reward_model.note()) is not None:
             print(note)
     return {
         key: {
-            "path": oracle.backbone.path,
-            "reading": oracle.reading,
-            "max_tokens": oracle.max_tokens,
-            "dialogues": oracle.dialogues,
-            "cut": oracle.cut,
-            "unread": oracle.unread,
+            "path": reward_model.backbone.path,
+            "reading": reward_model.reading,
+            "max_tokens": reward_model.max_tokens,
+            "dialogues": reward_model.dialogues,
+            "cut": reward_model.cut,
+            "unread": reward_model.unread,
         }
-        for key, oracle in oracles.items()
+        for key, reward_model in reward_models.items()
     }

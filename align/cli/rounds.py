@@ -12,7 +12,7 @@ from rich.table import Table
 
 from align.cli.functions import call
 from align.errors import ConfigError, shorten
-from align.rounds.store import RoundRow, RoundStore
+from align.rounds.round_store import RoundRow, RoundStore
 
 COLUMNS = ("reward", "reward_best", "gain", "length", "finished", "unique", "acceptance", "replay")
 
@@ -31,7 +31,9 @@ def rounds(run: str, *, samples: int = 2) -> None:
     """
     path = Path(run) / "rounds" / "rounds.sqlite"
     if not path.exists():
-        raise ConfigError(f"{run}: no rounds here (expected {path}): use callbacks.resampling.IterativeResampling")
+        raise ConfigError(
+            f"{run}: no rounds here (expected {path}): use align.callbacks.resampling.IterativeResampling"
+        )
     store = RoundStore(path)
     found = store.rounds()
     drawn = {row.number: len(store.samples(row.number)) for row in found if row.sha256 is None}

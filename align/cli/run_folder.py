@@ -11,19 +11,19 @@ from typing import Any, cast
 import yaml
 from filelock import FileLock, Timeout
 
-from align.atomic import remove_leftovers, write_whole_text
 from align.cli.launch import is_first_process
 from align.cli.yaml_check import check_yaml, read_settings
 from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.evaluation.settings_diff import flat
-from align.modules.checkpoint_files import fault_of, newest_whole
+from align.files import atomic_write_text, remove_leftovers
+from align.training.checkpoint_io import fault_of, newest_whole
 
 MAY_CHANGE = {
     *("ckpt_path", "trainer.default_root_dir", "check", "model.init_args.backbone.check", "push_to_hub", "public")
 }
 """Settings that change no weight: where a run begins, where its folder lies, what is checked, where the model goes."""
 LOCK, OWNER, FINISHED, CONFIG = ".lock", ".owner.json", "finished.json", "config.yaml"
-SAVER = "callbacks.checkpoint.Checkpoint"
+SAVER = "align.callbacks.checkpoint.Checkpoint"
 
 
 _held: list[FileLock] = []
@@ -129,7 +129,7 @@ def checkpoint_folder(root: Path, settings: dict[str, Any]) -> Path:
 def save_settings(root: Path, text: str) -> None:
     """Write the settings of a run, whole or not at all."""
     root.mkdir(parents=True, exist_ok=True)
-    write_whole_text(root / CONFIG, text)
+    atomic_write_text(root / CONFIG, text)
 
 
 def check_whole(given: str) -> None:
@@ -149,4 +149,4 @@ def check_whole(given: str) -> None:
 
 def mark_finished(root: Path, step: int) -> None:
     """Note that a run has come to its end."""
-    write_whole_text(root / FINISHED, json.dumps({"step": step}))
+    atomic_write_text(root / FINISHED, json.dumps({"step": step}))

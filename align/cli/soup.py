@@ -6,7 +6,7 @@ from pathlib import Path
 
 from align.cli.functions import call
 from align.errors import ConfigError
-from align.models.soup import write_soup
+from align.models.model_soup import write_soup
 from align.models.soup_weights import Simplex, SoupWeights
 
 

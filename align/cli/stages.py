@@ -14,7 +14,7 @@ from align.cli.lightning import run as run_lightning
 from align.cli.run_folder import FINISHED
 from align.cli.yaml_check import check_config, checked_value
 from align.errors import ConfigError, shorten
-from align.models.files import ADAPTER_CONFIG
+from align.models.folder_checks import ADAPTER_CONFIG
 
 COMMAND = "command.json"
 """The options a stage was begun with, in its folder."""

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from align.activations.artefact import chosen_vectors
-from align.activations.directions import Kind
+from align.activations.reading_vectors import Kind
 from align.cli.functions import call
 from align.cli.generate import read_prompts
-from align.cli.reward_models import reward_oracles, tell_reading
+from align.cli.reward_models import load_reward_models, tell_reading
 from align.cli.unused import GREEDY, TRAINING, Unused, without
 from align.errors import ConfigError
-from align.evaluation.completions import Policy, Prompt, encoded
-from align.evaluation.steering import SteeringPoint, sweep
+from align.evaluation.completions import EvaluationPrompt, Policy, encoded
+from align.evaluation.steering_sweep import SteeringPoint, sweep
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
-from align.oracles.named_rewards import Tokens
-from align.oracles.reward import RewardOracle
 from align.records import Message
 from align.records.asking import Ask
+from align.rewards.named_rewards import Tokens
+from align.rewards.reward_model_scorer import RewardModelScorer
 from align.sampling.generation import Generation
 from align.strict_json import json_text
-from align.world.gold import User, gold
+from align.world.gold_rewards import User, gold
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
 
@@ -79,8 +79,8 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
     if asking.steer is not None:
         raise ConfigError(f"{model.path} is {asking.told} already: sweep it with --plain true")
     policy = Policy.load(model, asking=asking)
-    asked = read_prompts(prompts) if prompts else [Prompt(p) for p in held_out_prompts(World(), 120, 40)]
-    oracles = reward_oracles(rewards or [], reward_tokens)
+    asked = read_prompts(prompts) if prompts else [EvaluationPrompt(p) for p in held_out_prompts(World(), 120, 40)]
+    reward_models = load_reward_models(rewards or [], reward_tokens)
     points = sweep(
         policy.model,
         policy.tokenizer,
@@ -89,16 +89,16 @@ def sweep_command(  # noqa: PLR0913  the signature is the command line
         coefficients,
         generation=generation,
         eos_ids=policy.eos_ids,
-        rewards=_rewards([prompt.messages for prompt in asked], oracles, gold_too=prompts is None),
+        rewards=_rewards([prompt.messages for prompt in asked], reward_models, gold_too=prompts is None),
     )
     print(table(points))
-    tell_reading(oracles)
+    tell_reading(reward_models)
     if out:
         Path(out).write_text(json_text([_plain(point) for point in points], indent=2), encoding="utf-8")
 
 
 def _rewards(
-    dialogues: Sequence[Sequence[Message]], oracles: Mapping[str, RewardOracle], *, gold_too: bool
+    dialogues: Sequence[Sequence[Message]], reward_models: Mapping[str, RewardModelScorer], *, gold_too: bool
 ) -> Callable[[Sequence[int], Sequence[str]], Mapping[str, Sequence[float]]]:
     """Return what scores completions: reward models, one name per output, and where asked the gold reward."""
     world = World()
@@ -108,10 +108,10 @@ def _rewards(
         found: dict[str, list[float]] = {}
         if gold_too:
             found["gold"] = [User().reward(gold(world, tuple(p), t)) for p, t in zip(asked, texts, strict=True)]
-        for folder, oracle in oracles.items():
-            columns = oracle.score(asked, texts).T.tolist()
+        for folder, reward_model in reward_models.items():
+            columns = reward_model.score(asked, texts).T.tolist()
             single = len(columns) == 1
-            for attribute, values in zip(oracle.attributes, columns, strict=True):
+            for attribute, values in zip(reward_model.attributes, columns, strict=True):
                 found[folder if single else f"{folder}:{attribute}"] = values
         return found
 

@@ -11,21 +11,21 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from align.cli.functions import call
-from align.cli.preparing import quiet
+from align.cli.start import quiet
 from align.data.batching import Batching
-from align.data.encoding import Encoding
-from align.data.module import PreferenceDataModule
+from align.data.data_module import PreferenceDataModule
+from align.data.encoding import EncodingConfig
 from align.data.splits import Splits
 from align.data.synthetic import Corpus
 from align.data.views import Singles
 from align.errors import ConfigError, ModelError
 from align.evaluation.base_quality import measure_base
 from align.models.backbone import Backbone
-from align.models.files import BASE_REPORT, read_json
+from align.models.folder_checks import BASE_REPORT, read_json
 from align.models.small import new_llama, word_tokenizer
-from align.modules.optimizer import Optimizer
 from align.modules.sft import SFTModule
 from align.strict_json import json_text
+from align.training.optimizer import Optimizer
 from align.world.language import TAGS, vocabulary
 from align.world.universe import World
 
@@ -103,7 +103,7 @@ def _stage(start: Path, out: Path, corpus: Corpus, optimizer: Optimizer, *, grou
     data = PreferenceDataModule(
         [corpus],
         view=Singles("all"),
-        encoding=Encoding(cache_dir=str(out.parent / "tokenised")),
+        encoding=EncodingConfig(cache_dir=str(out.parent / "tokenised")),
         batching=Batching(groups=groups),
         splits=Splits(0.005),
         seed=seed,

@@ -6,13 +6,13 @@ import json
 import math
 from typing import Any
 
-from align.data.fields import field, flag, number
-from align.data.layouts import prompt_key
+from align.data.column_layouts import prompt_key
+from align.data.drop_report import DroppedRow, RowError
 from align.data.list_rows import given_ranking, rank_by_score
-from align.data.pairs import whole_dialogues
-from align.data.parts import Parts, prompt_of, said
+from align.data.pair_rows import whole_dialogues
 from align.data.readers import Located
-from align.data.report import DroppedRow, RowError
+from align.data.row_parts import RowParts, prompt_of, said
+from align.data.row_validation import field, flag, number
 from align.data.turns import messages_of
 from align.errors import shorten
 from align.records import Message
@@ -24,7 +24,7 @@ WINNERS = {
 }
 
 
-def battle(located: Located) -> Parts:
+def battle(located: Located) -> RowParts:
     """Read a battle of Chatbot Arena (Zheng et al. 2023, arXiv:2306.05685): two dialogues and who won."""
     where, row = located
     winner = WINNERS.get(str(row["winner"]).strip().lower())
@@ -35,7 +35,7 @@ def battle(located: Located) -> Parts:
     )
 
 
-def votes(located: Located) -> Parts:
+def votes(located: Located) -> RowParts:
     """Read a battle of Chatbot Arena's competition files: questions and answers as JSON lists of texts, three flags."""
     where, row = located
     won = [flag(where, key, row.get(key)) for key in ("winner_model_a", "winner_model_b", "winner_tie")]
@@ -51,7 +51,7 @@ def votes(located: Located) -> Parts:
     return _compared(located, dialogues, (FIRST, SECOND, TIE)[won.index(True)])
 
 
-def farmed(located: Located) -> Parts:
+def farmed(located: Located) -> RowParts:
     """Read AlpacaFarm's and AlpacaEval's annotations: `preference` 1: the first, 2: the second, 1.5 or 0: neither."""
     where, row = located
     preference = number(where, "'preference'", row.get("preference"))
@@ -62,15 +62,15 @@ def farmed(located: Located) -> Parts:
     first = 1.5 if preference == 0 else preference
     texts = [said(field(located, key)) for key in ("output_1", "output_2")]
     origins = [str(row.get(key) or "") for key in ("generator_1", "generator_2")]
-    return Parts(prompt_of(located, prompt_key(located)), texts, {}, rank_by_score([-first, first - 3]), origins)
+    return RowParts(prompt_of(located, prompt_key(located)), texts, {}, rank_by_score([-first, first - 3]), origins)
 
 
-def swift(located: Located) -> Parts:
+def swift(located: Located) -> RowParts:
     """Read ms-swift's pairs: the better answer is `response`, or the last turn of `messages`."""
     where, row = located
     if row.get("response") is not None:
         texts = [said(field(located, key)) for key in ("response", "rejected_response")]
-        return Parts(prompt_of(located, prompt_key(located)), texts, {}, FIRST)
+        return RowParts(prompt_of(located, prompt_key(located)), texts, {}, FIRST)
     better = messages_of(where, field(located, "messages", list))
     if row.get("rejected_messages") is not None:
         worse = messages_of(where, field(located, "rejected_messages", list))
@@ -81,15 +81,15 @@ def swift(located: Located) -> Parts:
     return whole_dialogues(located, [better, worse], {"ranking": FIRST})
 
 
-def ranked_turns(located: Located) -> Parts:
+def ranked_turns(located: Located) -> RowParts:
     """Read NeMo RL's preferences: a `context`, and `completions` as turns, each with a `rank`, 0 the best."""
     entries = [Located(located.where, entry) for entry in field(located, "completions", list)]
     ranking = given_ranking(entries, "a completion")
     turns = [messages_of(located.where, field(entry, "completion", list)) for entry in entries]
-    return Parts(prompt_of(located, "context"), turns, {}, ranking)
+    return RowParts(prompt_of(located, "context"), turns, {}, ranking)
 
 
-def _compared(located: Located, dialogues: list[list[Message]], ranking: tuple[tuple[int, ...], ...]) -> Parts:
+def _compared(located: Located, dialogues: list[list[Message]], ranking: tuple[tuple[int, ...], ...]) -> RowParts:
     bare = Located(located.where, {k: v for k, v in located.row.items() if k != "prompt"})
     origins = [str(located.row.get(key) or "") for key in ("model_a", "model_b")]
     return whole_dialogues(bare, dialogues, {"ranking": ranking, "origins": origins})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from align.data.fields import prompt_id, text_fault
+from align.data.row_validation import prompt_id, text_fault
 from align.data.source import Report
 from align.errors import ConfigError
 from align.records import Example

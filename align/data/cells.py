@@ -8,8 +8,8 @@ import json
 import re
 from typing import Any
 
+from align.data.drop_report import RowError
 from align.data.readers import Located
-from align.data.report import RowError
 from align.errors import shorten
 
 WHO, WHAT = {"role", "from"}, {"content", "value", "tool_calls", "function_call"}

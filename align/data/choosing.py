@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from align.data.convention import Convention
 from align.data.conventions import ABOUT, CONVENTIONS
-from align.data.pairs import CHOSEN, REJECTED
+from align.data.pair_rows import CHOSEN, REJECTED
 from align.data.readers import Located, Row
 from align.errors import DataError, shorten
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from align.data.convention import Convention
 from align.data.conventions import CONVENTIONS
-from align.data.parts import EVERYWHERE, TOOLS
+from align.data.drop_report import Report
 from align.data.readers import Located
-from align.data.report import Report
+from align.data.row_parts import EVERYWHERE, TOOLS
 from align.data.turns import READ
 from align.errors import ConfigError, DataError, did_you_mean
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from align.data.groups import Table
+from align.data.encoded_groups import GroupTable
 from align.data.views import RegressionRows, View
 from align.errors import ConfigError
 from align.records import Example, Message
@@ -39,7 +39,7 @@ class ScoreConditioned(View):
         """Return groups of one."""
         return [self._conditioned(row) for row in RegressionRows().groups(example)]
 
-    def asks(self, tables: Sequence[Table]) -> Scores:
+    def asks(self, tables: Sequence[GroupTable]) -> Scores:
         """Return high scores of the training data: of each attribute the top decile."""
         known: dict[str, list[float]] = {}
         for table in tables:

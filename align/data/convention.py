@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from align.data.layouts import PROMPTS, is_number
-from align.data.parts import EVERYWHERE, Parts
+from align.data.column_layouts import PROMPTS, is_number
 from align.data.readers import Located, Row
+from align.data.row_parts import EVERYWHERE, RowParts
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Convention:
     name: str
     needs: Sequence[Sequence[str]]
     """Columns that must be there; of each group one is enough."""
-    read: Callable[[Located], Parts | Iterable[Parts]]
+    read: Callable[[Located], RowParts | Iterable[RowParts]]
     uses: Sequence[str] = ()
     """Columns it reads where they are there."""
     fits: Callable[[Row], bool] = lambda row: True

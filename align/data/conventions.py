@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from align.data import arenas, layouts, list_rows, pairs, released, steerlm
+from align.data import arenas, column_layouts, list_rows, pair_rows, released, steerlm
+from align.data.column_layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE
 from align.data.convention import Convention, all_of
-from align.data.layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE
-from align.data.pairs import CHOSEN, REJECTED, found, is_transcript
-from align.data.parts import EVERYWHERE
+from align.data.pair_rows import CHOSEN, REJECTED, found, is_transcript
 from align.data.readers import Row
+from align.data.row_parts import EVERYWHERE
 from align.data.turns import ROLES
 from align.data.ultrafeedback_rows import raw_row
 
-NUMBERS = (*layouts.GRADES, *layouts.ATTRIBUTES)
+NUMBERS = (*column_layouts.GRADES, *column_layouts.ATTRIBUTES)
 """Columns of scores, read where they hold numbers."""
 ABOUT = frozenset(
     {
@@ -151,33 +151,35 @@ CONVENTIONS = (
     Convention(
         "pairs in output",
         [*all_of("output"), PROMPTS],
-        layouts.two_outputs,
+        column_layouts.two_outputs,
         fits=lambda row: isinstance(row["output"], list) and len(row["output"]) == 2,
     ),
-    Convention("pairs", [CHOSEN, REJECTED], pairs.pair, (*pairs.PAIR_NUMBERS, *pairs.PAIR_MODELS), _has_prompt),
-    Convention("pairs", [[*CHOSEN, *REJECTED], PROMPTS], pairs.pair),  # with a column amiss
+    Convention(
+        "pairs", [CHOSEN, REJECTED], pair_rows.pair, (*pair_rows.PAIR_NUMBERS, *pair_rows.PAIR_MODELS), _has_prompt
+    ),
+    Convention("pairs", [[*CHOSEN, *REJECTED], PROMPTS], pair_rows.pair),  # with a column amiss
     Convention(
         "lists",
         [LISTS, PROMPTS],
-        layouts.ranked_list,
-        (*layouts.SCORES, "ranks", "preference", "origins"),
+        column_layouts.ranked_list,
+        (*column_layouts.SCORES, "ranks", "preference", "origins"),
         lambda row: any(isinstance(row.get(name), list) for name in LISTS),
     ),
     Convention(
         "lists",
-        [layouts.RATED, layouts.SCORES, PROMPTS],
-        layouts.ranked_list,
-        fits=lambda row: any(isinstance(row.get(name), list) for name in layouts.RATED),
+        [column_layouts.RATED, column_layouts.SCORES, PROMPTS],
+        column_layouts.ranked_list,
+        fits=lambda row: any(isinstance(row.get(name), list) for name in column_layouts.RATED),
     ),
     Convention(
         "responses",
         [SINGLE, PROMPTS],
-        layouts.single,
+        column_layouts.single,
         (*LABELS, "reasoning_content", "tool_calls"),
         numbers=NUMBERS,
         fits=_asks,
     ),
-    Convention("dialogues", [DIALOGUES], layouts.dialogue, LABELS, numbers=NUMBERS),
-    Convention("prompts", [PROMPTS], layouts.prompt_only, fits=_only_prompt),
+    Convention("dialogues", [DIALOGUES], column_layouts.dialogue, LABELS, numbers=NUMBERS),
+    Convention("prompts", [PROMPTS], column_layouts.prompt_only, fits=_only_prompt),
 )
 """In the order in which they are tried: what has the most particular columns comes first."""

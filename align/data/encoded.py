@@ -10,20 +10,20 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
-from align.atomic import beside, sync_folder, write_whole_text
 from align.data.chunks import CHUNK, SCHEMA, encode_chunks
+from align.data.encoded_groups import GroupTable
 from align.data.gathering import Gathering, in_columns, refuse_none
-from align.data.groups import Table
 from align.data.once import one_at_a_time
 from align.data.source import Report
 from align.encoding.encoder import Encoder
+from align.files import atomic_write_text, beside, sync_folder
 from align.records import Example
 
 FORMAT = 6
 """Raise when the meaning of a cached column changes."""
 
 
-def load_cached(folder: Path, key: str) -> tuple[list[Table], Report] | None:
+def load_cached(folder: Path, key: str) -> tuple[list[GroupTable], Report] | None:
     """Return the groups cached under a key (none for a split without rows), or None when they have yet to be made."""
     data, note = folder / f"{key}.arrow", folder / f"{key}.json"
     if not note.exists():
@@ -32,17 +32,17 @@ def load_cached(folder: Path, key: str) -> tuple[list[Table], Report] | None:
     attributes = tuple(stored.pop("attributes"))
     counters = {name: Counter(stored[name]) for name in ("dropped", "layouts")}
     report = Report(**{**stored, **counters})
-    return ([Table(datasets.Dataset.from_file(str(data)), attributes)] if report.kept else []), report
+    return ([GroupTable(datasets.Dataset.from_file(str(data)), attributes)] if report.kept else []), report
 
 
 def write_note(report: Report, folder: Path, key: str, attributes: tuple[str, ...] = ()) -> None:
     """Write a report; it comes last and makes the cache entry valid, also that of a split without rows."""
-    write_whole_text(folder / f"{key}.json", json.dumps({"attributes": attributes, **vars(report)}))
+    atomic_write_text(folder / f"{key}.json", json.dumps({"attributes": attributes, **vars(report)}))
 
 
 def encode(
     examples: Sequence[Example], encoder: Encoder, report: Report, *, folder: Path, key: str, num_proc: int | None
-) -> Table:
+) -> GroupTable:
     """Encode examples, cache the result and its report, and return the groups kept. Raises DataError when none is.
 
     One process of a machine does so, the others wait and open the file.

@@ -13,11 +13,11 @@ from align.encoding.put import Put
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError
-from align.records import Preset
+from align.records import TruncationPreset
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncodingConfig:
     """How text becomes tokens, and where the result is kept."""
 
     template: TemplateName = "auto"
@@ -25,7 +25,7 @@ class Encoding:
     Jinja file. It stays with the model, in the run and in its folder."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """What the chat template is given beside the dialogue, such as `enable_thinking: false`, a date or `tools`."""
-    truncation: Preset | Truncation | None = None
+    truncation: TruncationPreset | Truncation | None = None
     """Own limits, a preset, or null for the method's: `model.truncation`, or 2048 tokens (SFT 4096); no more than the
     model's context."""
     cache_dir: str = "runs/cache/tokenised"

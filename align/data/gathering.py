@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from align.data.chunks import SCHEMA, Chunk, Encoded, aligned
-from align.data.groups import Table
-from align.data.report import Report
+from align.data.drop_report import Report
+from align.data.encoded_groups import GroupTable
 from align.errors import DataError
 from align.records import Example
 
@@ -64,7 +64,7 @@ class Gathering(ABC):
         report.warnings = warnings_of(self._notes, lengths, self._limit) if report.kept else []
 
 
-class Gathered(Gathering):
+class GatheredGroups(Gathering):
     """Groups in memory."""
 
     def __init__(self, limit: int) -> None:
@@ -74,11 +74,11 @@ class Gathered(Gathering):
     def _put(self, batch: pa.RecordBatch) -> None:
         self._batches.append(batch)
 
-    def table(self, attributes: Sequence[str] | None = None) -> Table:
+    def table(self, attributes: Sequence[str] | None = None) -> GroupTable:
         """Return the groups, their scores in the columns of all attributes, or of those that are given."""
         wanted = self.attributes if attributes is None else tuple(attributes)
         batches = [in_columns(b, own, wanted) for b, own in zip(self._batches, self._widths, strict=True)]
-        return Table(datasets.Dataset(pa.Table.from_batches(batches, SCHEMA), fingerprint="gathered"), wanted)
+        return GroupTable(datasets.Dataset(pa.Table.from_batches(batches, SCHEMA), fingerprint="gathered"), wanted)
 
 
 def in_columns(batch: pa.RecordBatch, columns: Sequence[str], attributes: Sequence[str]) -> pa.RecordBatch:

@@ -10,14 +10,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from align.data.fields import field, number
-from align.data.layouts import ATTRIBUTES
+from align.data.column_layouts import ATTRIBUTES
+from align.data.data_module import PreferenceDataModule
+from align.data.drop_report import DroppedRow, Report, RowError
 from align.data.list_rows import rank_by_score
-from align.data.module import PreferenceDataModule
-from align.data.parts import EVERYWHERE, example_of
 from align.data.readers import Located
 from align.data.released import STRENGTHS, rated_pair
-from align.data.report import DroppedRow, Report, RowError
+from align.data.row_parts import EVERYWHERE, example_of
+from align.data.row_validation import field, number
 from align.data.source import Source
 from align.errors import ConfigError
 from align.records import Example, Message, Scale

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.data.fields import field
+from align.data.data_module import PreferenceDataModule
+from align.data.drop_report import DroppedRow, Report
 from align.data.folders import folder_splits
 from align.data.hub import HubDataset, load_hub
-from align.data.module import PreferenceDataModule
 from align.data.readers import Located
-from align.data.report import DroppedRow, Report
+from align.data.row_validation import field
 from align.data.source import Source
 from align.data.transcripts import read_context, read_dialogue
 from align.errors import ConfigError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from align.data.groups import Table
+from align.data.encoded_groups import GroupTable
 from align.data.source import DroppedRow
 from align.data.views import Pairs, View
 from align.errors import ConfigError
@@ -44,7 +44,7 @@ class Hindsight(View):
         """Return the markers, which end the user's turn."""
         return Instructions(self.good, self.bad, "end")
 
-    def asks(self, tables: Sequence[Table]) -> Instructions:
+    def asks(self, tables: Sequence[GroupTable]) -> Instructions:
         """Return the markers: the good one asks for a good response."""
         return self.markers
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from align.data.drop_report import RowError
 from align.data.located import Located, Row
-from align.data.report import RowError
 from align.errors import DataError, shorten
 
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from align.data.fields import field, number
-from align.data.parts import Parts, said
+from align.data.drop_report import DroppedRow, RowError
 from align.data.readers import Located
-from align.data.report import DroppedRow, RowError
+from align.data.row_parts import RowParts, said
+from align.data.row_validation import field, number
 from align.data.turns import messages_of
 from align.records import Message
 
@@ -85,7 +85,7 @@ def entry_text(where: str, entry: Any) -> list[Message]:
     return said(entry)
 
 
-def pro(located: Located) -> Parts:
+def pro(located: Located) -> RowParts:
     """Read a row of PRO's released files (`prefix`, `suffix`, `reward`, `sft_index`) as its released code does.
 
     A list stands best first, whatever its rewards say: training data are re-ranked by reward, development and test data
@@ -104,7 +104,7 @@ def pro(located: Located) -> Parts:
     shared = contexts[0] if all(c == contexts[0] for c in contexts) else []
     answers = [[*c[len(shared) :], *said(str(t).strip())] for c, t in zip(contexts, texts, strict=True)]
     ratings = {} if set(rewards) == {1.0} else {"score": rewards}
-    return Parts(shared, answers, ratings=ratings, ranking=tuple((i,) for i in range(len(texts))))
+    return RowParts(shared, answers, ratings=ratings, ranking=tuple((i,) for i in range(len(texts))))
 
 
 def _turns(where: str, prefix: Any) -> list[Message]:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from align.data.batching import derive
-from align.data.groups import EncodedGroups
+from align.data.encoded_groups import EncodedGroups
 from align.data.order import BatchPlan, Order, StepOrder
 from align.data.shards import check_shards
 from align.errors import ResumeError

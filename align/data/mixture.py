@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from align.data.module import PreferenceDataModule
+from align.data.data_module import PreferenceDataModule
 from align.data.source import Source
 
 

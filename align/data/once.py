@@ -12,8 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 
-from align.atomic import remove_leftovers
 from align.errors import ConfigError
+from align.files import remove_leftovers
 
 PATIENCE = 5.0
 """Seconds of waiting before it is told."""

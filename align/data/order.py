@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from align.data.batching import Batches, Batching, derive
-from align.data.groups import EncodedGroups
+from align.data.encoded_groups import EncodedGroups
 from align.records import StepTotals, totals_of
 
 
@@ -27,14 +27,14 @@ class BatchPlan(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
+class DistributedShard:
     """This process among all."""
 
     rank: int = 0
     world_size: int = 1
 
     @classmethod
-    def of(cls, trainer: Any) -> Share:
+    def of(cls, trainer: Any) -> DistributedShard:
         """Return the share of this process in a run; all of it without one."""
         return cls() if trainer is None else cls(trainer.global_rank, trainer.world_size)
 
@@ -42,7 +42,9 @@ class Share:
 class Order(ABC):
     """What one rank computes in an epoch."""
 
-    def __init__(self, groups: EncodedGroups, batching: Batching, *, share: Share, others: bool = False) -> None:
+    def __init__(
+        self, groups: EncodedGroups, batching: Batching, *, share: DistributedShard, others: bool = False
+    ) -> None:
         self.groups, self.batching, self.share, self.others = groups, batching, share, others
         self.lengths = groups.prompt_tokens + groups.response_tokens
         self.epoch = 0
@@ -82,7 +84,14 @@ class StepOrder(Order):
     """
 
     def __init__(
-        self, groups: EncodedGroups, batching: Batching, seed: int, step: int, *, share: Share, others: bool = False
+        self,
+        groups: EncodedGroups,
+        batching: Batching,
+        seed: int,
+        step: int,
+        *,
+        share: DistributedShard,
+        others: bool = False,
     ) -> None:
         super().__init__(groups, batching, share=share, others=others)
         self.seed, self.step = seed, step

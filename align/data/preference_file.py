@@ -10,11 +10,11 @@ from align.data.cells import decoded
 from align.data.choosing import PEEK, choose, convention_of
 from align.data.column_use import check_columns, note_columns, renamed
 from align.data.convention import Convention
-from align.data.module import PreferenceDataModule
-from align.data.parts import Parts, example_of
+from align.data.data_module import PreferenceDataModule
+from align.data.drop_report import Report, RowError
 from align.data.readers import Located
-from align.data.report import Report, RowError
-from align.data.source import Reading, Source
+from align.data.row_parts import RowParts, example_of
+from align.data.source import ReadRow, Source
 from align.records import Example
 
 
@@ -42,13 +42,13 @@ class PreferenceFile(Source):
         super().__init__(path, **options)
         self.columns, self.ignore_columns = dict(columns or {}), tuple(ignore_columns)
 
-    def reading(self, first: Sequence[Located]) -> Reading:
+    def reading(self, first: Sequence[Located]) -> ReadRow:
         """Return the convention that most of the first rows of a file follow."""
         check_columns(first, self.columns)
         known = [decoded(self._renamed(one), strict=False) for one in first]
         convention = self.adapted(choose(known))
         why = next(convention.why(one.row) for one in known if convention.matches(one.row))
-        return Reading(functools.partial(self._read, convention), convention.name, why)
+        return ReadRow(functools.partial(self._read, convention), convention.name, why)
 
     def _renamed(self, located: Located) -> Located:
         return renamed(located, self.columns, self.ignore_columns)
@@ -64,7 +64,7 @@ class PreferenceFile(Source):
         note_columns(report, located, own, self.place(located))
         found = own.read(located)
         name = self._name(located)
-        for parts in [found] if isinstance(found, Parts) else found:
+        for parts in [found] if isinstance(found, RowParts) else found:
             yield example_of(located, parts, name, self.name)
 
     def _name(self, located: Located) -> str:

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from align.data.chunks import CHUNK, Chunk, encode_chunks
 from align.data.encoded import FORMAT, EncodedFile, load_cached, write_note
-from align.data.encoding import Encoding
+from align.data.encoded_groups import GroupTable
+from align.data.encoding import EncodingConfig
 from align.data.gathering import Gathering
-from align.data.groups import Table
 from align.data.once import one_at_a_time
 from align.data.source import Report, Source
 from align.data.splits import Division, Splits
@@ -23,11 +23,11 @@ from align.encoding.encoder import Encoder
 from align.errors import DataError
 from align.records import Example
 
-Found = dict[str, tuple[list[Table], Report]]
+Found = dict[str, tuple[list[GroupTable], Report]]
 """The groups and the report of every split."""
 
 
-def prepare(source: Source, view: View, splits: Splits, encoder: Encoder, encoding: Encoding) -> Preparation:
+def prepare(source: Source, view: View, splits: Splits, encoder: Encoder, encoding: EncodingConfig) -> Preparation:
     """Return what is made of a source, under keys that hold everything that decides it."""
     content, encoded, keys = source.fingerprint(), encoder.fingerprint, {}
     for split in ("train", "val", "test"):

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from align.data.drop_report import RowError
 from align.data.json_rows import is_row, json_document, json_lines
 from align.data.located import Located, Row
-from align.data.report import RowError
 from align.errors import DataError, shorten
 
 __all__ = ["Located", "Row", "file_hash", "is_read_whole", "read_rows", "rows_from", "stamp"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from align.data.fields import field, flag, number
+from align.data.drop_report import DroppedRow, RowError
 from align.data.list_rows import given_ranking, rank_by_score
-from align.data.parts import Parts, around, prompt_of, said
 from align.data.readers import Located
-from align.data.report import DroppedRow, RowError
+from align.data.row_parts import RowParts, around, prompt_of, said
+from align.data.row_validation import field, flag, number
 from align.data.turns import messages_of
 from align.records import Message
 
@@ -18,7 +18,7 @@ REDDIT = "SUBREDDIT: r/{subreddit}\nTITLE: {title}\nPOST: {post}\nTL;DR:"
 ARTICLE = "Article: {article}\nTL;DR:"
 
 
-def safe_rlhf(located: Located) -> Parts:
+def safe_rlhf(located: Located) -> RowParts:
     """Read PKU-SafeRLHF (Ji et al. 2024, arXiv:2406.15513): ranked by the better answer, with which one is safer."""
     where, row = located
     better = _which(located, "better_response_id")
@@ -32,10 +32,10 @@ def safe_rlhf(located: Located) -> Parts:
     texts = [field(located, key) for key in ("response_0", "response_1")]
     origins = [str(row.get(f"response_{i}_source") or "") for i in range(2)]
     ranking = ((better,), (1 - better,))
-    return Parts(prompt_of(located, "prompt"), [said(t) for t in texts], ratings, ranking, origins)
+    return RowParts(prompt_of(located, "prompt"), [said(t) for t in texts], ratings, ranking, origins)
 
 
-def shp(located: Located) -> Parts:
+def shp(located: Located) -> RowParts:
     """Read SHP (Ethayarajh et al. 2022): two comments on a post, `labels` 1 where A has the better score."""
     where, row = located
     best = 1 - _which(located, "labels")
@@ -43,25 +43,25 @@ def shp(located: Located) -> Parts:
     scores = [number(where, f"{key!r}", row.get(key)) for key in ("score_A", "score_B")]
     prompt = [Message("user", field(located, "history").strip())]
     ranking = ((best,), (1 - best,))
-    return Parts(around(located, prompt, "history"), [said(t) for t in texts], {"score": scores}, ranking)
+    return RowParts(around(located, prompt, "history"), [said(t) for t in texts], {"score": scores}, ranking)
 
 
-def nectar(located: Located) -> Parts:
+def nectar(located: Located) -> RowParts:
     """Read Nectar (Zhu et al. 2023): up to seven answers, `rank` 1 the best."""
     entries = [Located(located.where, e) for e in field(located, "answers", list)]
     ranking = given_ranking(entries, "an answer")
     texts = [said(field(entry, "answer")) for entry in entries]
     origins = [str(entry.row.get("model") or "") for entry in entries]
-    return Parts(prompt_of(located, "prompt"), texts, {}, ranking, origins)
+    return RowParts(prompt_of(located, "prompt"), texts, {}, ranking, origins)
 
 
-def stack_exchange(located: Located) -> Parts:
+def stack_exchange(located: Located) -> RowParts:
     """Read stack-exchange-paired (Beeching et al. 2023): `response_j` was voted above `response_k`."""
     texts = [said(field(located, key)) for key in ("response_j", "response_k")]
-    return Parts(prompt_of(located, "question"), texts, {}, ((0,), (1,)))
+    return RowParts(prompt_of(located, "question"), texts, {}, ((0,), (1,)))
 
 
-def webgpt(located: Located) -> Parts:
+def webgpt(located: Located) -> RowParts:
     """Read WebGPT's comparisons (Nakano et al. 2021, arXiv:2112.09332): scores from -1 to 1 add up to 0; 0 is a tie."""
     where, row = located
     question = row["question"]
@@ -71,10 +71,10 @@ def webgpt(located: Located) -> Parts:
         raise DroppedRow("no score says which answer is better")
     texts = [said(field(located, key)) for key in ("answer_0", "answer_1")]
     prompt = around(located, [Message("user", asked.strip())])
-    return Parts(prompt, texts, {"score": scores}, rank_by_score(scores))
+    return RowParts(prompt, texts, {"score": scores}, rank_by_score(scores))
 
 
-def summary_pair(located: Located) -> Parts:
+def summary_pair(located: Located) -> RowParts:
     """Read a comparison of summarize-from-feedback (Stiennon et al. 2020): `choice` is the better summary."""
     best = _which(located, "choice")
     summaries = [Located(located.where, s) for s in field(located, "summaries", list)]
@@ -82,44 +82,44 @@ def summary_pair(located: Located) -> Parts:
         raise RowError(located.where, "not two summaries")
     texts = [said(field(summary, "text").strip()) for summary in summaries]
     origins = [str(summary.row.get("policy") or "") for summary in summaries]
-    return Parts(_document(located), texts, {}, ((best,), (1 - best,)), origins)
+    return RowParts(_document(located), texts, {}, ((best,), (1 - best,)), origins)
 
 
-def summary_axes(located: Located) -> Parts:
+def summary_axes(located: Located) -> RowParts:
     """Read a summary of summarize-from-feedback with grades from 1 to 7 for each axis."""
     summary = Located(located.where, field(located, "summary", dict))
     axes = field(summary, "axes", dict)
     ratings = {name: [number(located.where, f"{name!r}", value)] for name, value in axes.items()}
     origin = str(summary.row.get("policy") or "")
-    return Parts(_document(located), [said(field(summary, "text").strip())], ratings, (), [origin])
+    return RowParts(_document(located), [said(field(summary, "text").strip())], ratings, (), [origin])
 
 
-def reward_bench(located: Located) -> Parts:
+def reward_bench(located: Located) -> RowParts:
     """Read RewardBench 2 (Malik et al. 2025, arXiv:2506.01937): right answers above wrong ones, each kind tied."""
     right, wrong = (field(located, key, list) for key in ("chosen", "rejected"))
     texts = [*right, *wrong]
     models = located.row.get("models") or []
     ranking = (tuple(range(len(right))), tuple(range(len(right), len(texts))))
     origins = models if len(models) == len(texts) else ()
-    return Parts(prompt_of(located, "prompt"), [said(t) for t in texts], {}, ranking, list(map(str, origins)))
+    return RowParts(prompt_of(located, "prompt"), [said(t) for t in texts], {}, ranking, list(map(str, origins)))
 
 
-def dolly(located: Located) -> Parts:
+def dolly(located: Located) -> RowParts:
     """Read dolly (Conover et al. 2023): an instruction, perhaps with a text it is about."""
     row = {**located.row, "input": located.row.get("context")}
-    return Parts(prompt_of(Located(located.where, row), "instruction"), [said(field(located, "response"))])
+    return RowParts(prompt_of(Located(located.where, row), "instruction"), [said(field(located, "response"))])
 
 
-def openai_preference(located: Located) -> Parts:
+def openai_preference(located: Located) -> RowParts:
     """Read OpenAI's preference fine-tuning: `input` with messages and tools, and two outputs as messages."""
     given = Located(located.where, {**field(located, "input", dict), "input": None})
     outputs = [field(located, key, list) for key in ("preferred_output", "non_preferred_output")]
     prompt = prompt_of(given, "messages")
     answers = [messages_of(located.where, o) for o in outputs]
-    return Parts(prompt, answers, {}, ((0,), (1,)), tools=given.row.get("tools"))
+    return RowParts(prompt, answers, {}, ((0,), (1,)), tools=given.row.get("tools"))
 
 
-def rated_pair(located: Located) -> Parts:
+def rated_pair(located: Located) -> RowParts:
     """Read HelpSteer's preferences (arXiv:2410.01257, 2505.11475): from -3, the first much better, to 3, the second."""
     where, row = located
     key, columns = next((key, columns) for key, columns in STRENGTHS.items() if row.get(key) is not None)
@@ -129,7 +129,7 @@ def rated_pair(located: Located) -> Parts:
     scores = [max(-strength, 0.0), max(strength, 0.0)]
     texts = [said(field(located, column)) for column in columns]
     prompt = prompt_of(located, "prompt" if row.get("prompt") is not None else "context")
-    return Parts(prompt, texts, {"strength": scores}, rank_by_score(scores))
+    return RowParts(prompt, texts, {"strength": scores}, rank_by_score(scores))
 
 
 STRENGTHS = {"overall_preference": ("response1", "response2"), "preference_strength": ("response_1", "response_2")}

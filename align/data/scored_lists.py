@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from align.data.report import DroppedRow, LeftOut
+from align.data.drop_report import DroppedRow, LeftOut
 from align.data.selection import select, usable
 from align.data.views import View
 from align.errors import ConfigError

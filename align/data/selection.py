@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from align.data.fields import turn_fault
-from align.data.report import DroppedRow, LeftOut
+from align.data.drop_report import DroppedRow, LeftOut
+from align.data.row_validation import turn_fault
 from align.records import Example, Message
 
 

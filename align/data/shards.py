@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import datasets
 import pyarrow as pa
 
+from align.data.drop_report import RowError
 from align.data.hub import HubDataset
 from align.data.located import Located
 from align.data.readers import is_read_whole, rows_from, stamp
-from align.data.report import RowError
 from align.data.source import Source
 from align.errors import ConfigError, DataError, ResumeError, shorten
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from align.data.fields import unreadable
-from align.data.report import Report
+from align.data.drop_report import Report
+from align.data.row_validation import unreadable
 from align.records import Example
 
 

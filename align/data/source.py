@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from align.data.drop_report import DroppedRow, LeftOut, Report, RowError
 from align.data.folders import SPLIT_NAMES, folder_splits, short_name
 from align.data.hub import HubDataset, load_hub
 from align.data.readers import Located, file_hash, rows_from
-from align.data.report import DroppedRow, LeftOut, Report, RowError
-from align.data.sampling import Sample
+from align.data.sampled_examples import SampledExamples
 from align.data.sound import sound
 from align.errors import ConfigError, DataError
 from align.records import Example, Scale
@@ -20,7 +20,7 @@ from align.records import Example, Scale
 __all__ = ["SPLIT_NAMES", "DroppedRow", "LeftOut", "Report", "RowError", "Source"]
 
 
-class Reading(NamedTuple):
+class ReadRow(NamedTuple):
     """How the rows of a file are read."""
 
     examples: Callable[[Located, Report], Iterable[Example]]
@@ -92,7 +92,7 @@ class Source:
         if self.max_samples is None:
             yield from self._sound(split, report)
             return
-        sampled = Sample(self.max_samples)
+        sampled = SampledExamples(self.max_samples)
         for example in self._sound(split, report):
             sampled.offer(example)
         if sampled.beyond:
@@ -124,18 +124,18 @@ class Source:
             for one in itertools.chain(first, rest):
                 yield from self.read_row(reading, one, report)
 
-    def reading(self, first: Sequence[Located]) -> Reading:
+    def reading(self, first: Sequence[Located]) -> ReadRow:
         """Return how the rows of a file are read, which its first ones decide. Raises DataError where they cannot."""
-        return Reading(self.examples)
+        return ReadRow(self.examples)
 
-    def check_layout(self, layouts: dict[str, str], file: str, reading: Reading) -> None:
+    def check_layout(self, layouts: dict[str, str], file: str, reading: ReadRow) -> None:
         """Raise DataError for a file that is read in another way than those before it, and note how it is."""
         layouts[file] = reading.layout
         if len(set(layouts.values())) > 1:
             told = " and ".join(f"{name} ({layout})" for name, layout in list(layouts.items())[-2:])
             raise DataError(f"data.path {self.path}: mixed layouts, {told}: give one of them, or make a mixture")
 
-    def read_row(self, reading: Reading, located: Located, report: Report) -> Iterator[Example]:
+    def read_row(self, reading: ReadRow, located: Located, report: Report) -> Iterator[Example]:
         """Yield the examples of a row, none of one that cannot be used, which is counted."""
         try:
             yield from reading.examples(located, report)

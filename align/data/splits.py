@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from align.data.fields import prompt_id
+from align.data.row_validation import prompt_id
 from align.data.source import Report, Source
 from align.errors import ConfigError
 from align.records import Example

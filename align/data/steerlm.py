@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from align.data.fields import field, number
-from align.data.parts import Parts, around
+from align.data.drop_report import DroppedRow, RowError
 from align.data.readers import Located
-from align.data.report import DroppedRow, RowError
+from align.data.row_parts import RowParts, around
+from align.data.row_validation import field, number
 from align.data.turns import message_of
 
 NAMES = (
@@ -23,7 +23,7 @@ TURN = re.compile(r"<extra_id_[01]>(System|User|Assistant)\n")
 END = re.compile(r"\n?<extra_id_[12]>[^\n]*\n?\Z")
 
 
-def rated_text(located: Located) -> Parts:
+def rated_text(located: Located) -> RowParts:
     """Read `text` in SteerLM's template with a `label` of nine numbers, -100 where nobody rated."""
     where = located.where
     label = field(located, "label", list)
@@ -36,10 +36,10 @@ def rated_text(located: Located) -> Parts:
     turns = [m for m in turns if m.role != "system" or m.content]
     values = [number(where, name, value) for name, value in zip(NAMES, label, strict=True)]
     known = {n: [math.nan if v == MISSING else v] for n, v in zip(NAMES, values, strict=True)}
-    return Parts(around(located, turns[:-1]), [turns[-1:]], known)
+    return RowParts(around(located, turns[:-1]), [turns[-1:]], known)
 
 
-def rated_dialogue(located: Located) -> Iterable[Parts]:
+def rated_dialogue(located: Located) -> Iterable[RowParts]:
     """Read a dialogue whose turns have a `label` such as `quality:4,toxicity:0`: one record per labelled turn."""
     where = located.where
     turns = field(located, "conversations", list)
@@ -50,7 +50,7 @@ def rated_dialogue(located: Located) -> Iterable[Parts]:
     for i in rated:
         suffix = f"#{i}" if len(rated) > 1 else ""
         prompt = around(located, messages[:i], "conversations")
-        yield Parts(prompt, [[messages[i]]], _grades(where, turns[i]["label"]), suffix=suffix)
+        yield RowParts(prompt, [[messages[i]]], _grades(where, turns[i]["label"]), suffix=suffix)
 
 
 def labelled(row: dict[str, Any]) -> bool:

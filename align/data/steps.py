@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
 
-from align.data.groups import EncodedGroups
+from align.data.encoded_groups import EncodedGroups
 from align.errors import ConfigError
 
 

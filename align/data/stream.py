@@ -12,13 +12,13 @@ import numpy as np
 
 from align.data.batching import derive
 from align.data.chunks import CHUNK, encode_chunks
-from align.data.gathering import Gathered
-from align.data.groups import Table
+from align.data.drop_report import Report, RowError
+from align.data.encoded_groups import GroupTable
+from align.data.gathering import GatheredGroups
 from align.data.located import Located
-from align.data.report import Report, RowError
 from align.data.shards import Shard
 from align.data.sound import sound
-from align.data.source import Reading, Source
+from align.data.source import ReadRow, Source
 from align.data.splits import Division
 from align.data.views import View
 from align.encoding.encoder import Encoder
@@ -32,7 +32,7 @@ Rows = list[tuple[int, Located | RowError]]
 """What was read, with the number of its shard."""
 
 
-class Place(NamedTuple):
+class StreamPlace(NamedTuple):
     """A row of an epoch: its shard, counted in the order of the epoch, and the rows of that shard before it."""
 
     shard: int = 0
@@ -42,8 +42,8 @@ class Place(NamedTuple):
 class Window(NamedTuple):
     """The groups of some rows that follow each other in an epoch."""
 
-    first: Place
-    table: Table
+    first: StreamPlace
+    table: GroupTable
     order: Sequence[int]
     """In which the groups are trained on."""
     report: Report
@@ -74,10 +74,10 @@ class Stream:
     settings: StreamSettings
     attributes: tuple[str, ...] | None = None
     """Columns of all scores; the sample decides them."""
-    _readings: dict[int, Reading] = field(default_factory=dict)
+    _readings: dict[int, ReadRow] = field(default_factory=dict)
     _layouts: dict[str, str] = field(default_factory=dict)
 
-    def sample(self) -> tuple[Table, Report]:
+    def sample(self) -> tuple[GroupTable, Report]:
         """Return the groups of the first rows. Raises DataError where there are none, or most rows are at fault."""
         rows = self._first()
         gathered, report = self._encoded(rows)
@@ -97,7 +97,7 @@ class Stream:
         beside = Division(self.source, self.division.splits, train=False)
         return [example for name, example in beside if name == split]
 
-    def windows(self, epoch: int, start: Place) -> Iterator[Window]:
+    def windows(self, epoch: int, start: StreamPlace) -> Iterator[Window]:
         """Yield the windows of an epoch from a place on at which one begins; each depends on its place and the seed."""
         order = self._drawn(len(self.shards), epoch, "shards")
         for rows, first in self._rows(order, start, self.settings.window or CHUNK):
@@ -105,11 +105,11 @@ class Stream:
             yield Window(first, gathered.table(self.attributes), self._order(epoch, first, report.kept), report)
 
     def _first(self) -> Rows:
-        return next((rows for rows, _ in self._rows(range(len(self.shards)), Place(), SAMPLE)), [])
+        return next((rows for rows, _ in self._rows(range(len(self.shards)), StreamPlace(), SAMPLE)), [])
 
-    def _order(self, epoch: int, first: Place, count: int) -> Sequence[int]:
+    def _order(self, epoch: int, first: StreamPlace, count: int) -> Sequence[int]:
         """Return the order of a window's groups: for all rows in one window that of a source that is not streamed."""
-        return self._drawn(count, epoch, *(() if first == Place() else first))
+        return self._drawn(count, epoch, *(() if first == StreamPlace() else first))
 
     def _drawn(self, count: int, *parts: object) -> Sequence[int]:
         """Return an order that depends on the seed and the parts, or the usual one where nothing is shuffled."""
@@ -117,7 +117,7 @@ class Stream:
         order: list[int] = rng.permutation(np.arange(count)).tolist()
         return order if self.settings.window else range(count)
 
-    def _rows(self, order: Sequence[int], start: Place, size: int) -> Iterator[tuple[Rows, Place]]:
+    def _rows(self, order: Sequence[int], start: StreamPlace, size: int) -> Iterator[tuple[Rows, StreamPlace]]:
         """Yield as many rows at a time as a window has, with the place of the first."""
         rows, first = Rows(), start
         for place in range(start.shard, len(order)):
@@ -126,13 +126,13 @@ class Stream:
                 rows.append((order[place], located))
                 if len(rows) == size:
                     yield rows, first
-                    rows, first = Rows(), Place(place, number)
+                    rows, first = Rows(), StreamPlace(place, number)
         if rows:
             yield rows, first
 
-    def _encoded(self, rows: Rows) -> tuple[Gathered, Report]:
+    def _encoded(self, rows: Rows) -> tuple[GatheredGroups, Report]:
         report = Report()
-        gathered = Gathered(self.encoder.truncation.max_total)
+        gathered = GatheredGroups(self.encoder.truncation.max_total)
         examples = (e for split, e in self.division.training(self._examples(rows, report), report) if split == "train")
         groups = (group for example in examples for group in self.view.made(example, report))
         parts = iter(lambda: list(itertools.islice(groups, CHUNK)), [])
@@ -158,7 +158,7 @@ class Stream:
                 report.why = report.why or reading.why
                 yield from self.source.read_row(reading, located, report)
 
-    def _reading(self, shard: int) -> Reading:
+    def _reading(self, shard: int) -> ReadRow:
         """Return how the rows of a shard are read, which its first ones decide."""
         if shard not in self._readings:
             found = (one for one in self.shards[shard].rows() if isinstance(one, Located))

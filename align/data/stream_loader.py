@@ -11,10 +11,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from align.data.batching import derive
+from align.data.drop_report import Report
 from align.data.loader import as_arrays, as_it_is, as_tensors, check_budget, check_same
-from align.data.report import Report
 from align.data.shards import check_shards
-from align.data.stream import Place
+from align.data.stream import StreamPlace
 from align.data.stream_steps import Position, StreamSteps
 from align.errors import AlignError, ResumeError
 from align.records import Step
@@ -30,7 +30,7 @@ class Trained(NamedTuple):
     steps: int
 
 
-class Progress:
+class StreamProgress:
     """How far a Trainer is, which is less far than what it has fetched."""
 
     def __init__(self, trainer: Any) -> None:
@@ -53,7 +53,7 @@ class StreamLoader:
 
     batch_sampler = None
 
-    def __init__(self, steps: StreamSteps, fingerprint: str, progress: Progress | None = None) -> None:
+    def __init__(self, steps: StreamSteps, fingerprint: str, progress: StreamProgress | None = None) -> None:
         self.steps, self.fingerprint, self._progress = steps, fingerprint, progress
         self.sampler = self  # Lightning calls its set_epoch
         workers = steps.settings.batching.num_workers
@@ -104,7 +104,7 @@ class StreamLoader:
         if epoch != state["epoch"] or state["finished"]:
             return epoch, Position()
         shard, row = state["place"]
-        return epoch, Position(Place(shard, row), state["taken"], state["steps"], state["report"])
+        return epoch, Position(StreamPlace(shard, row), state["taken"], state["steps"], state["report"])
 
     def _note(self, given: Trained, position: Position) -> None:
         self._given = given

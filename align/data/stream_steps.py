@@ -13,11 +13,11 @@ import pyarrow as pa
 from torch.utils.data import IterableDataset
 
 from align.data.batching import Batching
-from align.data.groups import EncodedGroups, Table
+from align.data.drop_report import Report
+from align.data.encoded_groups import EncodedGroups, GroupTable
 from align.data.loader import Collated
-from align.data.order import Share, StepOrder
-from align.data.report import Report
-from align.data.stream import Place, Stream, Window, as_state
+from align.data.order import DistributedShard, StepOrder
+from align.data.stream import Stream, StreamPlace, Window, as_state
 from align.errors import AlignError, DataError
 from align.records import CandidateBatch
 
@@ -25,7 +25,7 @@ from align.records import CandidateBatch
 class Position(NamedTuple):
     """Where the next step of an epoch begins."""
 
-    first: Place = Place()
+    first: StreamPlace = StreamPlace()
     """Where the window begins that holds its first group, or the last group of the step before."""
     taken: int = 0
     """Groups of that window that are in steps before."""
@@ -49,7 +49,7 @@ class StepSettings:
     batching: Batching
     step: int
     """Groups of a step."""
-    share: Share
+    share: DistributedShard
     others: bool
     """Whether every response is also read under another prompt of its step."""
     attributes: Sequence[str]
@@ -60,7 +60,7 @@ class StepSettings:
 class _Part:
     """What is left of a window."""
 
-    first: Place
+    first: StreamPlace
     taken: int
     left: int
     before: Mapping[str, Any]
@@ -88,7 +88,7 @@ class _Pool:
         self._order = [*range(older), *(older + place for place in window.order[taken:])]
         self._parts.append(_Part(window.first, taken, len(window.order) - taken, before))
         rows = datasets.Dataset(self._table, fingerprint="pool")
-        self.groups = EncodedGroups([Table(rows, window.table.attributes)], [1.0], self._attributes)
+        self.groups = EncodedGroups([GroupTable(rows, window.table.attributes)], [1.0], self._attributes)
 
     def take(self, count: int, steps: int) -> tuple[list[int], Position]:
         """Return the next groups, and where those behind them begin; `steps` are taken with them."""

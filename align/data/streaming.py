@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from align.data.encoded import FORMAT
-from align.data.encoding import Encoding
-from align.data.gathering import Gathered, refuse_none
-from align.data.order import Share
+from align.data.encoding import EncodingConfig
+from align.data.gathering import GatheredGroups, refuse_none
+from align.data.order import DistributedShard
 from align.data.preparing import Found, fill
 from align.data.shards import shards_of
 from align.data.source import Source
 from align.data.splits import Division, Splits
 from align.data.stream import Stream, StreamSettings
-from align.data.stream_loader import Progress, StreamLoader
+from align.data.stream_loader import StreamLoader, StreamProgress
 from align.data.stream_steps import StepSettings, StreamSteps
 from align.data.views import View
 from align.encoding.encoder import Encoder
@@ -52,7 +52,7 @@ def check_streaming(data: Any) -> None:
         and f"{splits.test_fraction} {beside} of its own for testing",
         "data.batching.num_workers": workers > 1
         and f"{workers}: one process reads a stream in its order, take 1, which reads ahead, or 0",
-        "data.encoding.cache_dir": data.encoding.cache_dir != Encoding.cache_dir
+        "data.encoding.cache_dir": data.encoding.cache_dir != EncodingConfig.cache_dir
         and f"{data.encoding.cache_dir} has no effect, nothing is kept: leave it out",
         "data.encoding.num_proc": workers == 1
         and (data.encoding.num_proc or 1) > 1
@@ -103,7 +103,7 @@ def open_stream(data: Any, source: Source, view: View) -> tuple[Stream, Found, s
 
 def _beside(division: Division, view: View, encoder: Encoder, num_proc: int | None) -> Found:
     """Return the splits that are not streamed."""
-    files = {split: Gathered(encoder.truncation.max_total) for split in division.reports}
+    files = {split: GatheredGroups(encoder.truncation.max_total) for split in division.reports}
     viewing = fill(files, division, view, encoder, num_proc)
     found: Found = {}
     for split, report in division.reports.items():
@@ -116,9 +116,9 @@ def _beside(division: Division, view: View, encoder: Encoder, num_proc: int | No
 
 def stream_loader(data: Any, stream: Stream) -> StreamLoader:
     """Return the steps of a data module's stream."""
-    share = Share.of(data.trainer)
+    share = DistributedShard.of(data.trainer)
     settings = StepSettings(data.batching, data.step_groups, share, data.reads_others, data.attributes)
-    progress = None if data.trainer is None else Progress(data.trainer)
+    progress = None if data.trainer is None else StreamProgress(data.trainer)
     return StreamLoader(StreamSteps(stream, settings), data.fingerprint, progress)
 
 

@@ -8,13 +8,13 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from align.data.module import PreferenceDataModule
+from align.data.data_module import PreferenceDataModule
 from align.data.readers import Located
 from align.data.source import Report, Source
 from align.errors import ConfigError
 from align.records import Example, Scale
 from align.world.corpus import corpus
-from align.world.gold import gold, read, request_of
+from align.world.gold_rewards import gold, read, request_of
 from align.world.preferences import GRADES, RATED, Preferences, rating
 from align.world.prompts import SplitName, draw_prompt
 from align.world.universe import Prompt, World

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from align.data.drop_report import RowError
 from align.data.readers import Located
-from align.data.report import RowError
 from align.errors import DataError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from align.data.report import DroppedRow
+from align.data.drop_report import DroppedRow
 from align.data.turns import merge_turns
 from align.records import Message, Role
 

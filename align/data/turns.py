@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from align.data.fields import flag, number
-from align.data.report import DroppedRow, RowError
+from align.data.drop_report import DroppedRow, RowError
+from align.data.row_validation import flag, number
 from align.errors import shorten
 from align.records import Message, Role
 

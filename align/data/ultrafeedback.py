@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from align.data.convention import Convention
-from align.data.module import PreferenceDataModule
-from align.data.parts import Parts
+from align.data.data_module import PreferenceDataModule
 from align.data.preference_file import PreferenceFile
 from align.data.readers import Located
+from align.data.row_parts import RowParts
 from align.data.ultrafeedback_rows import ASPECTS, RankingScore, raw_row
 from align.records import Scale
 
@@ -46,7 +46,7 @@ class UltraFeedback(PreferenceFile):
         """Rank raw rows by the score asked for."""
         return replace(convention, read=self._raw) if convention.read is raw_row else convention
 
-    def _raw(self, located: Located) -> Parts:
+    def _raw(self, located: Located) -> RowParts:
         return raw_row(located, self.ranking_score)
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from align.data.fields import field
+from align.data.drop_report import DroppedRow, RowError
 from align.data.list_rows import rank_by_score
-from align.data.parts import Parts, prompt_of, said
 from align.data.readers import Located
-from align.data.report import DroppedRow, RowError
+from align.data.row_parts import RowParts, prompt_of, said
+from align.data.row_validation import field
 
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")
 RankingScore = Literal["mean", "overall_score"]
 
 
-def raw_row(located: Located, ranking_score: RankingScore = "mean") -> Parts:
+def raw_row(located: Located, ranking_score: RankingScore = "mean") -> RowParts:
     """Rank the completions by the mean of their rated aspects, or by the overall score.
 
     Fewer than two usable completions make no ranking. An early release has a wrong overall score for 2628.
@@ -29,7 +29,7 @@ def raw_row(located: Located, ranking_score: RankingScore = "mean") -> Parts:
     usable = [i for i, score in enumerate(ranked) if not math.isnan(score)]
     kept = usable if len(usable) >= 2 else list(range(len(completions)))
     columns = [overall, *map(list, zip(*aspects, strict=True))]
-    return Parts(
+    return RowParts(
         prompt_of(located, "instruction"),
         [said(field(completions[i], "response")) for i in kept],
         {n: [c[i] for i in kept] for n, c in zip(("overall_score", *ASPECTS), columns, strict=True)},

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from align.data.fields import hashed
-from align.data.groups import Table
-from align.data.report import DroppedRow, LeftOut, Report
+from align.data.drop_report import DroppedRow, LeftOut, Report
+from align.data.encoded_groups import GroupTable
+from align.data.row_validation import hashed
 from align.data.selection import desirable, fault_of, select, usable
 from align.records import Example, Instructions, ViewName
 from align.records.asking import Scores
@@ -24,7 +24,7 @@ class View(ABC):
     def groups(self, example: Example) -> Iterable[Example]:
         """Return the groups of an example. Raises DroppedRow when it has none."""
 
-    def asks(self, tables: Sequence[Table]) -> Instructions | Scores | None:
+    def asks(self, tables: Sequence[GroupTable]) -> Instructions | Scores | None:
         """Return what puts a prompt as a model trained on these groups has to be asked; None for the prompt alone."""
         return None
 
@@ -114,7 +114,7 @@ class Singles(View):
 
 
 @dataclass(frozen=True)
-class Prompts(View):
+class PromptsOnly(View):
     """The prompt alone, once per different prompt."""
 
     def groups(self, example: Example) -> Iterable[Example]:
@@ -165,7 +165,7 @@ VIEWS: dict[ViewName, View] = {
     "singles": Singles(),
     "worst": Singles("worst"),
     "either": Singles("random"),
-    "prompts": Prompts(),
+    "prompts": PromptsOnly(),
     "regression": RegressionRows(),
     "unpaired": Unpaired(),
 }

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from align.atomic import whole_file
 from align.errors import ConfigError, DataError, shorten
+from align.files import atomic_file
 
 ENDINGS = (".jsonl", ".parquet")
 
@@ -28,7 +28,7 @@ def write_rows(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     if out.suffix == ".parquet":
         _write_parquet(out, rows)
         return
-    with whole_file(out) as part, part.open("w", encoding="utf-8") as file:
+    with atomic_file(out) as part, part.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
@@ -41,5 +41,5 @@ def _write_parquet(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     except pa.ArrowException as error:
         reason = shorten(error, 120)
         raise DataError(f"--out {out}: Parquet needs one type per column ({reason}): write .jsonl") from error
-    with whole_file(out) as part:
+    with atomic_file(out) as part:
         pq.write_table(table, part)

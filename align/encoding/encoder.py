@@ -9,13 +9,13 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
-from align.encoding.candidates import Candidate, Tokens, boundaries, weights_of
+from align.encoding.dialogue_spans import whole_dialogue
+from align.encoding.encoded_candidate import EncodedCandidate, Tokens, boundaries, weights_of
 from align.encoding.put import Put
 from align.encoding.rendered import special_tokens
 from align.encoding.rendering import RowRefused, Template
 from align.encoding.shortening import fewest_turns, shorter
 from align.encoding.truncation import Fit, Truncation, fit
-from align.encoding.turns import whole_dialogue
 from align.encoding.words import Words
 from align.errors import ModelError
 from align.records import BOTH, EncodedGroup, Example, Instructions, Message
@@ -91,10 +91,12 @@ class Encoder:
             if isinstance(rows, Dropped):
                 results.append(rows)
             else:
-                results.append(self._fitted(example, [Candidate(c.rendered, c.spans, next(encodings)) for c in rows]))
+                results.append(
+                    self._fitted(example, [EncodedCandidate(c.rendered, c.spans, next(encodings)) for c in rows])
+                )
         return results
 
-    def _render(self, example: Example) -> list[Candidate] | Dropped:
+    def _render(self, example: Example) -> list[EncodedCandidate] | Dropped:
         prompts, answers = example.contexts or (example.messages,), map(example.answer, range(len(example.responses)))
         asked, said = ([text for m in turns for text in m[1:4]] for turns in (chain.from_iterable(prompts), answers))
         often = 1 if example.contexts else len(example.responses)
@@ -107,13 +109,13 @@ class Encoder:
         except RowRefused as refusal:
             return Dropped(example.id, str(refusal))
 
-    def _candidate(self, example: Example, place: int) -> Candidate:
+    def _candidate(self, example: Example, place: int) -> EncodedCandidate:
         messages, answer = self._context(example, place), example.answer(place)
         if self.scores_turns and example.whole:
-            return Candidate(*whole_dialogue(self.template, messages, answer, example.tools, self._turn_end))
+            return EncodedCandidate(*whole_dialogue(self.template, messages, answer, example.tools, self._turn_end))
         if answer.weight == 0:
             raise RowRefused("response with weight 0")
-        return Candidate(self.template.render(messages, answer, example.tools))
+        return EncodedCandidate(self.template.render(messages, answer, example.tools))
 
     def _context(self, example: Example, place: int) -> tuple[Message, ...]:
         messages = example.context(place)
@@ -122,7 +124,7 @@ class Encoder:
     def _with_bos(self, ids: list[int]) -> list[int]:
         return [self.tokenizer.bos_token_id, *ids] if self.template.adds_bos else list(ids)
 
-    def _fitted(self, example: Example, candidates: list[Candidate]) -> EncodedGroup | Dropped:
+    def _fitted(self, example: Example, candidates: list[EncodedCandidate]) -> EncodedGroup | Dropped:
         """Return the group within the limits; a dialogue that is too long is made shorter and rendered again."""
         length = 0
         try:
@@ -143,14 +145,14 @@ class Encoder:
         except RowRefused as refusal:
             return Dropped(example.id, str(refusal))
 
-    def _again(self, example: Example) -> list[Candidate]:
+    def _again(self, example: Example) -> list[EncodedCandidate]:
         rendered = self._render(example)
         if isinstance(rendered, Dropped):
             raise RowRefused(rendered.reason)
         encodings = self._words.encode([c.text for c in rendered])
         return [c._replace(encoding=e) for c, e in zip(rendered, encodings, strict=True)]
 
-    def _tokens(self, candidates: list[Candidate]) -> Tokens:
+    def _tokens(self, candidates: list[EncodedCandidate]) -> Tokens:
         ends = boundaries(candidates)
         pairs = list(zip(candidates, ends, strict=True))
         prompts = [self._with_bos(c.encoding.ids[:end]) for c, end in pairs]

@@ -36,7 +36,7 @@ OPEN, CLOSE = "\ufdd0", "\ufdd1"
 """Noncharacters around what a template puts between `{% generation %}` and `{% endgeneration %}`, where asked for."""
 
 
-class Generation(Extension):  # type: ignore[misc]
+class GenerationBlock(Extension):  # type: ignore[misc]
     """The `{% generation %}` block, in which templates for training write what the assistant said."""
 
     tags: ClassVar[set[str]] = {"generation"}
@@ -52,13 +52,13 @@ class Generation(Extension):  # type: ignore[misc]
         return f"{OPEN}{text}{CLOSE}" if self.environment.marks else text
 
 
-class Sandbox(ImmutableSandboxedEnvironment):  # type: ignore[misc]
+class TemplateSandbox(ImmutableSandboxedEnvironment):  # type: ignore[misc]
     """The environment of transformers' chat templates, metered."""
 
     intercepted_binops = frozenset(["+", "*", "%", "**"])
 
     def __init__(self, now: datetime) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"])
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, "jinja2.ext.loopcontrols"])
         self.marks, self.dates = False, dict[str, str]()
         self._steps, self._deadline, self._now = 0, 0.0, now
         self.concat = concat
@@ -91,7 +91,7 @@ class Sandbox(ImmutableSandboxedEnvironment):  # type: ignore[misc]
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call what a template calls."""
-        if getattr(__obj, "__func__", None) is Sandbox.step:
+        if getattr(__obj, "__func__", None) is TemplateSandbox.step:
             return __obj()
         text = getattr(__obj, "__self__", None)
         if isinstance(text, str):

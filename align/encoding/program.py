@@ -12,7 +12,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from jinja2.meta import find_undeclared_variables
 
-from align.encoding.jinja import CLOSE, OPEN, Sandbox
+from align.encoding.jinja import CLOSE, OPEN, TemplateSandbox
 from align.encoding.metering import Overrun
 from align.encoding.rendering import RowRefused
 from align.encoding.skeletons import Shape, Skeletons
@@ -40,7 +40,7 @@ class Program:
         self.name, self._tokens, self._overruns = name, dict(tokens), 0
         self._now = datetime.now()
         try:
-            known = find_undeclared_variables(Sandbox(self._now).parse(source))
+            known = find_undeclared_variables(TemplateSandbox(self._now).parse(source))
         except TemplateError as error:
             line = f", line {line}" if (line := getattr(error, "lineno", None)) else ""
             raise ModelError(f"{name}{line}: syntax error, cannot render: {shorten(error, 120)}") from error
@@ -69,8 +69,8 @@ class Program:
         return self._sandbox.dates
 
     @cached_property
-    def _sandbox(self) -> Sandbox:
-        return Sandbox(self._now)
+    def _sandbox(self) -> TemplateSandbox:
+        return TemplateSandbox(self._now)
 
     @cached_property
     def _compiled(self) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from align.encoding.candidates import Tokens
+from align.encoding.encoded_candidate import Tokens
 from align.encoding.rendering import RowRefused
 from align.encoding.truncation import Truncation
 from align.records import Example, Message

@@ -12,7 +12,7 @@ from jinja2.exceptions import TemplateError
 
 from align.encoding.metering import Overrun
 from align.encoding.tracing import WatchingSandbox
-from align.encoding.watched import CLOSE, OPEN, Place, Question, Trace, Unwatched
+from align.encoding.watched import CLOSE, OPEN, TextPlace, TextQuestion, Trace, Unwatched
 from align.records import Message
 
 MAX_SHAPES = 1000
@@ -41,8 +41,8 @@ class Shape(NamedTuple):
 class Skeleton(NamedTuple):
     """What is written where the same questions have the same answers."""
 
-    questions: Sequence[Question]
-    pieces: Sequence[str | Place]
+    questions: Sequence[TextQuestion]
+    pieces: Sequence[str | TextPlace]
 
     def fill(self, contents: Sequence[str]) -> str | None:
         """Return the text of a dialogue, None where a question has another answer."""
@@ -82,7 +82,7 @@ class Skeletons:
             return
         self._tries[shape] += 1
         trace = Trace([m.content for m in messages])
-        watched = [{"role": role, "content": trace.watched(Place(i, ()))} for i, role in enumerate(shape.roles)]
+        watched = [{"role": role, "content": trace.watched(TextPlace(i, ()))} for i, role in enumerate(shape.roles)]
         try:
             self._sandbox.start()
             pieces = trace.pieces(self._compiled.render(messages=watched, **given))

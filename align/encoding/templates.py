@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.encoding.chat import ChatTemplate
+from align.encoding.chat_template import ChatTemplate
 from align.encoding.program import Program
 from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
 from align.errors import ConfigError, ModelError

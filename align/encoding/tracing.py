@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.runtime import Macro
 
-from align.encoding.jinja import Sandbox, _Namespace
+from align.encoding.jinja import TemplateSandbox, _Namespace
 from align.encoding.metering import concat
 from align.encoding.watched import METHODS, Unwatched, Watched
 
@@ -21,7 +21,7 @@ _ASKING = frozenset({"defined", "undefined", "none", "string", "mapping", "numbe
 """Tests whose answer does not depend on what a text says."""
 
 
-class WatchingSandbox(Sandbox):
+class WatchingSandbox(TemplateSandbox):
     """Runs a template on watched texts, and stops where it does anything with them that is not noted."""
 
     def __init__(self, now: datetime) -> None:

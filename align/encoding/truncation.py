@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from align.errors import ConfigError
-from align.records import Preset
+from align.records import TruncationPreset
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Truncation:
             raise ConfigError(f"truncation.long_prompt {self.long_prompt!r} needs truncation.max_prompt")
 
 
-PRESETS: dict[Preset, Truncation] = {
+PRESETS: dict[TruncationPreset, Truncation] = {
     "usual": Truncation(None, 2048, "cut_if_needed", "cut"),
     "sft": Truncation(None, 4096, "cut_if_needed", "cut"),
     "reward": Truncation(None, 2048, "cut_if_needed", "drop"),

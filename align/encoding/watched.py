@@ -18,7 +18,7 @@ class Unwatched(Exception):
     """A template did something with a text that cannot be repeated with another."""
 
 
-class Place(NamedTuple):
+class TextPlace(NamedTuple):
     """Where a text comes from: the turn it is the content of, and how it was stripped."""
 
     turn: int
@@ -32,10 +32,10 @@ class Place(NamedTuple):
         return text
 
 
-class Question(NamedTuple):
+class TextQuestion(NamedTuple):
     """What a template asked of a text, and the answer."""
 
-    place: Place
+    place: TextPlace
     kind: str
     argument: Any
     answer: bool
@@ -58,24 +58,24 @@ class Trace:
     """The texts of one dialogue, and what is asked of them."""
 
     def __init__(self, contents: Sequence[str]) -> None:
-        self.contents, self.places, self.questions = contents, list[Place](), list[Question]()
+        self.contents, self.places, self.questions = contents, list[TextPlace](), list[TextQuestion]()
 
-    def watched(self, place: Place) -> Watched:
+    def watched(self, place: TextPlace) -> Watched:
         """Return a stand-in for a text."""
         self.places.append(place)
         text = Content(f"{OPEN}{len(self.places) - 1}{CLOSE}")
         text._trace, text._place = self, place
         return text
 
-    def ask(self, place: Place, kind: str, argument: Any = None) -> bool:
+    def ask(self, place: TextPlace, kind: str, argument: Any = None) -> bool:
         """Note a question and return the answer."""
         if isinstance(argument, Watched):
             raise Unwatched("a text is compared with another")
         found = answer(place.of(self.contents), kind, argument)
-        self.questions.append(Question(place, kind, argument, found))
+        self.questions.append(TextQuestion(place, kind, argument, found))
         return found
 
-    def pieces(self, text: str) -> list[str | Place]:
+    def pieces(self, text: str) -> list[str | TextPlace]:
         """Return a rendered text as what is fixed and what comes from the dialogue."""
         parts = _MARK.split(text)
         return [self.places[int(part)] if n % 2 else part for n, part in enumerate(parts)]
@@ -89,7 +89,7 @@ class Watched(str):
     """A text with a watched one in it: it can be joined to others and written."""
 
     _trace: Trace
-    _place: Place
+    _place: TextPlace
 
     def __str__(self) -> str:
         return self

@@ -12,7 +12,7 @@ import numpy as np
 
 from align.errors import DataError
 from align.evaluation.lm_eval_tasks import Measured, measures_of
-from align.evaluation.report import Section, Table
+from align.evaluation.report_page import Section, Table
 
 FILE, PAIR = "lm_eval.json", ("lm_eval_before.json", "lm_eval_after.json")
 """What a run folder may hold: models before and after in one file, or one file each."""

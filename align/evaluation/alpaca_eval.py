@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from align.errors import DataError, shorten
 from align.evaluation.benchmark_files import json_rows
 from align.evaluation.model_answers import Answers
-from align.oracles.preference import Judge
+from align.judges.preference import Judge
 
 COLUMNS = (
     "win_rate",

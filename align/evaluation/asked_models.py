@@ -7,7 +7,7 @@ from typing import Any
 
 from align.errors import ConfigError
 from align.evaluation.model_answers import is_answer_file
-from align.models.asked import PLAIN, Asking, asking_of
+from align.models.asked import PLAIN, ModelAsking, asking_of
 from align.records.asking import Ask, AskedModel
 
 Models = dict[str, str | AskedModel] | list[str]
@@ -27,11 +27,11 @@ class AskedModels:
         """Read how every folder is asked and print it. Raises ConfigError or ModelError for what it cannot be asked."""
         given = dict(zip(models, paths_of(models), strict=True))
         self._paths = {name: path for name, (path, _) in given.items()}
-        self._askings: dict[str, Asking] = {}
+        self._askings: dict[str, ModelAsking] = {}
         for name, (path, ask) in given.items():
             self._add(name, path, ask)
 
-    def _add(self, name: str, path: str, ask: Ask) -> Asking:
+    def _add(self, name: str, path: str, ask: Ask) -> ModelAsking:
         answers = ask == Ask() and is_answer_file(path)
         if answers and not Path(path).is_file():
             raise ConfigError(f"models {name}: {path}: no such file")
@@ -52,7 +52,7 @@ class AskedModels:
         """Return where a model is; a name that is none of them is a path itself."""
         return self._paths.get(name, name)
 
-    def asking(self, name: str) -> Asking:
+    def asking(self, name: str) -> ModelAsking:
         """Return how a model is asked; one that is none of them as its folder says."""
         return self._askings[name] if name in self._askings else self._add(name, name, Ask())
 

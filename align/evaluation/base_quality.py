@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
-from align.evaluation.gold import GREEDY, evaluate_gold
+from align.evaluation.gold_evaluation import GREEDY, evaluate_gold
 from align.models.adapters import evaluating
 from align.records import Message
 from align.world.corpus import checked_answer

@@ -38,7 +38,7 @@ class LeaderboardRow(NamedTuple):
     ties: int
 
 
-class Question(NamedTuple):
+class TruthfulQuestion(NamedTuple):
     """One question of TruthfulQA with its reference answers."""
 
     category: str
@@ -76,7 +76,7 @@ def mt_bench_rating(judgment: str) -> float:
     """Return the rating of an MT-bench judgment, NaN without one.
 
     FastChat's rule: the first `[[number]]`, else the first `[number]`. Our own judge is stricter, see
-    `align.oracles.verdicts`; this reads published files.
+    `align.judges.verdicts`; this reads published files.
     """
     found = RATING.search(judgment) or _BARE_RATING.search(judgment)
     return float(found.group(1)) if found else math.nan
@@ -91,7 +91,7 @@ def mt_bench_scores(path: Path) -> dict[tuple[str, int], float]:
     return {key: fmean(values) for key, values in scores.items()}
 
 
-def read_truthful_qa(path: Path) -> list[Question]:
+def read_truthful_qa(path: Path) -> list[TruthfulQuestion]:
     """Read `TruthfulQA.csv`; reference answers stand in one cell, parted by semicolons."""
     try:
         with _opened(path) as file:
@@ -102,7 +102,7 @@ def read_truthful_qa(path: Path) -> list[Question]:
     if missing := wanted - set(rows[0] if rows else ()):
         raise DataError(f"{path}: no column {sorted(missing)[0]!r}: expected TruthfulQA.csv")
     return [
-        Question(
+        TruthfulQuestion(
             r["Category"],
             r["Question"],
             r["Best Answer"].strip(),

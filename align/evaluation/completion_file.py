@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import StoreError
-from align.evaluation.completions import Completion, Prompt
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.models.backbone import Backbone
-from align.models.files import folder_hash, local_folder
+from align.models.folder_checks import folder_hash, local_folder
 from align.strict_json import json_text
 
 
 class CompletionFile:
     """The responses of one model to one prompt set under one setting, in a file named by a hash of all three."""
 
-    def __init__(self, folder: Path, backbone: Backbone, prompts: Sequence[Prompt], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, backbone: Backbone, prompts: Sequence[EvaluationPrompt], settings: dict[str, Any]
+    ) -> None:
         place = local_folder(backbone.path)
         weights = backbone.revision if place is None else folder_hash(place)
         loaded = asdict(replace(backbone, check=True))  # a check changes no response
@@ -28,14 +30,14 @@ class CompletionFile:
         name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
         self.path, self.prompts = folder / "completions" / f"{name}.jsonl", prompts
 
-    def read(self) -> list[Completion] | None:
+    def read(self) -> list[EvaluatedCompletion] | None:
         """Return the responses, None where there are none yet."""
         if not self.path.exists():
             return None
         rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        return [Completion(r["index"], r["completion"], r["ids"], r["finished"], r["cut"]) for r in rows]
+        return [EvaluatedCompletion(r["index"], r["completion"], r["ids"], r["finished"], r["cut"]) for r in rows]
 
-    def write(self, completions: Sequence[Completion]) -> None:
+    def write(self, completions: Sequence[EvaluatedCompletion]) -> None:
         """Write the responses, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".tmp")
@@ -49,7 +51,7 @@ class CompletionFile:
         except OSError as error:
             raise StoreError(f"completions not written: {self.path} ({error.strerror})") from error
 
-    def _row(self, found: Completion) -> dict[str, Any]:
+    def _row(self, found: EvaluatedCompletion) -> dict[str, Any]:
         prompt = self.prompts[found.prompt]
         return {
             "index": found.prompt,

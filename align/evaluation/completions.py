@@ -20,7 +20,7 @@ from align.encoding.templates import RowRefused, TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError
 from align.models.adapters import evaluating
-from align.models.asked import PLAIN, Asking, asking_of
+from align.models.asked import PLAIN, ModelAsking, asking_of
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
@@ -33,7 +33,7 @@ BEFORE_STEERING = ("Hello.", "What do you see when you look out of the window?")
 """What the engine is checked on while nothing steers the model."""
 
 
-class Prompt(NamedTuple):
+class EvaluationPrompt(NamedTuple):
     """A prompt to evaluate on."""
 
     messages: tuple[Message, ...]
@@ -45,14 +45,14 @@ class Prompt(NamedTuple):
     """Functions that may be called, as a JSON list of schemas."""
 
     @classmethod
-    def of(cls, example: Example, subset: str) -> Prompt:
+    def of(cls, example: Example, subset: str) -> EvaluationPrompt:
         """Return the prompt of an example; its reference is the best response, or the only one."""
         best = example.ranking[0][0] if example.ranking else 0
         reference = example.responses[best] if example.responses else None
         return cls(example.messages, subset, reference, example.tools)
 
 
-def encoded(encoder: Encoder, prompts: Sequence[Prompt]) -> list[list[int]]:
+def encoded(encoder: Encoder, prompts: Sequence[EvaluationPrompt]) -> list[list[int]]:
     """Return the tokens of prompts. Raises DataError naming one that the template cannot write."""
     found = []
     for number, prompt in enumerate(prompts, 1):
@@ -65,12 +65,12 @@ def encoded(encoder: Encoder, prompts: Sequence[Prompt]) -> list[list[int]]:
     return found
 
 
-def fingerprint(prompts: Sequence[Prompt]) -> str:
+def fingerprint(prompts: Sequence[EvaluationPrompt]) -> str:
     """Return a hash of prompts, their order and their references: results of the same can be compared in pairs."""
     return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
 
 
-class Completion(NamedTuple):
+class EvaluatedCompletion(NamedTuple):
     """One response of a model."""
 
     prompt: int
@@ -91,7 +91,7 @@ class Policy(NamedTuple):
     tokenizer: Any
     encoder: Encoder
     eos_ids: list[int]
-    asking: Asking = PLAIN
+    asking: ModelAsking = PLAIN
     """What is put before every prompt, and what the model's states are moved by."""
 
     @classmethod
@@ -101,7 +101,7 @@ class Policy(NamedTuple):
         tokenizer: Any,
         template: TemplateName = "auto",
         settings: Mapping[str, Any] | None = None,
-        asking: Asking = PLAIN,
+        asking: ModelAsking = PLAIN,
     ) -> Policy:
         """Wrap a model; it ends a response with its template's token or those its folder names."""
         settings = {**(settings or {}), **asking.chat_template_kwargs}
@@ -116,7 +116,7 @@ class Policy(NamedTuple):
         backbone: Backbone,
         template: TemplateName = "auto",
         settings: Mapping[str, Any] | None = None,
-        asking: Asking | None = None,
+        asking: ModelAsking | None = None,
     ) -> Policy:
         """Load a model folder, asked as it says itself unless told otherwise; the random stream is left alone."""
         asking = asking_of(backbone.path) if asking is None else asking
@@ -131,11 +131,11 @@ class Policy(NamedTuple):
         """Return another model of the same tokenizer, asked with the prompt alone."""
         return self._replace(model=model, asking=PLAIN)
 
-    def asked(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def asked(self, prompts: Sequence[EvaluationPrompt]) -> list[EvaluationPrompt]:
         """Return prompts as the model is asked."""
         return [prompt._replace(messages=self.asking.apply(prompt.messages)) for prompt in prompts]
 
-    def prompt_ids(self, prompts: Sequence[Prompt], new_tokens: int) -> list[tuple[list[int], bool]]:
+    def prompt_ids(self, prompts: Sequence[EvaluationPrompt], new_tokens: int) -> list[tuple[list[int], bool]]:
         """Return the tokens of prompts as the model is asked, cut from the left where the context has no room.
 
         What a prompt was put under stays whole: the prompt itself loses its oldest turns, then the start of a text.
@@ -160,7 +160,7 @@ class Policy(NamedTuple):
             how = f"without their oldest turns or the start of a text, under all of what is asked ({self.asking.told})"
         return f"{cut} of {len(found)} prompts are longer than the context: {how}" if cut else ""
 
-    def _shorter(self, prompt: Prompt, room: int) -> list[int]:
+    def _shorter(self, prompt: EvaluationPrompt, room: int) -> list[int]:
         """Return the tokens of a prompt that has been made shorter under what it is asked under."""
         messages = prompt.messages
         while True:
@@ -187,7 +187,7 @@ class Policy(NamedTuple):
         with self.asking.steering(self.model):
             yield
 
-    def complete(self, prompts: Sequence[Prompt], generation: Generation) -> list[Completion]:
+    def complete(self, prompts: Sequence[EvaluationPrompt], generation: Generation) -> list[EvaluatedCompletion]:
         """Return the responses to all prompts, in their order."""
         ids = self.prompt_ids(prompts, generation.max_new_tokens)
         if told := self.shortened(ids):
@@ -202,4 +202,4 @@ class Policy(NamedTuple):
                 stop=self.encoder.template.stop,
                 bar=True,
             )
-        return [Completion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]
+        return [EvaluatedCompletion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
-from align.evaluation.evaluation_files import Evaluation, Level, Verdicts, first_responses
-from align.evaluation.pairings import best, win_matrix
-from align.evaluation.report import Best, Comparison, Section, Table
-from align.evaluation.rewards import TOTAL
+from align.evaluation.evaluation_reader import Evaluation, Level, Verdicts, first_responses
+from align.evaluation.pairwise_wins import best, win_matrix
+from align.evaluation.report_page import Best, Section, SideBySide, Table
+from align.evaluation.reward_evaluation import TOTAL
 from align.evaluation.run_figures import intervals
 from align.evaluation.statistics import Interval
 
@@ -103,7 +103,7 @@ def completions_section(evaluation: Evaluation, examples: int) -> list[Section]:
     about = f" The number is the prompt's mean reward by {_name(evaluation.outputs[0])}." if evaluation.outputs else ""
     text = f"The first {len(cases)} prompts, one response each, at temperature {float(temperature):g}.{about}"
     return [
-        Section(f"Responses: {evaluation.folder.name}", text, comparisons=[Comparison(p, a) for p, a in cases.items()])
+        Section(f"Responses: {evaluation.folder.name}", text, comparisons=[SideBySide(p, a) for p, a in cases.items()])
     ]
 
 

@@ -16,12 +16,12 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
 from align.errors import DataError
-from align.evaluation.completions import Prompt, encoded
+from align.evaluation.completions import EvaluationPrompt, encoded
 from align.evaluation.statistics import Interval, bootstrap
-from align.models.asked import PLAIN, Asking
+from align.models.asked import PLAIN, ModelAsking
 from align.models.condition_file import Conditions
-from align.oracles.scorers import Scorer
-from align.records.directions import Way, vector
+from align.records.reward_directions import Way, vector
+from align.rewards.scorers import Scorer
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Request
 from align.sampling.sampler import Sampler
@@ -90,13 +90,13 @@ def measure(  # noqa: PLR0913
     name: str,
     policy: nn.Module,
     tokenizer: Any,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[EvaluationPrompt],
     scorer: Scorer,
     *,
     conditions: Conditions | None,
     points: Sequence[Point],
     generation: Generation,
-    asking: Asking = PLAIN,
+    asking: ModelAsking = PLAIN,
 ) -> Front:
     """Sample under every point, with the same random numbers, and score; `asking` is the point without conditions."""
     encoder = Encoder(tokenizer, make_template(tokenizer, settings=asking.chat_template_kwargs), Truncation())

@@ -12,7 +12,7 @@ import torch
 
 from align.errors import ConfigError
 from align.evaluation.completions import Policy
-from align.models.asked import Asking
+from align.models.asked import ModelAsking
 from align.records import Message
 
 Document = dict[str, Any]
@@ -77,7 +77,7 @@ def run_tasks(
     return {name: [_answered(sample, rows, model) for sample in found["samples"][name]] for name in tasks}
 
 
-def in_chat(asking: Asking, chat: bool | None, *, template: bool) -> bool:
+def in_chat(asking: ModelAsking, chat: bool | None, *, template: bool) -> bool:
     """Return whether prompts go into the chat template: as asked for, else where a model is put under something.
 
     Raises ConfigError without a template, and for plain text where a model is put under something.
@@ -127,7 +127,7 @@ def wrapped(policy: Policy, batch_size: int) -> Any:
     return asked_class(HFLM, policy.asking)(pretrained=model, trust_remote_code=False, **own)
 
 
-def asked_class(base: Any, asking: Asking) -> Any:
+def asked_class(base: Any, asking: ModelAsking) -> Any:
     """Return one of lm-eval's classes of models that puts every dialogue as a model is asked."""
 
     class Asked(base):  # type: ignore[misc]

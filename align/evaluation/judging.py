@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from align.errors import ConfigError
 from align.evaluation.comparison import Comparison, compare
-from align.evaluation.completions import Prompt
+from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.statistics import Interval, bootstrap
-from align.oracles.preference import Judge, Preference
+from align.judges.preference import Judge, Preference
 from align.records import Message
 
 Label = Literal["win", "tie", "lose"]
@@ -28,7 +28,7 @@ CANARIES = (
 """Questions with a good and a bad answer, which a judge fit for use tells apart."""
 
 
-class Agreement(NamedTuple):
+class JudgeAgreement(NamedTuple):
     """How often a judge and people give the same label, over items both judged."""
 
     rate: Interval
@@ -60,7 +60,9 @@ class JudgeReport:
         return asdict(self)
 
 
-def evaluate_judge(judge: Judge, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> JudgeReport:
+def evaluate_judge(
+    judge: Judge, prompts: Sequence[EvaluationPrompt], first: Sequence[str], second: Sequence[str]
+) -> JudgeReport:
     """Ask a judge about every prompt and sum up.
 
     Args:
@@ -98,7 +100,7 @@ def label_of(preference: Preference) -> Label | None:
     return "tie" if preference.probability == 0.5 else "win" if preference.probability > 0.5 else "lose"
 
 
-def agreement(preferences: Sequence[Preference], human: Sequence[Label | None]) -> Agreement:
+def agreement(preferences: Sequence[Preference], human: Sequence[Label | None]) -> JudgeAgreement:
     """Compare a judge with human labels of the same items; items without a label of either side are left out."""
     labels = [(label_of(p), h) for p, h in zip(preferences, human, strict=True)]
     pairs = [(a, h) for a, h in labels if a is not None and h is not None]
@@ -110,7 +112,7 @@ def agreement(preferences: Sequence[Preference], human: Sequence[Label | None]) 
     (rate,) = bootstrap(same[:, None])
     (decided,) = bootstrap(np.where(apart, math.nan, same)[:, None])
     (kappa,) = bootstrap(both.reshape(len(both), -1), _kappa)
-    return Agreement(rate, kappa, decided, len(pairs), len(labels) - len(pairs))
+    return JudgeAgreement(rate, kappa, decided, len(pairs), len(labels) - len(pairs))
 
 
 def _kappa(rows: NDArray[np.float64]) -> NDArray[np.float64]:

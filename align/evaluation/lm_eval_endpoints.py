@@ -9,7 +9,7 @@ from typing import Any
 
 from align.errors import ConfigError, ModelError
 from align.evaluation.harness import asked_class, harness
-from align.models.asked import Asking
+from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
 from align.models.loading import max_positions
 from align.models.tokenizer import load_tokenizer
@@ -44,7 +44,7 @@ def server_of(model: MeasuredModel) -> Server | None:
     )
 
 
-def served(server: Server, path: str, asking: Asking) -> tuple[Any, Any]:
+def served(server: Server, path: str, asking: ModelAsking) -> tuple[Any, Any]:
     """Return lm-eval's wrapper of a served model, and its tokenizer, which a chat server has none of.
 
     Raises ConfigError for a model that is steered, which only a loaded one is.

@@ -14,8 +14,8 @@ from align.errors import DataError, shorten
 from align.evaluation.answer_files import MTBenchQuestion
 from align.evaluation.benchmark_files import json_rows
 from align.evaluation.statistics import Line, bootstrap
-from align.oracles.language_judge import LanguageJudge
-from align.oracles.mt_bench_prompts import REFERENCE_CATEGORIES, rating_prompt
+from align.judges.language_judge import LanguageJudge
+from align.judges.mt_bench_prompts import REFERENCE_CATEGORIES, rating_prompt
 
 NO_RATING = -1
 """What FastChat stores as the score of a reply without a rating."""

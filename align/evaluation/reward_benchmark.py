@@ -45,7 +45,7 @@ TIES = "Ties"
 AVERAGE, ALL = "average of sections", "all rows"
 
 
-class Item(NamedTuple):
+class RewardBenchmarkItem(NamedTuple):
     """A prompt with responses that are right and responses that are wrong."""
 
     id: str
@@ -64,7 +64,10 @@ class Scored(NamedTuple):
 
 
 def judge_items(
-    kind: Kind, items: Sequence[Item], correct: Sequence[Sequence[float]], incorrect: Sequence[Sequence[float]]
+    kind: Kind,
+    items: Sequence[RewardBenchmarkItem],
+    correct: Sequence[Sequence[float]],
+    incorrect: Sequence[Sequence[float]],
 ) -> Scored:
     """Return how well the rewards of each item order its responses.
 
@@ -129,7 +132,7 @@ def _credit(kind: Kind, right: Sequence[float], wrong: Sequence[float]) -> list[
     return [(easy + normal + hard) / 3, easy, normal, hard]
 
 
-def _tied_pairs(items: Sequence[Item]) -> list[tuple[int, int]]:
+def _tied_pairs(items: Sequence[RewardBenchmarkItem]) -> list[tuple[int, int]]:
     """Return the places of `ref:N` and `tied:N` for every N."""
     places = {item.id: i for i, item in enumerate(items)}
     numbers = [name.removeprefix("ref:") for name in places if name.startswith("ref:")]

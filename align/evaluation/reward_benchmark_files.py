@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from align.errors import DataError
-from align.evaluation.reward_benchmark import Item, Kind
+from align.evaluation.reward_benchmark import Kind, RewardBenchmarkItem
 from align.records import Message
 
 Row = tuple[str, Mapping[str, Any]]
@@ -29,13 +29,13 @@ def kind_of(where: str, row: Mapping[str, Any]) -> Kind:
     return "n_by_n" if len(chosen) == len(rejected) > 1 and not counted else "best_of_n"
 
 
-def read_items(rows: Iterable[Row], kind: Kind | None = None) -> tuple[Kind, list[Item]]:
+def read_items(rows: Iterable[Row], kind: Kind | None = None) -> tuple[Kind, list[RewardBenchmarkItem]]:
     """Return the items of a file and their kind, told from the first row where it is not given.
 
     The part of the benchmark is the column `subset`, or `domain` (RM-Bench). Raises DataError for rows that are not
     alike, and for an item of best of n with several right responses outside the subset Ties.
     """
-    items: list[Item] = []
+    items: list[RewardBenchmarkItem] = []
     for where, row in rows:
         found = kind_of(where, row)
         kind = kind or found
@@ -47,14 +47,14 @@ def read_items(rows: Iterable[Row], kind: Kind | None = None) -> tuple[Kind, lis
     return kind, items
 
 
-def _item(where: str, row: Mapping[str, Any], kind: Kind) -> Item:
+def _item(where: str, row: Mapping[str, Any], kind: Kind) -> RewardBenchmarkItem:
     subset = row.get("subset") or row.get("domain") or "pairs"
     right, wrong = ((x,) if isinstance(x, str) else tuple(x) for x in (row["chosen"], row["rejected"]))
     if kind == "n_by_n" and (len(right) != len(wrong) or len(right) < 2):
         raise DataError(f"{where}: {len(right)} chosen and {len(wrong)} rejected responses, expected as many of both")
     if kind == "best_of_n" and subset != "Ties" and len(right) != 1:
         raise DataError(f"{where}: {len(right)} right responses, expected 1 outside the subset Ties")
-    return Item(str(row.get("id", where)), str(subset), _prompt(where, row.get("prompt")), right, wrong)
+    return RewardBenchmarkItem(str(row.get("id", where)), str(subset), _prompt(where, row.get("prompt")), right, wrong)
 
 
 def _prompt(where: str, prompt: object) -> tuple[Message, ...]:

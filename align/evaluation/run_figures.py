@@ -10,8 +10,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from align.evaluation.fronts import Front
-from align.evaluation.report import COLORS, figure
-from align.evaluation.run_files import Series
+from align.evaluation.report_page import COLORS, figure
+from align.evaluation.run_reader import Series
 from align.evaluation.statistics import Interval
 
 MOST_POINTS = 400

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from align.evaluation.alignment_tax import tax_section
 from align.evaluation.evaluation_sections import completions_section, judge_sections, reward_sections
 from align.evaluation.fronts import Front
-from align.evaluation.material import Material
-from align.evaluation.report import Section, Table
+from align.evaluation.report_inputs import Material
+from align.evaluation.report_page import Section, Table
 from align.evaluation.run_figures import fronts
-from align.evaluation.run_files import Run
+from align.evaluation.run_reader import Run
 from align.evaluation.settings_diff import differences
 from align.evaluation.statistics import RESAMPLES
 from align.evaluation.training_sections import curve_section, end_section, layer_section, sample_section

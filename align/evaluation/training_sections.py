@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from align.evaluation.report import Comparison, Section, Table, png
+from align.evaluation.report_page import Section, SideBySide, Table, png
 from align.evaluation.run_figures import curves, heat, layers
-from align.evaluation.run_files import Run, Series
+from align.evaluation.run_reader import Run, Series
 
 CURVES = re.compile(
     r"(train|val)/(loss|accuracy|margin|rewards/(margins|accuracies))|gold/(reward|kl|share_of_optimum)"
@@ -86,7 +86,7 @@ def sample_section(runs: Sequence[Run], examples: int) -> list[Section]:
     prompts = list(dict.fromkeys(prompt for table in tables.values() for prompt in table))
     prompts.sort(key=lambda prompt: -sum(prompt in table for table in tables.values()))
     cases = [
-        Comparison(prompt, [(name, table[prompt], None) for name, table in tables.items() if prompt in table])
+        SideBySide(prompt, [(name, table[prompt], None) for name, table in tables.items() if prompt in table])
         for prompt in prompts[:examples]
     ]
     text = "The last sample table of every run, drawn at random while training: a look, not a measurement."

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from align.errors import ConfigError, DataError
 from align.evaluation.benchmark_files import json_rows, read_truthful_qa
-from align.evaluation.completions import Policy, Prompt
+from align.evaluation.completions import EvaluationPrompt, Policy
 from align.evaluation.harness import in_chat
 from align.evaluation.statistics import Interval, bootstrap
 from align.evaluation.truthful_qa import EVERYTHING
+from align.judges.preference import ResponseScorer
 from align.models.adapters import evaluating
-from align.oracles.preference import Scorer
 from align.records import Message
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
@@ -56,14 +56,14 @@ STOP = ("\n\n", "\nQ:")
 """What ends an answer in plain text; the first is lm-eval's."""
 
 
-class Asked(NamedTuple):
+class OpenQuestion(NamedTuple):
     """A question of TruthfulQA."""
 
     text: str
     category: str
 
 
-class Answer(NamedTuple):
+class TruthfulAnswer(NamedTuple):
     """An answer, and what was said of it."""
 
     question: str
@@ -74,7 +74,7 @@ class Answer(NamedTuple):
     cut: bool
 
 
-class Judged(NamedTuple):
+class JudgedAnswer(NamedTuple):
     """Answers to a part of the questions, in per cent of those that were judged."""
 
     part: str
@@ -88,15 +88,15 @@ class Judged(NamedTuple):
     """How many prompts lost their start to fit the context."""
 
 
-def read_questions(path: Path) -> list[Asked]:
+def read_questions(path: Path) -> list[OpenQuestion]:
     """Read questions from `TruthfulQA.csv`, or rows of `question` as JSON or JSONL."""
     if ".csv" in Path(path).suffixes:
-        return [Asked(q.text, q.category) for q in read_truthful_qa(path)]
+        return [OpenQuestion(q.text, q.category) for q in read_truthful_qa(path)]
     found = []
     for number, row in enumerate(json_rows(path), 1):
         if not isinstance(row.get("question"), str):
             raise DataError(f"{path}, row {number}: expected a question as text, found {row.get('question')!r:.60}")
-        found.append(Asked(row["question"], str(row.get("category", ""))))
+        found.append(OpenQuestion(row["question"], str(row.get("category", ""))))
     return found
 
 
@@ -108,7 +108,7 @@ def written(question: str, prompt: PromptName) -> str:
 
 
 def answers(
-    policy: Policy, questions: Sequence[Asked], prompt: PromptName, *, chat: bool | None, new_tokens: int
+    policy: Policy, questions: Sequence[OpenQuestion], prompt: PromptName, *, chat: bool | None, new_tokens: int
 ) -> list[tuple[str, bool]]:
     """Return the greedy answer to each question, and whether the start of its prompt was cut off.
 
@@ -122,7 +122,7 @@ def answers(
     """
     texts = [written(question.text, prompt) for question in questions]
     if in_chat(policy.asking, chat, template=bool(policy.tokenizer.chat_template)):
-        ids = policy.prompt_ids([Prompt((Message("user", text),)) for text in texts], new_tokens)
+        ids = policy.prompt_ids([EvaluationPrompt((Message("user", text),)) for text in texts], new_tokens)
         stop = policy.encoder.template.stop
     else:
         config: Any = policy.model.config
@@ -145,16 +145,19 @@ def answers(
 
 
 def judge_answers(
-    questions: Sequence[Asked], found: Sequence[tuple[str, bool]], truth: Scorer, information: Scorer
-) -> list[Answer]:
+    questions: Sequence[OpenQuestion],
+    found: Sequence[tuple[str, bool]],
+    truth: ResponseScorer,
+    information: ResponseScorer,
+) -> list[TruthfulAnswer]:
     """Return the answers with the first output of each scorer; NaN where it gave none."""
     dialogues, texts = [(Message("user", q.text),) for q in questions], [text for text, _ in found]
     scores = [scorer.score(dialogues, texts)[:, 0].double().tolist() for scorer in (truth, information)]
     rows = zip(questions, found, *scores, strict=True)
-    return [Answer(q.text, q.category, text, true, info, cut) for q, (text, cut), true, info in rows]
+    return [TruthfulAnswer(q.text, q.category, text, true, info, cut) for q, (text, cut), true, info in rows]
 
 
-def summed_up(rows: Sequence[Answer], least: Mapping[str, float]) -> list[Judged]:
+def summed_up(rows: Sequence[TruthfulAnswer], least: Mapping[str, float]) -> list[JudgedAnswer]:
     """Return shares of all questions, then by category where there are several.
 
     Args:
@@ -173,6 +176,6 @@ def summed_up(rows: Sequence[Answer], least: Mapping[str, float]) -> list[Judged
     return [_part(name, table[inside], int(cut[inside].sum())) for name, inside in parts.items()]
 
 
-def _part(name: str, values: NDArray[np.float64], cut: int) -> Judged:
+def _part(name: str, values: NDArray[np.float64], cut: int) -> JudgedAnswer:
     truthful, informative, both = bootstrap(values)
-    return Judged(name, truthful, informative, both, len(values), int(np.isnan(values[:, 0]).sum()), cut)
+    return JudgedAnswer(name, truthful, informative, both, len(values), int(np.isnan(values[:, 0]).sum()), cut)

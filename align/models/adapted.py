@@ -12,7 +12,7 @@ import peft
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from align.activations import parts_of
+from align.activations import decoder_parts
 from align.errors import ConfigError, ModelError, shorten
 from align.models.adapter_folder import changes_base, check_adapter_folder, with_adapter
 from align.models.adapters import freeze_but, has_adapters
@@ -72,7 +72,7 @@ def add_trained(model: Any, names: Sequence[str], lora: LoRA, *, blocks: int | N
 
 def usual_lora(model: nn.Module) -> LoRA:
     """Return the adapters of RAHF and LoRRA: rank 8 on query and value projections (their released code)."""
-    return LoRA(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=list(parts_of(model).attention))
+    return LoRA(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=list(decoder_parts(model).attention))
 
 
 def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
@@ -81,7 +81,7 @@ def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
     Layer l reads blocks 0..l-1 only: an adapter in a higher block never gets a gradient.
     """
     inner = model.get_base_model() if has_adapters(model) else model
-    path = parts_of(model).path
+    path = decoder_parts(model).path
     found = []
     for name, part in inner.named_modules():
         if not name.startswith(f"{path}.") or int(name[len(path) + 1 :].split(".")[0]) >= blocks:

@@ -13,7 +13,7 @@ from torch import nn
 
 from align.errors import ModelError, shorten
 from align.models.adapters import has_adapters
-from align.models.files import ADAPTER_CONFIG, check_safetensors, read_json
+from align.models.folder_checks import ADAPTER_CONFIG, check_safetensors, read_json
 from align.models.whole import listed
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -20,7 +20,7 @@ from align.records.asking import CONDITIONS, Ask
 
 
 @dataclass(frozen=True)
-class Asking:
+class ModelAsking:
     """How one model is asked."""
 
     parts: tuple[PromptPart, ...] = ()
@@ -75,10 +75,10 @@ class Asking:
             print(f"{name}: {self.told}" + (f", asked for: {text}" if text else ""), file=sys.stderr)
 
 
-PLAIN = Asking()
+PLAIN = ModelAsking()
 
 
-def asking_of(path: str, ask: Ask = Ask()) -> Asking:
+def asking_of(path: str, ask: Ask = Ask()) -> ModelAsking:
     """Return how a model folder is asked: as its folder says, but for what `ask` wants otherwise.
 
     Raises ModelError or ConfigError for what the model was not trained on.
@@ -89,10 +89,10 @@ def asking_of(path: str, ask: Ask = Ask()) -> Asking:
     return asking(form, ask.over(usual), path, needed=form is not None or usual != Ask())
 
 
-def asking(form: Form | None, ask: Ask, path: str = "this model", *, needed: bool = True) -> Asking:
+def asking(form: Form | None, ask: Ask, path: str = "this model", *, needed: bool = True) -> ModelAsking:
     """Return how a model of a form is asked; see `asking_of`."""
     if ask.plain:
-        return Asking(settings={"plain": True}, against_training=True) if needed else PLAIN
+        return ModelAsking(settings={"plain": True}, against_training=True) if needed else PLAIN
     parts = [*condition_parts(form, ask, path), *instruction_parts(form, ask)]
     if ask.system is not None:
         parts.append(PromptPart("system text", ask.system, lambda messages: with_system(messages, ask.system or "")))
@@ -107,7 +107,7 @@ def asking(form: Form | None, ask: Ask, path: str = "this model", *, needed: boo
         parts.append(PromptPart(f"steered {ask.coefficient:g} x {ask.vector} of {Path(ask.steer).name}"))
         steer = {name: asdict(ask)[name] for name in ("vector", "layers", "coefficient", "where")}
         settings["steer"] = {**steer, "file": hashlib.sha256(Path(ask.steer).read_bytes()).hexdigest()}
-    return Asking(tuple(parts), settings, ask.chat_template_kwargs or {}, ask if ask.steer is not None else None)
+    return ModelAsking(tuple(parts), settings, ask.chat_template_kwargs or {}, ask if ask.steer is not None else None)
 
 
 def vectors_of(ask: Ask) -> dict[int, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from align.errors import ModelError
-from align.models.files import local_folder, read_json
+from align.models.folder_checks import local_folder, read_json
 from align.records import Conditioning, Instructions
 from align.records.asking import Ask, Scores
 from align.records.conditions import conditioning_of

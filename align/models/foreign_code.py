@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from align.errors import ConfigError, ModelError
-from align.models.files import local_folder
+from align.models.folder_checks import local_folder
 
 OPTION = "--trust_remote_code"
 """The one way to let it run: settings in files cannot."""

@@ -18,7 +18,7 @@ from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
 from align.models.foreign_code import may_run_code
 from align.models.loading import load_part
-from align.scoring.backbone import LANGUAGE_HEAD, decoder, unwrapped
+from align.scoring.decoder import LANGUAGE_HEAD, decoder, unwrapped
 from align.scoring.own_head import is_plain, own_logits
 
 

@@ -14,12 +14,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from align.errors import ConfigError, ModelError, shorten
 from align.models.adapter_folder import with_trained_adapter
-from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
 from align.models.causal import check_causal
 from align.models.deterministic import make_deterministic, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
+from align.models.packed_attention import use_segment_attention
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss

@@ -12,8 +12,8 @@ from torch import nn
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.files import ADAPTER_CONFIG, read_json
-from align.scoring.backbone import unwrapped
+from align.models.folder_checks import ADAPTER_CONFIG, read_json
+from align.scoring.decoder import unwrapped
 
 SHORT = (torch.bfloat16, torch.float16)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from align.errors import ModelError
 from align.models.masters import SHORT
 from align.models.whole import load_whole
-from align.scoring.backbone import unwrapped
+from align.scoring.decoder import unwrapped
 
 TOLERANCE = 1e-3
 """Largest difference of a token's log-probability, in nats, or of a reward, between a model and its merged folder."""

@@ -10,7 +10,7 @@ from align.errors import ConfigError
 from align.models.condition_file import Conditions, Form
 from align.records import Instructions, Message
 from align.records.asking import CONDITIONS, Ask, Scores
-from align.records.directions import Way, parse_direction, vector
+from align.records.reward_directions import Way, parse_direction, vector
 
 Dialogue = tuple[Message, ...]
 OPTIONS = {

@@ -50,7 +50,7 @@ class Reference:
         """
         raise ConfigError(
             f"reference {type(self).__name__} is not a model that can score anything but the data as it is, which this "
-            "method needs: use AdapterOff (with backbone.lora), NamedAdapter or FrozenCopy"
+            "method needs: use BaseWithoutAdapters (with backbone.lora), NamedAdapter or FrozenCopy"
         )
 
     @property
@@ -65,13 +65,15 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class AdapterOff(Reference):
+class BaseWithoutAdapters(Reference):
     """The policy's frozen base, its adapters switched off: no memory, one more forward pass per step."""
 
     def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module | None:
         """Check that there are adapters and that switching them off gives the start of the run."""
         if not has_adapters(policy):
-            raise ConfigError("reference AdapterOff needs backbone.lora: without adapters use FrozenCopy or Cached")
+            raise ConfigError(
+                "reference BaseWithoutAdapters needs backbone.lora: without adapters use FrozenCopy or Cached"
+            )
         if getattr(policy, STARTS_TRAINED, False):
             raise ConfigError(
                 "the run goes on from a trained adapter, so its base is not the reference: use NamedAdapter "
@@ -148,4 +150,4 @@ def default_reference(policy: nn.Module) -> Reference:
     """Return the kind that gives the policy's own start: its base, the adapter it came with, or a copy."""
     if REFERENCE_ADAPTER in getattr(policy, "peft_config", {}):
         return NamedAdapter()
-    return FrozenCopy() if not has_adapters(policy) or getattr(policy, STARTS_TRAINED, False) else AdapterOff()
+    return FrozenCopy() if not has_adapters(policy) or getattr(policy, STARTS_TRAINED, False) else BaseWithoutAdapters()

@@ -7,7 +7,7 @@ from pathlib import Path
 from align.errors import ConfigError, ModelError
 from align.models.adapter_folder import check_adapter_folder
 from align.models.backbone import Backbone
-from align.models.files import ADAPTER_CONFIG, base_of, check_base, check_weights, local_folder, read_json
+from align.models.folder_checks import ADAPTER_CONFIG, base_of, check_base, check_weights, local_folder, read_json
 
 
 def resolve(backbone: Backbone, task: str | None = None) -> tuple[str, Path | None]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from align.errors import ModelError
-from align.models.files import local_folder, read_json
-from align.records import Rescaling
+from align.models.folder_checks import local_folder, read_json
+from align.records import LabelScaling
 
 REWARD_FILE = "reward.json"
 MEANING = "points = offset + unit * logit; label = (points - intercept) / slope; a label's range is 0 to 100 points"
@@ -19,7 +19,7 @@ the dialogue as the tokenizer's chat template renders it, as RewardBench and the
 add a line break after that token)."""
 
 
-def write_reward_file(rescaling: Rescaling | None, folder: Path, max_tokens: int | None = None) -> None:
+def write_reward_file(rescaling: LabelScaling | None, folder: Path, max_tokens: int | None = None) -> None:
     """Write where the reward is read, the longest dialogue of the training, and what the outputs of ratings mean."""
     content: dict[str, Any] = {"reading": "turn_end", **({"max_tokens": max_tokens} if max_tokens else {})}
     if rescaling is not None:
@@ -27,7 +27,7 @@ def write_reward_file(rescaling: Rescaling | None, folder: Path, max_tokens: int
     (folder / REWARD_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_reward_file(path: str, needed: Sequence[str] = ()) -> Rescaling | None:
+def read_reward_file(path: str, needed: Sequence[str] = ()) -> LabelScaling | None:
     """Return what the outputs of a reward model folder mean; None where the file says nothing of it.
 
     Raises ModelError for a file that cannot be understood, or where a needed output is missing.
@@ -36,7 +36,7 @@ def read_reward_file(path: str, needed: Sequence[str] = ()) -> Rescaling | None:
     if set(content) <= {"reading", "max_tokens"}:
         return None
     try:
-        found = Rescaling.of_plain(content)
+        found = LabelScaling.of_plain(content)
     except ValueError as error:
         raise ModelError(f"{Path(path) / REWARD_FILE}: {error}") from error
     check_outputs(path, found.attributes, needed)

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from align.errors import ConfigError
-from align.scoring.backbone import decoder, unwrapped
+from align.scoring.decoder import decoder, unwrapped
 
 
 def refuse_sharded_files(strategy: Any) -> None:

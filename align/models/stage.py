@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from align.errors import ConfigError, ModelError
-from align.models.files import ADAPTER_CONFIG, read_json
+from align.models.folder_checks import ADAPTER_CONFIG, read_json
 from align.records import Instructions
 
 NOTE = "stage.json"

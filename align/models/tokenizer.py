@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from align.errors import ConfigError, ModelError, shorten
 from align.models.backbone import Backbone
-from align.models.files import ADAPTER_CONFIG, base_of, local_folder
+from align.models.folder_checks import ADAPTER_CONFIG, base_of, local_folder
 from align.models.foreign_code import may_run_code, refuse_code
 
 

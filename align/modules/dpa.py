@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, Form
-from align.modules.optimizer import Optimizer
 from align.modules.sft import SFTModule
-from align.records import Conditioning, Preset, WeightedRating
+from align.records import Conditioning, TruncationPreset, WeightedRating
+from align.training.optimizer import Optimizer
 
 
 class DPARSFModule(SFTModule):
@@ -28,7 +28,7 @@ class DPARSFModule(SFTModule):
         reduction: Literal["token_mean", "sequence_sum"] = "token_mean",
         loss_on: Literal["response", "all"] = "response",
         optimizer: Optimizer = Optimizer(),
-        truncation: Preset | None = None,
+        truncation: TruncationPreset | None = None,
     ) -> None:
         """Configure fine-tuning under conditions.
 

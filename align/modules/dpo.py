@@ -8,27 +8,27 @@ from torch import Tensor, nn
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.reference import Reference
-from align.modules.anchoring import build_reference, prepare_reference, reference_scores
-from align.modules.base import AlignModule
-from align.modules.checking import start_checked
-from align.modules.objective_call import ObjectiveCall, visible
-from align.modules.optimizer import Optimizer
-from align.modules.point_context import ContextProvider, check_data, check_reference, point_scores
-from align.modules.preference_metrics import pair_metrics, point_metrics
-from align.modules.step_quantiles import StepQuantiles
+from align.objectives.optimal_transport import TransportObjective
 from align.objectives.pairwise import DPO, PairObjective
 from align.objectives.pointwise import PointObjective
-from align.objectives.transport import TransportObjective
 from align.objectives.weighting import WPO
-from align.records import CandidateBatch, PairScores, Preset, ResponseScores, Step, StepTotals
+from align.records import CandidateBatch, PairScores, ResponseScores, Step, StepTotals, TruncationPreset
 from align.scoring import TokenStates, read_tokens, sum_tokens, token_states
 from align.scoring.reductions import Reduction
+from align.training.base_module import AlignModule
+from align.training.objective_call import ObjectiveCall, visible
+from align.training.optimizer import Optimizer
+from align.training.pointwise_inputs import PointwiseInputs, check_data, check_reference, point_scores
+from align.training.preference_metrics import pair_metrics, point_metrics
+from align.training.reference_policy import build_reference, prepare_reference, reference_scores
+from align.training.self_check import start_checked
+from align.training.step_quantiles import StepQuantiles
 
 
 class DPOModule(AlignModule):
     """Trains a policy with any objective on preference pairs, or on single labelled or scored responses."""
 
-    truncation: Preset = "usual"
+    truncation: TruncationPreset = "usual"
     learning_rates = (5e-7, 1e-5)
     reference_model: nn.Module | None
 
@@ -82,7 +82,7 @@ class DPOModule(AlignModule):
         named = objective.view == "win_rates" and attribute is not None  # a column of the data that holds them
         self.view = "regression" if named else objective.view
         self.reads_others = "mismatched_kl" in objective.needs
-        self.provider, self.quantiles = ContextProvider(objective.needs), StepQuantiles(objective)
+        self.provider, self.quantiles = PointwiseInputs(objective.needs), StepQuantiles(objective)
 
     def build(self) -> nn.Module:
         """Load the policy and what its reference and its objective need."""

@@ -13,16 +13,16 @@ from align.errors import ConfigError
 from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
 from align.models.condition_file import Form
-from align.models.fresh_rows import cosine_of_rows, fresh_rows
+from align.models.fresh_embeddings import cosine_of_rows, reinitialize_embeddings
 from align.models.reference import Reference, Result
 from align.models.stage import base_hash, write_note
-from align.modules.anchoring import build_reference
-from align.modules.base import AlignModule
-from align.modules.optimizer import Optimizer
 from align.objectives.instruction import ContrastiveInstruction
-from align.records import CandidateBatch, Instructions, Preset, StepTotals, ViewName
+from align.records import CandidateBatch, Instructions, StepTotals, TruncationPreset, ViewName
 from align.scoring import score_responses, score_tokens
 from align.scoring.distributions import TokenStatistics, reference_states, token_statistics
+from align.training.base_module import AlignModule
+from align.training.optimizer import Optimizer
+from align.training.reference_policy import build_reference
 
 
 class HIRModule(AlignModule):
@@ -33,7 +33,7 @@ class HIRModule(AlignModule):
     """
 
     view: ViewName = "pairs"
-    truncation: Preset = "usual"
+    truncation: TruncationPreset = "usual"
     learning_rates = (2e-5, 2e-4)
     predicts_asked = True
     instructions: Instructions
@@ -48,7 +48,7 @@ class HIRModule(AlignModule):
         init_tokens: Sequence[str] = (),
         reference: Reference | None = None,
         optimizer: Optimizer = Optimizer(lr_scheduler_type="linear"),
-        truncation: Preset | None = None,
+        truncation: TruncationPreset | None = None,
     ) -> None:
         """Configure contrastive instruction tuning.
 
@@ -78,7 +78,7 @@ class HIRModule(AlignModule):
         model = super().build()
         self.base_weights = base_hash(model) if has_adapters(model) else ""
         if self.init_tokens:
-            fresh_rows(model, self.tokenizer, self.init_tokens)
+            reinitialize_embeddings(model, self.tokenizer, self.init_tokens)
         cosine_of_rows(model, self.tokenizer, self.instructions)
         build_reference(self, model, needed=self.objective.kl_weight > 0)
         if self.objective.kl_weight:

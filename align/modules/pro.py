@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.reference import Reference
-from align.modules.anchoring import build_reference, prepare_reference, reference_scores
-from align.modules.base import AlignModule
-from align.modules.checking import start_checked
-from align.modules.objective_call import ObjectiveCall, visible
-from align.modules.optimizer import Optimizer
-from align.modules.released_eos import without_longest_ends
 from align.objectives.ranking import PRO, RankingObjective
 from align.objectives.ranking_metrics import ranking_metrics
-from align.records import CandidateBatch, ListScores, Preset, StepTotals
+from align.records import CandidateBatch, ListScores, StepTotals, TruncationPreset
+from align.training.base_module import AlignModule
+from align.training.objective_call import ObjectiveCall, visible
+from align.training.optimizer import Optimizer
+from align.training.reference_code_eos import without_longest_ends
+from align.training.reference_policy import build_reference, prepare_reference, reference_scores
+from align.training.self_check import start_checked
 
 
 class PROModule(AlignModule):
     """Trains a policy on ranked or scored lists with any list objective; a prompt is computed once for all of them."""
 
-    truncation: Preset = "usual"
+    truncation: TruncationPreset = "usual"
     learning_rates = (5e-6, 1e-4)
     reference_model: nn.Module | None
 
@@ -38,7 +38,7 @@ class PROModule(AlignModule):
         reference: Reference | None = None,
         eos: Literal["always", "released"] = "always",
         optimizer: Optimizer = Optimizer(),
-        truncation: Preset | None = None,
+        truncation: TruncationPreset | None = None,
     ) -> None:
         """Configure learning from lists.
 

@@ -11,20 +11,20 @@ from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.stage import check_note, read_note, stage_adapters
 from align.models.state_cache import StateCache
-from align.modules.aligning import (
+from align.objectives.representation import RepresentationAlignment
+from align.records import CandidateBatch, Instructions, StepTotals, TruncationPreset
+from align.training.base_module import AlignModule
+from align.training.optimizer import Optimizer
+from align.training.rahf_steps import CONSTANT, NO_STAGE, DualPrompts, alignment_loss, build_aligned
+from align.training.representation_metrics import LayerErrorProfile
+from align.training.representation_step import (
     VIEW,
-    Collected,
-    Reading,
-    difference,
+    ActivationSettings,
+    RepresentationTargets,
     frozen_states,
     instructed_states,
+    reading_vector,
 )
-from align.modules.alignment_log import Profile
-from align.modules.base import AlignModule
-from align.modules.optimizer import Optimizer
-from align.modules.rahf_steps import CONSTANT, NO_STAGE, DualPrompts, alignment_loss, build_aligned
-from align.objectives.representation import RepresentationAlignment
-from align.records import CandidateBatch, Instructions, Preset, StepTotals
 
 STAGE = "stage1"
 
@@ -37,7 +37,7 @@ class RAHFSingleModule(AlignModule):
     `target_init: sft`) this is LoRRA (Zou et al. 2023, arXiv:2310.01405, section 3.2.3).
     """
 
-    truncation: Preset = "rahf"
+    truncation: TruncationPreset = "rahf"
     learning_rates = (3e-4, 3e-4)
     instructions: Instructions
     layers: list[int]
@@ -50,10 +50,10 @@ class RAHFSingleModule(AlignModule):
         *,
         stage1: str | None = None,
         target_init: Literal["stage1", "sft"] = "stage1",
-        reading: Reading = Reading(max_response=512, response_source="random"),
+        reading: ActivationSettings = ActivationSettings(max_response=512, response_source="random"),
         instructions: Instructions = Instructions(),
         optimizer: Optimizer = CONSTANT,
-        truncation: Preset | None = None,
+        truncation: TruncationPreset | None = None,
     ) -> None:
         """Configure the second stage.
 
@@ -74,7 +74,7 @@ class RAHFSingleModule(AlignModule):
         self.reading, self.instructions = reading, instructions
         self.max_response = reading.max_response
         self.view = VIEW[reading.response_source]
-        self.profile, self.warned = Profile(), False
+        self.profile, self.warned = LayerErrorProfile(), False
         if stage1 == NO_STAGE and target_init != "sft":
             raise ConfigError("model.stage1 is none, so no first stage can be the start: set target_init to sft")
 
@@ -111,10 +111,10 @@ class RAHFSingleModule(AlignModule):
         """Return the batch as it is: the policy is trained and used without an instruction."""
         return batch
 
-    def collect(self, batch: CandidateBatch) -> Collected:
+    def collect(self, batch: CandidateBatch) -> RepresentationTargets:
         """Return plain states of the start, and the effect of the instructions on the first stage's model."""
         vectors = instructed_states(self, batch, self.collector, self.collector)
-        return Collected(frozen_states(self, batch, self.start), vectors)
+        return RepresentationTargets(frozen_states(self, batch, self.start), vectors)
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the alignment loss over the step's tokens."""
@@ -129,7 +129,7 @@ class RAHFDualModule(AlignModule):
     `(1 + alpha) good - alpha bad`.
     """
 
-    truncation: Preset = "rahf"
+    truncation: TruncationPreset = "rahf"
     learning_rates = (9e-6, 9e-6)
     usual_groups = 8
     layers: list[int]
@@ -143,16 +143,16 @@ class RAHFDualModule(AlignModule):
         stage1: str | None = None,
         target_init: Literal["good", "sft"] = "good",
         prompts: DualPrompts = DualPrompts(),
-        reading: Reading = Reading(),
+        reading: ActivationSettings = ActivationSettings(),
         optimizer: Optimizer = CONSTANT,
-        truncation: Preset | None = None,
+        truncation: TruncationPreset | None = None,
     ) -> None:
         """Configure the second stage.
 
         Args:
             backbone: The base, frozen; `lora` null takes rank 8 on query and value projections.
             objective: Target and distance.
-            stage1: Folder with the adapters `good` and `bad` (GoodBadModule writes it).
+            stage1: Folder with the adapters `good` and `bad` (PreferredDispreferredModule writes it).
             target_init: Whether the adapter starts from the good model, as the released code does, or from the base.
             prompts: Which instructions are used, if any.
             reading: Which responses and states.
@@ -164,7 +164,7 @@ class RAHFDualModule(AlignModule):
         self.prompts, self.reading = prompts, reading
         self.instructions, self.max_response = prompts.used, reading.max_response
         self.view = VIEW[reading.response_source]
-        self.profile, self.warned = Profile(), False
+        self.profile, self.warned = LayerErrorProfile(), False
 
     def build(self) -> nn.Module:
         """Load the base, the good and the bad adapter, and a fresh one."""
@@ -177,15 +177,15 @@ class RAHFDualModule(AlignModule):
         """Return the batch under the policy's prompt."""
         return batch.under(0) if self.prompts.orig_instruction == "positive" else batch
 
-    def collect(self, batch: CandidateBatch) -> Collected:
+    def collect(self, batch: CandidateBatch) -> RepresentationTargets:
         """Return plain states of the start, and how good and bad differ."""
         plain = self.plain(batch)
         if self.prompts.dual_instruction == "contrast":
             vectors = instructed_states(self, batch, ["good"], ["bad"])
-            return Collected(frozen_states(self, plain, self.start), vectors)
+            return RepresentationTargets(frozen_states(self, plain, self.start), vectors)
         good = frozen_states(self, plain, ["good"])
         base = good if self.target_init == "good" else frozen_states(self, plain, self.start)
-        return Collected(base, difference(good, frozen_states(self, plain, ["bad"])))
+        return RepresentationTargets(base, reading_vector(good, frozen_states(self, plain, ["bad"])))
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the alignment loss over the step's tokens."""

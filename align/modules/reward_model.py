@@ -11,28 +11,28 @@ from torch import Tensor, nn
 
 from align.errors import ResumeError
 from align.models.backbone import Backbone
-from align.models.export import is_writer
 from align.models.language_head import attach_language_head, without_language_head
 from align.models.loading import load_reward_model
+from align.models.model_export import is_writer
 from align.models.reward_file import read_reward_file, write_reward_file
 from align.models.tokenizer import choose_pad_token
-from align.modules.agreement import Agreement
-from align.modules.base import AlignModule
-from align.modules.objective_call import ObjectiveCall
-from align.modules.optimizer import Optimizer
-from align.modules.recording import Phase
-from align.modules.reward_settings import refuse_unused
 from align.objectives.regression import Regression
 from align.objectives.reward import BradleyTerry, RankedRewards, RewardObjective
-from align.records import CandidateBatch, Preset, Rescaling, ResponseScores, StepTotals, combine
+from align.records import CandidateBatch, LabelScaling, ResponseScores, StepTotals, TruncationPreset, combine
 from align.scoring.responses import last_hidden_and_scores
-from align.scoring.rewards import reward_head, reward_outputs
+from align.scoring.reward_outputs import reward_head, reward_outputs
+from align.training.base_module import AlignModule
+from align.training.label_correlation import LabelCorrelation
+from align.training.objective_call import ObjectiveCall
+from align.training.optimizer import Optimizer
+from align.training.recording import Phase
+from align.training.reward_settings import refuse_unused
 
 
 class RewardModel(AlignModule):
     """Trains a head on the last token of each response: on rankings (pairs and lists alike), or on ratings."""
 
-    truncation: Preset = "reward"
+    truncation: TruncationPreset = "reward"
     learning_rates = (1e-5, 1e-4)
     generates = False
 
@@ -45,7 +45,7 @@ class RewardModel(AlignModule):
         direction: dict[str, float] | None = None,
         clamp: bool = False,
         optimizer: Optimizer = Optimizer(),
-        truncation: Preset | None = None,
+        truncation: TruncationPreset | None = None,
     ) -> None:
         """Configure a reward model.
 
@@ -63,7 +63,7 @@ class RewardModel(AlignModule):
         refuse_unused(backbone, objective, attribute, clamp=clamp)
         self.objective, self.attribute, self.direction, self.clamp = objective, attribute, direction, clamp
         self.call, self.view = ObjectiveCall(), objective.view
-        self.rescaling: Rescaling | None = None
+        self.rescaling: LabelScaling | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -82,14 +82,14 @@ class RewardModel(AlignModule):
         if self.objective.lm_weight:
             attach_language_head(model, self.backbone)
         if ratings:
-            self.agreement = Agreement(self.outputs)
+            self.agreement = LabelCorrelation(self.outputs)
         return model
 
-    def _known_rescaling(self) -> Rescaling:
+    def _known_rescaling(self) -> LabelScaling:
         """Return what the checkpoint says, or the folder of a trained model, or what follows from the data."""
         assert isinstance(self.objective, Regression)
         if saved := self._facts.get("rescaling"):
-            return Rescaling.of_plain(saved)
+            return LabelScaling.of_plain(saved)
         trained = read_reward_file(self.backbone.path, needed=self.labels.attributes)
         return trained or self.objective.rescaling(self.labels)
 
@@ -192,7 +192,7 @@ class RewardModel(AlignModule):
         if names != self.outputs:
             raise ResumeError(f"the checkpoint has outputs {', '.join(names)}, this run {', '.join(self.outputs)}")
         super().on_load_checkpoint(checkpoint)
-        self.rescaling = Rescaling.of_plain(saved) if saved else self.rescaling
+        self.rescaling = LabelScaling.of_plain(saved) if saved else self.rescaling
 
     def write_folder(self, folder: Path, *, merge: bool, config: dict[str, Any] | None) -> None:
         """Write the model as a folder that transformers and PEFT open, and beside it where and how to read it."""

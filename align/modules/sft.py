@@ -7,17 +7,17 @@ from typing import Literal
 from torch import Tensor
 
 from align.models.backbone import Backbone
-from align.modules.base import AlignModule
-from align.modules.optimizer import Optimizer
-from align.records import CandidateBatch, Preset, StepTotals, ViewName
+from align.records import CandidateBatch, StepTotals, TruncationPreset, ViewName
 from align.scoring import score_responses
+from align.training.base_module import AlignModule
+from align.training.optimizer import Optimizer
 
 
 class SFTModule(AlignModule):
     """Fine-tunes on the best response of each prompt; several examples share a row without seeing each other."""
 
     view: ViewName = "singles"
-    truncation: Preset = "sft"
+    truncation: TruncationPreset = "sft"
     learning_rates = (2e-5, 2e-4)
 
     def __init__(
@@ -28,7 +28,7 @@ class SFTModule(AlignModule):
         loss_on: Literal["turns", "response", "all"] = "turns",
         view: ViewName = "singles",
         optimizer: Optimizer = Optimizer(),
-        truncation: Preset | None = None,
+        truncation: TruncationPreset | None = None,
     ) -> None:
         """Configure supervised fine-tuning.
 

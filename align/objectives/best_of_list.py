@@ -54,7 +54,7 @@ class RRHF(RankingObjective):
 
 
 @dataclass(frozen=True)
-class BestOfN(RankingObjective):
+class BestOfNLikelihood(RankingObjective):
     """Likelihood of the response with the highest reward (best-of-n fine-tuning, a baseline of PRO's Table 2).
 
     Its data view keeps that response only, so the others cost nothing.

@@ -1,6 +1,6 @@
 """Losses on the order of a list by log-ratios to a reference: Plackett-Luce, softmax, pairs weighted by DCG.
 
-Annotations are evaluated here, for subclasses in other files (see `align.objectives.base`).
+Annotations are evaluated here, for subclasses in other files (see `align.objectives.objective`).
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from align.objectives.base import Objective
+from align.objectives.objective import Objective
 from align.records import PairScores
 
 

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.errors import DataError
-from align.objectives.base import Objective
+from align.objectives.objective import Objective
 from align.records import PointScores
 
 
-class PointContext(NamedTuple):
+class PointwiseContext(NamedTuple):
     """What an objective asked for by its `needs`; null where it did not."""
 
     mismatched_kl: Float[Tensor, ""] | None = None
@@ -34,7 +34,7 @@ class PointObjective(Objective):
 
     @abstractmethod
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the loss of each response."""
 
@@ -83,7 +83,7 @@ class KTO(RatioPointObjective):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the loss of each response, between 0 and its weight."""
         assert context.mismatched_kl is not None
@@ -106,7 +106,7 @@ class BCO(RatioPointObjective):
     needs = frozenset({"reference", "reward_shift"})
 
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the logistic loss of each response."""
         assert context.reward_shift is not None
@@ -138,7 +138,7 @@ class PMPO(PointObjective):
             raise ValueError(f"beta must not be negative, got {self.beta}")
 
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the loss of each response, in nats."""
         assert context.forward_kl is not None

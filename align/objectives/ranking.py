@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.errors import DataError
-from align.objectives.base import Objective
+from align.objectives.objective import Objective
 from align.objectives.reward_values import RewardTransform
 from align.records import ListScores
 

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from align.errors import ConfigError
-from align.objectives.base import Objective
-from align.records import Labels, Rescaling, Scale, StepTotals
+from align.objectives.objective import Objective
+from align.records import Labels, LabelScaling, Scale, StepTotals
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Regression(Objective):
         if bad := {name: s for name, s in (self.scales or {}).items() if len(s) != 2 or not s[0] < s[1]}:
             raise ConfigError(f"scales: expected [lowest, highest] of each attribute, got {bad}")
 
-    def rescaling(self, labels: Labels) -> Rescaling:
+    def rescaling(self, labels: Labels) -> LabelScaling:
         """Return how the labels of the data become points. Raises ConfigError for labels that cannot be learnt from."""
         if not labels.attributes:
             raise ConfigError("the data has no labels: regression needs ratings such as HelpSteer's or UltraFeedback's")
@@ -61,7 +61,7 @@ class Regression(Objective):
         lines = [self._line(name, scale) for name, scale in zip(labels.attributes, labels.scales, strict=True)]
         slopes, intercepts = zip(*lines, strict=True)
         offsets = tuple(s * mean + i for (s, i), mean in zip(lines, labels.means, strict=True))
-        return Rescaling(labels.attributes, slopes, intercepts, offsets, self.unit)
+        return LabelScaling(labels.attributes, slopes, intercepts, offsets, self.unit)
 
     def _line(self, name: str, scale: Scale | None) -> tuple[float, float]:
         """Return slope and intercept: 100 (q - low + step / 2) / (high - low + step), with step 0 for `minmax`."""

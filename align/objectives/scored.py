@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import DataError
-from align.objectives.pointwise import PointContext, PointObjective, RatioPointObjective
+from align.objectives.pointwise import PointObjective, PointwiseContext, RatioPointObjective
 from align.records import PointScores
 
 
@@ -26,7 +26,7 @@ class WeightedLikelihood(PointObjective):
         """Return the weight of each response."""
 
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the weighted negative log-likelihood of each response, in nats."""
         return -self.weights(policy.labels) * policy.logprobs
@@ -96,7 +96,7 @@ class SPPO(RatioPointObjective):
     """1 / eta of the paper; positive."""
 
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the squared distance of each log-ratio to its target."""
         if not bool(((policy.labels >= 0) & (policy.labels <= 1)).all()):
@@ -124,7 +124,7 @@ class DRO(RatioPointObjective):
     """Strength of the pull to the reference policy, in units of the score per nat; positive."""
 
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return half the squared residual of each response."""
         assert context.values is not None

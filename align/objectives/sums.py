@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.objectives.pairwise import PairObjective
-from align.objectives.pointwise import PointContext, PointObjective
+from align.objectives.pointwise import PointObjective, PointwiseContext
 from align.records import PairScores, PointScores
 
 
@@ -65,7 +65,7 @@ class PointSum(PointObjective):
         _combine(self, self.terms)
 
     def __call__(
-        self, policy: PointScores, reference: PointScores, context: PointContext
+        self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the weighted sum of each response's losses."""
         return torch.stack([t.weight * t.objective(policy, reference, context) for t in self.terms]).sum(0)

@@ -1,13 +1,13 @@
 """The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
 
-from align.records.batch import CandidateBatch, Foreign, Prompts
+from align.records.batch import CandidateBatch, Foreign, PromptTokens
 from align.records.conditions import Conditioning, Tally, TwoDigits, WeightedRating
-from align.records.data import ASKING, Example, Message, Preset, PromptFormat, Role, ViewName
-from align.records.directions import Arc
+from align.records.example import ASKING, Example, Message, PromptFormat, Role, TruncationPreset, ViewName
 from align.records.group import EncodedGroup, StepTotals, totals_of
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
+from align.records.label_scaling import LabelScaling, combine
 from align.records.labels import Labels, Scale, column_of
-from align.records.rescaling import Rescaling, combine
+from align.records.reward_directions import Arc
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 from align.records.step import Step
 
@@ -23,21 +23,21 @@ __all__ = [
     "Example",
     "Foreign",
     "Instructions",
+    "LabelScaling",
     "Labels",
     "ListScores",
     "Message",
     "PairScores",
     "PointScores",
-    "Preset",
     "PromptFormat",
-    "Prompts",
-    "Rescaling",
+    "PromptTokens",
     "ResponseScores",
     "Role",
     "Scale",
     "Step",
     "StepTotals",
     "Tally",
+    "TruncationPreset",
     "TwoDigits",
     "ViewName",
     "WeightedRating",

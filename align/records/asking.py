@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from align.errors import ConfigError
-from align.records.data import Message
+from align.records.example import Message
 from align.records.instructions import Instructions, Which
 
 CONDITIONS = ("direction", "angle", "ratings")

@@ -16,7 +16,7 @@ from align.records.group import EncodedGroup, StepTotals, counts_of, totals_of
 from align.records.labels import column_of
 
 
-class Prompts(NamedTuple):
+class PromptTokens(NamedTuple):
     """The prompts of a batch under one instruction."""
 
     ids: Int[Tensor, " prompt_token"]
@@ -53,7 +53,7 @@ class CandidateBatch(NamedTuple):
     totals: StepTotals
     attributes: tuple[str, ...] = ()
     """Names of the columns of `scores`, which hold NaN where a response has no label."""
-    instructed: tuple[Prompts, ...] = ()
+    instructed: tuple[PromptTokens, ...] = ()
     """The prompts under each instruction, good before bad; none where a method has no instructions."""
     response_weights: Float[Tensor, " response_token"] | None = None
     """How much each response token counts; one of weight 0 is read and not scored. None where all count 1."""
@@ -91,7 +91,7 @@ class CandidateBatch(NamedTuple):
             totals=totals or totals_of(map(counts_of, groups)),
             attributes=tuple(attributes),
             instructed=tuple(
-                Prompts(torch.tensor([t for p in prompts for t in p], dtype=torch.long), tuple(map(len, prompts)))
+                PromptTokens(torch.tensor([t for p in prompts for t in p], dtype=torch.long), tuple(map(len, prompts)))
                 for prompts in zip(*(g.instructed_ids for g in groups), strict=True)
             ),
             response_weights=None if weights is None else torch.tensor(weights),

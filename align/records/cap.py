@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from align.errors import ConfigError
-from align.records.directions import Weights, way_of
+from align.records.reward_directions import Weights, way_of
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from align.errors import ConfigError
 from align.records.cap import Cap
-from align.records.data import Message
-from align.records.directions import Arc, Way, half_up, vector, way_of
+from align.records.example import Message
+from align.records.reward_directions import Arc, Way, half_up, vector, way_of
 
 SYSTEM = "You are a helpful, respectful, and honest assistant who always responds to the user in a harmless way."
 """The base sentence of the model that DPA's authors released."""

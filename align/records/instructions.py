@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from align.records.data import Message
+from align.records.example import Message
 
 POSITIVE = (
     "You are a good, respectful and honest assistant. Your responses should be helpful, meaningful, truthful, "

@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from align.data.fields import text_fault
+from align.data.row_validation import text_fault
 from align.data.source import Report
 from align.errors import DataError
-from align.oracles.reward import refuse_not_finite
-from align.oracles.scorers import Direction
 from align.records import Conditioning, Example, Message
-from align.records.directions import Way
-from align.rounds.best_by_direction import RatedRows
-from align.rounds.candidates import Candidate, Drawn
-from align.rounds.files import write_round
+from align.records.reward_directions import Way
+from align.rewards.reward_model_scorer import refuse_not_finite
+from align.rewards.scorers import Direction
+from align.rounds.directional_selection import RatedRows
 from align.rounds.manifest import manifest
+from align.rounds.round_file import write_round
+from align.rounds.round_store import RoundRow, RoundStore, StoredSample
+from align.rounds.scored_samples import PromptSamples, ScoredSample
 from align.rounds.settings import RoundSettings
-from align.rounds.store import RoundRow, RoundStore, Stored
 from align.sampling.generation import Request
 
 SCORED_TOGETHER = 256
 """Samples whose rewards are committed at a time."""
 
 
-class Prompt(NamedTuple):
+class RoundPrompt(NamedTuple):
     """A prompt of a round, under one condition."""
 
     example: Example
@@ -54,7 +54,7 @@ class Finisher:
             middle = conditioning.region.middle_weights
             self.direction = Direction(dict(zip(conditioning.attributes, middle, strict=True)))
 
-    def finish(self, prompts: Sequence[Prompt], data: Sequence[Example], *, own: bool, seconds: float) -> RoundRow:
+    def finish(self, prompts: Sequence[RoundPrompt], data: Sequence[Example], *, own: bool, seconds: float) -> RoundRow:
         """Score, build, write and seal; `own` tells that the samples are the data's own responses."""
         self._score(prompts)
         samples = self.store.samples(self.number)
@@ -76,7 +76,7 @@ class Finisher:
         assert row is not None
         return row
 
-    def _score(self, prompts: Sequence[Prompt]) -> None:
+    def _score(self, prompts: Sequence[RoundPrompt]) -> None:
         """Score what has no score yet, committing as it goes; equal responses to a prompt are scored once.
 
         A scorer that compares gets all samples of a prompt at once, each as often as it was drawn.
@@ -99,14 +99,14 @@ class Finisher:
             scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
             self.store.add_scores(self.number, scored, scorer.identity)
 
-    def _score_together(self, prompts: Sequence[Prompt]) -> None:
+    def _score_together(self, prompts: Sequence[RoundPrompt]) -> None:
         """Score the samples of whole prompts, several prompts at a time; a judge keeps its replies itself."""
-        examples, by_prompt = {p.request.id: p.example for p in prompts}, dict[str, list[Stored]]()
+        examples, by_prompt = {p.request.id: p.example for p in prompts}, dict[str, list[StoredSample]]()
         for sample in self.store.samples(self.number):
             by_prompt.setdefault(examples[sample.prompt].id, []).append(sample)
         left = [group for group in by_prompt.values() if any(s.scores is None for s in group)]
         while left:
-            part: list[Stored] = []
+            part: list[StoredSample] = []
             while left and (not part or len(part) + len(left[0]) <= SCORED_TOGETHER):
                 part += left.pop(0)
             rows = self._scores([examples[s.prompt].messages for s in part], [s.text for s in part])
@@ -121,12 +121,14 @@ class Finisher:
         refuse_not_finite(type(scorer).__name__, scorer.attributes, prompts, infinite)
         return [tuple(row) for row in scores.tolist()]
 
-    def _drawn(self, prompts: Sequence[Prompt], samples: Sequence[Stored], report: Report) -> list[Drawn]:
+    def _drawn(
+        self, prompts: Sequence[RoundPrompt], samples: Sequence[StoredSample], report: Report
+    ) -> list[PromptSamples]:
         """Return the prompts that have a usable sample; unusable samples are counted by reason."""
-        by_request: dict[str, list[Stored]] = {}
+        by_request: dict[str, list[StoredSample]] = {}
         for sample in samples:
             by_request.setdefault(sample.prompt, []).append(sample)
-        grouped: dict[str, list[Prompt]] = {}
+        grouped: dict[str, list[RoundPrompt]] = {}
         for prompt in prompts:
             grouped.setdefault(prompt.example.id, []).append(prompt)
         found = []
@@ -138,12 +140,12 @@ class Finisher:
                 report.drop("prompt without a usable sample", name)
         return found
 
-    def _of_prompt(self, asked: Sequence[Prompt], candidates: tuple[Candidate, ...]) -> Drawn:
+    def _of_prompt(self, asked: Sequence[RoundPrompt], candidates: tuple[ScoredSample, ...]) -> PromptSamples:
         seed, attributes = self.settings.generation.seed, self.settings.scorer.attributes
         angles = tuple(p.angle for p in asked)
-        return Drawn(asked[0].example, candidates, attributes, self.number, seed, self.conditioning, angles)
+        return PromptSamples(asked[0].example, candidates, attributes, self.number, seed, self.conditioning, angles)
 
-    def _candidates(self, groups: Sequence[Sequence[Stored]], report: Report) -> tuple[Candidate, ...]:
+    def _candidates(self, groups: Sequence[Sequence[StoredSample]], report: Report) -> tuple[ScoredSample, ...]:
         """Return the usable samples of a prompt, numbered over all its conditions."""
         found, number = [], 0
         for group, samples in enumerate(groups):
@@ -156,7 +158,7 @@ class Finisher:
                 number += 1
         return tuple(found)
 
-    def _candidate(self, sample: Stored, number: int, group: int) -> Candidate | str:
+    def _candidate(self, sample: StoredSample, number: int, group: int) -> ScoredSample | str:
         assert sample.scores is not None
         penalty = self.settings.missing_eos_penalty
         cut = sample.finish == "length"
@@ -167,4 +169,4 @@ class Finisher:
         reward = self.direction.of(self.settings.scorer.attributes, sample.scores) - (penalty or 0.0) * cut
         if not math.isfinite(reward):
             return "sample: no reward"
-        return Candidate(number, sample.text.strip(), sample.finish, sample.scores, reward, group)
+        return ScoredSample(number, sample.text.strip(), sample.finish, sample.scores, reward, group)

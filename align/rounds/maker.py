@@ -8,16 +8,16 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from align.distributed import gather, on_first, rank, world_size
 from align.errors import ResumeError
 from align.records import Conditioning, Example
-from align.rounds.files import read_round
-from align.rounds.finisher import Finisher, Prompt
-from align.rounds.ranks import gather, on_first, rank, world_size
+from align.rounds.finisher import Finisher, RoundPrompt
+from align.rounds.round_file import read_round
+from align.rounds.round_store import RoundRow, RoundStore, StoredSample
 from align.rounds.settings import RoundSettings
-from align.rounds.store import RoundRow, RoundStore, Stored
 from align.sampling.engine import Engine
 from align.sampling.generation import Sample
-from align.sampling.sampler import Batch, Progress, Sampler
+from align.sampling.sampler import Batch, Sampler, SamplingProgress
 
 
 class RoundMaker:
@@ -43,7 +43,7 @@ class RoundMaker:
     def make(
         self,
         number: int,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[RoundPrompt],
         data: Sequence[Example],
         engine: Engine | None,
         *,
@@ -86,7 +86,7 @@ class RoundMaker:
         assert self.store is not None
         return self.store
 
-    def _begin(self, number: int, policy: str, fingerprint: str) -> list[Stored]:
+    def _begin(self, number: int, policy: str, fingerprint: str) -> list[StoredSample]:
         """Begin a round, or go on with it; return the samples it has."""
         row = self._store.round(number)
         if row is None:
@@ -102,28 +102,28 @@ class RoundMaker:
         rank_zero_info(f"round {number}: going on, {len(found)} samples are there")
         return found
 
-    def _take(self, number: int, prompts: Sequence[Prompt]) -> None:
+    def _take(self, number: int, prompts: Sequence[RoundPrompt]) -> None:
         """Keep the data's own responses as samples."""
         rows = [
-            Stored(p.request.id, place, p.hash, [], text, "eos")
+            StoredSample(p.request.id, place, p.hash, [], text, "eos")
             for p in prompts
             for place, text in enumerate(p.example.responses)
         ]
         self._store.add(number, rows)
 
-    def _draw(self, number: int, prompts: Sequence[Prompt], known: set[tuple[str, int]], engine: Engine) -> None:
+    def _draw(self, number: int, prompts: Sequence[RoundPrompt], known: set[tuple[str, int]], engine: Engine) -> None:
         """Draw the batches that lack a sample, each process its own, and commit each; none is put together anew."""
         sampler = Sampler(engine, self.settings.generation, round_number=number)
         hashes = {p.request.id: p.hash for p in prompts}
         plan = sampler.plan([p.request for p in prompts])
         missing = [b for b in plan if any((j.request.id, k) not in known for j in b for k in j.numbers)]
         size = world_size()
-        with Progress(_count(missing), shown=rank() == 0, title=f"round {number}: sampling") as progress:
+        with SamplingProgress(_count(missing), shown=rank() == 0, title=f"round {number}: sampling") as progress:
             for first in range(0, len(missing), size):
                 own = missing[first + rank() : first + rank() + 1]
                 drawn = [(job_id, s) for batch in own for job_id, s in _named(batch, sampler)]
                 found = [pair for part in gather(drawn) for pair in part]
-                rows = [Stored(name, s.number, hashes[name], s.ids, s.text, s.finish) for name, s in found]
+                rows = [StoredSample(name, s.number, hashes[name], s.ids, s.text, s.finish) for name, s in found]
                 on_first(lambda rows=rows: self._store.add(number, rows))  # type: ignore[misc]
                 progress.update([s for _, s in found])
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from align.data.source import Report
 from align.records import Example
-from align.rounds.best_by_direction import direction_metrics
-from align.rounds.candidates import Drawn, best_of
-from align.rounds.store import Stored
+from align.rounds.directional_selection import direction_metrics
+from align.rounds.round_store import StoredSample
+from align.rounds.scored_samples import PromptSamples, best_of
 
 SHOWN = 3
 
 
 def manifest(
-    drawn: Sequence[Drawn],
-    samples: Sequence[Stored],
+    drawn: Sequence[PromptSamples],
+    samples: Sequence[StoredSample],
     own: Sequence[Example],
     *,
     records: Sequence[Example],

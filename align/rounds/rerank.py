@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from align.records import Example
-from align.rounds.builders import PromptBuilder
-from align.rounds.candidates import Candidate, Drawn
+from align.rounds.scored_samples import PromptSamples, ScoredSample
+from align.rounds.selections import PromptSelection
 
 Placing = Literal["resort", "cap", "drop", "free"]
 
 
 @dataclass(frozen=True)
-class AppendAndRerank(PromptBuilder):
+class AppendAndRerank(PromptSelection):
     """The record's own responses and one new sample, ranked anew: self-bootstrapping of PRO.
 
     Song et al. 2023, arXiv:2306.17492, Algorithm 1 with footnote 6: the new sample may not take rank 1. The record's
@@ -26,14 +26,15 @@ class AppendAndRerank(PromptBuilder):
     column: int = 0
     """Which score of the record's responses is the reward."""
 
-    def of_prompt(self, drawn: Drawn) -> list[Example] | str:
+    def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
         """Return one list."""
         example = drawn.example
         if not example.scores:
             return "the record's responses have no scores"
         rewards = [row[self.column] for row in example.scores]
         own = [
-            Candidate(-1 - i, t, "eos", (), r) for i, (t, r) in enumerate(zip(example.responses, rewards, strict=True))
+            ScoredSample(-1 - i, t, "eos", (), r)
+            for i, (t, r) in enumerate(zip(example.responses, rewards, strict=True))
         ]
         own.sort(key=lambda c: -c.reward)
         new = drawn.candidates[0]
@@ -46,7 +47,7 @@ class AppendAndRerank(PromptBuilder):
         origins = tuple("data" if c.number < 0 else f"policy@{drawn.round_number}" for c in ranked)
         return [replace(record, origins=origins, attributes=(example.attributes[self.column],))]
 
-    def _placed(self, own: list[Candidate], new: Candidate) -> list[Candidate] | None:
+    def _placed(self, own: list[ScoredSample], new: ScoredSample) -> list[ScoredSample] | None:
         """Return the candidates with their rewards, best first; the record's own stay before equal ones."""
         if new.reward <= own[0].reward or self.placing == "free":
             return sorted([*own, new], key=lambda c: -c.reward)

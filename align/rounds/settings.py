@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 
 from align.errors import ConfigError
-from align.oracles.scorers import Direction, Scorer
-from align.oracles.win_rates import WinRates
+from align.judges.win_rates import WinRates
 from align.records import Example
-from align.rounds.builders import Builder
-from align.rounds.directional import Directional
+from align.rewards.scorers import Direction, Scorer
+from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
+from align.rounds.selections import Selection
 from align.sampling.generation import Generation
 
 
@@ -20,7 +20,7 @@ class RoundSettings:
     """How a round is made."""
 
     scorer: Scorer
-    builder: Builder
+    builder: Selection
     generation: Generation
     direction: Direction
     prompts: int | None = None
@@ -30,7 +30,7 @@ class RoundSettings:
     """Subtracted from the reward of a sample that was cut off at its limit; null leaves such samples out."""
     halves: bool = False
     """Take the two halves of the prompts by turns, so that no prompt is in two rounds that follow each other."""
-    conditions: Directional | None = None
+    conditions: ConditioningSchedule | None = None
     """Sample under conditions, and train under them."""
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class RoundSettings:
 
         They are mean probabilities (Wu et al. 2024, arXiv:2405.00675, section 4.2); the paper has no penalty on them.
         """
-        place = "callbacks.resampling.IterativeResampling"
+        place = "align.callbacks.resampling.IterativeResampling"
         if self.missing_eos_penalty:
             raise ConfigError(
                 f"{place}.missing_eos_penalty {self.missing_eos_penalty:g} would be taken off win rates, which are "

@@ -10,19 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from align.checks.layouts import BROKEN
+from align.checks.checked_rows import tokens_to_check
+from align.checks.layout_check import BROKEN
 from align.checks.plain import plain_attention, plain_logits
-from align.checks.rows import tokens_to_check
 from align.checks.tolerance import TOLERANCES, compute_dtype
 from align.checks.trust import CHECKED, OWN_ENGINE
 from align.errors import ModelError, shorten
 from align.models.adapters import evaluating
+from align.sampling.decoding_rows import watched
 from align.sampling.engine import Engine
-from align.sampling.generate import GenerateEngine
 from align.sampling.generation import Completion, Generation, Job, Request
 from align.sampling.local import TransformersEngine
-from align.sampling.rows import watched
-from align.scoring.backbone import unwrapped
+from align.sampling.transformers_generate import GenerateEngine
+from align.scoring.decoder import unwrapped
 
 Make = Callable[[nn.Module, Any, Sequence[int], Sequence[str]], Engine]
 ENGINES: dict[str, Make] = {

@@ -15,8 +15,8 @@ from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Finish, Generation, Job, Request, sample_key
 from align.sampling.server_faults import advice, printable, storable
 from align.sampling.service_key import check_address, read_key
-from align.sampling.stopping import Ends
-from align.sampling.wire import Patience, Refused, ServiceStopped, Wire
+from align.sampling.stopping_criteria import StopCriteria
+from align.sampling.wire import Refused, RetryPolicy, ServiceStopped, Wire
 
 OURS = ("model", "prompt", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream")
 """Fields of a request that `extra` must not set."""
@@ -72,16 +72,16 @@ class Server:
         """Return the key. Raises ConfigError where the variable is not set."""
         return read_key(self.api_key_env, "server")
 
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """Return how long to wait."""
-        return Patience(self.timeout, self.deadline)
+        return RetryPolicy(self.timeout, self.deadline)
 
 
 class HTTPEngine(Engine):
     """Asks for every sample by itself, with a seed of its own; servers that keep prefixes compute a prompt once."""
 
     def __init__(self, server: Server, tokenizer: Any, eos_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
-        self.server, self.ends = server, Ends(tokenizer, eos_ids, stop)
+        self.server, self.ends = server, StopCriteria(tokenizer, eos_ids, stop)
         self._key = server.key()
         self._alike: int | None = (
             0  # samples equal to the one before; None once a server is known to draw, or was told of

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from align.models.adapters import evaluating
+from align.sampling.decoding_rows import Rows
 from align.sampling.engine import Engine
-from align.sampling.generate import GenerateEngine, outgrows
 from align.sampling.generation import Completion, Generation, Job
 from align.sampling.prompt_cache import last_logits, prefill
-from align.sampling.rows import Rows
-from align.sampling.stopping import Ends
+from align.sampling.stopping_criteria import StopCriteria
+from align.sampling.transformers_generate import GenerateEngine, outgrows
 
 DEAD_SHARE = 1 / 8
 """Rows that have ended are dropped when they are more than this share of a batch: dropping copies the others."""
@@ -28,7 +28,7 @@ class TransformersEngine(Engine):
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, eos_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
-        self.model, self.ends = model, Ends(tokenizer, eos_ids, stop)
+        self.model, self.ends = model, StopCriteria(tokenizer, eos_ids, stop)
 
     @torch.no_grad()
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:

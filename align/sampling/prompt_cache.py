@@ -13,8 +13,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionLayer
 
 from align.sampling.padding import padding_sees_something
-from align.scoring.attention import carrying
-from align.scoring.backbone import SEGMENT_ATTENTION, attention_window, can_share, decoder, unwrapped
+from align.scoring.decoder import SEGMENT_ATTENTION, attention_window, can_share, decoder, unwrapped
+from align.scoring.segment_attention import carrying
 
 
 class PromptCache(Protocol):

@@ -58,7 +58,7 @@ class Sampler:
     def sample(self, requests: Sequence[Request], *, bar: bool = False) -> list[Sample]:
         """Return all samples in the order of the requests; `bar` shows progress on a terminal."""
         found: list[Sample] = []
-        with Progress(len(requests) * self.settings.num_samples, shown=bar) as progress:
+        with SamplingProgress(len(requests) * self.settings.num_samples, shown=bar) as progress:
             for batch in self.plan(requests):
                 drawn = self.draw(batch)
                 progress.update(drawn)
@@ -66,14 +66,14 @@ class Sampler:
         return sorted(found, key=lambda s: (s.prompt, s.number))
 
 
-class Progress:
+class SamplingProgress:
     """A bar over samples, with tokens per second; none where standard error is no terminal."""
 
     def __init__(self, total: int, *, shown: bool = True, title: str = "sampling") -> None:
         self._bar = tqdm(total=total, unit="sample", desc=title, disable=None if shown else True)
         self._tokens, self._started = 0, time.perf_counter()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> SamplingProgress:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
-from align.models.files import ADAPTER_CONFIG, base_of, local_folder, read_json
+from align.models.folder_checks import ADAPTER_CONFIG, base_of, local_folder, read_json
 from align.models.foreign_code import may_run_code
 from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Finish, Generation, Job, sample_key
-from align.sampling.stopping import Ends
+from align.sampling.stopping_criteria import StopCriteria
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What `max_lora_rank` may be (vllm/config/lora.py)."""
@@ -47,7 +47,7 @@ class VLLMEngine(Engine):
             options |= {"enable_lora": True, "max_lora_rank": served_rank(read_json(Path(adapter) / ADAPTER_CONFIG))}
         self._lora = None if adapter is None else LoRARequest("policy", 1, adapter)
         self._vllm, self._model = vllm, vllm.LLM(model=base, trust_remote_code=may_run_code(base), **options)
-        self.ends = Ends(tokenizer, eos_ids, stop)
+        self.ends = StopCriteria(tokenizer, eos_ids, stop)
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job; each sample is a request with a seed of its own."""

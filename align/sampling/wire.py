@@ -50,7 +50,7 @@ class ServiceStopped(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a service, in seconds."""
 
     timeout: float = 120.0
@@ -67,7 +67,7 @@ class Wire:
     """Sends JSON and returns bodies as text. The key is read by the caller, and taken out of all that comes back."""
 
     def __init__(
-        self, base_url: str, key: str | None, patience: Patience, stopped: asyncio.Event, connections: int
+        self, base_url: str, key: str | None, patience: RetryPolicy, stopped: asyncio.Event, connections: int
     ) -> None:
         self._url, self._patience, self._stopped = base_url.rstrip("/"), patience, stopped
         self._spellings = KeySpellings(key)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from align.records import CandidateBatch
-from align.scoring.backbone import head, hidden_states
+from align.scoring.decoder import head, hidden_states
 from align.scoring.head import Head
 from align.scoring.responses import plan
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from align.scoring.backbone import head
+from align.scoring.decoder import head
 from align.scoring.head import tiled
 from align.scoring.responses import TokenStates
 

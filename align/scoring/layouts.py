@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from align.records import CandidateBatch
-from align.scoring.attention import Segments
+from align.scoring.segment_attention import Segments
 
 
 class Plan(NamedTuple):

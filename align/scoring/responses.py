@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from align.records import CandidateBatch, ResponseScores
-from align.scoring.backbone import choose_layout, head, hidden_states
+from align.scoring.decoder import choose_layout, head, hidden_states
 from align.scoring.head import tiled
 from align.scoring.layouts import LAYOUTS, Plan
 from align.scoring.reductions import Reduction

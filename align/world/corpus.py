@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 from align.records import Message
-from align.world.gold import request_of
+from align.world.gold_rewards import request_of
 from align.world.language import ASKS, CHECKED, CONDITIONS, OPENERS, RIGHT, TAGS, WRONG
 from align.world.universe import Prompt, World
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from align.world.gold import REFUSAL_WORTH, User, gold, request_of
+from align.world.gold_rewards import REFUSAL_WORTH, User, gold, request_of
 from align.world.language import REFUSALS
 from align.world.universe import Prompt, World
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Literal
 
 from align.errors import ConfigError
-from align.world.gold import REWARDS, Gold, Reading, User
+from align.world.gold_rewards import REWARDS, Gold, ParsedResponse, User
 
 Ratings = Literal["gold", "helpsteer", "ultrafeedback"]
 RATED: dict[Ratings, tuple[str, ...]] = {
@@ -81,7 +81,7 @@ class Preferences:
         return fmean(max(p, 1 - p) for p in map(self.probability, gaps))
 
 
-def rating(shape: Ratings, scores: Gold, reading: Reading) -> tuple[float, ...]:
+def rating(shape: Ratings, scores: Gold, reading: ParsedResponse) -> tuple[float, ...]:
     """Return the scores of a response, in the order of `RATED[shape]`."""
     if shape == "gold":
         return tuple(scores)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from align.errors import ConfigError
-from align.world.gold import request_of
+from align.world.gold_rewards import request_of
 from align.world.universe import Prompt, World
 
 SplitName = Literal["train", "val", "test"]

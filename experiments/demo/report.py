@@ -11,10 +11,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from align.evaluation.gold import GoldReport
-from align.evaluation.report import BLUE, GRAY, ORANGE, Comparison, Section, Table, figure, write_page
+from align.evaluation.gold_evaluation import GoldReport
+from align.evaluation.report_page import BLUE, GRAY, ORANGE, Section, SideBySide, Table, figure, write_page
 from align.evaluation.run_figures import smoothed
-from align.evaluation.run_files import Series
+from align.evaluation.run_reader import Series
 from align.world.optimum import FrontPoint
 from align.world.universe import World
 
@@ -184,12 +184,12 @@ def curves(canvas: Figure, demo: Demo) -> None:
         ax.set_xlabel("optimiser step")
 
 
-def comparisons(demo: Demo) -> list[Comparison]:
+def comparisons(demo: Demo) -> list[SideBySide]:
     """Return the first sample of every model for seven harmless and three harmful prompts."""
     first = {name: {a.prompt: a for a in reversed(r.answers)} for name, r in demo.sampled.items()}
     prompts = list(dict.fromkeys(a.prompt for a in demo.sampled["base"].answers))
     return [
-        Comparison(
+        SideBySide(
             "\n".join(f"{m.role}: {m.content}" if len(prompt) > 1 else m.content for m in prompt),
             [(name, answers[prompt].text, answers[prompt].reward) for name, answers in first.items()],
         )

@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from align.cli.main import main
 from align.data.source import Report
 from align.data.synthetic import Synthetic
-from align.evaluation.gold import GREEDY, evaluate_gold
-from align.evaluation.run_files import read_series
-from align.world.gold import Gold, User
+from align.evaluation.gold_evaluation import GREEDY, evaluate_gold
+from align.evaluation.run_reader import read_series
+from align.world.gold_rewards import Gold, User
 from align.world.optimum import pareto_front
 from align.world.preferences import Preferences
 from align.world.prompts import held_out_prompts
@@ -84,7 +84,7 @@ def run() -> None:
     align("synthetic-base", "--out", str(BASE))
     held_out = ("--data.preferences.held_out_size", str(PREFERENCES.held_out_size))
     fit("reward_model", "6e-4", *held_out, "--data.batching.groups", "44")
-    callback = ("--trainer.callbacks+", "callbacks.gold.GoldEvaluation", "--trainer.callbacks.harmless", "48")
+    callback = ("--trainer.callbacks+", "align.callbacks.gold.GoldEvaluation", "--trainer.callbacks.harmless", "48")
     often = (*callback, "--trainer.callbacks.harmful", "24", "--trainer.val_check_interval", "0.25")
     fit("dpo", "5e-5", *often)
     gaps = reward_gaps(world)

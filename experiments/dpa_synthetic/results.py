@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from align.cli.directions import SCALES
 from align.evaluation.fronts import Front
-from align.evaluation.pareto import curve_dominates, hypervolume
+from align.evaluation.hypervolume import curve_dominates, hypervolume
 from align.records import Arc
-from align.records.directions import unit
+from align.records.reward_directions import unit
 from align.world.optimum import pareto_front
 from align.world.prompts import held_out_prompts
 from align.world.universe import World

@@ -20,10 +20,10 @@ from align.cli.main import main
 from align.evaluation.fronts import Front, Point, read_front, write_front
 from align.models.backbone import Backbone
 from align.models.condition_file import read_condition_file
-from align.oracles.points import Points
-from align.oracles.scorers import GoldRewards
 from align.records import Arc
-from align.records.directions import unit
+from align.records.reward_directions import unit
+from align.rewards.min_max_scaled import MinMaxScaled
+from align.rewards.scorers import GoldRewards
 from align.sampling.generation import Generation
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def fronts_of(given: Any, seed: int) -> Fronts:
 
 def one(folder: Path) -> Front:
     """Measure one model."""
-    scorer = Points(GoldRewards(), SCALES)
+    scorer = MinMaxScaled(GoldRewards(), SCALES)
     path, conditions = str(folder), read_condition_file(str(folder))
     return measured(Backbone(path), conditions, scorer, None, count=10, generation=GENERATION)
 

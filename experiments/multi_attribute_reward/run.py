@@ -20,8 +20,8 @@ import torch
 from align.cli.main import main
 from align.data.source import Report
 from align.data.synthetic import Synthetic
-from align.oracles.reward import RewardOracle
-from align.world.gold import REWARDS
+from align.rewards.reward_model_scorer import RewardModelScorer
+from align.world.gold_rewards import REWARDS
 from align.world.preferences import Preferences
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def measure(run: Path, seed: int, held_out: int) -> dict[str, float]:
     path = run.with_suffix(".json")
     if not path.exists():
         examples = Synthetic(Preferences(held_out_size=held_out, seed=seed)).read("val", Report())
-        oracle = RewardOracle(str(run / "model"), attributes=REWARDS)
+        oracle = RewardModelScorer(str(run / "model"), attributes=REWARDS)
         rows = [(e.messages, text) for e in examples for text in e.responses]
         points = oracle.score([messages for messages, _ in rows], [text for _, text in rows])
         gold = torch.tensor([score for e in examples for score in e.scores])

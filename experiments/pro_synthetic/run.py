@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
-from align.evaluation.gold import evaluate_gold
+from align.evaluation.gold_evaluation import evaluate_gold
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
 

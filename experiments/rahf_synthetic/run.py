@@ -21,9 +21,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
-from align.evaluation.gold import evaluate_gold
+from align.evaluation.gold_evaluation import evaluate_gold
 from align.records import Instructions
-from align.world.gold import SENTENCE, read, request_of
+from align.world.gold_rewards import SENTENCE, read, request_of
 from align.world.language import TAGS
 from align.world.prompts import held_out_prompts
 from align.world.universe import Prompt, World

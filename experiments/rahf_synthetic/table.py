@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from align.evaluation.gold import SAMPLED
+from align.evaluation.gold_evaluation import SAMPLED
 from align.evaluation.statistics import mean_interval, paired_difference
 
 ROOT = Path(__file__).parents[2]

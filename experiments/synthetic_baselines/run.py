@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from align.cli.main import main
 from align.data.source import Report
 from align.data.synthetic import Synthetic
-from align.evaluation.gold import GREEDY, evaluate_gold
-from align.world.gold import Gold, User
+from align.evaluation.gold_evaluation import GREEDY, evaluate_gold
+from align.world.gold_rewards import Gold, User
 from align.world.preferences import Preferences
 from align.world.prompts import held_out_prompts
 from align.world.universe import World

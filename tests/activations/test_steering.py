@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.activations import Tap
+from align.activations import ActivationRecorder
 from align.activations.artefact import VectorNote, load_note, load_vectors, save_vectors
-from align.activations.directions import directions
 from align.activations.probing import PairStates, accuracy_of, fit_probe, length_accuracy, projected, random_control
+from align.activations.reading_vectors import reading_vectors
 from align.activations.steering import Steering, steered
 from align.errors import ConfigError, ModelError
 from tests.activations.test_tap import IDS, body, hooks
@@ -21,17 +21,17 @@ VECTOR = torch.randn(32, generator=torch.Generator().manual_seed(0))
 
 def test_adds_exactly_the_vector_and_leaves_nothing() -> None:
     model = tiny_model(num_hidden_layers=3).eval()
-    with Tap(model, [2]) as tap:
+    with ActivationRecorder(model, [2]) as tap:
         body(model)(IDS, use_cache=False)
     plain = tap.states()
-    with steered(model, {2: VECTOR}, Steering(1.5)), Tap(model, [2]) as tap:
+    with steered(model, {2: VECTOR}, Steering(1.5)), ActivationRecorder(model, [2]) as tap:
         body(model)(IDS, use_cache=False)
     torch.testing.assert_close(tap.states(), plain + 1.5 * VECTOR)
     assert hooks(model) == 0
-    with steered(model, {2: VECTOR}, Steering(1.5, keep_norm=True)), Tap(model, [2]) as tap:
+    with steered(model, {2: VECTOR}, Steering(1.5, keep_norm=True)), ActivationRecorder(model, [2]) as tap:
         body(model)(IDS, use_cache=False)
     torch.testing.assert_close(tap.states().norm(dim=-1), plain.norm(dim=-1))
-    with steered(model, {2: VECTOR}, Steering(1.5, sign_aware=True)), Tap(model, [2]) as tap:
+    with steered(model, {2: VECTOR}, Steering(1.5, sign_aware=True)), ActivationRecorder(model, [2]) as tap:
         body(model)(IDS, use_cache=False)
     side = torch.sign(plain @ VECTOR)[..., None]
     torch.testing.assert_close(tap.states(), plain + 1.5 * side * VECTOR)
@@ -93,13 +93,13 @@ def test_directions_find_a_planted_one() -> None:
     draw = torch.Generator().manual_seed(1)
     planted = torch.tensor([3.0, 0, 0, 0])
     values = planted + torch.randn(400, 2, 4, generator=draw) * torch.tensor([0.1, 1, 0.1, 0.1])
-    found = directions(values)
+    found = reading_vectors(values)
     for layer in range(2):
         assert torch.cosine_similarity(found.mean[layer], planted, dim=0) > 0.99
         assert torch.cosine_similarity(found.pca[layer], planted, dim=0) > 0.99  # centred, it would be the second axis
     assert ((found.consistency > 0.85) & (found.consistency < 0.95)).all()  # 9 / (9 + 1 + 3 * 0.01) = 0.897
-    assert directions(-values).pca[0] @ planted < 0  # the sign is that of the mean
-    same = directions(planted.expand(5, 1, 4))
+    assert reading_vectors(-values).pca[0] @ planted < 0  # the sign is that of the mean
+    same = reading_vectors(planted.expand(5, 1, 4))
     assert same.consistency.item() == pytest.approx(1)
 
 

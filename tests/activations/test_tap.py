@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.activations import Tap, parts_of
+from align.activations import ActivationRecorder, decoder_parts
 from align.errors import ModelError
 from align.models.backbone import LoRA
 from align.models.loading import _with_lora
@@ -30,20 +30,22 @@ def test_equals_hidden_states_bit_for_bit_and_stops_early(family: str) -> None:
     model.eval()
     full = model(IDS, output_hidden_states=True).hidden_states
     last: list[torch.Tensor] = []
-    handle = parts_of(model).blocks[-1].register_forward_hook(lambda m, i, o: last.append(o))
+    handle = decoder_parts(model).blocks[-1].register_forward_hook(lambda m, i, o: last.append(o))
     model(IDS)
     handle.remove()
     ran: list[int] = []
-    marks = [b.register_forward_hook(lambda m, i, o, n=n: ran.append(n)) for n, b in enumerate(parts_of(model).blocks)]
+    marks = [
+        b.register_forward_hook(lambda m, i, o, n=n: ran.append(n)) for n, b in enumerate(decoder_parts(model).blocks)
+    ]
     before = hooks(model)
     for layers in ([1], [1, 2], [2]):
         ran.clear()
-        with Tap(model, layers, POSITIONS) as tap:
+        with ActivationRecorder(model, layers, POSITIONS) as tap:
             body(model)(IDS, use_cache=False)
         for layer, states in zip(layers, tap.states(), strict=True):
             assert torch.equal(states, full[layer].flatten(0, 1)[POSITIONS])
         assert ran == list(range(max(layers)))
-    with Tap(model, [3]) as tap:  # the raw stream, before the final norm
+    with ActivationRecorder(model, [3]) as tap:  # the raw stream, before the final norm
         model(IDS)
     assert torch.equal(tap.states()[0], last[0])
     assert hooks(model) == before
@@ -54,12 +56,12 @@ def test_equals_hidden_states_bit_for_bit_and_stops_early(family: str) -> None:
 def test_nothing_is_left_after_an_exception() -> None:
     model = tiny_model(num_hidden_layers=3).eval()
     expected = model(IDS).logits
-    with pytest.raises(RuntimeError, match="inside"), Tap(model, [1], POSITIONS):
+    with pytest.raises(RuntimeError, match="inside"), ActivationRecorder(model, [1], POSITIONS):
         raise RuntimeError("inside")
-    with pytest.raises(IndexError), Tap(model, [1], torch.tensor([99])):
+    with pytest.raises(IndexError), ActivationRecorder(model, [1], torch.tensor([99])):
         body(model)(IDS)
     assert hooks(model) == 0
-    assert len(parts_of(model).blocks) == 3
+    assert len(decoder_parts(model).blocks) == 3
     assert torch.equal(model(IDS).logits, expected)
 
 
@@ -73,7 +75,7 @@ def test_gradients_reach_lower_blocks_only_also_under_checkpointing() -> None:
                 activation_checkpointing_kwargs={"use_reentrant": False}
             )
         model.zero_grad()
-        with Tap(model, [1, 2], POSITIONS) as tap:
+        with ActivationRecorder(model, [1, 2], POSITIONS) as tap:
             body(model.get_base_model())(IDS, use_cache=False)
         tap.states().pow(2).sum().backward()
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
@@ -84,7 +86,7 @@ def test_gradients_reach_lower_blocks_only_also_under_checkpointing() -> None:
 
 def test_unknown_family_says_what_is_needed() -> None:
     with pytest.raises(ModelError, match=r"backbone family .* need a list of blocks .* query and value projections"):
-        parts_of(torch.nn.Linear(2, 2).requires_grad_(False).register_module("config", None) or Odd())
+        decoder_parts(torch.nn.Linear(2, 2).requires_grad_(False).register_module("config", None) or Odd())
 
 
 class Odd(torch.nn.Module):
@@ -96,5 +98,5 @@ class Odd(torch.nn.Module):
 
 
 def test_learned_positions_are_told() -> None:
-    told = {family: parts_of(tiny_model(family)).absolute_positions for family in FAMILIES}
+    told = {family: decoder_parts(tiny_model(family)).absolute_positions for family in FAMILIES}
     assert {family for family, learned in told.items() if learned} == {"gpt2", "opt"}

@@ -14,32 +14,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from align.annotation.annotation_store import AnnotationStore
 from align.annotation.form import Field
-from align.annotation.items import QUESTIONS, Item, Task
-from align.annotation.store import AnnotationStore
+from align.annotation.items import QUESTIONS, AnnotationItem, Task
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
 from align.annotation.listening import Listen
-from align.annotation.serving import serve
-from align.annotation.store import AnnotationStore
+from align.annotation.server_process import serve
+from align.annotation.annotation_store import AnnotationStore
 serve(AnnotationStore(Path(sys.argv[1])), Listen(port=int(sys.argv[2])), "Read both.")
 """
 MARKERS = ("secret-model-one", "secret-model-two")
 
 
-def pairs(count: int) -> list[Item]:
+def pairs(count: int) -> list[AnnotationItem]:
     return [
-        Item.new([{"role": "user", "content": f"prompt {n}"}], [f"left {n}", f"right {n}!"], MARKERS)
+        AnnotationItem.new([{"role": "user", "content": f"prompt {n}"}], [f"left {n}", f"right {n}!"], MARKERS)
         for n in range(count)
     ]
 
 
 def fill(
     path: Path,
-    items: list[Item],
+    items: list[AnnotationItem],
     raters: tuple[str, ...] = ("ann",),
     task: Task = "pairs",
     fields: Sequence[Field] = (),

@@ -10,16 +10,16 @@ import torch
 from torchmetrics.functional.classification import multiclass_cohen_kappa
 from torchmetrics.functional.nominal import fleiss_kappa as torch_fleiss
 
-from align.annotation.agreement import agreements, alphas
-from align.annotation.form import Field, Scale
+from align.annotation.annotation_store import RaterJudgment
+from align.annotation.form import Field, RatingScale
 from align.annotation.items import Choice
+from align.annotation.rater_agreement import agreements, alphas
 from align.annotation.remarks import said_of_names
-from align.annotation.store import Judged
 from align.evaluation.krippendorff import krippendorff_alpha
 from align.evaluation.statistics import cohen_kappa, fleiss_kappa
 from tests.annotation.test_results import TIE, A, B, item, judged
 
-FORM = (Scale(high=5).field(), Field("harm", "Harmful?"))
+FORM = (RatingScale(high=5).field(), Field("harm", "Harmful?"))
 
 
 class TestAgreement:
@@ -79,7 +79,7 @@ class TestAgreement:
 
 class TestRemarks:
     @pytest.fixture
-    def rated(self) -> list[Judged]:
+    def rated(self) -> list[RaterJudgment]:
         """Ratings of both responses of three items by three raters, one of whom left the last item out."""
         said = {
             "ann": [([5, 2], ["no", "yes"]), ([4, 1], ["no", "yes"]), ([3, 3], ["no", "no"])],
@@ -87,12 +87,12 @@ class TestRemarks:
             "eve": [([4, 3], ["no", "yes"]), ([5, 1], [None, "yes"])],
         }
         return [
-            Judged(str(n), rater, A, (0, 1), {"rating": rating, "harm": harm})
+            RaterJudgment(str(n), rater, A, (0, 1), {"rating": rating, "harm": harm})
             for rater, rows in said.items()
             for n, (rating, harm) in enumerate(rows)
         ]
 
-    def test_kappas_are_over_responses_all_have_rated(self, rated: list[Judged]) -> None:
+    def test_kappas_are_over_responses_all_have_rated(self, rated: list[RaterJudgment]) -> None:
         found = {(a.question, a.raters): a for a in agreements([item(str(n)) for n in range(3)], rated, FORM)}
         two = found["rating", ("ann", "bob")]
         a, b = [5, 2, 4, 1, 3], [5, 2, 3, 1, 3]  # of item 2 the second response was rated by one of them
@@ -102,7 +102,7 @@ class TestRemarks:
         assert three.items == 3  # eve said nothing of one, and did not judge the last item
         assert three.kappa.value == pytest.approx(fleiss_kappa([[0, 3], [2, 1], [3, 0]]))
 
-    def test_alpha_takes_what_there_is(self, rated: list[Judged]) -> None:
+    def test_alpha_takes_what_there_is(self, rated: list[RaterJudgment]) -> None:
         found = {(a.question, a.level): a for a in alphas([item(str(n)) for n in range(3)], rated, FORM)}
         ratings = [[5, 5, 4], [2, 2, 3], [4, 3, 5], [1, 1, 1], [3, 3]]
         for level in ("ordinal", "interval"):
@@ -113,7 +113,7 @@ class TestRemarks:
         assert found["harm", "nominal"].alpha.value == pytest.approx(krippendorff_alpha(harm, ["yes", "no"], "nominal"))
         assert math.isnan(found["pair", "nominal"].alpha.value)  # all chose the same in every item
 
-    def test_means_by_name(self, rated: list[Judged]) -> None:
+    def test_means_by_name(self, rated: list[RaterJudgment]) -> None:
         found = {(s.name, s.field): s for s in said_of_names([item(str(n)) for n in range(3)], rated, FORM)}
         assert found["x", "rating"].mean.value == pytest.approx(((5 + 5 + 4) / 3 + 4 + 3) / 3)
         assert found["y", "rating"].prompts == 3

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from align.annotation.form import Field, Scale
-from align.annotation.items import Choice, Item
-from align.annotation.store import AnnotationStore, Judged
+from align.annotation.annotation_store import AnnotationStore, RaterJudgment
+from align.annotation.form import Field, RatingScale
+from align.annotation.items import AnnotationItem, Choice
 from tests.annotation.browser import Browser, Tab, program
 from tests.annotation.service import MARKERS, Service, fill, pairs
 
@@ -49,20 +49,20 @@ def serving() -> Iterator[list[Service]]:
 
 
 def served(
-    serving: list[Service], items: list[Item], *raters: str, task: str = "pairs", fields: Sequence[Field] = ()
+    serving: list[Service], items: list[AnnotationItem], *raters: str, task: str = "pairs", fields: Sequence[Field] = ()
 ) -> Service:
     serving.append(Service(fill(Path("a.sqlite"), items, raters or ("ann",), task, fields)))
     return serving[-1]
 
 
-def kept() -> list[Judged]:
+def kept() -> list[RaterJudgment]:
     store = AnnotationStore(Path("a.sqlite"))
     found = store.judgments()
     store.close()
     return found
 
 
-def stored() -> list[Item]:
+def stored() -> list[AnnotationItem]:
     store = AnnotationStore(Path("a.sqlite"))
     found = store.items()
     store.close()
@@ -137,7 +137,7 @@ def test_second_half_of_a_double_click_hits_nothing(browser: Browser, serving: l
 
 def test_best_and_worst(browser: Browser, serving: list[Service]) -> None:
     prompt = [{"role": "user", "content": "p"}]
-    items = [Item.new(prompt, [f"{letter}{n}" for letter in "wxyz"], "abcd") for n in range(3)]
+    items = [AnnotationItem.new(prompt, [f"{letter}{n}" for letter in "wxyz"], "abcd") for n in range(3)]
     tab = browser.tab(served(serving, items, task="best_worst").links["ann"])
     first = ready(tab, 1)
     tab.press("3")
@@ -161,7 +161,7 @@ def test_best_and_worst(browser: Browser, serving: list[Service]) -> None:
     assert found[2] == Choice(None, None)
 
 
-FORM = (Scale(high=7, low_label="very bad", high_label="very good").field(), Field("harm", "Harmful?"))
+FORM = (RatingScale(high=7, low_label="very bad", high_label="very good").field(), Field("harm", "Harmful?"))
 
 
 def answer(tab: Tab, place: int, field: str, value: object) -> None:
@@ -217,7 +217,7 @@ def test_ratings_go_with_the_choice(browser: Browser, serving: list[Service]) ->
 
 
 def test_ratings_beside_best_and_worst(browser: Browser, serving: list[Service]) -> None:
-    items = [Item.new([{"role": "user", "content": "p"}], ["x", "y", "z"], "abc")]
+    items = [AnnotationItem.new([{"role": "user", "content": "p"}], ["x", "y", "z"], "abc")]
     tab = browser.tab(served(serving, items, task="best_worst", fields=FORM).links["ann"], 360, 740)
     texts = ready(tab, 1)
     assert tab.js("document.documentElement.scrollWidth <= innerWidth")
@@ -235,7 +235,7 @@ def test_ratings_beside_best_and_worst(browser: Browser, serving: list[Service])
 
 def test_hostile_text_is_text(browser: Browser, serving: list[Service]) -> None:
     items = [
-        Item.new(
+        AnnotationItem.new(
             [{"role": "user", "content": t}, {"role": "assistant", "content": t}, {"role": "user", "content": t}],
             [t, f"{t} "],
             MARKERS,
@@ -326,7 +326,7 @@ def test_a_judgment_that_cannot_be_stored_is_sent_again(browser: Browser, servin
 def test_small_screens_and_screen_readers(browser: Browser, serving: list[Service]) -> None:
     """Nothing is wider than the screen; every control has a name; focus is seen; colours are told apart."""
     long = [{"role": "user" if n % 2 == 0 else "assistant", "content": f"turn {n} " * 60} for n in range(9)]
-    items = [Item.new(long, ["x" * 3000, "  code\n\tindented"], MARKERS)]
+    items = [AnnotationItem.new(long, ["x" * 3000, "  code\n\tindented"], MARKERS)]
     tab = browser.tab(served(serving, items).links["ann"], 360, 740)
     texts = ready(tab, 1)
     assert tab.js("document.documentElement.scrollWidth <= innerWidth")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from align.annotation.store import AnnotationStore
+from align.annotation.annotation_store import AnnotationStore
 from align.cli.annotation_form import labeller_form
 from tests.annotation.browser import Browser, program
 from tests.annotation.service import ROOT, Service, fill, pairs

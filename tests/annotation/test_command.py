@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from align.annotation.form import Scale
-from align.annotation.items import Choice, Item
+from align.annotation.annotation_store import AnnotationStore
+from align.annotation.form import RatingScale
+from align.annotation.items import AnnotationItem, Choice
 from align.annotation.listening import Listen
-from align.annotation.store import AnnotationStore
 from align.cli.annotation_form import form_of
 from align.cli.main import main
 from align.errors import ConfigError
@@ -107,7 +107,7 @@ def test_fields_amiss(told: Callable[..., str], text: str, line: str) -> None:
 
 
 def test_ratings_are_shown_with_their_agreement(capsys: pytest.CaptureFixture[str]) -> None:
-    fields = form_of(Scale(high=5), str(ROOT / "configs" / "annotation" / "instruct_gpt.yaml"))
+    fields = form_of(RatingScale(high=5), str(ROOT / "configs" / "annotation" / "instruct_gpt.yaml"))
     assert [field.name for field in fields[:4]] == ["rating", "fails_instruction", "inappropriate", "hallucination"]
     store = AnnotationStore(fill(Path("a.sqlite"), pairs(4), ("ann", "bob"), fields=fields))
     for n, item in enumerate(store.items()):
@@ -208,7 +208,7 @@ def test_served_stopped_and_served_again(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_hostile_names_do_no_harm_to_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "[red]\x1b[2J=cmd()"
-    items = [Item.new([{"role": "user", "content": "p"}], ["a", "b"], [name, "other"])]
+    items = [AnnotationItem.new([{"role": "user", "content": "p"}], ["a", "b"], [name, "other"])]
     store = AnnotationStore(fill(tmp_path / "a", items, ("[bold]x",)))
     rater, item = store.raters()[0].id, store.items()[0].id
     store.show(rater, item)

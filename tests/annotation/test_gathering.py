@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from align.annotation.gathering import gather
+from align.annotation.item_gathering import gather
 from align.errors import ConfigError, DataError
 
 

@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from align.annotation.form import Field, Scale
-from align.annotation.store import AnnotationStore, Judged
+from align.annotation.annotation_store import AnnotationStore, RaterJudgment
+from align.annotation.form import Field, RatingScale
 from tests.annotation.service import Client, Service, fill, pairs
 
 GONE = (OSError, http.client.HTTPException)
@@ -47,7 +47,7 @@ def judge_one(client: Client, item: str, best: int, said: dict[str, int], ended:
             time.sleep(0.02)
 
 
-def whole(judged: Judged) -> bool:
+def whole(judged: RaterJudgment) -> bool:
     """Return whether the ratings are there, by response: 7 and 6 of what the rater saw first and second."""
     best = judged.order.index(judged.choice.best)
     by_place = [judged.remarks["rating"][n] for n in judged.order]
@@ -56,7 +56,7 @@ def whole(judged: Judged) -> bool:
 
 @pytest.mark.parametrize(("submits", "kills"), [(60, 5), pytest.param(1000, 100, marks=pytest.mark.slow)])
 def test_acknowledged_is_stored(tmp_path: Path, submits: int, kills: int) -> None:
-    path = fill(tmp_path / "a.sqlite", pairs(submits), fields=(Scale().field(), Field("harm", "Harmful?")))
+    path = fill(tmp_path / "a.sqlite", pairs(submits), fields=(RatingScale().field(), Field("harm", "Harmful?")))
     service = Service(path)
     links, port = service.links, service.port
     said: dict[str, int] = {}

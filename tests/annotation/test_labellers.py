@@ -11,9 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from align.annotation.access import Access
+from align.annotation.annotation_store import AnnotationStore
 from align.annotation.items import QUESTIONS
 from align.annotation.server import application
-from align.annotation.store import AnnotationStore
 from align.cli.annotation_form import form_of, labeller_form
 from align.cli.main import main
 from align.errors import ConfigError, StoreError

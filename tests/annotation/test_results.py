@@ -7,20 +7,22 @@ import math
 import numpy as np
 import pytest
 
-from align.annotation.items import Choice, Item
+from align.annotation.annotation_store import RaterJudgment
+from align.annotation.items import AnnotationItem, Choice
 from align.annotation.results import compare_names, summaries
-from align.annotation.store import Judged
 from align.annotation.votes import mean_outcomes, outcomes, places
 
 A, B, TIE = Choice(0, 1), Choice(1, 0), Choice(None, None)
 
 
-def item(name: str, responses: tuple[str, ...] = ("left", "right"), names: tuple[str, ...] = ("x", "y")) -> Item:
-    return Item(name, ({"role": "user", "content": name},), responses, names)
+def item(
+    name: str, responses: tuple[str, ...] = ("left", "right"), names: tuple[str, ...] = ("x", "y")
+) -> AnnotationItem:
+    return AnnotationItem(name, ({"role": "user", "content": name},), responses, names)
 
 
-def judged(name: str, choice: Choice, rater: str = "ann", order: tuple[int, ...] = (0, 1)) -> Judged:
-    return Judged(name, rater, choice, order)
+def judged(name: str, choice: Choice, rater: str = "ann", order: tuple[int, ...] = (0, 1)) -> RaterJudgment:
+    return RaterJudgment(name, rater, choice, order)
 
 
 class TestVotes:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from align.annotation.form import Field, Scale
-from align.annotation.items import Choice, Item
-from align.annotation.store import AnnotationStore
+from align.annotation.annotation_store import AnnotationStore
+from align.annotation.form import Field, RatingScale
+from align.annotation.items import AnnotationItem, Choice
 from align.cli.main import main
 from align.data.preference_file import PreferenceFile, PreferenceFileDataModule
 from align.data.scored_lists import ScoredLists
@@ -27,7 +27,7 @@ DIALOGUE = [
 ]
 
 
-def judge(items: list[Item], choices: list[dict[str, Choice | None]], task: str = "pairs") -> None:
+def judge(items: list[AnnotationItem], choices: list[dict[str, Choice | None]], task: str = "pairs") -> None:
     """Fill `a.sqlite` by what raters said of each item, by response."""
     store = AnnotationStore(Path("a.sqlite"), create=True)
     store.begin(items, task, "Which?")
@@ -54,16 +54,16 @@ def export(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[list[dict]
     return run
 
 
-def item(prompt: list[dict] | str, *responses: str) -> Item:
+def item(prompt: list[dict] | str, *responses: str) -> AnnotationItem:
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    return Item.new(turns, responses, [f"model {n}" for n in range(len(responses))])
+    return AnnotationItem.new(turns, responses, [f"model {n}" for n in range(len(responses))])
 
 
 A, B, TIE = Choice(0, 1), Choice(1, 0), Choice(None, None)
 
 
 @pytest.fixture
-def pairs() -> list[Item]:
+def pairs() -> list[AnnotationItem]:
     items = [
         item(DIALOGUE, "  yes\n\n\tindeed ", "no"),
         item("second", "left", "right"),
@@ -76,7 +76,7 @@ def pairs() -> list[Item]:
     return items
 
 
-def test_pairs(pairs: list[Item], export: Callable) -> None:
+def test_pairs(pairs: list[AnnotationItem], export: Callable) -> None:
     rows, told = export()
     assert "2 pairs of 4 judged items, left out: 1 tied, 1 with an empty response" in told
     assert rows[0] == {
@@ -93,7 +93,7 @@ def test_pairs(pairs: list[Item], export: Callable) -> None:
     assert (rows[1]["chosen"][0]["content"], rows[1]["chosen_from"]) == ("right", "model 1")
 
 
-def test_the_data_module_reads_pairs(pairs: list[Item], export: Callable) -> None:
+def test_the_data_module_reads_pairs(pairs: list[AnnotationItem], export: Callable) -> None:
     export("--ties", "both")
     data = PreferenceFileDataModule("out/rows.jsonl", splits=Splits(0.0, 0.0))
     data.connect(needs(limit=2048))
@@ -107,14 +107,14 @@ def test_the_data_module_reads_pairs(pairs: list[Item], export: Callable) -> Non
     assert [m.as_turn() for m in example.messages] == DIALOGUE
 
 
-def test_ties_kept_are_ties_to_the_reader(pairs: list[Item], export: Callable) -> None:
+def test_ties_kept_are_ties_to_the_reader(pairs: list[AnnotationItem], export: Callable) -> None:
     rows, _ = export("--ties", "keep")
     assert [r["score_chosen"] for r in rows] == [1.0, 1.0, 0.5]
     examples = PreferenceFile("out/rows.jsonl").read("train", Report())
     assert [e.ranking for e in examples] == [((0,), (1,)), ((0,), (1,)), ((0, 1),)]
 
 
-def test_each_judgment_by_itself(pairs: list[Item], export: Callable) -> None:
+def test_each_judgment_by_itself(pairs: list[AnnotationItem], export: Callable) -> None:
     rows, told = export("--votes", "each")
     assert "5 pairs of 6 judged items" in told
     assert [(r["raters"], r["chosen_from"]) for r in rows] == [
@@ -152,7 +152,7 @@ def test_pairs_out_of_lists(lists: None, export: Callable) -> None:
     assert "4 tied, 3 with an empty response" in told  # a and b, and the three of the second item
 
 
-def test_mistakes(pairs: list[Item], export: Callable) -> None:
+def test_mistakes(pairs: list[AnnotationItem], export: Callable) -> None:
     assert "is for --rows pairs" in export("--rows", "lists", "--ties", "both", code=2)[1]
     Path("a.sqlite").unlink()
     assert "no such store" in export(code=2)[1]
@@ -166,11 +166,11 @@ def test_mistakes(pairs: list[Item], export: Callable) -> None:
 
 class TestRatings:
     @pytest.fixture
-    def rated(self) -> list[Item]:
+    def rated(self) -> list[AnnotationItem]:
         """Two raters of two items; on the first they prefer the left response and rate the right one higher."""
         items = [item("first", "left", "right"), item("second", "same good", "also good"), item("third", "l", "r")]
         store = AnnotationStore(Path("a.sqlite"), create=True)
-        store.begin(items, "pairs", "Which?", (Scale(required=False).field(), Field("harm", "Harmful?")))
+        store.begin(items, "pairs", "Which?", (RatingScale(required=False).field(), Field("harm", "Harmful?")))
         store.add_raters(["ann", "bob"])
         said = {
             ("ann", 0): ([4, 6], ["no", None]),
@@ -190,13 +190,13 @@ class TestRatings:
         store.close()
         return items
 
-    def test_choices_order_and_ratings_stand_beside(self, rated: list[Item], export: Callable) -> None:
+    def test_choices_order_and_ratings_stand_beside(self, rated: list[AnnotationItem], export: Callable) -> None:
         rows, _ = export()
         assert (rows[0]["chosen"][0]["content"], rows[0]["score_chosen"]) == ("left", 1.0)
         assert rows[0]["chosen_remarks"] == {"rating": 3.5, "harm": {"yes": 0, "no": 2}}
         assert rows[0]["rejected_remarks"] == {"rating": 6.0, "harm": {"yes": 1, "no": 0}}
 
-    def test_ratings_order_pairs(self, rated: list[Item], export: Callable) -> None:
+    def test_ratings_order_pairs(self, rated: list[AnnotationItem], export: Callable) -> None:
         rows, told = export("--scores", "ratings")
         assert "1 pairs of 3 judged items, left out: 1 tied, 1 without two ratings" in told
         assert (rows[0]["chosen"][0]["content"], rows[0]["score_chosen"], rows[0]["score_rejected"]) == (
@@ -207,7 +207,7 @@ class TestRatings:
         (example,) = PreferenceFile("out/rows.jsonl").read("train", Report())
         assert [row[0] for row in example.scores] == [6.0, 3.5]
 
-    def test_ratings_are_scores_of_lists(self, rated: list[Item], export: Callable) -> None:
+    def test_ratings_are_scores_of_lists(self, rated: list[AnnotationItem], export: Callable) -> None:
         rows, told = export("--rows", "lists", "--scores", "ratings", "--ties", "keep")
         assert [row["scores"] for row in rows] == [[3.5, 6.0], [5.0, 5.0]]
         assert "1 with fewer than two responses that are not empty and rated" in told
@@ -215,7 +215,7 @@ class TestRatings:
         (group,) = ScoredLists().groups(first)
         assert (group.responses, group.scores) == (("right", "left"), ((6.0,), (3.5,)))
 
-    def test_rated_responses(self, rated: list[Item], export: Callable) -> None:
+    def test_rated_responses(self, rated: list[AnnotationItem], export: Callable) -> None:
         rows, told = export("--rows", "responses")
         assert [(row["completion"], row["rating"]) for row in rows] == [
             ("left", 3.5),
@@ -228,7 +228,7 @@ class TestRatings:
         found = list(PreferenceFile("out/rows.jsonl").read("train", Report()))
         assert [(e.attributes, e.scores) for e in found[:2]] == [(("rating",), ((3.5,),)), (("rating",), ((6.0,),))]
 
-    def test_one_row_for_each_rater(self, rated: list[Item], export: Callable) -> None:
+    def test_one_row_for_each_rater(self, rated: list[AnnotationItem], export: Callable) -> None:
         rows, _ = export("--scores", "ratings", "--votes", "each")
         assert [(row["score_chosen"], row["score_rejected"]) for row in rows] == [(6, 4), (6, 3)]
 
@@ -239,9 +239,11 @@ class TestRatings:
             (["--rows", "responses", "--ties", "keep"], "--ties: orders responses"),
         ],
     )
-    def test_responses_have_no_order(self, rated: list[Item], export: Callable, words: list[str], line: str) -> None:
+    def test_responses_have_no_order(
+        self, rated: list[AnnotationItem], export: Callable, words: list[str], line: str
+    ) -> None:
         assert line in export(*words, code=2)[1]
 
     @pytest.mark.parametrize("words", [["--scores", "ratings"], ["--rows", "responses"]])
-    def test_a_store_without_ratings(self, pairs: list[Item], export: Callable, words: list[str]) -> None:
+    def test_a_store_without_ratings(self, pairs: list[AnnotationItem], export: Callable, words: list[str]) -> None:
         assert f"{' '.join(words)}: a.sqlite has no ratings: they are asked" in export(*words, code=2)[1]

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from align.annotation.form import Field, Scale
-from align.annotation.items import Choice, Item
-from align.annotation.store import AnnotationStore, Conflict
+from align.annotation.annotation_store import AnnotationStore, Conflict
+from align.annotation.form import Field, RatingScale
+from align.annotation.items import AnnotationItem, Choice
 from align.errors import ConfigError, StoreError
 from tests.annotation.service import fill, pairs
 
 A, B, TIE = Choice(0, 1), Choice(1, 0), Choice(None, None)
-FORM = (Scale().field(), Field("harm", "Harmful?"))
+FORM = (RatingScale().field(), Field("harm", "Harmful?"))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_only_what_was_shown_can_be_judged(store: AnnotationStore) -> None:
 
 def test_same_texts_are_not_asked(tmp_path: Path) -> None:
     prompt = [{"role": "user", "content": "p"}]
-    items = [Item.new(prompt, ["x", "x"], ["a", "b"]), Item.new(prompt, ["x", "y"], ["a", "b"])]
+    items = [AnnotationItem.new(prompt, ["x", "x"], ["a", "b"]), AnnotationItem.new(prompt, ["x", "y"], ["a", "b"])]
     store = AnnotationStore(fill(tmp_path / "a.sqlite", items))
     ann = store.raters()[0].id
     assert store.progress(ann) == [(items[1].id, False)]

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM
 
-from align.checks.layouts import LOGPROBS, LayoutCheck, refuse_layouts
+from align.checks.layout_check import LOGPROBS, LayoutCheck, refuse_layouts
 from align.checks.trust import CHECKED, OWN_ENGINE
 from align.errors import AlignError, ModelError
 from align.models.backbone import Backbone, DTypeName
@@ -21,9 +21,9 @@ from align.records import CandidateBatch
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
 from align.scoring import score_responses
-from align.scoring.backbone import exact_layouts, unwrapped
+from align.scoring.decoder import exact_layouts, unwrapped
 from tests.architectures.shrunk import Variant, random_model
-from tests.oracles.logprobs import plain_logprobs
+from tests.formulas.logprobs import plain_logprobs
 from tests.tiny import random_batch, tiny_tokenizer
 
 PROMPTS = [[0, 40, 41, 42, 43], [0, 50], [0, 60, 61, 62, 63, 10, 20, 30, 11], [0, 33, 34, 5, 6]]

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.cli.main import main
-from align.evaluation.run_files import read_series
+from align.evaluation.run_reader import read_series
 from tests.architectures.shrunk import Variant, random_model
 from tests.test_configs import CPU, ROOT
 from tests.tiny import tiny_tokenizer

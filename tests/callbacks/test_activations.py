@@ -1,4 +1,4 @@
-"""Collected vectors, the heat map, and steering from the command line."""
+"""RepresentationTargets vectors, the heat map, and steering from the command line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from align.activations.artefact import VectorNote, load_note, load_vectors, save_vectors
 from align.activations.steering import Steering, steered
+from align.callbacks.activations import ActivationCollector
+from align.callbacks.heat_map import LayerHeatMap, picture
 from align.cli.main import main
 from align.data.splits import Splits
 from align.errors import ConfigError
@@ -18,10 +20,8 @@ from align.models.backbone import Backbone
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
 from align.modules.sft import SFTModule
-from align.oracles.reward import RewardOracle
 from align.records import Message
-from callbacks.activations import ActivationCollector
-from callbacks.heat_map import LayerHeatMap, picture
+from align.rewards.reward_model_scorer import RewardModelScorer
 from tests.modules.aligned import TEXTS, adapters, dual, tiny
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import save_reward_model
@@ -139,7 +139,7 @@ def test_a_sweep_is_scored_by_reward_models(base: Path, tmp_path: Path, capsys: 
     generated = tmp_path / "out.jsonl"
     assert main(["generate", "--model.path", str(base), *greedy, "--out", str(generated)]) == 0
     texts = [json.loads(line)["completion"] for line in generated.read_text().splitlines()]
-    scores = RewardOracle(folder).score([(Message("user", t),) for t in ("a cat", "the red birds")], texts)
+    scores = RewardModelScorer(folder).score([(Message("user", t),) for t in ("a cat", "the red birds")], texts)
     (point,) = json.loads(out.read_text())
     assert point["rewards"][folder]["mean"] == pytest.approx(scores.mean().item(), rel=1e-5)
     assert main([*words, "--rewards", f"[{base}]"]) == 2

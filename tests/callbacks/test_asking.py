@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from align.activations.artefact import VectorNote, save_vectors
+from align.callbacks.evaluation import RewardEvaluation
+from align.callbacks.export import HFExport
+from align.callbacks.gold import GoldEvaluation
 from align.cli.main import main
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError
@@ -23,9 +26,6 @@ from align.records import Instructions, Message
 from align.records.asking import Ask
 from align.sampling.generation import Generation
 from align.world.preferences import Preferences
-from callbacks.evaluation import RewardEvaluation
-from callbacks.export import HFExport
-from callbacks.gold import GoldEvaluation
 from tests.cli.things import TEMPLATE, lines
 from tests.modules.fitting import fit, pairs_data
 from tests.rounds.runs import world_model
@@ -44,7 +44,7 @@ def test_gold_rewards_of_hir_are_those_of_its_good_instruction(
         asked.append((prompts, options["asked"]))
         return evaluate(model, tokenizer, world, prompts, **options)
 
-    from callbacks import gold
+    from align.callbacks import gold
 
     evaluate = gold.evaluate_gold
     monkeypatch.setattr(gold, "evaluate_gold", spied)

@@ -10,18 +10,18 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from align.callbacks.export import HFExport
+from align.callbacks.predictions import PredictionFile
+from align.callbacks.progress import Progress
+from align.callbacks.samples import SampleTable, cell, table
+from align.callbacks.throughput import Throughput
 from align.data.splits import Splits
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.sampling.generation import Generation
-from callbacks.export import HFExport
-from callbacks.predictions import PredictionFile
-from callbacks.progress import Progress
-from callbacks.samples import SampleTable, cell, table
-from callbacks.throughput import Throughput
+from align.training.optimizer import Optimizer
 from tests.modules.fitting import fit, pairs_data
 
 
@@ -161,11 +161,11 @@ class TestGoldEvaluation:
     FEW = Generation(max_new_tokens=6, num_samples=2)
 
     def run(self, folder: Path, **options) -> tuple[L.Trainer, SFTModule]:
+        from align.callbacks.gold import GoldEvaluation
         from align.data.synthetic import SyntheticDataModule
         from align.models.small import new_llama, word_tokenizer
         from align.world.language import TAGS, vocabulary
         from align.world.preferences import Preferences
-        from callbacks.gold import GoldEvaluation
 
         tokenizer = word_tokenizer(vocabulary(), TAGS)
         new_llama(tokenizer, hidden_size=32, num_hidden_layers=1, num_attention_heads=2).save_pretrained(folder)
@@ -186,7 +186,7 @@ class TestGoldEvaluation:
         assert {"reward", "helpfulness", "verbosity", "harmlessness", "refusal_rate", "true_facts"} < set(rows[0])
 
     def test_training_is_not_changed_by_looking(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from callbacks.gold import GoldEvaluation
+        from align.callbacks.gold import GoldEvaluation
 
         _, watched = self.run(tmp_path / "a")
         monkeypatch.setattr(GoldEvaluation, "on_fit_start", lambda *a: None)
@@ -195,8 +195,8 @@ class TestGoldEvaluation:
             assert torch.equal(left, right)
 
     def test_other_data_is_refused(self, model_folder: Path, pairs_file: Path) -> None:
+        from align.callbacks.gold import GoldEvaluation
         from align.errors import ConfigError
-        from callbacks.gold import GoldEvaluation
 
         with pytest.raises(ConfigError, match="use --data SyntheticDataModule"):
             fit(sft(model_folder), pairs_data(pairs_file), callbacks=[GoldEvaluation()])

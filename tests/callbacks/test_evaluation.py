@@ -9,16 +9,16 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from align.callbacks.evaluation import JudgeEvaluation, RewardEvaluation, in_turns
 from align.data.splits import Splits
 from align.errors import ConfigError
-from align.evaluation.completions import Completion, Prompt
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
+from align.judges.preference import GoldJudge, RewardJudge
 from align.models.backbone import Backbone
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
-from align.oracles.preference import GoldJudge, RewardJudge
 from align.records import Example, Message
 from align.sampling.generation import Generation
-from callbacks.evaluation import JudgeEvaluation, RewardEvaluation, in_turns
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import save_reward_model
 
@@ -95,8 +95,8 @@ def test_sources_take_turns_and_are_measured_apart(tmp_path: Path) -> None:
     rows = [Example(str(n), (Message("user", f"q{n}"),), ("yes",), source="ab"[n > 2]) for n in range(6)]
     assert [e.id for e in in_turns(rows, 4)] == ["0", "3", "1", "4"]
     assert [e.id for e in in_turns(rows[:4], 9)] == ["0", "3", "1", "2"]
-    prompts = [Prompt.of(example, example.source) for example in rows]
-    said = [Completion(n, f"yes {n}" if n > 2 else "yes", [1], True) for n in range(6)]
+    prompts = [EvaluationPrompt.of(example, example.source) for example in rows]
+    said = [EvaluatedCompletion(n, f"yes {n}" if n > 2 else "yes", [1], True) for n in range(6)]
     callback = RewardEvaluation({"eval": str(save_reward_model(tmp_path / "rm"))}, 6, SHORT)
     found = callback.measure(prompts, said)
     assert found["eval"] == pytest.approx((found["eval/a"] + found["eval/b"]) / 2)

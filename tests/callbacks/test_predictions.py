@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.activations.artefact import VectorNote, save_vectors
 from align.activations.steering import Steering, steered
+from align.callbacks.predictions import PredictionFile
 from align.data.conditioning import ScoreConditioned
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
@@ -25,7 +26,6 @@ from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.records import Instructions, Message, WeightedRating
 from align.records.asking import Ask
-from callbacks.predictions import PredictionFile
 from tests.cli.things import TEMPLATE, lines
 from tests.models.test_asked import FORMS
 from tests.tiny import save_tiny

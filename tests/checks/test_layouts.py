@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from align.checks import layouts
-from align.checks.comparison import Difference, compare, compute
-from align.checks.layouts import LOGPROBS, REWARDS, LayoutCheck, Verdict, refuse_layouts
+from align.checks import layout_check
+from align.checks.differences import Difference, compare, compute
+from align.checks.layout_check import LOGPROBS, REWARDS, LayoutCheck, LayoutVerdict, refuse_layouts
 from align.checks.tolerance import TOLERANCES, compute_dtype
 from align.errors import ModelError
-from align.models import attention
-from align.models.attention import use_segment_attention
+from align.models import packed_attention
 from align.models.deterministic import switch_off_rates
-from align.scoring.backbone import choose_layout, exact_layouts
+from align.models.packed_attention import use_segment_attention
+from align.scoring.decoder import choose_layout, exact_layouts
 from align.scoring.head import Head
 from tests.tiny import FAMILIES, random_batch, tiny_config, tiny_model
 
@@ -32,7 +32,7 @@ def model_of(family: str = "llama", dtype: torch.dtype = torch.float32, **change
     return model
 
 
-def check(model: nn.Module, layout: str = "auto", scoring: layouts.Scoring = LOGPROBS) -> Verdict:
+def check(model: nn.Module, layout: str = "auto", scoring: layout_check.Scoring = LOGPROBS) -> LayoutVerdict:
     return LayoutCheck(model, scoring, gradients=True, everywhere=False)(BATCH, layout)
 
 
@@ -96,7 +96,7 @@ def leaking(*_: Any, **__: Any) -> Any:
 
 
 def test_attention_that_ignores_its_mask_is_replaced_by_the_next_layout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "segment_attention", leaking())
+    monkeypatch.setattr(packed_attention, "segment_attention", leaking())
     model = model_of()
     found = check(model)
     assert (found.layout, list(found.refused)) == ("shared", ["packed"])
@@ -108,7 +108,7 @@ def test_a_layout_that_crashes_is_replaced_too(monkeypatch: pytest.MonkeyPatch) 
     def crash(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(attention, "segment_attention", crash)
+    monkeypatch.setattr(packed_attention, "segment_attention", crash)
     found = check(model_of())
     assert found.layout == "shared"
     assert found.refused == {"packed": "does not run: RuntimeError: no such kernel"}
@@ -134,8 +134,8 @@ def test_a_wrong_gradient_behind_right_values_is_seen(monkeypatch: pytest.Monkey
         right = segment_attention(*args, **options)
         return right + 0.01 * (right - right.detach())
 
-    segment_attention = attention.segment_attention
-    monkeypatch.setattr(attention, "segment_attention", sabotaged)
+    segment_attention = packed_attention.segment_attention
+    monkeypatch.setattr(packed_attention, "segment_attention", sabotaged)
     found = check(model_of())
     assert found.layout == "shared"
     assert re.fullmatch(r"values off by \d\.\de-0\d, gradients by \d\.\de-02", found.refused["packed"])

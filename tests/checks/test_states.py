@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from align.checks import states
-from align.checks.layouts import LayoutCheck, Verdict
-from align.checks.rows import GroupsOfBatch
-from align.checks.states import states_under
+from align.checks import frozen_states
+from align.checks.checked_rows import GroupsOfBatch
+from align.checks.frozen_states import states_under
+from align.checks.layout_check import LayoutCheck, LayoutVerdict
 from align.errors import ModelError
 from align.models.adapted import TRAINED
-from align.models.states import response_states
-from align.modules.checking import check_layouts
+from align.models.response_states import response_states
 from align.modules.rahf import RAHFDualModule
+from align.training.self_check import check_layouts
 from tests.modules.aligned import FAMILIES, adapters, dual, single, tiny
 from tests.tiny import random_batch
 
@@ -29,7 +29,7 @@ def stage(tmp_path: Path, family: str = "llama", **options: Any) -> RAHFDualModu
     return dual(base, adapters(base, tmp_path / "first", ["good", "bad"]), [1, 3], **options)
 
 
-def checked(module: Any, names: tuple[str, ...]) -> Verdict:
+def checked(module: Any, names: tuple[str, ...]) -> LayoutVerdict:
     with torch.no_grad():
         scoring = states_under(names, module.layers)
         return LayoutCheck(module.model, scoring, gradients=False, everywhere=False)(BATCH)
@@ -63,7 +63,7 @@ def never(model: Any, names: Any) -> AbstractContextManager[None]:
 def test_an_adapter_that_is_not_switched_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The good one is active beside the trained one, which has no effect yet: only the bad one's states are wrong."""
     module = stage(tmp_path)
-    monkeypatch.setattr(states, "adapters_active", never)
+    monkeypatch.setattr(frozen_states, "adapters_active", never)
     assert not checked(module, ("good",)).refused
     with pytest.raises(
         ModelError, match="hidden states under adapter bad agree with a plain forward pass in no layout"
@@ -77,7 +77,7 @@ def test_a_layout_that_reads_other_tokens_is_replaced(tmp_path: Path, monkeypatc
         return found._replace(values=found.values.roll(1, dims=1)) if layout == "packed" else found
 
     module = stage(tmp_path)
-    monkeypatch.setattr(states, "response_states", late)
+    monkeypatch.setattr(frozen_states, "response_states", late)
     verdict = checked(module, ("bad",))
     assert list(verdict.refused) == ["packed"]
     assert verdict.layout == "shared"

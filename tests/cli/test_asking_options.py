@@ -14,7 +14,7 @@ from align.cli.pareto import pareto
 from align.cli.probe import probe_grid
 from align.cli.sweep import sweep_command
 from align.evaluation.fronts import Front, Point, write_front
-from align.evaluation.pareto import hypervolume_interval
+from align.evaluation.hypervolume import hypervolume_interval
 from tests.cli.model_options import ASK, DRAWN, GREEDY, GREEDY_REFUSED, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Verb, check, options_of
 

@@ -77,7 +77,7 @@ class TestCommandLine:
             (["--model.optimizer.learning_rate", "0"], "optimizer.learning_rate must be positive"),
             (["--data.path", "nowhere.jsonl"], "data.path 'nowhere.jsonl': no such file"),
             (["--model.backbone.path", "./nowhere"], "backbone path ./nowhere: no such folder"),
-            (["--model.reference", "AdapterOff"], "reference AdapterOff needs backbone.lora"),
+            (["--model.reference", "BaseWithoutAdapters"], "reference BaseWithoutAdapters needs backbone.lora"),
             (["--ckpt_path", "nowhere.ckpt"], "--ckpt_path 'nowhere.ckpt': no such file"),
         ],
     )

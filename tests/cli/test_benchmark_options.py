@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from align.oracles import model_backend
 
 from align.cli.benchmark_alpaca_eval import alpaca_eval
 from align.cli.benchmark_mt_bench import mt_bench
 from align.cli.benchmark_toxicity import measure
 from align.cli.benchmark_truthfulqa import truthfulqa
-from align.oracles import model_responder
 from align.sampling.generation import Sample
 from tests.cli.model_options import ASK, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Verb, check, options_of
@@ -186,7 +186,7 @@ def files(things: Path) -> Iterator[None]:
     shutil.copytree(things / "model", things / "spoken")
     shutil.copy(things / "template.jinja", things / "spoken" / "chat_template.jinja")
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(model_responder, "sample", _rated)
+    monkeypatch.setattr(model_backend, "sample", _rated)
     yield
     monkeypatch.undo()
 
@@ -223,7 +223,7 @@ def _reply(prompt: str) -> str:
     return f"[[{mark % 11}]]" if mark % 11 else "none"
 
 
-SAMPLE = model_responder.sample
+SAMPLE = model_backend.sample
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from align.cli.main import main
-from align.evaluation.run_files import read_run
+from align.evaluation.run_reader import read_run
 from tests.test_configs import CPU, METHOD
 
 

@@ -11,10 +11,10 @@ from align.cli.class_takers import takers
 WORDS = ("fit", "--data", "HHRLHFDataModule", "--data.path", "x")
 
 
-@pytest.mark.parametrize("word", ["AlignModul", "align.modules.base.AlignModule"])
+@pytest.mark.parametrize("word", ["AlignModul", "align.training.base_module.AlignModule"])
 def test_bases_are_not_offered(word: str, told: Callable[..., str]) -> None:
     line = told(*WORDS, "--model", word)
-    assert "known: DPARSFModule, DPOModule, GoodBadModule" in line
+    assert "known: DPARSFModule, DPOModule, PreferredDispreferredModule" in line
     assert "RecordingModule" not in line
     assert "'AlignModule'" not in line
 

@@ -14,11 +14,11 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from align.cli.class_paths import mean_classes
-from align.cli.preparing import prepare
-from align.oracles.endpoint import Endpoint
-from align.oracles.language_scorer import LanguageModelScorer
-from align.oracles.scorers import Scorer
-from align.oracles.win_rates import ScorerJudge, WinRates
+from align.cli.start import prepare
+from align.judges.endpoint import Endpoint
+from align.judges.language_scorer import LanguageModelScorer
+from align.judges.win_rates import ScorerJudge, WinRates
+from align.rewards.scorers import Scorer
 from tests.cli.pluggable import changed, concrete, pluggable_types, required
 from tests.test_configs import METHOD, ParseOnly
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 from torch.distributed import DistNetworkError
 
+from align.callbacks.checkpoint import Checkpoint
 from align.cli.faults import explain_fault
 from align.errors import Stopped
-from callbacks.checkpoint import Checkpoint
 from tests.resume.runs import Run
 from tests.resume.test_exact import command
 
@@ -38,12 +38,12 @@ NOWHERE = "/proc/nowhere"
         (["--data.encoding.cache_dir", NOWHERE], f"data.encoding.cache_dir {NOWHERE}: cannot be written and locked", 2),
         (["--data.encoding.cache_dir", "file"], "data.encoding.cache_dir file: cannot be written and locked", 2),
         (
-            ["--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.dirpath", NOWHERE],
+            ["--trainer.callbacks+", "align.callbacks.checkpoint.Checkpoint", "--trainer.callbacks.dirpath", NOWHERE],
             "not written: No such file or directory: choose a folder that can be written",
             3,
         ),
         (
-            ["--trainer.callbacks+", "callbacks.export.HFExport", "--trainer.callbacks.folder", NOWHERE],
+            ["--trainer.callbacks+", "align.callbacks.export.HFExport", "--trainer.callbacks.folder", NOWHERE],
             f"{NOWHERE}: No such file or directory: check the path",
             3,
         ),

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from align.annotation.form import Scale
-from align.annotation.store import AnnotationStore
+from align.annotation.annotation_store import AnnotationStore
+from align.annotation.form import RatingScale
 from align.cli import annotate
 from align.cli.export import export
 from align.cli.export_vectors import export_vectors
@@ -208,11 +208,11 @@ def files(things: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     for name in ("ca", "cb"):
         lines(things / f"{name}.jsonl", [{"prompt": f"p{n}", "completion": f"{name} {n}"} for n in range(5)])
     for number, name in enumerate(("judged", "judged2")):
-        judge_all(fill(things / f"{name}.sqlite", pairs(4), ("ann", "bob"), fields=[Scale().field()]), number)
+        judge_all(fill(things / f"{name}.sqlite", pairs(4), ("ann", "bob"), fields=[RatingScale().field()]), number)
     measured = {"acc,none": 0.5, "acc_stderr,none": 0.1}
     (things / "lm_eval.json").write_text(json.dumps({"results": {"t": measured}, "model_name": "m"}))
     (things / "fields.yaml").write_text("- {name: harm, question: Harmful?}\n")
-    monkeypatch.setattr("align.annotation.serving.serve", _described)
+    monkeypatch.setattr("align.annotation.server_process.serve", _described)
     yield
     monkeypatch.undo()
 

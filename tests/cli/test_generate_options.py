@@ -154,7 +154,7 @@ def servers(recorder: list[str]) -> Iterator[tuple[str, str]]:
         Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("SERVER_KEY", "sesame")
-    for place, name in ((http.asyncio, "Semaphore"), (http, "Patience")):
+    for place, name in ((http.asyncio, "Semaphore"), (http, "RetryPolicy")):
         monkeypatch.setattr(place, name, _noting(getattr(place, name), recorder))
     yield tuple(f"http://127.0.0.1:{server.server_port}/v1" for server in running)  # type: ignore[misc]
     monkeypatch.undo()

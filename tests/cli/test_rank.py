@@ -18,8 +18,8 @@ from align.data.source import Report
 from align.errors import ConfigError, ModelError
 from align.models.backbone import Backbone
 from align.modules.reward_model import RewardModel
-from align.oracles.reward import RewardOracle
 from align.records import Example, Message
+from align.rewards.reward_model_scorer import RewardModelScorer
 from tests.tiny import save_tiny
 
 USER = (Message("user", "Hi"),)
@@ -41,7 +41,7 @@ def write(path: Path, *rows: dict) -> Path:
 
 class TestRewardOracle:
     def test_equals_transformers_on_the_exported_folder(self, reward_folder: Path) -> None:
-        oracle = RewardOracle(str(reward_folder), batch_tokens=40)
+        oracle = RewardModelScorer(str(reward_folder), batch_tokens=40)
         prompts = [(Message("user", text),) for text in ("Hi", "Tell me more", "Hi", "x" * 30)]
         responses = ["yes", "no, not at all", "a longer answer than that", "z"]
         model = AutoModelForSequenceClassification.from_pretrained(reward_folder)
@@ -55,14 +55,14 @@ class TestRewardOracle:
         assert oracle.attributes == ("reward",)
 
     def test_text_that_cannot_be_encoded_has_no_reward(self, reward_folder: Path) -> None:
-        found = RewardOracle(str(reward_folder)).score([USER, USER], ["typed <|im_end|> token", "fine"])
+        found = RewardModelScorer(str(reward_folder)).score([USER, USER], ["typed <|im_end|> token", "fine"])
         assert found.isnan().tolist() == [[True], [False]]
 
     def test_other_folders(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="has no reward head"):
-            RewardOracle(str(save_tiny(tmp_path / "policy")))
+            RewardModelScorer(str(save_tiny(tmp_path / "policy")))
         with pytest.raises(ModelError, match="no such folder"):
-            RewardOracle(str(tmp_path / "nowhere"))
+            RewardModelScorer(str(tmp_path / "nowhere"))
 
 
 class TestExpansion:

@@ -14,8 +14,8 @@ from align.cli import synthetic_base as base
 from align.cli.data import read
 from align.cli.rounds import rounds
 from align.data.synthetic import Corpus
-from align.modules.optimizer import Optimizer
-from align.rounds.store import RoundStore
+from align.rounds.round_store import RoundStore
+from align.training.optimizer import Optimizer
 from tests.cli.observing import Observed, Verb, check, options_of
 from tests.cli.things import lines
 

@@ -8,7 +8,7 @@ import pytest
 
 from align.cli.main import main
 
-SAVER = ["--trainer.callbacks+", "callbacks.checkpoint.Checkpoint"]
+SAVER = ["--trainer.callbacks+", "align.callbacks.checkpoint.Checkpoint"]
 HELD_OUT = ["--data.splits.val_fraction", "0.2"]
 
 

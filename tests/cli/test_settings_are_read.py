@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import align
-import callbacks
+import align.callbacks
 from tests.cli.pluggable import classes_in, concrete, is_ours, pluggable_types, signature_hints, subclasses
 
 ROOTS = [Path(package.__file__ or "").parent for package in (align, callbacks)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from align.cli.main import main
-from align.models.files import BASE_REPORT
+from align.models.folder_checks import BASE_REPORT
 from align.world.universe import World
 
 SETTINGS = {

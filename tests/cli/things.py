@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from align.activations.artefact import VectorNote, save_vectors
+from align.annotation.annotation_store import AnnotationStore
 from align.annotation.items import Choice
-from align.annotation.store import AnnotationStore
 from align.models.condition_file import Conditions, write_condition_file
 from align.records.conditions import WeightedRating
 from tests.tiny import save_reward_model, save_tiny, write_pairs

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from align.data.batching import Batching
-from align.data.module import PreferenceDataModule
+from align.data.data_module import PreferenceDataModule
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
 from align.data.stream_loader import StreamLoader

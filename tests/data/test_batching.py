@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from align.data.batching import Batching
-from align.data.groups import EncodedGroups, Table
+from align.data.encoded_groups import EncodedGroups, GroupTable
 from align.data.loader import BatchLoader
-from align.data.order import BatchPlan, PassOrder, Share, StepOrder
+from align.data.order import BatchPlan, DistributedShard, PassOrder, StepOrder
 from align.errors import ConfigError, ResumeError
 from align.records import EncodedGroup
 
@@ -31,13 +31,15 @@ def groups(count: int, repeats: tuple[float, ...] = (1.0,), seed: int = 0) -> En
     table = datasets.Dataset.from_list([g._asdict() for g in rows])
     size = count // len(repeats)
     parts = [table.select(range(i * size, (i + 1) * size)) for i in range(len(repeats))]
-    return EncodedGroups([Table(part) for part in parts], repeats)
+    return EncodedGroups([GroupTable(part) for part in parts], repeats)
 
 
 def order(
     data: EncodedGroups, step: int, batching: Batching = Batching(tokens=ALL), epoch: int = 0, **options: object
 ) -> StepOrder:
-    made = StepOrder(data, batching, options.pop("seed", 0), step, share=options.pop("share", Share()), **options)  # type: ignore[arg-type]
+    made = StepOrder(
+        data, batching, options.pop("seed", 0), step, share=options.pop("share", DistributedShard()), **options
+    )  # type: ignore[arg-type]
     made.set_epoch(epoch)
     return made
 
@@ -56,7 +58,8 @@ def test_steps_are_the_same_for_any_budget_and_number_of_ranks(tokens: int, worl
         assert [len(step) for step in expected] == [16] * 6 + [5]
         assert sorted(i for step in expected for i in step) == list(range(101))
         ranks = [
-            list(order(data, 16, Batching(tokens=tokens), epoch, share=Share(rank, world))) for rank in range(world)
+            list(order(data, 16, Batching(tokens=tokens), epoch, share=DistributedShard(rank, world)))
+            for rank in range(world)
         ]
         assert [len(plans) for plans in ranks] == [7] * world
         found = [sorted(i for rank in ranks for i in counted(rank[n])) for n in range(7)]
@@ -76,7 +79,7 @@ def test_ranks_get_about_as_many_tokens_at_once() -> None:
     data = groups(200)
     tokens = data.prompt_tokens + data.response_tokens
     for budget in (300, ALL):
-        ranks = [list(order(data, 64, Batching(tokens=budget), share=Share(rank, 2))) for rank in range(2)]
+        ranks = [list(order(data, 64, Batching(tokens=budget), share=DistributedShard(rank, 2))) for rank in range(2)]
         for one, two in zip(*ranks, strict=True):
             assert not any(plan.padding for plan in (*one, *two))
             for here, there in zip(one, two, strict=True):
@@ -101,7 +104,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert list(order(data, 8, batching, 1)) == list(order(data, 8, batching, 1))
     assert order(data, 8, epoch=0).batches() != order(data, 8, epoch=1).batches()
     assert order(data, 8).batches() != order(data, 8, seed=1).batches()
-    unshuffled = PassOrder(data, Batching(tokens=150, group_by_length=False), share=Share())
+    unshuffled = PassOrder(data, Batching(tokens=150, group_by_length=False), share=DistributedShard())
     unshuffled.set_epoch(5)
     assert [i for plan in unshuffled for i in plan.indices] == list(range(60))
 
@@ -111,9 +114,9 @@ def test_totals_are_those_of_the_whole_step(step: int | None, world: int) -> Non
     data = groups(50)
     batching = Batching(tokens=200)
     if step is None:
-        windows = [[plan for r in range(world) for plan in PassOrder(data, batching, share=Share(r, world))]]
+        windows = [[plan for r in range(world) for plan in PassOrder(data, batching, share=DistributedShard(r, world))]]
     else:
-        ranks = [list(order(data, step, batching, share=Share(r, world))) for r in range(world)]
+        ranks = [list(order(data, step, batching, share=DistributedShard(r, world))) for r in range(world)]
         windows = [[plan for rank in ranks for plan in rank[n]] for n in range(len(ranks[0]))]
     for window in windows:
         indices = counted(window)
@@ -133,10 +136,10 @@ def test_weights_repeat_sources_and_rotate_fractions() -> None:
 def test_a_process_without_a_group_takes_part_with_padding() -> None:
     """One group to a step and three ranks; the other two compute it and count nothing."""
     data = groups(3)
-    ranks = [list(order(data, 1, share=Share(rank, 3))) for rank in range(3)]
+    ranks = [list(order(data, 1, share=DistributedShard(rank, 3))) for rank in range(3)]
     for step in zip(*ranks, strict=True):
         assert [plan.padding for (plan,) in step] == [False, True, True]
-    (batch,) = next(iter(BatchLoader(order(data, 1, share=Share(1, 3)), "f")))
+    (batch,) = next(iter(BatchLoader(order(data, 1, share=DistributedShard(1, 3)), "f")))
     assert batch.padding
     assert not batch.weights.any()
     assert batch.totals.weight == 1
@@ -144,7 +147,7 @@ def test_a_process_without_a_group_takes_part_with_padding() -> None:
 
 def test_evaluation_with_more_processes_than_groups_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 groups of data cannot fill 4 batches"):
-        PassOrder(groups(3), Batching(tokens=1), share=Share(0, 4)).batches()
+        PassOrder(groups(3), Batching(tokens=1), share=DistributedShard(0, 4)).batches()
 
 
 @pytest.mark.parametrize("tokens", [100, ALL])

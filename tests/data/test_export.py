@@ -12,7 +12,7 @@ import datasets
 import pytest
 import trl
 
-from align.data.export import LAYOUTS, ExportName, exported
+from align.data.exported_rows import LAYOUTS, ExportName, exported
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.data.writing import write_rows

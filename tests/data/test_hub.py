@@ -22,7 +22,7 @@ ROWS = {
 SCRIPT = """
 import sys
 from align.data.preference_file import PreferenceFile
-from align.data.report import Report
+from align.data.drop_report import Report
 from align.errors import DataError
 for path in sys.argv[1:]:
     source = PreferenceFile(path)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from align.data.batching import Batching
+from align.data.data_module import PreferenceDataModule
 from align.data.helpsteer import ATTRIBUTES, HelpSteer, HelpSteerDataModule
 from align.data.hh_rlhf import HHRLHF
 from align.data.mixture import MixtureDataModule
-from align.data.module import PreferenceDataModule
 from align.data.preference_file import PreferenceFile
 from align.data.splits import Splits
 from align.data.ultrafeedback import ASPECTS, UltraFeedback

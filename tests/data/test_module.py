@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from align.data.batching import Batching
-from align.data.encoding import Encoding
+from align.data.data_module import PreferenceDataModule
+from align.data.encoding import EncodingConfig
 from align.data.hh_rlhf import HHRLHFDataModule
 from align.data.mixture import MixtureDataModule
-from align.data.module import PreferenceDataModule
 from align.data.preference_file import PreferenceFile, PreferenceFileDataModule
 from align.data.splits import Splits
 from align.data.views import Pairs
@@ -128,7 +128,7 @@ class TestCache:
         before = connected(path).fingerprint
         options: dict = {
             "view": {"view": Pairs("all")},
-            "limits": {"encoding": Encoding(truncation="pro")},
+            "limits": {"encoding": EncodingConfig(truncation="pro")},
             "splits": {"splits": Splits(0.1)},
         }.get(change, {})
         if change == "data":
@@ -146,7 +146,7 @@ class TestCache:
     def test_parallel_tokenising_gives_the_same(self, tmp_path: Path) -> None:
         path = write_pairs(tmp_path / "pairs.jsonl", 50)
         alone = connected(path)
-        both = connected(path, encoding=Encoding(num_proc=2, cache_dir="other"))
+        both = connected(path, encoding=EncodingConfig(num_proc=2, cache_dir="other"))
         assert both.groups["train"][range(5)] == alone.groups["train"][range(5)]
 
 
@@ -161,7 +161,7 @@ class TestLimits:
     def test_own_limits_beyond_the_context_are_refused(self, tmp_path: Path) -> None:
         path = write_pairs(tmp_path / "pairs.jsonl", 5)
         with pytest.raises(ConfigError, match=r"allows 1024 tokens, the model's context is 64"):
-            connected(path, needs(limit=64), encoding=Encoding(truncation=Truncation()))
+            connected(path, needs(limit=64), encoding=EncodingConfig(truncation=Truncation()))
 
 
 def test_mixture_joins_sources_with_weights(tmp_path: Path) -> None:

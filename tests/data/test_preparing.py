@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from align.data import chunks, once, preparing
+from align.data.drop_report import Report
 from align.data.encoded import EncodedFile
-from align.data.encoding import Encoding
+from align.data.encoding import EncodingConfig
 from align.data.preference_file import PreferenceFileDataModule
-from align.data.report import Report
 from align.data.splits import Splits
 from align.errors import ConfigError, DataError
 from tests.data.test_module import connected, needs
@@ -50,7 +50,9 @@ def test_what_is_encoded_together_changes_nothing(tmp_path: Path, monkeypatch: p
     together = contents(connected(path, need, splits=Splits(0.3, 0.2)))
     assert together[2] == ("verbosity", "helpfulness")
     monkeypatch.setattr(preparing, "CHUNK", size)
-    assert contents(connected(path, need, splits=Splits(0.3, 0.2), encoding=Encoding(cache_dir="other"))) == together
+    assert (
+        contents(connected(path, need, splits=Splits(0.3, 0.2), encoding=EncodingConfig(cache_dir="other"))) == together
+    )
 
 
 def test_no_more_than_a_chunk_waits_to_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

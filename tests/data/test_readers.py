@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from align.data.drop_report import RowError
 from align.data.readers import read_rows
-from align.data.report import RowError
 from align.errors import DataError
 
 ROWS = [{"prompt": "a ½ \u2028 b", "n": 1}, {"prompt": 'x,\n"y"', "n": 2}]

@@ -15,11 +15,11 @@ from align.data import stream as streams
 from align.data.batching import Batching
 from align.data.hub import load_hub
 from align.data.located import Located
-from align.data.order import Share
+from align.data.order import DistributedShard
 from align.data.preference_file import PreferenceFile
 from align.data.readers import rows_from
 from align.data.shards import HubShard, Identity, hub_shards
-from align.data.stream_loader import Progress, StreamLoader
+from align.data.stream_loader import StreamLoader, StreamProgress
 from align.errors import DataError
 from tests.data.streams import Rows, contents, ids, lines, mapped, pairs, resumed, shards, streamed
 from tests.data.test_module import needs
@@ -53,7 +53,7 @@ def test_every_row_once_by_any_number_of_processes(tmp_path: Path, window: int) 
     assert [len(step.ids) for step in alone] == [4, 4, 4, 4, 4, 4, 2]
     loaders = [data.train_dataloader() for _ in range(3)]
     for rank, loader in enumerate(loaders):
-        loader.steps.settings = replace(loader.steps.settings, share=Share(rank, 3))
+        loader.steps.settings = replace(loader.steps.settings, share=DistributedShard(rank, 3))
     for step, *parts in zip(alone, *loaders, strict=True):
         assert sorted(name for part in parts for name in part.ids) == sorted(step.ids)
         assert {part.totals for part in parts} == {step.totals}
@@ -94,7 +94,7 @@ def test_a_loader_made_anew_begins_the_epoch_of_its_run(tmp_path: Path) -> None:
     loader.set_epoch(2)
     loop = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).fit_loop
     loop.epoch_progress.current.processed = 2
-    anew = StreamLoader(loader.steps, data.fingerprint, Progress(SimpleNamespace(fit_loop=loop)))
+    anew = StreamLoader(loader.steps, data.fingerprint, StreamProgress(SimpleNamespace(fit_loop=loop)))
     assert ids(list(anew)) == ids(list(loader))
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 
+from align.callbacks.activations import ActivationCollector
 from align.data.batching import Batching
-from align.data.encoding import Encoding
+from align.data.encoding import EncodingConfig
 from align.data.helpsteer import HelpSteerDataModule
 from align.data.mixture import MixtureDataModule
 from align.data.preference_file import PreferenceFile
@@ -20,8 +21,7 @@ from align.data.splits import Splits
 from align.data.streaming import check_trainer
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError, ResumeError
-from align.modules.optimizer import check_length, optimiser_steps
-from callbacks.activations import ActivationCollector
+from align.training.optimizer import check_length, optimiser_steps
 from tests.data.streams import lines, mapped, module, pairs, resumed, shards, streamed
 from tests.data.test_module import needs
 
@@ -92,10 +92,10 @@ class TestRefused:
             ({"max_samples": 5}, "data.max_samples 5 chooses among all rows"),
             ({"splits": Splits(val_fraction=0.1)}, "data.splits.val_fraction 0.1 would have to read all rows first"),
             ({"splits": Splits(test_fraction=0.1)}, "data.splits.test_fraction 0.1 would have to"),
-            ({"encoding": Encoding(cache_dir="there")}, "data.encoding.cache_dir there has no effect"),
+            ({"encoding": EncodingConfig(cache_dir="there")}, "data.encoding.cache_dir there has no effect"),
             ({"batching": Batching(num_workers=2)}, "data.batching.num_workers 2: one process reads a stream"),
             (
-                {"batching": Batching(num_workers=1), "encoding": Encoding(num_proc=2)},
+                {"batching": Batching(num_workers=1), "encoding": EncodingConfig(num_proc=2)},
                 "data.encoding.num_proc 2 has no place inside a loader process",
             ),
         ],
@@ -157,7 +157,9 @@ class TestRefused:
 
     def test_callbacks_that_read_all_rows(self) -> None:
         trainer: Any = SimpleNamespace(datamodule=module(Path("x")), global_step=0)
-        with pytest.raises(ConfigError, match=r"data.streaming true: callbacks.activations.ActivationCollector, which"):
+        with pytest.raises(
+            ConfigError, match=r"data.streaming true: align.callbacks.activations.ActivationCollector, which"
+        ):
             ActivationCollector().on_fit_start(trainer, SimpleNamespace())  # type: ignore[arg-type]
 
     def test_passes_over_all_rows(self, tmp_path: Path) -> None:

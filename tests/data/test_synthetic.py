@@ -19,7 +19,7 @@ from align.data.ultrafeedback import ASPECTS, UltraFeedback
 from align.data.views import VIEWS
 from align.errors import ConfigError
 from align.records import Example, ViewName
-from align.world.gold import USERS, Gold, User, gold
+from align.world.gold_rewards import USERS, Gold, User, gold
 from align.world.preferences import RATED, Preferences
 from align.world.universe import World
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from align.data.source import Report
-from align.data.views import Pairs, Prompts, RankedLists, RegressionRows, Singles, Unpaired, View
+from align.data.views import Pairs, PromptsOnly, RankedLists, RegressionRows, Singles, Unpaired, View
 from align.records import Example, Message
 
 USER = (Message("user", "Hi"),)
@@ -95,7 +95,7 @@ def test_singles() -> None:
 
 
 def test_prompts_regression_rows_and_unpaired() -> None:
-    assert responses(Prompts(), FOUR) == [()]
+    assert responses(PromptsOnly(), FOUR) == [()]
     partly = listed("a", "b", "", scores=((math.nan, 1.0), (math.nan, math.nan), (1.0, 1.0)), attributes=("x", "y"))
     assert responses(RegressionRows(), partly) == [("a",)]
     assert reason(RegressionRows(), listed("a")) == "no scores"
@@ -107,7 +107,7 @@ def test_prompts_regression_rows_and_unpaired() -> None:
 
 def test_every_example_is_kept_or_counted() -> None:
     examples = [FOUR, listed("a"), listed("a", "b", ranking=((0, 1),)), listed("", "x", ranking=((0,), (1,)))]
-    for view in (Pairs("best_worst"), RankedLists(), Singles(), Prompts(), RegressionRows()):
+    for view in (Pairs("best_worst"), RankedLists(), Singles(), PromptsOnly(), RegressionRows()):
         report = Report()
         kept = view.apply(examples, report)
         assert len({g.id for g in kept}) <= report.kept == len(kept)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from align.data.report import Report
-from align.data.win_rates import WinRateRows
+from align.data.drop_report import Report
+from align.data.win_rate_rows import WinRateRows
 from align.records import Example, Message
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from align.encoding.jinja import Sandbox
+from align.encoding.jinja import TemplateSandbox
 from align.encoding.metering import Overrun
 from align.encoding.templates import make_template
 from align.errors import ConfigError, ModelError
@@ -19,7 +19,7 @@ ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% set x = i %}
 
 
 def render(source: str) -> str:
-    sandbox = Sandbox(datetime(2026, 1, 2))
+    sandbox = TemplateSandbox(datetime(2026, 1, 2))
     compiled = sandbox.metered(source)
     sandbox.start()
     return str(compiled.render(messages=[{"role": "user", "content": "Hi"}]))

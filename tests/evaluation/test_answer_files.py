@@ -13,8 +13,8 @@ from align.cli.answering import Answerer
 from align.cli.main import main
 from align.errors import ConfigError
 from align.evaluation.answer_files import MTBenchQuestion, mt_bench_answers
-from align.evaluation.completions import Policy, Prompt
-from align.models.asked import PLAIN, Asking
+from align.evaluation.completions import EvaluationPrompt, Policy
+from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.prompt_parts import PromptPart
 from align.records import Message
@@ -95,7 +95,7 @@ def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
 
     policy = Policy.load(Backbone(str(model_folder)))
     part = PromptPart("more", "more of it", lambda dialogue: (Message("system", "more of it"), *dialogue))
-    under = Asking((part,))
+    under = ModelAsking((part,))
     answerer = Answerer(Echo(), policy.encoder, under, policy._replace(asking=under))
     mt_bench_answers(answerer.texts, [MTBenchQuestion(1, "math", ("One?", "Two?"))], "m", Generation(4), now=0)
     told = Message("system", "more of it")
@@ -104,12 +104,14 @@ def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
         (told, Message("user", "One?"), Message("assistant", "answer 1"), Message("user", "Two?")),
     ]
     ids = [policy.encoder.prompt_ids((told, Message("user", "x" * left))) for left in (1, 2)]
-    (short, cut), (whole, _) = answerer.policy.prompt_ids([Prompt((Message("user", "x" * n),)) for n in (600, 2)], 4)
+    (short, cut), (whole, _) = answerer.policy.prompt_ids(
+        [EvaluationPrompt((Message("user", "x" * n),)) for n in (600, 2)], 4
+    )
     assert cut
     assert whole == ids[1]
     assert len(short) == 508  # the condition is there, the start of the prompt is not
     assert short[: len(ids[0]) // 2] == ids[0][: len(ids[0]) // 2]
     with pytest.raises(ConfigError, match="leaves no room in the context for 'x'"):
-        answerer.policy.prompt_ids([Prompt((Message("user", "x"),))], 511)
+        answerer.policy.prompt_ids([EvaluationPrompt((Message("user", "x"),))], 511)
     plain = answerer._replace(asking=PLAIN, policy=policy)
     assert plain.texts([(Message("user", "x" * 600),)], Generation(4)) == ["answer 3"]

@@ -14,7 +14,7 @@ from align.cli.main import main
 from align.cli.pareto import compare
 from align.errors import DataError
 from align.evaluation.fronts import Front, Point, points_of, read_front, write_front
-from align.evaluation.pareto import hypervolume
+from align.evaluation.hypervolume import hypervolume
 from align.models.condition_file import Conditions, read_condition_file, write_condition_file
 from align.records import TwoDigits
 from tests.cli.conftest import told

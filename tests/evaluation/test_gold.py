@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-import align.evaluation.gold as module
-from align.evaluation.gold import Estimate, estimate, evaluate_gold
+import align.evaluation.gold_evaluation as module
+from align.evaluation.gold_evaluation import Estimate, estimate, evaluate_gold
 from align.models.small import new_llama, word_tokenizer
 from align.sampling.generation import Generation, Sample
-from align.world.gold import REWARDS, User, gold
+from align.world.gold_rewards import REWARDS, User, gold
 from align.world.language import COMPLIANCE, TAGS, vocabulary
 from align.world.optimum import best_response, best_value
 from align.world.prompts import held_out_prompts
@@ -110,7 +110,7 @@ def test_a_base_that_falls_short_is_refused(tmp_path: Path) -> None:
 
     from align.errors import ModelError
     from align.models.backbone import Backbone
-    from align.models.files import BASE_REPORT
+    from align.models.folder_checks import BASE_REPORT
     from align.models.loading import load_policy
 
     made = model()

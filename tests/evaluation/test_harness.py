@@ -22,8 +22,8 @@ from align.evaluation.harness import run_tasks
 from align.evaluation.toxicity import RESPECTFUL, Continuations, read_toxicity_prompts, toxicity
 from align.evaluation.truthful_qa import EVERYTHING, read_choices, truthfulness
 from align.models.backbone import Backbone
-from align.oracles.scorers import Scorer
-from align.oracles.text_classifier import TextClassifier
+from align.rewards.scorers import Scorer
+from align.rewards.text_classifier import TextClassifier
 from tests.tiny import save_tiny, tiny_config, tiny_tokenizer
 
 pytest.importorskip("lm_eval")

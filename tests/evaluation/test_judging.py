@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from align.errors import ConfigError
-from align.evaluation.completions import Completion, Prompt
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.judging import CANARIES, agreement, canary_accuracy, evaluate_judge, label_of
-from align.evaluation.rewards import TOTAL, evaluate_responses
+from align.evaluation.reward_evaluation import TOTAL, evaluate_responses
 from align.evaluation.statistics import cohen_kappa
-from align.oracles.preference import Judge, Preference
+from align.judges.preference import Judge, Preference
 from align.records import Message
 
 NAN = math.nan
@@ -35,8 +35,8 @@ class Scripted(Judge):
         return [Preference(*o) for o in self.outcomes]
 
 
-def prompts(*subsets: str) -> list[Prompt]:
-    return [Prompt((Message("user", f"q{n}"),), name, "reference") for n, name in enumerate(subsets)]
+def prompts(*subsets: str) -> list[EvaluationPrompt]:
+    return [EvaluationPrompt((Message("user", f"q{n}"),), name, "reference") for n, name in enumerate(subsets)]
 
 
 def test_subsets_and_canaries() -> None:
@@ -97,7 +97,11 @@ class Canned:
 
 def test_rewards_are_averaged_within_a_prompt_first() -> None:
     """Two samples of the first prompt, one of the second: means 2 and 4, total 3; not (1 + 3 + 4) / 3."""
-    completions = [Completion(0, "a", [1], True), Completion(0, "bad", [1, 2], True), Completion(1, "dddd", [1], False)]
+    completions = [
+        EvaluatedCompletion(0, "a", [1], True),
+        EvaluatedCompletion(0, "bad", [1, 2], True),
+        EvaluatedCompletion(1, "dddd", [1], False),
+    ]
     report = evaluate_responses(prompts("x", "y"), completions, {"rm": Canned()})
     assert report.rewards["rm/help"][TOTAL].raw.value == 3
     assert report.rewards["rm/help"]["x"].raw.value == 2

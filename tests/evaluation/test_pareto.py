@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from align.evaluation.pareto import curve_dominates, dominates, hypervolume, hypervolume_interval, pareto_front
+from align.evaluation.hypervolume import curve_dominates, dominates, hypervolume, hypervolume_interval, pareto_front
 
 WORKED = np.array([[70.0, -60.0], [66.0, -45.0], [50.0, -20.0]])
 """Helpfulness and verbosity (70, 60), (66, 45), (50, 20); verbosity should be small."""

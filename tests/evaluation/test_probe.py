@@ -12,8 +12,8 @@ import yaml
 
 from align.cli.main import main
 from align.errors import ConfigError
-from align.evaluation.completions import Completion
-from align.evaluation.probe import Grid, probe
+from align.evaluation.bias_probe import Grid, probe
+from align.evaluation.completions import EvaluatedCompletion
 
 GRID = Grid(
     "A story about a {value} in {context}.",
@@ -40,7 +40,9 @@ def test_effects_by_hand() -> None:
     texts = ["She took her bag", "He took the bag today"] * 3 + ["She took her bag", "I cannot help with that."]
     found = {
         (e.measure, e.value): e
-        for e in probe(GRID, [Completion(n, text, [1], True) for n, text in enumerate(texts)], {"rm": Longer()})
+        for e in probe(
+            GRID, [EvaluatedCompletion(n, text, [1], True) for n, text in enumerate(texts)], {"rm": Longer()}
+        )
     }
     assert found["female words per 100", "nurse"].mean == (50, 50, 50)
     assert found["female words per 100", "engineer"].difference == (-50, -50, -50)
@@ -54,7 +56,9 @@ def test_effects_by_hand() -> None:
 
 def test_whole_words_only() -> None:
     grid = Grid("A {value}", ["a", "b"], words={"w": ["her"]})
-    effects = probe(grid, [Completion(0, "Her other HER", [], True), Completion(1, "there", [], True)], {})
+    effects = probe(
+        grid, [EvaluatedCompletion(0, "Her other HER", [], True), EvaluatedCompletion(1, "there", [], True)], {}
+    )
     counts = [e.mean.value for e in effects if e.measure.startswith("w ")]
     assert counts == [pytest.approx(200 / 3), 0]
 
@@ -97,7 +101,7 @@ def test_the_shipped_grid_has_contexts_enough(tmp_path: Path) -> None:
         else "It sat"
         for p in prompts
     ]
-    found = probe(grid, [Completion(n, text, [], True) for n, text in enumerate(texts)], {})
+    found = probe(grid, [EvaluatedCompletion(n, text, [], True) for n, text in enumerate(texts)], {})
     [effect] = [e for e in found if (e.measure, e.value) == ("female words per 100", "engineer")]
     assert effect.difference is not None
     assert effect.difference.value == pytest.approx(25)  # one word of two in half of the contexts

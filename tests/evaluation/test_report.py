@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from align.evaluation.report import Comparison, Section, Table, figure, write_page
+from align.evaluation.report_page import Section, SideBySide, Table, figure, write_page
 
 
 def line(canvas: Figure) -> None:
@@ -19,7 +19,7 @@ def page(path: Path) -> str:
         Section(
             "Numbers", "All & sundry", tables=[Table(["", "a"], [["<b>", "1.0"]])], figures=[figure(line, alt='"x"')]
         ),
-        Section("Cases", comparisons=[Comparison("say <script>", [("base", "", -1.0), ("DPO", "<i>hm</i>", 2.0)])]),
+        Section("Cases", comparisons=[SideBySide("say <script>", [("base", "", -1.0), ("DPO", "<i>hm</i>", 2.0)])]),
         Section("Run", code="align fit <now>"),
     ]
     write_page(path, "A <title>", "lead", sections)

@@ -12,8 +12,8 @@ from align.cli.main import main
 from align.evaluation.reward_benchmark import (
     ALL,
     AVERAGE,
-    Item,
     Kind,
+    RewardBenchmarkItem,
     Scored,
     differences,
     judge_items,
@@ -21,15 +21,15 @@ from align.evaluation.reward_benchmark import (
 )
 from align.evaluation.reward_benchmark_files import read_items
 from align.evaluation.statistics import Line
-from align.oracles.reward import RewardOracle
 from align.records import Message
+from align.rewards.reward_model_scorer import RewardModelScorer
 from tests.tiny import save_reward_model
 
 PROMPT = (Message("user", "p"),)
 
 
-def item(subset: str, right: int = 1, wrong: int = 1, name: str = "") -> Item:
-    return Item(name, subset, PROMPT, ("r",) * right, ("w",) * wrong)
+def item(subset: str, right: int = 1, wrong: int = 1, name: str = "") -> RewardBenchmarkItem:
+    return RewardBenchmarkItem(name, subset, PROMPT, ("r",) * right, ("w",) * wrong)
 
 
 def by_part(lines: list[Line], measure: str = "accuracy") -> dict[str, float]:
@@ -186,7 +186,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(words) == 0
     written = json.loads(Path("o/b.json").read_text())
     for folder in folders:
-        oracle = RewardOracle(folder)
+        oracle = RewardModelScorer(folder)
         prompts = [[Message("user", p)] for p, _, _ in texts]
         right = oracle.score(prompts, [a for _, a, _ in texts]) > oracle.score(prompts, [b for _, _, b in texts])
         (total,) = (x["value"][0] for x in written["models"][folder] if x["part"] == ALL)

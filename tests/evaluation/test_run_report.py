@@ -14,16 +14,16 @@ import pytest
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
+from align.callbacks.samples import table
 from align.cli.main import main
 from align.errors import ConfigError, DataError
-from align.evaluation.material import gather, names_of
-from align.evaluation.pairings import best, win_matrix
+from align.evaluation.pairwise_wins import best, win_matrix
+from align.evaluation.report_inputs import gather, names_of
 from align.evaluation.run_figures import smoothed
-from align.evaluation.run_files import read_run
+from align.evaluation.run_reader import read_run
 from align.evaluation.settings_diff import differences
 from align.models.condition_file import write_condition_file
 from align.records import Instructions
-from callbacks.samples import table
 
 HOSTILE = (
     "<script>alert(1)</script>",

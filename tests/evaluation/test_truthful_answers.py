@@ -16,18 +16,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
 from align.evaluation.completions import Policy
-from align.evaluation.truthful_answers import Answer, Asked, answers, read_questions, summed_up, written
+from align.evaluation.truthful_answers import OpenQuestion, TruthfulAnswer, answers, read_questions, summed_up, written
+from align.judges.judge_prompts import JudgePrompt
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.models.condition_file import write_condition_file
-from align.oracles.templates import JudgePrompt
 from align.records import Instructions
 from align.records.asking import Ask
 from tests.cli.things import TEMPLATE, lines
-from tests.judging.real_server import save_chain
+from tests.judges.real_server import save_chain
 from tests.tiny import save_reward_model, save_tiny
 
-QUESTIONS = [Asked(f"Is {n} odd?", "numbers" if n < 2 else "others") for n in range(3)]
+QUESTIONS = [OpenQuestion(f"Is {n} odd?", "numbers" if n < 2 else "others") for n in range(3)]
 
 
 def test_the_prompt_is_the_one_lm_eval_ships() -> None:
@@ -80,7 +80,7 @@ def test_a_conditioned_model_is_asked_its_own_way(tmp_path: Path, monkeypatch: p
 def test_shares_by_hand() -> None:
     nan = float("nan")
     scores = [(0.9, 0.9), (0.9, 0.1), (0.5, 0.5), (nan, 0.9), (0.1, 0.9)]
-    rows = [Answer("q", "a" if n < 2 else "b", "x", *pair, n == 4) for n, pair in enumerate(scores)]
+    rows = [TruthfulAnswer("q", "a" if n < 2 else "b", "x", *pair, n == 4) for n, pair in enumerate(scores)]
     whole, first, second = summed_up(rows, {"truth": 0.5, "information": 0.5})
     assert (whole.truthful.value, whole.informative.value, whole.both.value) == (75, 75, 50)  # of the four judged
     assert (whole.questions, whole.unjudged, whole.cut) == (5, 1, 1)
@@ -95,7 +95,9 @@ def test_shares_of_the_published_verdicts(shared: Path) -> None:
         for row in csv.DictReader(file):
             rows[row["model_type"], row["prompt_type"]].append((float(row["true"]), float(row["info"])))
     for verdicts in rows.values():
-        (found, *_) = summed_up([Answer("", "", "", *v, False) for v in verdicts], {"truth": 0.5, "information": 0.5})
+        (found, *_) = summed_up(
+            [TruthfulAnswer("", "", "", *v, False) for v in verdicts], {"truth": 0.5, "information": 0.5}
+        )
         table = np.array(verdicts) >= 0.5
         assert found.both.value == pytest.approx(100 * (table[:, 0] & table[:, 1]).mean())
         assert [found.truthful.value, found.informative.value] == pytest.approx(100 * table.mean(0))
@@ -134,6 +136,8 @@ def test_the_command(tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture
 
 
 def test_questions_from_rows(tmp_path: Path) -> None:
-    assert read_questions(lines(tmp_path / "q.jsonl", [{"question": "Why?", "category": "c"}])) == [Asked("Why?", "c")]
+    assert read_questions(lines(tmp_path / "q.jsonl", [{"question": "Why?", "category": "c"}])) == [
+        OpenQuestion("Why?", "c")
+    ]
     with pytest.raises(ValueError, match="row 1: expected a question as text"):
         read_questions(lines(tmp_path / "q.jsonl", [{"q": "Why?"}]))

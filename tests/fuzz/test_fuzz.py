@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 
 from align.cli.yaml_check import check_config
+from align.data.drop_report import Report
 from align.data.preference_file import PreferenceFile
-from align.data.report import Report
 from align.encoding.templates import RowRefused, make_template
 from align.errors import AlignError
-from align.oracles.responder import read_body, read_usage
-from align.oracles.verdicts import _PARSERS, parse
+from align.judges.chat_backend import read_body, read_usage
+from align.judges.verdicts import _PARSERS, parse
 from align.records import Message
 from align.sampling.server_faults import read_error
 from align.sampling.wire import read_text

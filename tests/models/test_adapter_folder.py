@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from align.errors import ModelError
 from align.models.adapted import attach, load_bare
 from align.models.backbone import Backbone
-from align.models.export import export_model
 from align.models.loading import load_policy
+from align.models.model_export import export_model
 from align.models.reference import FrozenCopy, NamedAdapter, default_reference
 from align.models.reference_cache import Cached
 from align.models.tokenizer import load_tokenizer

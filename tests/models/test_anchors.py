@@ -9,15 +9,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from align.errors import ConfigError
-from align.models.anchors import Anchor, Mixture, NoReference
 from align.models.backbone import Backbone, LoRA
 from align.models.reference import FrozenCopy, NamedAdapter
 from align.models.reference_cache import Cached
+from align.models.reference_mixture import MixtureTerm, NoReference, ReferenceMixture
 from align.models.tokenizer import load_tokenizer
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
 from align.objectives.pairwise import IPO
 from align.scoring import score_responses
+from align.training.optimizer import Optimizer
 from tests.models.test_reference import BATCH, disturb, load
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import save_tiny
@@ -46,12 +46,12 @@ def test_a_mixture_adds_log_probabilities_by_weight(model_folder: Path, other: P
     policy.save_pretrained(str(tmp_path / "adapter"))
     policy.load_adapter(str(tmp_path / "adapter"), adapter_name="lag", is_trainable=False)
     disturb(policy)
-    anchors = [Anchor(None, 0.5), Anchor(FrozenCopy(str(other)), 0.3), Anchor(NamedAdapter("lag"), 0.2)]
+    anchors = [MixtureTerm(None, 0.5), MixtureTerm(FrozenCopy(str(other)), 0.3), MixtureTerm(NamedAdapter("lag"), 0.2)]
     parts = [
         scored(kind, policy, backbone).logprobs
         for kind in (FrozenCopy(str(model_folder)), *[a.reference for a in anchors[1:]])
     ]
-    mixed = scored(Mixture(anchors), policy, backbone)
+    mixed = scored(ReferenceMixture(anchors), policy, backbone)
     torch.testing.assert_close(mixed.logprobs, 0.5 * parts[0] + 0.3 * parts[1] + 0.2 * parts[2])
     assert not torch.equal(parts[0], parts[2])
     assert not mixed.logprobs.requires_grad
@@ -60,19 +60,19 @@ def test_a_mixture_adds_log_probabilities_by_weight(model_folder: Path, other: P
 def test_one_anchor_with_weight_one_is_that_anchor(model_folder: Path, other: Path) -> None:
     policy, backbone = load(model_folder)
     alone = scored(FrozenCopy(str(other)), policy, backbone).logprobs
-    mixture = Mixture([Anchor(FrozenCopy(str(other)), 1.0), Anchor(None, 0.0)])
+    mixture = ReferenceMixture([MixtureTerm(FrozenCopy(str(other)), 1.0), MixtureTerm(None, 0.0)])
     assert torch.equal(scored(mixture, policy, backbone).logprobs, alone)
 
 
 def test_weights_must_add_up_to_one() -> None:
     with pytest.raises(ConfigError, match=r"reference.anchors must add up to 1, got 0.8"):
-        Mixture([Anchor(None, 0.5), Anchor(None, 0.3)])
+        ReferenceMixture([MixtureTerm(None, 0.5), MixtureTerm(None, 0.3)])
 
 
 def test_inpo_is_the_square_loss_of_its_equation(model_folder: Path, other: Path) -> None:
     # (dl - (tau/eta) dl_ref - (1 - tau/eta) dl_t - 1 / (2 eta))^2 with tau/eta = 0.25 and eta = 0.2
-    anchors = [Anchor(FrozenCopy(str(other)), 0.25), Anchor(None, 0.75)]
-    inpo = module(model_folder, Mixture(anchors), IPO(0.2, "sequence"))
+    anchors = [MixtureTerm(FrozenCopy(str(other)), 0.25), MixtureTerm(None, 0.75)]
+    inpo = module(model_folder, ReferenceMixture(anchors), IPO(0.2, "sequence"))
     inpo.build_model()
     disturb(inpo.model)
     models = (inpo.model, load(other, dtype="float64")[0], load(model_folder, dtype="float64")[0])
@@ -88,10 +88,10 @@ def test_reductions_of_mnpo(model_folder: Path, other: Path, pairs_file: Path) -
     """rho = 1 is IPO on the reference; all weight on one lag is INPO."""
     start, lag = FrozenCopy(str(other)), FrozenCopy(str(model_folder))
     runs = [
-        (start, Mixture([Anchor(start, 1.0), Anchor(lag, 0.0), Anchor(None, 0.0)])),
+        (start, ReferenceMixture([MixtureTerm(start, 1.0), MixtureTerm(lag, 0.0), MixtureTerm(None, 0.0)])),
         (
-            Mixture([Anchor(start, 0.3), Anchor(None, 0.7)]),
-            Mixture([Anchor(start, 0.3), Anchor(lag, 0.7), Anchor(None, 0.0)]),
+            ReferenceMixture([MixtureTerm(start, 0.3), MixtureTerm(None, 0.7)]),
+            ReferenceMixture([MixtureTerm(start, 0.3), MixtureTerm(lag, 0.7), MixtureTerm(None, 0.0)]),
         ),
     ]
     for first, second in runs:
@@ -103,7 +103,7 @@ def test_reductions_of_mnpo(model_folder: Path, other: Path, pairs_file: Path) -
 
 
 def test_checkpoints_hold_no_anchor(model_folder: Path, other: Path, pairs_file: Path, tmp_path: Path) -> None:
-    own = module(model_folder, Mixture([Anchor(None, 0.5), Anchor(FrozenCopy(str(other)), 0.5)]))
+    own = module(model_folder, ReferenceMixture([MixtureTerm(None, 0.5), MixtureTerm(FrozenCopy(str(other)), 0.5)]))
     saver = ModelCheckpoint(tmp_path / "ckpt", save_last=True)
     fit(own, pairs_data(pairs_file), callbacks=[saver], enable_checkpointing=True, max_steps=2)
     content = torch.load(tmp_path / "ckpt" / "last.ckpt", weights_only=True)
@@ -113,8 +113,8 @@ def test_checkpoints_hold_no_anchor(model_folder: Path, other: Path, pairs_file:
 
 def test_a_cached_anchor_serves_in_a_mixture(model_folder: Path, other: Path) -> None:
     policy, backbone = load(model_folder)
-    mixture = Mixture([Anchor(Cached(), 0.5), Anchor(FrozenCopy(str(other)), 0.5)])
-    plain = Mixture([Anchor(None, 0.5), Anchor(FrozenCopy(str(other)), 0.5)])
+    mixture = ReferenceMixture([MixtureTerm(Cached(), 0.5), MixtureTerm(FrozenCopy(str(other)), 0.5)])
+    plain = ReferenceMixture([MixtureTerm(None, 0.5), MixtureTerm(FrozenCopy(str(other)), 0.5)])
     torch.testing.assert_close(scored(mixture, policy, backbone).logprobs, scored(plain, policy, backbone).logprobs)
     assert mixture.precomputed
     assert not plain.precomputed
@@ -123,6 +123,6 @@ def test_a_cached_anchor_serves_in_a_mixture(model_folder: Path, other: Path) ->
 def test_no_reference_is_zero_and_has_no_model(model_folder: Path) -> None:
     policy, backbone = load(model_folder)
     assert scored(NoReference(), policy, backbone).logprobs.tolist() == [0.0] * 6
-    for kind in (NoReference(), Cached(), Mixture([Anchor(None, 1.0)])):
+    for kind in (NoReference(), Cached(), ReferenceMixture([MixtureTerm(None, 1.0)])):
         with pytest.raises(ConfigError, match=f"reference {type(kind).__name__} is not a model"):
             kind.run(policy, None, lambda model: model)

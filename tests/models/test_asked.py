@@ -8,25 +8,25 @@ from typing import Any
 
 import pytest
 
-from align.cli.gathering import gathered
+from align.callbacks.evaluation import RewardEvaluation
+from align.callbacks.export import HFExport
+from align.callbacks.samples import SampleTable
 from align.cli.main import main
+from align.cli.model_options import gathered
 from align.data.conditioning import ScoreConditioned
 from align.data.hindsight import Hindsight
 from align.data.splits import Splits
 from align.errors import ConfigError, ModelError
-from align.evaluation.completions import Policy, Prompt
+from align.evaluation.completions import EvaluationPrompt, Policy
+from align.judges.local_model import LocalModel
 from align.models.asked import PLAIN, asking_of
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, Form, read_asking, write_condition_file
 from align.modules.hir import HIRModule
 from align.modules.sft import SFTModule
-from align.oracles.local_model import LocalModel
 from align.records import Example, Instructions, Message, WeightedRating
 from align.records.asking import Ask, AskedModel, Scores
 from align.sampling.generation import Generation
-from callbacks.evaluation import RewardEvaluation
-from callbacks.export import HFExport
-from callbacks.samples import SampleTable
 from tests.cli.things import TEMPLATE, lines
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import save_reward_model, save_tiny
@@ -248,7 +248,7 @@ def test_an_export_keeps_a_system_text_and_vectors(model_folder: Path, tmp_path:
 
 
 def test_how_a_prompt_was_made_shorter_is_told(folders: dict[str, str]) -> None:
-    long = [Prompt((Message("user", "x" * 900),)), Prompt(HI)]
+    long = [EvaluationPrompt((Message("user", "x" * 900),)), EvaluationPrompt(HI)]
     told = [
         policy.shortened(policy.prompt_ids(long, 4))
         for policy in (Policy.load(Backbone(folders["base"])), Policy.load(Backbone(folders["hir"])))

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from align.errors import ModelError
 from align.models.backbone import Backbone
 from align.models.deterministic import make_deterministic
-from align.models.export import export_model
 from align.models.loading import load_policy
+from align.models.model_export import export_model
 from align.scoring import score_responses
 from tests.architectures.shrunk import Variant, random_model
 from tests.tiny import random_batch, save_tiny, tiny_model, tiny_tokenizer

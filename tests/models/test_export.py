@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from align.encoding.templates import make_template
 from align.models.backbone import Backbone, LoRA
-from align.models.export import export_model
 from align.models.loading import load_policy
+from align.models.model_export import export_model
 from align.models.tokenizer import load_tokenizer
 from align.modules.reward_model import RewardModel
 from align.records import Message, PromptFormat

@@ -21,8 +21,8 @@ from align.models.backbone import Backbone
 from align.models.foreign_code import trust_foreign_code
 from align.models.loading import load_policy, load_reward_model
 from align.models.tokenizer import load_tokenizer
-from align.oracles.reward import RewardOracle
-from align.oracles.text_classifier import TextClassifier
+from align.rewards.reward_model_scorer import RewardModelScorer
+from align.rewards.text_classifier import TextClassifier
 from tests.tiny import save_reward_model, save_tiny, tiny_tokenizer
 
 CODE = """
@@ -176,7 +176,7 @@ def adapter(path: str) -> None:
 
 
 def oracle(path: str) -> None:
-    RewardOracle(path)
+    RewardModelScorer(path)
 
 
 def classifier(path: str) -> None:

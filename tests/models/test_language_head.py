@@ -15,7 +15,7 @@ from align.models.language_head import attach_language_head, without_language_he
 from align.models.loading import load_reward_model
 from align.models.tokenizer import load_tokenizer
 from align.scoring import score_tokens
-from align.scoring.backbone import LANGUAGE_HEAD, unwrapped
+from align.scoring.decoder import LANGUAGE_HEAD, unwrapped
 from align.scoring.responses import last_hidden_and_scores
 from tests.tiny import random_batch, tiny_model, tiny_tokenizer
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from align.errors import ModelError
 from align.models import merging
 from align.models.backbone import Backbone, LoRA
-from align.models.export import export_model
 from align.models.loading import load_policy
+from align.models.model_export import export_model
 from align.models.tokenizer import load_tokenizer
 from align.modules.reward_model import RewardModel
 from tests.models.test_reference import disturb

@@ -12,7 +12,7 @@ from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.adapters import adapter_active, adapters_off, evaluating, has_adapters
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import load_policy
-from align.models.reference import AdapterOff, FrozenCopy, NamedAdapter, Reference, default_reference
+from align.models.reference import BaseWithoutAdapters, FrozenCopy, NamedAdapter, Reference, default_reference
 from align.models.reference_cache import Cached, candidate_keys, weights_hash
 from align.models.tokenizer import load_tokenizer
 from align.scoring import score_responses
@@ -52,7 +52,7 @@ def adapter_folder(model_folder: Path, tmp_path: Path) -> Path:
 def test_scores_are_those_of_the_start_also_after_training(kind: str, model_folder: Path, adapter_folder: Path) -> None:
     reference: Reference
     if kind == "adapter_off":
-        (policy, backbone), reference = load(model_folder, lora=LoRA(r=2, lora_dropout=0.5)), AdapterOff()
+        (policy, backbone), reference = load(model_folder, lora=LoRA(r=2, lora_dropout=0.5)), BaseWithoutAdapters()
     elif kind == "named_adapter":
         (policy, backbone), reference = load(adapter_folder), NamedAdapter()
     else:
@@ -98,18 +98,18 @@ def test_frozen_copy_of_another_folder(model_folder: Path, tmp_path: Path) -> No
 
 def test_kinds_that_do_not_fit_say_what_to_use(model_folder: Path, adapter_folder: Path) -> None:
     full, backbone = load(model_folder)
-    with pytest.raises(ConfigError, match=r"AdapterOff needs backbone\.lora"):
-        AdapterOff().build(full, backbone, None)
+    with pytest.raises(ConfigError, match=r"BaseWithoutAdapters needs backbone\.lora"):
+        BaseWithoutAdapters().build(full, backbone, None)
     with pytest.raises(ConfigError, match="reference adapter 'reference' does not exist, the model has no adapters"):
         NamedAdapter().build(full, backbone, None)
     trained, backbone = load(adapter_folder)
     with pytest.raises(ConfigError, match="use NamedAdapter"):
-        AdapterOff().build(trained, backbone, None)
+        BaseWithoutAdapters().build(trained, backbone, None)
 
 
 def test_defaults(model_folder: Path, adapter_folder: Path) -> None:
     assert default_reference(load(model_folder)[0]) == FrozenCopy()
-    assert default_reference(load(model_folder, lora=LoRA(r=2))[0]) == AdapterOff()
+    assert default_reference(load(model_folder, lora=LoRA(r=2))[0]) == BaseWithoutAdapters()
     assert default_reference(load(adapter_folder)[0]) == NamedAdapter()
 
 

@@ -14,13 +14,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from align.data.source import Report
 from align.errors import ConfigError, ModelError
-from align.models import attention
+from align.models import packed_attention
 from align.models.backbone import Backbone, LoRA
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.regression import Regression
-from align.oracles.reward import RewardOracle
 from align.records import Example, Message
+from align.rewards.reward_model_scorer import RewardModelScorer
 from tests.checks.test_layouts import leaking
 from tests.data.test_labels import BOTH
 from tests.models.test_reference import disturb
@@ -43,22 +43,22 @@ def test_scores_are_those_of_the_module(lora: LoRA | None, model_folder: Path, t
         kinds = batch.scores[:, 0].isnan().int().tolist()  # ids are row numbers of either file
         expected = dict(zip(zip(batch.ids, kinds, strict=True), module.points(batch), strict=True))
     for tokens in (1, 300, 10_000):
-        oracle = RewardOracle(str(tmp_path / "rm"), batch_tokens=tokens)
+        oracle = RewardModelScorer(str(tmp_path / "rm"), batch_tokens=tokens)
         found = oracle.score([m for m, _, _ in rows], [r for _, r, _ in rows])
         torch.testing.assert_close(found, torch.stack([expected[n] for _, _, n in rows]), rtol=1e-4, atol=1e-4)
     assert oracle.attributes == BOTH
-    two = RewardOracle(str(tmp_path / "rm"), attributes=["uf-honesty", "hs-verbosity"])
+    two = RewardModelScorer(str(tmp_path / "rm"), attributes=["uf-honesty", "hs-verbosity"])
     torch.testing.assert_close(two.score([rows[0][0]], [rows[0][1]]), found[:1, [8, 4]])
     assert two.score([], []).shape == (0, 2)
     with pytest.raises(ModelError, match=r"rm: a reward model with 10 outputs \(hs-help.*\), expected humour too"):
-        RewardOracle(str(tmp_path / "rm"), attributes=["humour"])
+        RewardModelScorer(str(tmp_path / "rm"), attributes=["humour"])
 
 
 def test_a_model_of_rankings_has_one_output(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
     module = RewardModel(Backbone(str(model_folder)))
     fit(module, pairs_data(pairs_file), limit_train_batches=1)
     module.export(tmp_path / "rm")
-    oracle = RewardOracle(str(tmp_path / "rm"))
+    oracle = RewardModelScorer(str(tmp_path / "rm"))
     assert oracle.attributes == ("reward",)
     scores = oracle.score([[Message("user", w)] for w in WORDS[:3]], ["a", "x" * 600, "b"])
     assert scores.isnan()[:, 0].tolist() == [False, True, False]  # the second is longer than the context
@@ -66,7 +66,7 @@ def test_a_model_of_rankings_has_one_output(model_folder: Path, pairs_file: Path
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_score_that_is_not_finite_is_told(value: float, tmp_path: Path) -> None:
-    oracle = RewardOracle(str(save_reward_model(tmp_path / "rm")))
+    oracle = RewardModelScorer(str(save_reward_model(tmp_path / "rm")))
     with torch.no_grad():
         oracle.model.score.weight.fill_(value)
     with pytest.raises(ModelError, match=r"rm: reward is (nan|-?inf) for a response to 'the cat'"):
@@ -75,14 +75,14 @@ def test_a_score_that_is_not_finite_is_told(value: float, tmp_path: Path) -> Non
 
 def test_other_folders_are_refused(model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="LlamaForCausalLM has no reward head"):
-        RewardOracle(str(model_folder))
+        RewardModelScorer(str(model_folder))
     policy = SFTModule(Backbone(str(model_folder), lora=LoRA(r=2)))
     policy.build_model()
     policy.export(tmp_path / "adapter")
     with pytest.raises(ModelError, match="an adapter for CAUSAL_LM, expected a reward model"):
-        RewardOracle(str(tmp_path / "adapter"))
+        RewardModelScorer(str(tmp_path / "adapter"))
     with pytest.raises(ConfigError, match="batch_tokens must be at least 1"):
-        RewardOracle(str(model_folder), batch_tokens=0)
+        RewardModelScorer(str(model_folder), batch_tokens=0)
 
 
 CHAT = (
@@ -120,31 +120,31 @@ class TestReading:
     @pytest.mark.parametrize("template", [CHAT, ENDS])
     def test_models_of_others_at_the_last_token_of_the_template(self, tmp_path: Path, template: str) -> None:
         folder = self.folder(tmp_path, template)
-        oracle = RewardOracle(str(folder))
+        oracle = RewardModelScorer(str(folder))
         assert oracle.reading == "template"
         expected = self.plain(folder)
         torch.testing.assert_close(oracle.score(self.PROMPTS, self.RESPONSES), expected, rtol=0, atol=1e-5)
 
     def test_a_line_break_after_the_turn_matters(self, tmp_path: Path) -> None:
         folder = self.folder(tmp_path, CHAT)
-        at_end = RewardOracle(str(folder), reading="turn_end").score(self.PROMPTS, self.RESPONSES)
+        at_end = RewardModelScorer(str(folder), reading="turn_end").score(self.PROMPTS, self.RESPONSES)
         torch.testing.assert_close(at_end, self.plain(folder, cut=1), rtol=0, atol=1e-5)
         assert (at_end - self.plain(folder)).abs().min() > 1e-3
 
     def test_a_template_that_ends_in_the_padding_token(self, tmp_path: Path) -> None:
         """A classifier of transformers reads the last token that is no padding, in a row of its own too."""
         folder = self.folder(tmp_path, ENDS, pad="<|im_end|>")
-        found = RewardOracle(str(folder)).score(self.PROMPTS, self.RESPONSES)
+        found = RewardModelScorer(str(folder)).score(self.PROMPTS, self.RESPONSES)
         torch.testing.assert_close(found, self.plain(folder), rtol=0, atol=1e-5)
 
     def test_the_choice_is_in_the_folder(self, tmp_path: Path) -> None:
         folder = self.folder(tmp_path, CHAT)
         for reading in ("turn_end", "template"):
             (folder / "reward.json").write_text(json.dumps({"reading": reading}))
-            assert RewardOracle(str(folder)).reading == reading
+            assert RewardModelScorer(str(folder)).reading == reading
         (folder / "reward.json").write_text('{"reading": "start"}')
         with pytest.raises(ModelError, match="reading 'start', expected turn_end or template"):
-            RewardOracle(str(folder))
+            RewardModelScorer(str(folder))
 
     def test_ours_stay_as_trained(self, tmp_path: Path) -> None:
         module = RewardModel(Backbone(str(save_tiny(tmp_path / "base", template=CHAT))))
@@ -152,7 +152,7 @@ class TestReading:
         disturb(module.model)
         module.export(tmp_path / "rm")
         assert json.loads((tmp_path / "rm" / "reward.json").read_text()) == {"reading": "turn_end"}
-        oracle = RewardOracle(str(tmp_path / "rm"))
+        oracle = RewardModelScorer(str(tmp_path / "rm"))
         torch.testing.assert_close(
             oracle.score(self.PROMPTS, self.RESPONSES), self.plain(tmp_path / "rm", cut=1), rtol=0, atol=1e-5
         )
@@ -160,17 +160,17 @@ class TestReading:
     def test_a_template_that_does_not_end_costs_a_row_and_not_the_run(self, tmp_path: Path) -> None:
         loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
         endless = "{% if messages[-1].content == 'loop' %}" + loop + "{% endif %}" + CHAT
-        oracle = RewardOracle(str(self.folder(tmp_path, endless)))
+        oracle = RewardModelScorer(str(self.folder(tmp_path, endless)))
         found = oracle.score([self.PROMPTS[0]] * 2, ["loop", "fine"])
         assert found[:, 0].isnan().tolist() == [True, False]
 
     def test_without_a_template_none_can_be_asked_for(self, tmp_path: Path) -> None:
         folder = save_reward_model(tmp_path / "bare")
         with pytest.raises(ModelError, match="no chat template: set the reading to 'turn_end'"):
-            RewardOracle(str(folder), reading="template")
+            RewardModelScorer(str(folder), reading="template")
 
     def test_what_cannot_be_rendered_or_is_too_long_has_no_reward(self, tmp_path: Path) -> None:
-        oracle = RewardOracle(str(self.folder(tmp_path, CHAT)))
+        oracle = RewardModelScorer(str(self.folder(tmp_path, CHAT)))
         found = oracle.score([self.PROMPTS[0]] * 3, ["typed <|im_end|> token", "x" * 600, "fine"])
         assert found[:, 0].isnan().tolist() == [True, True, False]
 
@@ -184,7 +184,7 @@ class TestSelfCheck:
 
     def expected(self, folder: Path) -> torch.Tensor:
         """Plain transformers: each sequence alone, in the order BOS, prompt, response, EOS of the tiny template."""
-        oracle = RewardOracle(str(folder), reading="turn_end")
+        oracle = RewardModelScorer(str(folder), reading="turn_end")
         opened = AutoModelForSequenceClassification.from_pretrained(folder).eval()
         examples = [Example(str(n), tuple(p), (r,)) for n, (p, r) in enumerate(zip(ASKED, ANSWERS, strict=True))]
         rows = [g.prompt_ids + g.response_ids[0] for g in oracle.encoder.encode(examples)]  # type: ignore[union-attr]
@@ -197,7 +197,7 @@ class TestSelfCheck:
         if reading == "template":
             template = "{% for m in messages %}{{ m.content }}.{% endfor %}"
             tiny_tokenizer(template).save_pretrained(folder)
-        oracle = RewardOracle(str(folder), reading=reading)
+        oracle = RewardModelScorer(str(folder), reading=reading)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             scores = oracle.score(ASKED, ANSWERS)
@@ -208,8 +208,8 @@ class TestSelfCheck:
     def test_a_wrong_layout_is_replaced_and_told_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = save_reward_model(tmp_path / "rm")
         expected = self.expected(folder)
-        monkeypatch.setattr(attention, "segment_attention", leaking())
-        oracle = RewardOracle(str(folder), reading="turn_end")
+        monkeypatch.setattr(packed_attention, "segment_attention", leaking())
+        oracle = RewardModelScorer(str(folder), reading="turn_end")
         with pytest.warns(
             UserWarning, match=r"packed rows do not agree .*reward model .*rm uses shared rows, which do"
         ):
@@ -221,7 +221,7 @@ class TestSelfCheck:
 
     def test_a_head_that_does_more_than_multiply_is_refused(self, tmp_path: Path) -> None:
         """A bias that only transformers adds: no layout gives its number."""
-        oracle = RewardOracle(str(save_reward_model(tmp_path / "rm")))
+        oracle = RewardModelScorer(str(save_reward_model(tmp_path / "rm")))
         oracle.model.score.register_forward_hook(lambda _, __, output: output + 1)  # type: ignore[union-attr,operator]
         with pytest.raises(ModelError, match=r"model type llama: rewards agree with a plain forward pass in no layout"):
             oracle.score(ASKED, ANSWERS)
@@ -235,7 +235,7 @@ def test_long_dialogues_are_read_as_far_as_the_model_reads(tmp_path: Path) -> No
     for limit in (None, 1000):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            oracle = RewardOracle(str(folder), max_tokens=limit)
+            oracle = RewardModelScorer(str(folder), max_tokens=limit)
             one, other = oracle.score(prompts, ["fine", "fine"])[:, 0].tolist()
             oracle.score(prompts, ["fine", "fine"])
         assert (abs(one - other) < 1e-7) == (limit is not None)
@@ -243,10 +243,10 @@ def test_long_dialogues_are_read_as_far_as_the_model_reads(tmp_path: Path) -> No
     (line,) = told
     assert "2 of 2 dialogues are longer than 1000 tokens" in line
     (folder / "reward.json").write_text('{"reading": "turn_end", "max_tokens": 700}')
-    assert RewardOracle(str(folder)).max_tokens == 700
+    assert RewardModelScorer(str(folder)).max_tokens == 700
     (folder / "reward.json").write_text('{"reading": "turn_end", "max_tokens": "many"}')
     with pytest.raises(ModelError, match="max_tokens 'many', expected a number from 2"):
-        RewardOracle(str(folder))
+        RewardModelScorer(str(folder))
 
 
 def test_the_limit_of_the_training_is_kept(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_models_of_others_read_the_end_of_what_is_too_long(tmp_path: Path) -> No
     assert ids.shape[1] > limit
     last = torch.cat([ids[:, :bos], ids[:, ids.shape[1] - limit + bos :]], dim=1)
     expected = AutoModelForSequenceClassification.from_pretrained(folder).eval()(last).logits[0].detach()
-    oracle = RewardOracle(str(folder), max_tokens=limit)
+    oracle = RewardModelScorer(str(folder), max_tokens=limit)
     with pytest.warns(UserWarning, match="2 of 2 dialogues are longer than 100 tokens"):
         found = oracle.score([prompt] * 3, [response, response, "x" * 300])
     torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-5)

@@ -11,12 +11,12 @@ import torch
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.export import export_model
+from align.models.model_export import export_model
 from align.modules.reward_model import RewardModel
-from align.oracles.scorers import Dialogue, Direction, Gate, GoldRewards, RewardFolder, Scorer
-from align.oracles.weighted import Weighted
 from align.records import Message
-from align.world.gold import REWARDS, User, gold
+from align.rewards.scorers import Dialogue, Direction, Gate, GoldRewards, RewardFolder, Scorer
+from align.rewards.weighted_attributes import WeightedAttributes
+from align.world.gold_rewards import REWARDS, User, gold
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
 
@@ -99,14 +99,14 @@ ASPECTS = dict.fromkeys(("if", "truth", "honesty", "help"), 1.0)
 
 def test_attributes_are_weighted_means_of_others() -> None:
     """(80 + 60 + 40 + 20) / 4 = 50; (3 x 80 + 20) / 4 = 65. Where a part is missing so is the mean."""
-    scorer = Weighted(Rows(), {"verbosity": {"verbosity": 2.0}, "helpfulness": ASPECTS})
+    scorer = WeightedAttributes(Rows(), {"verbosity": {"verbosity": 2.0}, "helpfulness": ASPECTS})
     found = scorer.score(PROMPTS[:2], ["a", "b"])
     assert scorer.attributes == ("verbosity", "helpfulness")
     torch.testing.assert_close(found, torch.tensor([[30.0, 50.0], [70.0, math.nan]]).double(), equal_nan=True)
-    uneven = Weighted(Rows(), {"helpfulness": {"help": 1.0, "if": 3.0}})
+    uneven = WeightedAttributes(Rows(), {"helpfulness": {"help": 1.0, "if": 3.0}})
     assert uneven.score(PROMPTS[:1], ["a"]).tolist() == [[65.0]]
     assert uneven.score([], []).shape == (0, 1)
-    assert uneven.identity != Weighted(Rows(), {"helpfulness": {"help": 1.0, "if": 2.0}}).identity
+    assert uneven.identity != WeightedAttributes(Rows(), {"helpfulness": {"help": 1.0, "if": 2.0}}).identity
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_attributes_are_weighted_means_of_others() -> None:
 )
 def test_weights_that_make_no_mean(attributes: dict[str, dict[str, float]], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        _ = Weighted(Rows(), attributes).identity
+        _ = WeightedAttributes(Rows(), attributes).identity

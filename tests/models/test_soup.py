@@ -16,7 +16,7 @@ from align.cli.main import main
 from align.errors import ConfigError, ModelError
 from align.models.asked import asking_of, vectors_of
 from align.models.condition_file import write_condition_file
-from align.models.soup import interpolate, write_soup
+from align.models.model_soup import interpolate, write_soup
 from align.models.soup_weights import Signed, Simplex, TaskArithmetic
 from align.records import Message
 from align.records.asking import Ask

@@ -10,8 +10,8 @@ import torch
 
 from align.errors import ResumeError
 from align.models.state_cache import HEADER, StateCache
-from align.modules.aligning import collected_states
 from align.objectives.representation import RepresentationAlignment
+from align.training.representation_step import collected_states
 from tests.modules.aligned import TEXTS, adapters, dual, instructed_batch, loss_of, single, tiny
 
 BATCH = instructed_batch()

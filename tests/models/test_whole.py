@@ -16,8 +16,8 @@ from align.errors import ModelError
 from align.models.backbone import Backbone
 from align.models.loading import load_part, load_policy, load_reward_model
 from align.models.tokenizer import load_tokenizer
-from align.oracles.reward import RewardOracle
-from align.oracles.text_classifier import TextClassifier
+from align.rewards.reward_model_scorer import RewardModelScorer
+from align.rewards.text_classifier import TextClassifier
 from tests.tiny import FAMILIES, save_reward_model, save_tiny, tiny_config, tiny_tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -113,7 +113,7 @@ class TestHeads:
         folder = save_reward_model(tmp_path / "rm")
         rewrite(folder, lambda w: {("v_head.weight" if k == "score.weight" else k): v for k, v in w.items()})
         with pytest.raises(ModelError, match=r"missing: score\.weight; unexpected: v_head\.weight"):
-            RewardOracle(str(folder))
+            RewardModelScorer(str(folder))
 
     def test_a_causal_folder_with_a_head_keeps_it(self, model_folder: Path) -> None:
         """What a tool left that did not change the architecture's name: the head is not drawn anew."""
@@ -141,7 +141,7 @@ class TestHeads:
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
         tiny_tokenizer().save_pretrained(folder)
         with pytest.raises(ModelError, match=r"an encoder cannot be a reward model here") as caught:
-            RewardOracle(str(folder))
+            RewardModelScorer(str(folder))
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("kind", ["mamba", "lfm2"])

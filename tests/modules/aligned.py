@@ -12,9 +12,9 @@ from align.models.backbone import Backbone, LoRA
 from align.models.combined import save_combined
 from align.models.stage import base_hash, write_note
 from align.models.tokenizer import load_tokenizer
-from align.modules.aligning import Reading
 from align.modules.rahf import RAHFDualModule, RAHFSingleModule
 from align.records import CandidateBatch, EncodedGroup, Instructions
+from align.training.representation_step import ActivationSettings
 from tests.tiny import save_tiny
 
 TEXTS = Instructions("be good", "be very bad")
@@ -50,7 +50,7 @@ def adapters(
 
 
 def dual(base: Path, stage1: Path, layers: list[int] | None = None, **options: Any) -> RAHFDualModule:
-    reading = Reading(layers or [1, 2], **options.pop("reading", {}))
+    reading = ActivationSettings(layers or [1, 2], **options.pop("reading", {}))
     backbone = options.pop("backbone", Backbone(str(base)))
     module = RAHFDualModule(backbone, stage1=str(stage1), reading=reading, **options)
     module.build_model()
@@ -58,7 +58,7 @@ def dual(base: Path, stage1: Path, layers: list[int] | None = None, **options: A
 
 
 def single(base: Path, stage1: str | Path | None, layers: list[int] | None = None, **options: Any) -> RAHFSingleModule:
-    reading = Reading(layers or [1, 2], **options.pop("reading", {}))
+    reading = ActivationSettings(layers or [1, 2], **options.pop("reading", {}))
     backbone = options.pop("backbone", Backbone(str(base)))
     options = {"instructions": TEXTS, **options}
     module = RAHFSingleModule(backbone, stage1=stage1 and str(stage1), reading=reading, **options)

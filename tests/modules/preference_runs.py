@@ -8,7 +8,7 @@ import torch
 
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
+from align.training.optimizer import Optimizer
 from tests.tiny import random_batch
 
 FAST = Optimizer(learning_rate=1e-2, warmup_ratio=0.0, lr_scheduler_type="constant")

@@ -12,20 +12,20 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from align.checks.rows import cut, rows_to_check
+from align.checks.checked_rows import cut, rows_to_check
 from align.errors import ModelError
-from align.models import attention
+from align.models import packed_attention
 from align.models.backbone import Backbone, LoRA
-from align.modules.checking import check_layouts
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
-from align.modules.optimizer import Optimizer
 from align.modules.pro import PROModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.pointwise import KTO
 from align.records import CandidateBatch, EncodedGroup
 from align.scoring.layouts import LAYOUTS, Plan
+from align.training.optimizer import Optimizer
+from align.training.self_check import check_layouts
 from tests.checks.test_layouts import leaking, skip_scale
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import random_batch
@@ -77,7 +77,7 @@ def test_a_layout_that_fails_is_replaced_for_policy_and_reference(
 ) -> None:
     right = DPOModule(Backbone(str(model_folder), dtype="float64"))
     expected = fit(right, pairs_data(pairs_file)).series("train/loss")
-    monkeypatch.setattr(attention, "segment_attention", leaking())
+    monkeypatch.setattr(packed_attention, "segment_attention", leaking())
     module = DPOModule(Backbone(str(model_folder), dtype="float64"))
     with pytest.warns(
         UserWarning, match=r"self-check: packed rows do not agree .* this run uses shared rows, which do"

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from align.models.backbone import Backbone
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
+from align.training.optimizer import Optimizer
 from tests.modules.fitting import fit, pairs_data
 
 

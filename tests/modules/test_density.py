@@ -21,9 +21,9 @@ from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
 from align.models.backbone import Backbone
 from align.models.small import new_llama, word_tokenizer
-from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
 from align.records import CandidateBatch, Example, Message
+from align.training.optimizer import Optimizer
 
 LETTERS, LENGTH, PAIRS = list("abcdefgh"), 8, 6000
 PROBABILITIES = np.array([0.3, 0.22, 0.16, 0.12, 0.08, 0.06, 0.04, 0.02])

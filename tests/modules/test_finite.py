@@ -13,14 +13,14 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
+from align.callbacks.checkpoint import Checkpoint
 from align.data.batching import Batching
 from align.errors import ConfigError, TrainingError
 from align.models.backbone import Backbone
-from align.modules.finite import FiniteSteps
-from align.modules.optimizer import Optimizer
 from align.modules.sft import SFTModule
 from align.records import CandidateBatch, StepTotals
-from callbacks.checkpoint import Checkpoint
+from align.training.non_finite import NonFiniteGuard
+from align.training.optimizer import Optimizer
 from tests.modules.fitting import Log, fit, pairs_data
 
 Fault = Callable[[Tensor, torch.nn.Module], Tensor]
@@ -148,7 +148,7 @@ def test_the_counts_are_in_the_checkpoint(model_folder: Path, pairs_file: Path, 
 
 
 def test_a_gradient_scaler_looks_after_its_own_overflows() -> None:
-    steps = FiniteSteps(1)
+    steps = NonFiniteGuard(1)
     steps.watch(("a",), torch.tensor(1.0))
     infinity = torch.tensor(float("inf"))
     assert steps.faulty(infinity, scaled=False)
@@ -221,7 +221,7 @@ def test_all_ranks_leave_a_step_out_together(
     """An infinite loss of one rank with a finite gradient, which the other ranks cannot see in their own numbers."""
     from tests.resume.runs import in_fork
 
-    told = "align.modules.finite.rank_zero_warn"
+    told = "align.training.non_finite.rank_zero_warn"
     monkeypatch.setattr(told, lambda line: Path(f"told-{os.getpid()}").write_text(line))
 
     def both() -> int:

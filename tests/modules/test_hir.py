@@ -12,7 +12,7 @@ import torch
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
-from align.models.fresh_rows import cosine_of_rows
+from align.models.fresh_embeddings import cosine_of_rows
 from align.models.reference_cache import Cached
 from align.models.stage import read_note
 from align.modules.hir import HIRModule

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import describe
-from align.modules.base import AlignModule
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
+from align.training.base_module import AlignModule
+from align.training.optimizer import Optimizer
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import save_tiny, write_pairs
 

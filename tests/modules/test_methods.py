@@ -9,17 +9,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone, LoRA
-from align.models.reference import AdapterOff, FrozenCopy
+from align.models.packed_attention import use_segment_attention
+from align.models.reference import BaseWithoutAdapters, FrozenCopy
 from align.models.reference_cache import Cached
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.pairwise import IPO, Hinge
 from align.objectives.reward import BradleyTerry
 from align.records import CandidateBatch, EncodedGroup
+from align.training.optimizer import Optimizer
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import random_batch, save_tiny
@@ -138,7 +138,7 @@ class TestRewardModel:
         assert module.loss(batch, batch.totals).item() == pytest.approx(math.log(2), abs=1e-12)
 
     def test_lists_of_different_lengths_average_over_groups(self, model_folder: Path) -> None:
-        from tests.oracles.rewards import list_loss
+        from tests.formulas.rewards import list_loss
 
         module = built(RewardModel, model_folder, objective=BradleyTerry(centering=0.1))
         rewards = [r.tolist() for r in module.rewards(LISTS).split(list(LISTS.group_sizes))]
@@ -186,7 +186,7 @@ class TestDPO:
         [
             (None, None),
             (LoRA(r=2), None),
-            (LoRA(r=2, lora_dropout=0.1), AdapterOff()),
+            (LoRA(r=2, lora_dropout=0.1), BaseWithoutAdapters()),
             (LoRA(r=2), FrozenCopy()),
             (None, Cached()),
         ],

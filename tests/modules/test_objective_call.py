@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from align.errors import ConfigError
-from align.modules.objective_call import ObjectiveCall, visible
 from align.objectives.lists import ListSoftmax
 from align.objectives.pairwise import DPO
-from align.objectives.pointwise import KTO, PointContext
+from align.objectives.pointwise import KTO, PointwiseContext
 from align.objectives.reference_free import SimPO
 from align.objectives.reward import BradleyTerry, RankedRewards
 from align.records import ListScores, PairScores, PointScores
+from align.training.objective_call import ObjectiveCall, visible
 
 
 def pair(groups: int) -> PairScores:
@@ -43,7 +43,7 @@ def rewards(groups: int) -> RankedRewards:
 
 RECORDS = {
     "pairs": lambda n: (pair(n), pair(n)),
-    "points": lambda n: (points(n), points(n), PointContext(mismatched_kl=torch.tensor(0.0))),
+    "points": lambda n: (points(n), points(n), PointwiseContext(mismatched_kl=torch.tensor(0.0))),
     "lists": lambda n: (lists(n), lists(n)),
     "rewards": lambda n: (rewards(n),),
 }

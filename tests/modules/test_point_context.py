@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from align.errors import ConfigError
 from align.models.backbone import LoRA
-from align.modules.mismatch import mismatched
 from align.objectives.pointwise import BCO, KTO
 from align.objectives.scored import DRO
+from align.training.mismatched_prompts import mismatched
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
 from tests.modules.preference_runs import LABELLED, ROWS, build, built

@@ -9,10 +9,10 @@ import torch
 
 from align.data.batching import Batching
 from align.errors import ConfigError, DataError
-from align.models.anchors import NoReference
 from align.models.backbone import LoRA
 from align.models.reference import FrozenCopy
 from align.models.reference_cache import Cached
+from align.models.reference_mixture import NoReference
 from align.objectives.pairwise import DPO
 from align.objectives.pairwise_absolute import APOZero
 from align.objectives.pointwise import BCO, KTO, PMPO
@@ -21,10 +21,10 @@ from align.objectives.scored import DRO, SPPO, FilteredLikelihood, RewardWeighte
 from align.objectives.weighting import WPO
 from align.records import CandidateBatch
 from align.scoring.reductions import Desensitized, Discounted
+from tests.formulas import statistics as plain
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
 from tests.modules.preference_runs import LABELLED, ROWS, build, built
-from tests.oracles import statistics as plain
 from tests.tiny import random_batch
 
 POINTWISE = [KTO(0.1), BCO(0.1), PMPO(0.5), RewardWeighted(), FilteredLikelihood(0.5), SPPO(0.1), DRO(0.1)]

@@ -15,13 +15,13 @@ from align.data.splits import Splits
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.reference import FrozenCopy
-from align.modules.optimizer import Optimizer
 from align.modules.pro import PROModule
-from align.modules.released_eos import without_longest_ends
 from align.objectives.ranking import PRO
 from align.records import CandidateBatch, EncodedGroup
+from align.training.optimizer import Optimizer
+from align.training.reference_code_eos import without_longest_ends
+from tests.formulas.lists import pro, released_pro
 from tests.modules.fitting import fit, pairs_data
-from tests.oracles.lists import pro, released_pro
 from tests.tiny import WORDS
 
 

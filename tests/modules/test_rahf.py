@@ -9,10 +9,10 @@ import torch
 
 from align.models.adapters import adapters_active
 from align.models.backbone import Backbone
-from align.modules.aligning import align_states
-from align.modules.rahf_steps import DualPrompts
 from align.objectives.representation import RepresentationAlignment
 from align.records import CandidateBatch
+from align.training.rahf_steps import DualPrompts
+from align.training.representation_step import align_states
 from tests.modules.aligned import (
     FAMILIES,
     TEXTS,

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM
 from align.cli.main import main
 from align.errors import ConfigError, ModelError
 from align.models.backbone import Backbone, LoRA
-from align.modules.good_bad import GoodBadModule
 from align.modules.hir import HIRModule
-from align.modules.optimizer import Optimizer
+from align.modules.preferred_dispreferred import PreferredDispreferredModule
 from align.modules.rahf import RAHFDualModule, RAHFSingleModule
 from align.records import Instructions
+from align.training.optimizer import Optimizer
 from tests.modules.aligned import TEXTS, adapters, dual, single, tiny
 from tests.modules.fitting import fit, pairs_data
 from tests.test_configs import scalars
@@ -81,7 +81,7 @@ def test_two_processes(method: str, strategy: str, base: Path, tmp_path: Path, p
 
 def test_stage_one_and_two_in_a_row(base: Path, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs.jsonl", 24)
-    first = GoodBadModule(Backbone(str(base), lora=LoRA(r=2)), optimizer=FAST)
+    first = PreferredDispreferredModule(Backbone(str(base), lora=LoRA(r=2)), optimizer=FAST)
     log = fit(first, pairs_data(pairs), max_epochs=2)
     assert log.series("train/nll/good")[-1] < log.series("train/nll/good")[0]
     assert log.series("train/nll/bad")[-1] < log.series("train/nll/bad")[0]
@@ -136,6 +136,6 @@ def test_other_mistakes_are_told(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="target_layers has 9"):
         single(base, stage1, [9])
     with pytest.raises(ConfigError, match="gradient_checkpointing computes again"):
-        GoodBadModule(Backbone(str(base), gradient_checkpointing=True))
+        PreferredDispreferredModule(Backbone(str(base), gradient_checkpointing=True))
     with pytest.raises(ConfigError, match="init_tokens changes the embeddings"):
         HIRModule(Backbone(str(base), lora=LoRA()), init_tokens=["x"])

@@ -10,11 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from align.models.backbone import Backbone, LoRA
-from align.modules.aligning import Reading, align_states, read
-from align.modules.optimizer import Optimizer
 from align.modules.rahf import RAHFDualModule, RAHFSingleModule
 from align.objectives.representation import RepresentationAlignment
 from align.records import StepTotals
+from align.training.optimizer import Optimizer
+from align.training.representation_step import ActivationSettings, align_states, hidden_states_of
 from tests.modules.aligned import FAMILIES, TEXTS, adapters, dual, instructed_batch, loss_of, single, spread, tiny
 from tests.modules.fitting import fit, pairs_data
 
@@ -33,7 +33,7 @@ def test_only_the_fresh_adapter_below_the_layer_moves(
     family: str, method: str, tmp_path: Path, pairs_file: Path
 ) -> None:
     base = tiny(tmp_path, family)
-    reading = Reading([1, 2], max_response=32)
+    reading = ActivationSettings([1, 2], max_response=32)
     if method == "dual":
         stage1 = adapters(base, tmp_path / "s", ["good", "bad"])
         module: Any = RAHFDualModule(Backbone(str(base)), stage1=str(stage1), reading=reading, optimizer=FAST)
@@ -103,7 +103,7 @@ def test_it_fits_sixteen_examples(family: str, tmp_path: Path) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * (1 - step / steps)
         optimizer.zero_grad()
-        module.objective(read(module, batch).values, target)[:, inside].mean().backward()
+        module.objective(hidden_states_of(module, batch).values, target)[:, inside].mean().backward()
         optimizer.step()
     loss_of(module, batch)
     found = module._means["train"].read(lambda s: s)
@@ -134,7 +134,7 @@ def test_learned_positions_leave_no_trace_in_v(tmp_path: Path) -> None:
     module = single(base, "none", target_init="sft")
     batch = instructed_batch(same=True)
     good, plain = batch.under(0), None
-    from align.models.states import response_states
+    from align.models.response_states import response_states
 
     for layout in ("padded", "shared", "packed"):
         at = lambda begin: response_states(module.model, good, [1, 2], layout=layout, begin=begin).values  # noqa: B023, E731

@@ -17,19 +17,19 @@ from align.data.batching import Batching
 from align.data.splits import Splits
 from align.errors import ConfigError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
-from align.modules.agreement import Agreement
-from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.regression import Regression
 from align.objectives.strength import SoftLabel
 from align.records import CandidateBatch
+from align.training.label_correlation import LabelCorrelation
+from align.training.optimizer import Optimizer
 from tests.data.test_labels import BOTH
+from tests.formulas.rewards import masked_squares
 from tests.models.test_reference import disturb
 from tests.modules.fitting import fit, pairs_data
 from tests.modules.rated import rated_data
 from tests.modules.test_training import trained
-from tests.oracles.rewards import masked_squares
 from tests.tiny import save_tiny
 
 FAST = Optimizer(learning_rate=1e-2, warmup_ratio=0.0, lr_scheduler_type="constant")
@@ -251,7 +251,7 @@ def test_strengths_are_the_mean_of_several_reward_models(model_folder: Path, pai
 
 
 def test_agreement_leaves_out_what_it_cannot_say() -> None:
-    agreement = Agreement(("a", "b", "c"))
+    agreement = LabelCorrelation(("a", "b", "c"))
     nan = torch.nan
     agreement.add(torch.tensor([[1.0, 1, 1], [2, 2, 2]]), torch.tensor([[3.0, nan, nan], [1, 5, nan]]))
     agreement.add(torch.tensor([[4.0, 1, 1]]), torch.tensor([[2.0, nan, nan]]))

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from align.callbacks.evaluation import JudgeEvaluation, RewardEvaluation
 from align.errors import ConfigError
+from align.judges.preference import GoldJudge
 from align.models.backbone import Backbone, LoRA
 from align.models.reference import Reference
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
-from align.modules.optimizer import Optimizer
 from align.modules.pro import PROModule
 from align.modules.reward_model import RewardModel
 from align.objectives.pointwise import KTO
@@ -21,10 +22,9 @@ from align.objectives.reference_free import SimPO
 from align.objectives.regression import Regression
 from align.objectives.reward import BradleyTerry
 from align.objectives.weighting import WPO
-from align.oracles.preference import GoldJudge
 from align.sampling.generation import Generation
 from align.scoring.reductions import Discounted
-from callbacks.evaluation import JudgeEvaluation, RewardEvaluation
+from align.training.optimizer import Optimizer
 
 MODEL = Backbone("model")
 CASES: list[tuple[Callable[[], Any], str]] = [

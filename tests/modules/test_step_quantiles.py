@@ -9,7 +9,7 @@ import torch
 
 from align.errors import ConfigError
 from align.modules.dpo import DPOModule
-from align.objectives.transport import AOT, AOTUnpaired
+from align.objectives.optimal_transport import AOT, AOTUnpaired
 from align.objectives.weighting import WPO
 from align.records import CandidateBatch, EncodedGroup, Step
 from align.records.group import counts_of, totals_of

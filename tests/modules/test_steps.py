@@ -15,15 +15,15 @@ from torch.utils.data import DataLoader
 from align.data.batching import Batching
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.modules.base import AlignModule
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
 from align.modules.pro import PROModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.pointwise import BCO, KTO
 from align.objectives.representation import RepresentationAlignment
 from align.records import Step
+from align.training.base_module import AlignModule
+from align.training.optimizer import Optimizer
 from tests.modules.aligned import TEXTS, adapters, single, tiny
 from tests.modules.fitting import Log, fit, pairs_data
 from tests.tiny import random_batch

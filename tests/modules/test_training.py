@@ -12,12 +12,12 @@ from align.data.batching import Batching
 from align.data.splits import Splits
 from align.errors import ConfigError, ResumeError
 from align.models.backbone import Backbone, LoRA
-from align.modules.base import AlignModule
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.records import StepTotals
+from align.training.base_module import AlignModule
+from align.training.optimizer import Optimizer
 from tests.modules.fitting import fit, pairs_data
 
 METHODS = [SFTModule, RewardModel, DPOModule]

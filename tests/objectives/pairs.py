@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from align.records import PairScores
-from tests.oracles.preferences import Pair
+from tests.formulas.preferences import Pair
 
 
 def random_pairs(count: int = 6, seed: int = 0) -> tuple[PairScores, PairScores, list[Pair]]:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from align.objectives.f_divergence import FDPO, Alpha, ForwardKL, JensenShannon
+from align.objectives.optimal_transport import AOT, AOTUnpaired
 from align.objectives.pairwise import DPO, IPO, Hinge
 from align.objectives.pairwise_absolute import APODown, APOZero, BCOPair, NCAPair, SPPOHard
 from align.objectives.pairwise_margin import EXO, DiscoPOP, LengthNormalizedDPO, RobustDPO
 from align.objectives.reference_free import ChosenLikelihood
 from align.objectives.sums import PairSum, PairTerm
-from align.objectives.transport import AOT, AOTUnpaired
 from align.objectives.weighting import WPO
 from align.scoring.reductions import Desensitized
 from tests.objectives.trl_models import GROUPS, OPTIONS, assert_same, models, pair_batch, pairs, scores

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.modules.mismatch import mismatched
-from align.objectives.pointwise import KTO, PointContext
+from align.objectives.pointwise import KTO, PointwiseContext
 from align.objectives.reference_free import CPO, ORPO, SimPO
 from align.records import CandidateBatch, EncodedGroup, PointScores
 from align.scoring import score_responses
+from align.training.mismatched_prompts import mismatched
 from tests.objectives.trl_models import GROUPS, OPTIONS, assert_same, models, pair_batch, pairs
 from tests.tiny import tiny_tokenizer
 
@@ -95,5 +95,5 @@ def test_kto(tmp_path) -> None:
         anchor = (score_responses(policy, foreign).logprobs - score_responses(frozen, foreign).logprobs).mean()
         reference = score_responses(frozen, batch)
     own, fixed = (PointScores.of(s, batch, batch.scores[:, 0]) for s in (score_responses(policy, batch), reference))
-    losses = KTO(0.2, 1.0, 1.5)(own, fixed, PointContext(mismatched_kl=anchor.clamp(min=0)))
+    losses = KTO(0.2, 1.0, 1.5)(own, fixed, PointwiseContext(mismatched_kl=anchor.clamp(min=0)))
     assert_same(policy, losses.mean(), theirs)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from align.errors import DataError
-from align.objectives.best_of_list import RRHF, BestOfN
+from align.objectives.best_of_list import RRHF, BestOfNLikelihood
 from align.objectives.list_sum import ListSum
 from align.objectives.lists import LiPO, ListMLE, ListSoftmax
 from align.objectives.pairwise import DPO
@@ -17,8 +17,8 @@ from align.objectives.ranking_metrics import ranking_metrics
 from align.objectives.reward_values import Scaled, Sigmoid
 from align.objectives.sets import NCA, InfoNCA, SetContrast
 from align.records import ListScores, PairScores
+from tests.formulas import lists as oracle
 from tests.objectives.lists import gradient, lists_of, permuted, random_lists, zeros
-from tests.oracles import lists as oracle
 
 SIZES = [3, 5, 2, 1, 4]
 BETA = 0.3
@@ -26,7 +26,7 @@ LOG_RATIO = [
     ListMLE(BETA), ListSoftmax(BETA), LiPO(BETA), SetContrast(BETA), InfoNCA(BETA), NCA(BETA), InfoNCA(BETA, alpha=0.3),
 ]  # fmt: skip
 BY_RANK = [*LOG_RATIO, RRHF(sft_weight=0), RRHF(length_power=0.5, sft_weight=0)]
-EVERY = [*BY_RANK, RRHF(), PRO(), BestOfN(), ListSum([PRO(), ListMLE(BETA)], [1.0, 0.5])]
+EVERY = [*BY_RANK, RRHF(), PRO(), BestOfNLikelihood(), ListSum([PRO(), ListMLE(BETA)], [1.0, 0.5])]
 
 
 def pair_scores(lists: ListScores) -> PairScores:
@@ -174,7 +174,7 @@ def test_objectives_that_need_rewards_say_so() -> None:
     for objective in (LiPO(), SetContrast(), InfoNCA(), NCA()):
         with pytest.raises(DataError, match=f"{type(objective).__name__} needs a reward for every response"):
             objective(lists, lists)
-    for objective in (ListMLE(), ListSoftmax(), RRHF(), PRO(), BestOfN()):
+    for objective in (ListMLE(), ListSoftmax(), RRHF(), PRO(), BestOfNLikelihood()):
         assert objective(lists, lists).isfinite().all()
 
 
@@ -185,7 +185,7 @@ def test_settings_out_of_range() -> None:
         lambda: InfoNCA(alpha=0.0): "alpha must be positive",
         lambda: RRHF(rank_weight=-1.0): "rank_weight must not be negative",
         lambda: ListSum([PRO()], []): "of one length, got 1 and 0",
-        lambda: ListSum([PRO(), BestOfN()], [1, 1]): "same view",
+        lambda: ListSum([PRO(), BestOfNLikelihood()], [1, 1]): "same view",
         lambda: Scaled(-1.0): "scale must be positive",
     }.items():
         with pytest.raises(ValueError, match=line):

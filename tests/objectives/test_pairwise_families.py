@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from align.objectives.f_divergence import FDPO, Alpha, ForwardKL, JensenShannon
+from align.objectives.optimal_transport import AOT, AOTUnpaired
 from align.objectives.pairwise import DPO, IPO, Hinge
 from align.objectives.pairwise_absolute import APODown, APOZero, BCOPair, NCAPair, SPPOHard
 from align.objectives.pairwise_margin import EXO, DiscoPOP, LengthNormalizedDPO, RobustDPO
 from align.objectives.reference_free import ChosenLikelihood
 from align.objectives.sums import PairSum, PairTerm
-from align.objectives.transport import AOT, AOTUnpaired
+from tests.formulas import preferences as plain
 from tests.objectives.pairs import gradcheck, random_pairs, swapped
-from tests.oracles import preferences as plain
 
 POLICY, REFERENCE, PAIRS = random_pairs()
 CASES = [

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from align.errors import DataError
-from align.objectives import base
+from align.objectives import objective
 from align.objectives.pairwise_absolute import BCOPair, SPPOHard
-from align.objectives.pointwise import BCO, KTO, PMPO, PointContext
+from align.objectives.pointwise import BCO, KTO, PMPO, PointwiseContext
 from align.objectives.scored import DRO, SPPO, FilteredLikelihood, RewardWeighted
 from align.objectives.sums import PointSum, PointTerm
 from align.records import PairScores, PointScores
-from tests.oracles import preferences as plain
+from tests.formulas import preferences as plain
 
 RATIOS = [1.0, -0.5, -2.0, 0.4]
 LABELS = [1.0, 1.0, 0.0, 0.0]
@@ -30,11 +30,11 @@ def points(logprobs: list[float], labels: list[float] = LABELS) -> PointScores:
 BASE = [-7.0, -9.0, -4.0, -11.0]
 POLICY, REFERENCE = points([b + r for b, r in zip(BASE, RATIOS, strict=True)]), points(BASE)
 SCORED = POLICY._replace(labels=torch.tensor([0.9, 0.2, 0.5, 0.0]).double())
-CONTEXT = PointContext(
+CONTEXT = PointwiseContext(
     torch.tensor(0.3).double(), torch.tensor(0.2).double(),
     torch.tensor([0.1, -0.2, 0.3, 0.4]).double(), torch.tensor([0.5, 0.0, 1.5, 2.0]).double(),
 )  # fmt: skip
-NOTHING = PointContext()
+NOTHING = PointwiseContext()
 
 
 def test_kto_worked_numbers() -> None:
@@ -93,7 +93,7 @@ def test_certain_win_rates_are_the_hard_form_up_to_one_half() -> None:
 
 
 def test_at_the_start() -> None:
-    context = PointContext(torch.zeros(()), torch.zeros(()), torch.zeros(4), torch.zeros(4))
+    context = PointwiseContext(torch.zeros(()), torch.zeros(()), torch.zeros(4), torch.zeros(4))
     assert KTO(0.1, 1.2, 0.8)(REFERENCE, REFERENCE, context).tolist() == pytest.approx([0.6, 0.6, 0.4, 0.4])
     assert BCO(0.1)(REFERENCE, REFERENCE, context).tolist() == pytest.approx([math.log(2)] * 4)
 
@@ -151,7 +151,7 @@ def test_refuses_settings_out_of_range(build, message: str) -> None:
 
 def test_the_parser_can_look_up_every_annotation() -> None:
     """jsonargparse evaluates a class's annotations, its bases' included, among the names of the class's module."""
-    classes = [base.Objective]
+    classes = [objective.Objective]
     for cls in classes:
         classes.extend(cls.__subclasses__())
         typing.get_type_hints(cls, vars(sys.modules[cls.__module__]))

@@ -12,8 +12,8 @@ from align.errors import DataError
 from align.objectives.ranking import PRO
 from align.objectives.reward_values import Clipped, Scaled, Sigmoid, ZScore
 from align.records import ListScores
+from tests.formulas.lists import pro, released_pro
 from tests.objectives.lists import gradient, lists_of, permuted, random_lists, zeros
-from tests.oracles.lists import pro, released_pro
 
 S, R = [-1.0, -1.5, -0.8], [2.0, 1.0, -1.0]
 BARE = PRO(sft_beta=0)

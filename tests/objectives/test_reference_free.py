@@ -8,8 +8,8 @@ import torch
 from align.objectives.pairwise import DPO
 from align.objectives.reference_free import CPL, CPO, ORPO, ChosenLikelihood, SimPO, SLiC
 from align.records import PairScores
+from tests.formulas import preferences as plain
 from tests.objectives.pairs import gradcheck, random_pairs
-from tests.oracles import preferences as plain
 
 POLICY, REFERENCE, PAIRS = random_pairs(seed=2)
 ZERO = REFERENCE._replace(chosen=torch.zeros(6).double(), rejected=torch.zeros(6).double())

@@ -11,8 +11,8 @@ import torch
 
 from align.errors import ConfigError
 from align.objectives.regression import Regression
-from align.records import Labels, Rescaling, Scale, StepTotals, combine
-from tests.oracles.rewards import masked_squares
+from align.records import Labels, LabelScaling, Scale, StepTotals, combine
+from tests.formulas.rewards import masked_squares
 
 NAN = math.nan
 TEN = Labels(tuple("abcdefghij"), (*[Scale(0, 4)] * 5, Scale(1, 10), *[Scale(1, 5)] * 4), (2.0,) * 10)
@@ -84,7 +84,7 @@ def test_gradcheck() -> None:
 def test_rescaling_and_back(rescale: str) -> None:
     rescaling = Regression(rescale=rescale).rescaling(TEN)
     torch.testing.assert_close(rescaling.labels(rescaling.points(ROWS)), ROWS, equal_nan=True)
-    assert Rescaling.of_plain(json.loads(json.dumps(rescaling.plain()))) == rescaling
+    assert LabelScaling.of_plain(json.loads(json.dumps(rescaling.plain()))) == rescaling
     nothing = torch.zeros(1, 10, dtype=torch.float64)  # a head that knows nothing says the mean label
     torch.testing.assert_close(rescaling.labels(rescaling.points_of(nothing)), torch.full_like(nothing, 2))
 

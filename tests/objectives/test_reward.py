@@ -9,7 +9,7 @@ import torch
 
 from align.errors import DataError
 from align.objectives.reward import BradleyTerry, RankedRewards
-from tests.oracles.rewards import list_loss
+from tests.formulas.rewards import list_loss
 
 
 def ranked(

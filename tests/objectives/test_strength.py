@@ -10,8 +10,8 @@ import torch
 from align.errors import ConfigError
 from align.objectives.reward import BradleyTerry
 from align.objectives.strength import LabelFlip, ScaledBradleyTerry, SoftLabel, StrengthObjective
+from tests.formulas.rewards import strength_loss
 from tests.objectives.test_reward import ranked
-from tests.oracles.rewards import strength_loss
 
 REWARDS = [[0.3, -1.2, 0.8, 2.0], [1.5, 0.1]]
 RANKS = [[0, 1, 1, 2], [0, 1]]

@@ -17,9 +17,9 @@ DOUBLE = ["--model.backbone.dtype", "float64"]
 
 def leak() -> None:
     """Sabotage packed rows in this process."""
-    import align.models.attention
+    import align.models.packed_attention
 
-    align.models.attention.segment_attention = leaking()
+    align.models.packed_attention.segment_attention = leaking()
 
 
 def leak_in_one() -> None:

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 
 from align.modules.dpo import DPOModule
-from align.modules.mismatch import mismatched
 from align.objectives.pointwise import KTO
+from align.training.mismatched_prompts import mismatched
 from tests.models.test_reference import disturb
 from tests.modules.preference_runs import LABELLED, built
 from tests.processes.runs import IN_CI, Pair, command

@@ -14,7 +14,7 @@ import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from align.cli import ranks
+from align.cli import lost_ranks
 from align.cli.main import main
 from tests.processes.runs import NINE
 from tests.processes.test_launch import PLAIN, TORCHRUN, Launched
@@ -39,7 +39,7 @@ def test_lightning_starts_its_observer_where_ours_is_put() -> None:
 def test_the_observer_tells_and_ends_all(
     dies: str, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ranks, "GRACE", 0.1)
+    monkeypatch.setattr(lost_ranks, "GRACE", 0.1)
     for name, value in {"LOCAL_RANK": "0", "WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
     ended: list[int] = []
@@ -50,10 +50,10 @@ def test_the_observer_tells_and_ends_all(
 
     monkeypatch.setattr(os, "_exit", end)
     children = [subprocess.Popen([sys.executable, "-c", text]) for text in (dies, "import time; time.sleep(60)")]
-    observer = ranks.Observer(children)
-    assert not ranks.Observer(children[1:])._run()
+    observer = lost_ranks.Observer(children)
+    assert not lost_ranks.Observer(children[1:])._run()
     children[0].wait()
-    ranks._children[:] = children
+    lost_ranks._children[:] = children
     with pytest.raises(SystemExit):
         observer._run()
     told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("align: ")]
@@ -61,7 +61,7 @@ def test_the_observer_tells_and_ends_all(
     assert len(told) == bool(says)
     assert not told or told[0].startswith("align: " + says.format(children[0].pid))
     assert children[1].wait(5) == -9
-    ranks._children.clear()
+    lost_ranks._children.clear()
 
 
 def test_a_process_whose_parent_is_gone_ends(
@@ -71,7 +71,7 @@ def test_a_process_whose_parent_is_gone_ends(
     monkeypatch.setattr(os, "_exit", ended.append)
     for rank in ("1", "2"):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        ranks._watch_parent(-1)
+        lost_ranks._watch_parent(-1)
     assert ended == [3, 3]
     assert re.fullmatch(r"align: rank 0 \(process -1\) is gone, probably killed: .*\n", capfd.readouterr().err)
 

@@ -14,7 +14,7 @@ from tests.resume.runs import KILLED, Run
 from tests.resume.test_stop import last_line
 from tests.test_configs import METHOD, ParseOnly
 
-SAVE = ["--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"]
+SAVE = ["--trainer.callbacks+", "align.callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"]
 
 
 @pytest.mark.parametrize("strategy", IN_CI)

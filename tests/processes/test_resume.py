@@ -15,7 +15,7 @@ from tests.tiny import save_tiny
 MOMENTS = {"batch_start": 7, "before_step": 7, "batch_end": 7, "save": 4, "epoch_end": 1, "validation_end": 2}
 """How often a process passes a moment at least, before it is done."""
 LORA = ["--model.backbone.lora.r", "2", "--model.backbone.lora.lora_dropout", "0.1"]
-EVERY_STEP = ["--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"]
+EVERY_STEP = ["--trainer.callbacks+", "align.callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"]
 
 
 @pytest.fixture

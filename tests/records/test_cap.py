@@ -15,17 +15,17 @@ from scipy.stats import kstest
 from align.data.source import Report
 from align.errors import ConfigError
 from align.evaluation.fronts import Front, Point, points_of, read_front, write_front
-from align.evaluation.pareto import hypervolume
+from align.evaluation.hypervolume import hypervolume
 from align.models.asked import asking_of
 from align.models.condition_file import Conditions, read_condition_file, write_condition_file
 from align.records import Example, Message, TwoDigits, WeightedRating
 from align.records.asking import Ask
 from align.records.cap import Cap
 from align.records.conditions import conditioning_of
-from align.records.directions import parse_direction
-from align.rounds.best_by_direction import BestByDirection, direction_metrics
-from align.rounds.candidates import Candidate, Drawn
-from align.rounds.directional import rating_targets
+from align.records.reward_directions import parse_direction
+from align.rounds.conditioning_schedule import rating_targets
+from align.rounds.directional_selection import DirectionalRejectionSampling, direction_metrics
+from align.rounds.scored_samples import PromptSamples, ScoredSample
 
 NAMES = ("helpfulness", "harmlessness", "verbosity")
 CAP = Cap((2.0, 2.0, -1.0), 40.0)
@@ -92,9 +92,9 @@ def test_a_folder_of_three_rewards_is_asked_for_a_direction_of_three(
 
 def test_selection_takes_the_greatest_scalar_product() -> None:
     scores = np.random.default_rng(0).normal(size=(20, 3))
-    rows = tuple(Candidate(i, f"t{i}", "eos", tuple(s), 0.0) for i, s in enumerate(scores.tolist()))
-    drawn = Drawn(Example("p", (Message("user", "?"),)), rows, NAMES, 2, conditioning=FORM, angles=(None,))
-    records = BestByDirection(directions=30).build([drawn], Report())
+    rows = tuple(ScoredSample(i, f"t{i}", "eos", tuple(s), 0.0) for i, s in enumerate(scores.tolist()))
+    drawn = PromptSamples(Example("p", (Message("user", "?"),)), rows, NAMES, 2, conditioning=FORM, angles=(None,))
+    records = DirectionalRejectionSampling(directions=30).build([drawn], Report())
     for record in records:
         values = dict(zip(record.attributes, record.scores[0], strict=True))
         way = np.array([values[f"v {name}"] for name in NAMES])

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from safetensors.torch import load_file
 
 from align.cli.main import main
-from align.modules.other_callbacks import check_callbacks
+from align.training.other_callbacks import check_callbacks
 from tests.resume.runs import KILLED, Run, same
 from tests.resume.stateful import Annealing, Forgetful
 from tests.resume.test_exact import NINE, command

@@ -39,7 +39,7 @@ def left_over(root: Path) -> list[Path]:
 
 def at_export(act: Callable[[], None]) -> None:
     """Let this process act when it begins to export."""
-    from align.modules.base import AlignModule
+    from align.training.base_module import AlignModule
 
     export = AlignModule.export
 
@@ -111,12 +111,12 @@ def test_a_run_of_max_steps_takes_no_step_more(tmp_path: Path, arguments: list[s
 
 
 def broken(error: Exception) -> None:
-    from align.models import export
+    from align.models import model_export
 
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    export._save_tokenizer = fail
+    model_export._save_tokenizer = fail
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def command(pairs: Path, model: Path, *more: str, method: str = "dpo") -> list[s
         *("--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
         *("--data.batching.groups", "4", "--data.splits.val_fraction", "0.1", "--model.backbone.path", str(model)),
         *("--model.backbone.dropout", "true", "--model.optimizer.learning_rate", "1e-3"),
-        *("--trainer.max_epochs", "3", "--trainer.callbacks+", "callbacks.checkpoint.Checkpoint"),
+        *("--trainer.max_epochs", "3", "--trainer.callbacks+", "align.callbacks.checkpoint.Checkpoint"),
         *("--trainer.callbacks.every_n_steps", "3", *more),
     ]
 
@@ -116,9 +116,9 @@ def drop_count() -> None:
 
 
 def drop_seed() -> None:
-    import align.modules.base
+    import align.training.base_module
 
-    align.modules.base.seed_step = lambda *_: None
+    align.training.base_module.seed_step = lambda *_: None
 
 
 @pytest.mark.parametrize(

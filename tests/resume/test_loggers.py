@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from align.cli.main import main
-from align.evaluation.run_files import read_run, read_series
+from align.evaluation.run_reader import read_run, read_series
 from tests.resume.runs import KILLED, Run, same
 from tests.resume.test_exact import NINE, command
 
@@ -117,7 +117,7 @@ def test_another_checkpoint_folder_is_gone_on_from(model_folder: Path, pairs_fil
     for run in (whole, cut):
         run.words += [
             "--trainer.callbacks+",
-            "callbacks.checkpoint.Checkpoint",
+            "align.callbacks.checkpoint.Checkpoint",
             "--trainer.callbacks.every_n_steps",
             "3",
         ]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.modules import checkpoint
-from align.modules.checkpoint_files import WholeCheckpoints, fault_of, newest_whole, remove_leftovers
+from align.modules import checkpoint_contents
+from align.training.checkpoint_io import AtomicCheckpointIO, fault_of, newest_whole, remove_leftovers
 from tests.resume.runs import KILLED, Run, checkpoint_of, same
 from tests.resume.test_exact import NINE, command
 
@@ -37,10 +37,10 @@ def test_a_run_folder_may_be_moved(tmp_path: Path, model_folder: Path, pairs_fil
 
 def test_another_version_is_told(tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     def older() -> None:
-        checkpoint.version = lambda name: "1.0"  # type: ignore[assignment]
+        checkpoint_contents.version = lambda name: "1.0"  # type: ignore[assignment]
 
     def printed() -> None:
-        checkpoint.rank_zero_warn = print  # type: ignore[assignment]
+        checkpoint_contents.rank_zero_warn = print  # type: ignore[assignment]
 
     run = Run(tmp_path / "run", command(pairs_file, model_folder, method="sft"))
     assert run(("batch_end", 5, NINE), prepare=older) == KILLED
@@ -50,7 +50,7 @@ def test_another_version_is_told(tmp_path: Path, model_folder: Path, pairs_file:
 
 def save_for_ever(folder: Path, values: int) -> None:
     """Save one checkpoint after another, each filled with its number."""
-    files = WholeCheckpoints()
+    files = AtomicCheckpointIO()
     number = 0
     while True:
         number += 1
@@ -61,7 +61,7 @@ def kills_in_the_save(folder: Path, kills: int, values: int) -> int:
     """Kill a saving process at random moments; return how many kills fell into a save."""
     remove_leftovers(folder)
     draw, within, last = random.Random(0), 0, folder / "last.ckpt"
-    WholeCheckpoints().save_checkpoint(checkpoint_of(0, torch.zeros(values)), last)
+    AtomicCheckpointIO().save_checkpoint(checkpoint_of(0, torch.zeros(values)), last)
     for _ in range(kills):
         process = os.fork()
         if process == 0:
@@ -72,7 +72,7 @@ def kills_in_the_save(folder: Path, kills: int, values: int) -> int:
         os.waitpid(process, 0)
         within += bool(list(folder.glob(".*.part")))
         assert not fault_of(last)
-        loaded = WholeCheckpoints().load_checkpoint(last)
+        loaded = AtomicCheckpointIO().load_checkpoint(last)
         assert (loaded["state_dict"]["a"] == loaded["global_step"]).all()
         assert newest_whole(folder) == last
         remove_leftovers(folder)

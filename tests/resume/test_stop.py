@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from align.errors import ResumeError, StoreError
-from align.modules.checkpoint_files import WholeCheckpoints, newest_whole, remove_leftovers
+from align.training.checkpoint_io import AtomicCheckpointIO, newest_whole, remove_leftovers
 from tests.resume.runs import KILLED, Run, checkpoint_of, same
 from tests.resume.test_exact import NINE, command
 
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(run: Run, monkeypatch: pyt
 
 
 def test_a_write_that_fails_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+    files, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     files.save_checkpoint({"a": torch.ones(3)}, path)
     before = path.read_bytes()
 
@@ -117,14 +117,14 @@ class TestCheckpointFiles:
         "content", [b"", b"version https://git-lfs.github.com/spec/v1", b"<html></html>", b"PK\x03\x04 torn"]
     )
     def test_what_is_no_checkpoint(self, content: bytes, tmp_path: Path) -> None:
-        files = WholeCheckpoints()
+        files = AtomicCheckpointIO()
         files.save_checkpoint({"a": torch.ones(3)}, tmp_path / "step-1.ckpt")
         (tmp_path / "last.ckpt").write_bytes(content)
         with pytest.raises(ResumeError, match=r"last.ckpt is damaged .*newest whole one is .*step-1.ckpt"):
             files.load_checkpoint(tmp_path / "last.ckpt")
 
     def test_a_changed_byte_is_found(self, tmp_path: Path) -> None:
-        files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+        files, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
         files.save_checkpoint({"a": torch.ones(1000)}, path)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -134,7 +134,7 @@ class TestCheckpointFiles:
 
     def test_a_kill_between_the_two_renames_is_no_damage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also when the clock is set back in between: no date is compared."""
-        files, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+        files, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
         files.save_checkpoint(checkpoint_of(1, torch.ones(3)), path)
         replace = os.replace
 
@@ -146,14 +146,14 @@ class TestCheckpointFiles:
         for _ in range(2):  # a second process finds the file of the first
             monkeypatch.setattr(os, "replace", killed)
             with pytest.raises(KeyboardInterrupt):
-                WholeCheckpoints().save_checkpoint(checkpoint_of(2, torch.zeros(4)), path)
+                AtomicCheckpointIO().save_checkpoint(checkpoint_of(2, torch.zeros(4)), path)
             monkeypatch.undo()
             os.utime(path, ns=(0, 0))
             assert files.load_checkpoint(path)["state_dict"]["a"].shape == (3,)
             assert newest_whole(tmp_path) == path
 
     def test_the_note_holds_the_hash_of_the_file(self, tmp_path: Path) -> None:
-        WholeCheckpoints().save_checkpoint({"a": torch.rand(300_000), "b": "text"}, tmp_path / "last.ckpt")
+        AtomicCheckpointIO().save_checkpoint({"a": torch.rand(300_000), "b": "text"}, tmp_path / "last.ckpt")
         content = (tmp_path / "last.ckpt").read_bytes()
         note = json.loads((tmp_path / "last.json").read_text())
         assert note["sha256"] == hashlib.sha256(content).hexdigest()
@@ -161,7 +161,7 @@ class TestCheckpointFiles:
 
     def test_the_newest_is_the_one_with_the_most_steps(self, tmp_path: Path) -> None:
         for step in (20, 10):  # the clock was set back
-            WholeCheckpoints().save_checkpoint({"global_step": step}, tmp_path / f"{step}.ckpt")
+            AtomicCheckpointIO().save_checkpoint({"global_step": step}, tmp_path / f"{step}.ckpt")
         assert newest_whole(tmp_path) == tmp_path / "20.ckpt"
 
     def test_code_in_a_checkpoint_is_not_run(self, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ class TestCheckpointFiles:
 
         torch.save({"a": Hostile()}, tmp_path / "last.ckpt")
         with pytest.raises(ResumeError):
-            WholeCheckpoints().load_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+            AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt", weights_only=False)
         assert not (tmp_path / "ran").exists()
 
     def test_leftovers_of_dead_processes_go(self, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def words(data: Path, model: Path, trainer: str = CPU) -> list[str]:
         *("--data.batching.groups", "4", "--data.batching.shuffle_window", "7"),
         *("--model.backbone.path", str(model), "--model.backbone.dropout", "true"),
         *("--model.optimizer.learning_rate", "1e-3", "--trainer.max_epochs", "2", "--trainer.max_steps", "100"),
-        *("--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "3"),
+        *("--trainer.callbacks+", "align.callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "3"),
     ]
 
 

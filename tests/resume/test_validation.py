@@ -13,8 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
+from align.callbacks.checkpoint import Checkpoint
 from align.evaluation.run_log import METRICS, read_numbers
-from callbacks.checkpoint import Checkpoint
 from tests.resume.runs import KILLED, Run, same
 from tests.resume.test_exact import NINE, command
 

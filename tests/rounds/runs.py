@@ -10,7 +10,7 @@ from align.models.small import new_llama, word_tokenizer
 from align.world.language import TAGS, vocabulary
 from tests.test_configs import CPU, ROOT
 
-RESAMPLING = "callbacks.resampling.IterativeResampling"
+RESAMPLING = "align.callbacks.resampling.IterativeResampling"
 
 
 def save_world_model(folder: Path) -> Path:
@@ -26,10 +26,12 @@ def world_model(tmp_path: Path) -> Path:
     return save_world_model(tmp_path / "world")
 
 
-def command(model: Path, *more: str, method: str = "dpo", builder: str = "align.rounds.pairs.BestWorst") -> list[str]:
+def command(
+    model: Path, *more: str, method: str = "dpo", builder: str = "align.rounds.pair_selections.BestWorst"
+) -> list[str]:
     """Three rounds of twelve prompts, four samples each, in batches of two prompts; shorter is better."""
     given = {
-        "scorer": "align.oracles.scorers.GoldRewards",
+        "scorer": "align.rewards.scorers.GoldRewards",
         "builder": builder,
         "generation": "{max_new_tokens: 6, num_samples: 4, batch_tokens: 120}",
         "direction": "{weights: {verbosity: -1.0}}",
@@ -42,6 +44,6 @@ def command(model: Path, *more: str, method: str = "dpo", builder: str = "align.
         *("--data", "SyntheticDataModule", "--data.preferences.size", "30", "--data.preferences.held_out_size", "4"),
         *("--data.batching.groups", "4", "--model.backbone.path", str(model)),
         *("--model.optimizer.learning_rate", "1e-2", "--trainer.max_epochs", "3"),
-        *("--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"),
+        *("--trainer.callbacks+", "align.callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2"),
         *("--trainer.callbacks+", RESAMPLING, *options, *more),
     ]

@@ -10,20 +10,20 @@ import pytest
 from align.data.source import Report
 from align.errors import ConfigError
 from align.records import Example, Message
-from align.rounds.builders import BestOfN, TopFraction
-from align.rounds.candidates import Candidate, Drawn
 from align.rounds.mixing import Replay
-from align.rounds.pairs import BernoulliPair, BestWorst, RejectionSampledPairs, ThresholdPairs
+from align.rounds.pair_selections import BernoulliPair, BestWorst, RejectionSampledPairs, ThresholdPairs
 from align.rounds.rerank import AppendAndRerank
+from align.rounds.scored_samples import PromptSamples, ScoredSample
+from align.rounds.selections import BestOfN, TopFraction
 
 
-def drawn(rewards: list[float], name: str = "p", texts: list[str] | None = None, **options) -> Drawn:
+def drawn(rewards: list[float], name: str = "p", texts: list[str] | None = None, **options) -> PromptSamples:
     texts = texts or [f"t{i}" for i in range(len(rewards))]
-    candidates = tuple(Candidate(i, t, "eos", (r,), r) for i, (t, r) in enumerate(zip(texts, rewards, strict=True)))
-    return Drawn(Example(name, (Message("user", "?"),)), candidates, ("reward",), **options)
+    candidates = tuple(ScoredSample(i, t, "eos", (r,), r) for i, (t, r) in enumerate(zip(texts, rewards, strict=True)))
+    return PromptSamples(Example(name, (Message("user", "?"),)), candidates, ("reward",), **options)
 
 
-def pairs(builder, *prompts: Drawn) -> list[tuple[str, ...]]:
+def pairs(builder, *prompts: PromptSamples) -> list[tuple[str, ...]]:
     return [e.responses for e in builder.build(prompts, Report())]
 
 
@@ -123,7 +123,7 @@ class TestAppendAndRerank:
 
     def record(self, reward: float, placing: str, text: str = "new") -> Example | None:
         own = Example("p", (Message("user", "?"),), ("y1", "y2"), ("score",), ((1.9,), (0.4,)))
-        prompt = Drawn(own, (Candidate(0, text, "eos", (reward,), reward),), ("reward",), round_number=2)
+        prompt = PromptSamples(own, (ScoredSample(0, text, "eos", (reward,), reward),), ("reward",), round_number=2)
         found = AppendAndRerank(placing).build([prompt], Report())  # type: ignore[arg-type]
         return found[0] if found else None
 

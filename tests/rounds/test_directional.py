@@ -12,13 +12,13 @@ import pytest
 
 from align.data.source import Report
 from align.errors import ConfigError, DataError
-from align.oracles.points import Points
-from align.oracles.scorers import GoldRewards
 from align.records import Example, Message, TwoDigits
-from align.records.directions import unit
-from align.rounds.best_by_direction import BestByDirection, RatedRows
-from align.rounds.candidates import Candidate, Drawn
-from align.rounds.directional import Directional, rating_targets
+from align.records.reward_directions import unit
+from align.rewards.min_max_scaled import MinMaxScaled
+from align.rewards.scorers import GoldRewards
+from align.rounds.conditioning_schedule import ConditioningSchedule, rating_targets
+from align.rounds.directional_selection import DirectionalRejectionSampling, RatedRows
+from align.rounds.scored_samples import PromptSamples, ScoredSample
 from align.rounds.settings import RoundSettings
 from align.sampling.generation import Generation
 
@@ -26,14 +26,16 @@ FORM = TwoDigits(attributes=("r1", "r2"))
 WORKED = [(70, 60), (66, 45), (50, 20), (72, 70)]
 
 
-def drawn(scores: Any, *, angles: tuple[float | None, ...] = (), groups: list[int] | None = None, **more: Any) -> Drawn:
+def drawn(
+    scores: Any, *, angles: tuple[float | None, ...] = (), groups: list[int] | None = None, **more: Any
+) -> PromptSamples:
     groups = groups or [0] * len(scores)
     rows = [
-        Candidate(i, f"t{i}", "eos", (0.0, *map(float, s)), 0.0, g)
+        ScoredSample(i, f"t{i}", "eos", (0.0, *map(float, s)), 0.0, g)
         for i, (s, g) in enumerate(zip(scores, groups, strict=True))
     ]
     example = Example("p", (Message("user", "?"),), ("own",))
-    return Drawn(example, tuple(rows), ("wit", "r1", "r2"), 2, conditioning=FORM, angles=angles, **more)
+    return PromptSamples(example, tuple(rows), ("wit", "r1", "r2"), 2, conditioning=FORM, angles=angles, **more)
 
 
 def chosen(record: Example) -> int:
@@ -48,7 +50,7 @@ def column(record: Example, name: str) -> float:
     ("angle", "index", "worth"), [(0, 3, 72), (-15, 1, 52.104), (-30, 1, 34.658), (-45, 2, 21.213)]
 )
 def test_worked_numbers(angle: float, index: int, worth: float) -> None:
-    [record] = BestByDirection().build([drawn(WORKED, angles=(angle,))], Report())
+    [record] = DirectionalRejectionSampling().build([drawn(WORKED, angles=(angle,))], Report())
     assert chosen(record) == index
     assert column(record, "reward") == pytest.approx(worth, abs=5e-4)
     assert column(record, "angle") == angle
@@ -70,7 +72,7 @@ def test_selection_is_the_argmax_in_the_direction(seed: int) -> None:
     across = np.array(unit(angle + 90))
     moved = scores + rng.normal(size=(16, 1)) * across * 1e-3 + rng.normal(size=2)
     for table in (scores, scores + rng.integers(-9, 9, size=2), moved):
-        [record] = BestByDirection().build([drawn(table, angles=(angle,))], Report())
+        [record] = DirectionalRejectionSampling().build([drawn(table, angles=(angle,))], Report())
         assert chosen(record) == brute_force(scores, angle)
 
 
@@ -78,29 +80,31 @@ def test_pool_and_group() -> None:
     scores = np.random.default_rng(0).normal(size=(12, 2))
     groups = [0] * 4 + [1] * 4 + [2] * 4
     prompt = drawn(scores, angles=(-5.0, -20.0, -40.0), groups=groups)
-    own = BestByDirection().build([prompt], Report())
+    own = DirectionalRejectionSampling().build([prompt], Report())
     assert [column(r, "angle") for r in own] == [-5.0, -20.0, -40.0]
     assert [chosen(r) for r in own] == [
         4 * g + brute_force(scores[4 * g : 4 * g + 4], a) for g, a in enumerate((-5.0, -20.0, -40.0))
     ]
-    pooled = BestByDirection(directions=50, selection="pool").build([prompt], Report())
+    pooled = DirectionalRejectionSampling(directions=50, selection="pool").build([prompt], Report())
     assert all(chosen(r) == brute_force(scores, column(r, "angle")) for r in pooled)
     assert len({column(r, "angle") for r in pooled}) == 50
-    assert BestByDirection(directions=50, selection="pool").build([prompt], Report()) == pooled
+    assert DirectionalRejectionSampling(directions=50, selection="pool").build([prompt], Report()) == pooled
     assert len({r.id for r in pooled}) == 50
-    rated = BestByDirection(directions=3).build([drawn(scores, angles=(None, None, None), groups=groups)], Report())
+    rated = DirectionalRejectionSampling(directions=3).build(
+        [drawn(scores, angles=(None, None, None), groups=groups)], Report()
+    )
     assert all(chosen(r) == brute_force(scores, column(r, "angle")) for r in rated)  # ratings: always a pool
 
 
 def test_directions_without_a_usable_sample_are_counted() -> None:
     report = Report()
-    found = BestByDirection().build([drawn(WORKED, angles=(0.0, -45.0), groups=[0] * 4)], report)
+    found = DirectionalRejectionSampling().build([drawn(WORKED, angles=(0.0, -45.0), groups=[0] * 4)], report)
     assert [chosen(r) for r in found] == [3]
     assert report.dropped == {"direction without a usable sample": 1}
 
 
 def test_ties_take_the_first() -> None:
-    [record] = BestByDirection().build([drawn([(1, 0), (2, 0), (2, 0)], angles=(0.0,))], Report())
+    [record] = DirectionalRejectionSampling().build([drawn([(1, 0), (2, 0), (2, 0)], angles=(0.0,))], Report())
     assert chosen(record) == 1
 
 
@@ -122,15 +126,15 @@ def test_targets_go_together() -> None:
 
 
 def settings(**more: Any) -> RoundSettings:
-    from align.oracles.scorers import Direction
+    from align.rewards.scorers import Direction
 
-    return RoundSettings(GoldRewards(), BestByDirection(), Generation(), Direction(), **more)
+    return RoundSettings(GoldRewards(), DirectionalRejectionSampling(), Generation(), Direction(), **more)
 
 
 @pytest.mark.parametrize("size", [2, 9, 40])
 def test_halves_cover_and_share_nothing(size: int) -> None:
     pool = [Example(f"e{i}", (Message("user", str(i)),)) for i in range(size)]
-    given = settings(halves=True, conditions=Directional(), prompts=max(size // 5, 1))
+    given = settings(halves=True, conditions=ConditioningSchedule(), prompts=max(size // 5, 1))
     names = [{e.id for e in given.choose(pool, n)} for n in range(8)]
     shares = [{e.id for e in given.share(pool, n)} for n in range(8)]
     assert shares[0] | shares[1] == {e.id for e in pool}
@@ -144,7 +148,7 @@ def test_halves_cover_and_share_nothing(size: int) -> None:
 
 
 def test_conditions_by_round() -> None:
-    plan, targets = Directional(directions=4), [(80.0, 20.0), (90.0, 60.0)]
+    plan, targets = ConditioningSchedule(directions=4), [(80.0, 20.0), (90.0, 60.0)]
     asked = [plan.asked(n, "p", FORM, seed=0, targets=targets) for n in range(4)]
     assert [a.clause for a in asked[0]] == [""]
     assert [a.clause for a in asked[1]] == ["r1 80 r2 20", "r1 90 r2 60"]
@@ -152,27 +156,27 @@ def test_conditions_by_round() -> None:
     assert len({a.angle for a in asked[2] + asked[3]}) == 8
     assert plan.asked(2, "p", FORM, seed=0, targets=[]) == asked[2]
     assert plan.asked(2, "q", FORM, seed=0, targets=[]) != asked[2]
-    assert Directional(rated_start=False).asked(0, "p", FORM, seed=0, targets=[])[0].angle is not None
+    assert ConditioningSchedule(rated_start=False).asked(0, "p", FORM, seed=0, targets=[])[0].angle is not None
 
 
 def test_settings_that_have_no_effect() -> None:
-    from callbacks.resampling import IterativeResampling
+    from align.callbacks.resampling import IterativeResampling
 
     with pytest.raises(ConfigError, match="missing_eos_penalty has no effect"):
-        settings(conditions=Directional(), missing_eos_penalty=1.0)
+        settings(conditions=ConditioningSchedule(), missing_eos_penalty=1.0)
     with pytest.raises(ConfigError, match="keep_models needs restart"):
-        IterativeResampling(GoldRewards(), BestByDirection(), keep_models=True)
-    with pytest.raises(ConfigError, match="BestByDirection needs conditions"):
-        BestByDirection().build([replace(drawn(WORKED), conditioning=None)], Report())
+        IterativeResampling(GoldRewards(), DirectionalRejectionSampling(), keep_models=True)
+    with pytest.raises(ConfigError, match="DirectionalRejectionSampling needs conditions"):
+        DirectionalRejectionSampling().build([replace(drawn(WORKED), conditioning=None)], Report())
 
 
 def test_points() -> None:
-    scorer = Points(GoldRewards(), {"verbosity": (0.0, 40.0), "helpfulness": (-6.0, 6.0)})
+    scorer = MinMaxScaled(GoldRewards(), {"verbosity": (0.0, 40.0), "helpfulness": (-6.0, 6.0)})
     scores = scorer.score([(Message("user", "What is a karon?"),)], ["The karon is."])
     assert scorer.attributes == ("verbosity", "helpfulness")
     assert scores.tolist() == [[7.5, 50.0]]
-    assert scorer.identity != Points(GoldRewards(), {"verbosity": (0.0, 50.0)}).identity
+    assert scorer.identity != MinMaxScaled(GoldRewards(), {"verbosity": (0.0, 50.0)}).identity
     with pytest.raises(ConfigError, match="scales name 'wit'"):
-        Points(GoldRewards(), {"wit": (0.0, 1.0)})
+        MinMaxScaled(GoldRewards(), {"wit": (0.0, 1.0)})
     with pytest.raises(ConfigError, match="ends must differ"):
-        Points(GoldRewards(), {"verbosity": (1.0, 1.0)})
+        MinMaxScaled(GoldRewards(), {"verbosity": (1.0, 1.0)})

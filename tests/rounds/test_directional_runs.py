@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from align.cli.main import main
-from align.records.directions import unit
-from align.rounds.store import RoundStore
+from align.records.reward_directions import unit
+from align.rounds.round_store import RoundStore
 from tests.resume.runs import KILLED, Run, same
 from tests.rounds.runs import world_model
 from tests.rounds.test_kills import killing, stored
@@ -36,7 +36,13 @@ def command(model: Path, *more: str) -> list[str]:
         *("--trainer.callbacks.prompts", "6", "--trainer.callbacks.conditions.directions", "3"),
         *("--trainer.callbacks.conditions.targets", "3"),
         *("--trainer.callbacks.generation", "{max_new_tokens: 24, num_samples: 3, batch_tokens: 400}"),
-        *("--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "2", *more),
+        *(
+            "--trainer.callbacks+",
+            "align.callbacks.checkpoint.Checkpoint",
+            "--trainer.callbacks.every_n_steps",
+            "2",
+            *more,
+        ),
     ]
 
 

@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 import torch
 
+from align.callbacks.resampling import IterativeResampling
 from align.data.batching import Batching
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError, DataError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
-from align.modules.optimizer import Optimizer
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
-from align.oracles.scorers import Direction, GoldRewards, Scorer
 from align.records import Instructions
-from align.rounds.builders import BestOfN, Builder, TopFraction
+from align.rewards.scorers import Direction, GoldRewards, Scorer
 from align.rounds.mixing import Replay
-from align.rounds.pairs import BestWorst
+from align.rounds.pair_selections import BestWorst
 from align.rounds.rerank import AppendAndRerank
-from align.rounds.store import RoundStore
+from align.rounds.round_store import RoundStore
+from align.rounds.selections import BestOfN, Selection, TopFraction
 from align.sampling.generation import Generation
 from align.sampling.sampler import Sampler
+from align.training.optimizer import Optimizer
 from align.world.preferences import Preferences
-from callbacks.resampling import IterativeResampling
 from tests.modules.fitting import fit
 from tests.rounds.runs import world_model
 
@@ -55,7 +55,7 @@ class Told(Scorer):
         return torch.tensor([[self.function(r)] for r in responses], dtype=torch.float64)
 
 
-def resampling(scorer: Scorer | None = None, builder: Builder = BestWorst(), **options: Any) -> IterativeResampling:
+def resampling(scorer: Scorer | None = None, builder: Selection = BestWorst(), **options: Any) -> IterativeResampling:
     generation = Generation(max_new_tokens=5, num_samples=4, batch_tokens=200)
     given = {"generation": generation, "prompts": 6, "missing_eos_penalty": 0.0, **options}
     return IterativeResampling(scorer or Told(), builder, **given)
@@ -117,7 +117,7 @@ def test_a_round_of_several_epochs(world_model: Path) -> None:
 
 
 @pytest.mark.parametrize("builder", [BestOfN(), TopFraction(0.25)])
-def test_raft(builder: Builder, world_model: Path) -> None:
+def test_raft(builder: Selection, world_model: Path) -> None:
     run(world_model, resampling(builder=builder), SFTModule)
     assert all(len(row["responses"]) == 1 for row in rows(0))
     [first, _] = manifests()

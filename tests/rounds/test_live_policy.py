@@ -21,23 +21,23 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError
+from align.judges.judge_prompts import JudgePrompt
+from align.judges.language_judge import LanguageJudge
+from align.judges.language_scorer import LanguageModelScorer, YesProbability
+from align.judges.live_policy import LivePolicy
+from align.judges.local_model import LocalModel
+from align.judges.verdict_store import VerdictStore
+from align.judges.win_rates import ScorerJudge, WinRates
 from align.models.asked import PLAIN
 from align.models.backbone import Backbone
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
-from align.oracles.language_judge import LanguageJudge
-from align.oracles.language_scorer import LanguageModelScorer, YesProbability
-from align.oracles.live_policy import LivePolicy
-from align.oracles.local_model import LocalModel
-from align.oracles.parts import PolicyNow, Training
-from align.oracles.scorers import Scorer
-from align.oracles.templates import JudgePrompt
-from align.oracles.verdict_store import VerdictStore
-from align.oracles.weighted import Weighted
-from align.oracles.win_rates import ScorerJudge, WinRates
 from align.records import Message
-from align.rounds.store import RoundStore
+from align.rewards.components import PolicyNow, Training
+from align.rewards.scorers import Scorer
+from align.rewards.weighted_attributes import WeightedAttributes
+from align.rounds.round_store import RoundStore
 from align.rounds.weights import policy_hash
+from align.training.optimizer import Optimizer
 from tests.modules.fitting import fit, pairs_data
 from tests.resume.runs import KILLED, Run
 from tests.rounds.test_feed import resampling
@@ -114,7 +114,7 @@ def test_two_rounds_are_judged_by_the_weights_of_each(folder: Path, pairs_file: 
 
 
 def win_rates() -> WinRates:
-    return WinRates(ScorerJudge(Weighted(YesProbability(LivePolicy()), {"yes": {"yes": 1.0}}), graded=True))
+    return WinRates(ScorerJudge(WeightedAttributes(YesProbability(LivePolicy()), {"yes": {"yes": 1.0}}), graded=True))
 
 
 def test_what_was_said_before_a_kill_is_not_said_again(
@@ -179,7 +179,7 @@ def test_without_a_model_in_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = ["--data", str(rows), "--out", "o.jsonl", "--scorer", "YesProbability"]
     assert main(["rank", *words, "--scorer.responder", "LivePolicy"]) == 2
     (told,) = capsys.readouterr().err.strip().splitlines()
-    assert "LivePolicy is the model being trained, in the scorer of callbacks.resampling" in told
+    assert "LivePolicy is the model being trained, in the scorer of align.callbacks.resampling" in told
 
 
 def command(folder: Path, pairs: Path, *more: str) -> list[str]:
@@ -200,7 +200,12 @@ def test_kills_under_the_shipped_fragment_change_nothing(folder: Path, pairs_fil
     runs = []
     for name in ("whole", "cut"):
         store = ["--trainer.callbacks.scorer.store", str(tmp_path / f"{name}.sqlite")]
-        saving = ["--trainer.callbacks+", "callbacks.checkpoint.Checkpoint", "--trainer.callbacks.every_n_steps", "1"]
+        saving = [
+            "--trainer.callbacks+",
+            "align.callbacks.checkpoint.Checkpoint",
+            "--trainer.callbacks.every_n_steps",
+            "1",
+        ]
         runs.append(Run(tmp_path / name, [*words, *store, *saving]))
     whole, cut = runs
     assert whole() == 0, whole.log

@@ -75,9 +75,9 @@ def test_another_scorer_is_refused_even_by_force(run: Run) -> None:
 
 def drop_own_streams() -> None:
     """Every token from the global stream, as a naive sampler would draw it."""
-    from align.sampling import rows
+    from align.sampling import decoding_rows
 
-    rows.uniforms = lambda key, count: (1 - torch.rand(count)).numpy()  # type: ignore[assignment]
+    decoding_rows.uniforms = lambda key, count: (1 - torch.rand(count)).numpy()  # type: ignore[assignment]
 
 
 def test_sabotage_is_found(tmp_path: Path, world_model: Path) -> None:

@@ -14,21 +14,21 @@ from safetensors.torch import load_file
 
 from align.cli.main import main
 from align.data.batching import Batching
-from align.data.report import Report
+from align.data.drop_report import Report
 from align.data.synthetic import SyntheticDataModule
-from align.data.win_rates import WIN_RATE_VIEWS
+from align.data.win_rate_rows import WIN_RATE_VIEWS
 from align.errors import ConfigError
+from align.judges.win_rates import ScorerJudge, WinRates
 from align.models.backbone import Backbone, LoRA
 from align.models.previous_round import PreviousRound
 from align.modules.dpo import DPOModule
-from align.modules.optimizer import Optimizer
 from align.objectives.scored import SPPO
-from align.oracles.scorers import Direction, Gate
-from align.oracles.win_rates import ScorerJudge, WinRates
 from align.records import Example, Message
-from align.rounds.store import RoundStore
+from align.rewards.scorers import Direction, Gate
+from align.rounds.round_store import RoundStore
+from align.training.optimizer import Optimizer
 from align.world.preferences import Preferences
-from tests.judging.answering import answering
+from tests.judges.answering import answering
 from tests.modules.fitting import fit
 from tests.resume.runs import KILLED, Run
 from tests.rounds.runs import command, world_model

@@ -10,11 +10,11 @@ import pytest
 
 from align.errors import StoreError
 from align.records import Example, Message
-from align.rounds import files
-from align.rounds.files import read_round, write_round
-from align.rounds.store import RoundStore, Stored
+from align.rounds import round_file
+from align.rounds.round_file import read_round, write_round
+from align.rounds.round_store import RoundStore, StoredSample
 
-SAMPLES = [Stored("b", 0, "h", [4, 5], "text\n\u2028\x00é", "eos"), Stored("a", 1, "h", [6], "", "length")]
+SAMPLES = [StoredSample("b", 0, "h", [4, 5], "text\n\u2028\x00é", "eos"), StoredSample("a", 1, "h", [6], "", "length")]
 
 
 def test_samples_and_scores_are_kept(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
     store.connection.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(StoreError, match="database or disk is full"):
-        store.add(1, [Stored(str(i), 0, "h", [1] * 1000, "x" * 1000, "eos") for i in range(50)])
+        store.add(1, [StoredSample(str(i), 0, "h", [1] * 1000, "x" * 1000, "eos") for i in range(50)])
     assert len(store.samples(0)) == 2
     assert store.samples(1) == []  # whole or not at all
 
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(round_file.os, "fsync", full)
     with pytest.raises(StoreError, match="No space left"):
         write_round(path, EXAMPLES)
     assert len(read_round(path, sha256)) == 1

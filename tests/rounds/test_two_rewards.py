@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from align.cli.main import main
-from align.oracles.reward import RewardOracle
 from align.records import Message
+from align.rewards.reward_model_scorer import RewardModelScorer
 from tests.test_configs import CPU, ROOT
 from tests.tiny import save_reward_model, save_tiny
 
@@ -25,7 +25,7 @@ def test_one_ranks_and_the_other_measures(pairs_file: Path, tmp_path: Path) -> N
     words += ["--data", "PreferenceFileDataModule", "--data.path", "lists.jsonl", "--trainer.max_epochs", "2"]
     words += ["--model.backbone.path", str(model), "--trainer.default_root_dir", "runs/pro"]
     assert main(words) == 0
-    oracle = RewardOracle(str(ranks))
+    oracle = RewardModelScorer(str(ranks))
     rows = [json.loads(row) for row in Path("runs/pro/rounds/round-0000.jsonl").read_text().splitlines()]
     assert rows
     for row in rows:

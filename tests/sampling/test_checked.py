@@ -10,12 +10,12 @@ import torch
 
 from align.checks.trust import CHECKED, OWN_ENGINE, trust
 from align.errors import ModelError
-from align.models.attention import use_segment_attention
+from align.models.packed_attention import use_segment_attention
 from align.sampling import checked, local, prompt_cache
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
-from align.scoring.backbone import unwrapped
+from align.scoring.decoder import unwrapped
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 PROMPTS = [[5, 9, 13, 20, 31, 7, 44], [8, 17], [6, 6, 50, 12]]

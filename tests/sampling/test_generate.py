@@ -9,10 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.errors import ConfigError
-from align.sampling.generate import GenerateEngine
 from align.sampling.generation import Generation, Request, Sample
 from align.sampling.local import TransformersEngine
 from align.sampling.sampler import Sampler
+from align.sampling.transformers_generate import GenerateEngine
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = [[0, 40, 41, 42, 43], [0, 50], [0, 60, 61, 62, 63, 10, 20, 30], [0, 33, 34, 5, 6]]

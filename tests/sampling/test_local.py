@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from align.errors import ConfigError
-from align.models.attention import use_segment_attention
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
+from align.models.packed_attention import use_segment_attention
 from align.models.tokenizer import load_tokenizer
 from align.sampling.generation import Generation, Request, Sample
 from align.sampling.local import TransformersEngine

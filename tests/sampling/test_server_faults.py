@@ -7,7 +7,7 @@ import json
 import pytest
 
 from align.errors import ConfigError
-from align.oracles.endpoint import Endpoint
+from align.judges.endpoint import Endpoint
 from align.sampling.http import HTTPEngine, Server
 from align.sampling.server_faults import read_error
 from align.sampling.vllm import served_rank

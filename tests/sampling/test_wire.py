@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from align.sampling.server_faults import read_error
-from align.sampling.wire import Late, Patience, ServiceStopped, Transient, Wire
+from align.sampling.wire import Late, RetryPolicy, ServiceStopped, Transient, Wire
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def told(timeout: float, deadline: float, *faults: Transient) -> str:
         raise left.pop(0) if len(left) > 1 else left[0]
 
     async def question() -> None:
-        async with Wire("http://127.0.0.1:9", None, Patience(timeout, deadline), asyncio.Event(), 1) as wire:
+        async with Wire("http://127.0.0.1:9", None, RetryPolicy(timeout, deadline), asyncio.Event(), 1) as wire:
             await wire.patiently(call)
 
     with pytest.raises(ServiceStopped) as stopped:

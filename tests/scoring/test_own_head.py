@@ -8,10 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from align.models.attention import use_segment_attention
+from align.models.packed_attention import use_segment_attention
 from align.scoring import score_responses
-from align.scoring.backbone import head
-from tests.oracles.logprobs import plain_logprobs
+from align.scoring.decoder import head
+from tests.formulas.logprobs import plain_logprobs
 from tests.tiny import random_batch, tiny_model
 
 

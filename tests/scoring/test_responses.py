@@ -6,12 +6,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from align.models.attention import use_segment_attention
+from align.models.packed_attention import use_segment_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.scoring import score_responses, score_tokens
-from align.scoring.backbone import choose_layout
+from align.scoring.decoder import choose_layout
 from align.scoring.head import Head
-from tests.oracles.logprobs import plain_logprobs
+from tests.formulas.logprobs import plain_logprobs
 from tests.tiny import FAMILIES, random_batch, tiny_model
 
 LAYOUTS = ["padded", "shared", "packed"]

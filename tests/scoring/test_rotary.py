@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from align.models.attention import use_segment_attention
+from align.models.packed_attention import use_segment_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
 from align.scoring import score_responses
-from align.scoring.backbone import choose_layout
-from tests.oracles.logprobs import plain_logprobs
+from align.scoring.decoder import choose_layout
+from tests.formulas.logprobs import plain_logprobs
 from tests.tiny import random_batch, tiny_model, tiny_tokenizer
 
 TRAINED = 16

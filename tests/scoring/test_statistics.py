@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.models.attention import use_segment_attention
+from align.models.packed_attention import use_segment_attention
 from align.objectives.weighting import WPO
 from align.records import CandidateBatch
 from align.scoring import read_tokens, score_responses, sum_tokens, token_states
-from align.scoring.backbone import head
+from align.scoring.decoder import head
 from align.scoring.divergence import forward_kl
 from align.scoring.reductions import Desensitized, Discounted, Reduction
-from tests.oracles import statistics as plain
+from tests.formulas import statistics as plain
 from tests.tiny import random_batch, tiny_model
 
 LAYOUTS = ["padded", "shared", "packed"]

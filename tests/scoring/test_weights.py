@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.models.attention import use_segment_attention
+from align.models.packed_attention import use_segment_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.records.group import counts_of
 from align.scoring import score_responses, score_tokens

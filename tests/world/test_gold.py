@@ -8,10 +8,10 @@ import pytest
 
 from align.errors import ConfigError
 from align.records import Message
-from align.world.gold import Gold, User, gold, read, request_of
+from align.world.gold_rewards import Gold, User, gold, read, request_of
 from align.world.language import COMPLIANCE, FILLERS, REFUSALS, RUDE
 from align.world.universe import World
-from tests.oracles import world_gold
+from tests.formulas import world_gold
 
 WORLD = World()
 NAME = WORLD.names[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from align.records import Message
-from align.world.gold import USERS, User, gold
+from align.world.gold_rewards import USERS, User, gold
 from align.world.language import REFUSALS
 from align.world.optimum import best_response, best_value, front_helpfulness, pareto_front
 from align.world.prompts import held_out_prompts

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from align.errors import ConfigError
-from align.world.gold import Gold, read
+from align.world.gold_rewards import Gold, read
 from align.world.preferences import RATED, Preferences, rating
 from align.world.universe import World
 

@@ -9,7 +9,7 @@ import pytest
 
 from align.errors import ConfigError
 from align.world.corpus import CHECKED_ACCURACY, checked_answer, corpus
-from align.world.gold import request_of
+from align.world.gold_rewards import request_of
 from align.world.language import ATTRIBUTES, CHECKED, NAMES, TAGS, vocabulary
 from align.world.prompts import draw_prompt, held_out_prompts
 from align.world.universe import World

@@ -1,0 +1,68 @@
+"""Where a decoder keeps its blocks, its attention projections and its positions, told by structure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from align.errors import ModelError
+
+BLOCKS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers")
+"""Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT."""
+ATTENTION = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",))
+"""Query and value projections; GPT-2 and GPT-NeoX fuse them with the keys."""
+ABSOLUTE = ("wpe", "embed_positions")
+"""Tables of learned positions: where a response begins changes its states."""
+
+
+class DecoderParts(NamedTuple):
+    """The parts of a decoder that representation methods touch."""
+
+    owner: nn.Module
+    """The module that runs the blocks."""
+    name: str
+    """Name of the list of blocks in it."""
+    path: str
+    """Name of that list in the whole model."""
+    attention: tuple[str, ...]
+    """Names of the linear layers that hold query and value projections."""
+    absolute_positions: bool
+    """Whether positions are learned, so that only equal positions give equal states."""
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """Return the blocks as they are now."""
+        found: nn.ModuleList = getattr(self.owner, self.name)
+        return found
+
+
+def decoder_parts(model: nn.Module) -> DecoderParts:
+    """Find the parts of a model, also inside PEFT adapters.
+
+    Raises ModelError for a family without them, saying what is needed.
+    """
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    for path in BLOCKS:
+        owner_path, _, name = path.rpartition(".")
+        owner = _get(inner, owner_path)
+        blocks = getattr(owner, name, None)
+        if not isinstance(blocks, nn.ModuleList) or not len(blocks):
+            continue
+        inside = {part.rpartition(".")[2] for part, _ in blocks[0].named_modules()}
+        attention = next((names for names in ATTENTION if inside.issuperset(names)), None)
+        if attention is not None:
+            assert owner is not None
+            learned = any(isinstance(getattr(owner, table, None), nn.Module) for table in ABSOLUTE)
+            return DecoderParts(owner, name, path, attention, learned)
+    raise ModelError(
+        f"backbone family {getattr(inner.config, 'model_type', type(inner).__name__)!r} is not known to representation "
+        f"methods: they need a list of blocks ({', '.join(BLOCKS)}) whose blocks have query and value projections "
+        f"({' or '.join('+'.join(names) for names in ATTENTION)})"
+    )
+
+
+def _get(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module

@@ -1,0 +1,123 @@
+"""The field's own conventions: pairs, lists, unpaired rows, single responses, dialogues and prompts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from align.data.drop_report import DroppedRow, RowError
+from align.data.list_rows import entry_text, labelled_ranking, origins_of, rank_by_score
+from align.data.readers import Located
+from align.data.row_parts import RowParts, around, prompt_of, said
+from align.data.row_validation import field, flag, number
+from align.data.turns import message_of, messages_of
+
+DIALOGUES = ("messages", "conversations", "conversation", "trajectory")
+PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "input")
+LISTS = ("completions", "responses")
+RATED = ("generations", "answers")
+"""Lists that are read as responses where their scores stand beside them."""
+SCORES = ("scores", "rewards", "ratings")
+SINGLE = ("completion", "response", "output", "answer", "generation", "RESPONSE")
+LABELS = ("label", "kto_tag", "is_safe")
+GRADES = ("score", "reward", "rating")
+ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+
+
+def prompt_key(located: Located) -> str:
+    """Return the column that holds the prompt. Raises RowError where there is none: a prompt is never made up."""
+    key = next((name for name in PROMPTS if located.row.get(name) is not None), None)
+    if key is None:
+        raise RowError(located.where, "no prompt: the answers are texts that begin with no role marker")
+    return key
+
+
+def ranked_list(located: Located) -> RowParts:
+    """Read several responses with scores, ranks or labels of all pairs, best-known order first."""
+    where, row = located
+    key = next(name for name in (*LISTS, *RATED) if isinstance(row.get(name), list))
+    entries = field(located, key, list)
+    turns = [entry_text(where, entry) for entry in entries]
+    graded = [
+        next((e[n] for n in GRADES if e.get(n) is not None), None) if isinstance(e, dict) else None for e in entries
+    ]
+    for name in SCORES:
+        if row.get(name) is not None:
+            graded = field(located, name, list)
+    if len(graded) != len(turns):
+        raise RowError(where, f"not one score for each of {key}", f"{len(turns)} {key} but {len(graded)} scores")
+    scores = [number(where, "score", value) for value in graded]
+    known = not any(map(math.isnan, scores))
+    return RowParts(
+        prompt_of(located, prompt_key(located)),
+        turns,
+        ratings={"score": scores},
+        ranking=labelled_ranking(located, len(turns)) or (rank_by_score(scores) if known else ()),
+        origins=origins_of(located, entries),
+    )
+
+
+def two_outputs(located: Located) -> RowParts:
+    """Read an `output` that holds the better and the worse response, as LLaMA-Factory's first rankings do."""
+    turns = [entry_text(located.where, entry) for entry in located.row["output"]]
+    return RowParts(prompt_of(located, prompt_key(located)), turns, ranking=((0,), (1,)))
+
+
+def single(located: Located) -> RowParts:
+    """Read one response with a label, with scores, or alone."""
+    where, row = located
+    key = next(name for name in SINGLE if name in row)
+    value = field(located, key, (str, list, dict))
+    if isinstance(value, list):
+        turns = messages_of(where, value)
+    else:
+        turns = [message_of(where, value)] if isinstance(value, dict) else said(value)
+    more = {name: row[name] for name in ("reasoning_content", "tool_calls") if row.get(name)}
+    if more and turns:
+        turns = [*turns[:-1], message_of(where, {**turns[-1].as_turn(), **more})]
+    return RowParts(prompt_of(located, prompt_key(located)), [turns], ratings=_ratings(located))
+
+
+def dialogue(located: Located) -> RowParts:
+    """Read a dialogue that ends with the assistant, labelled or not."""
+    where = located.where
+    key = next(name for name in DIALOGUES if name in located.row)
+    turns = messages_of(where, _alternating(field(located, key, list)))
+    if not turns or turns[-1].role != "assistant":
+        raise DroppedRow("last turn is not the assistant's")
+    ratings = _ratings(located)
+    return RowParts(around(located, turns[:-1], key), [turns[-1:]], ratings, whole="desirable" not in ratings)
+
+
+def _alternating(turns: list[Any]) -> list[Any]:
+    """Return turns one by one that are written as pairs of `input` and `output` (Capybara) or as bare texts (LIMA)."""
+    if turns and all(isinstance(turn, str) for turn in turns):
+        return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns)]
+    if not all(isinstance(turn, dict) and {"input", "output"} <= turn.keys() for turn in turns):
+        return turns
+    sides = (("user", "input"), ("assistant", "output"))
+    return [{"role": role, "content": turn[key]} for turn in turns for role, key in sides]
+
+
+def prompt_only(located: Located) -> RowParts:
+    """Read a prompt."""
+    return RowParts(prompt_of(located, prompt_key(located)))
+
+
+def _ratings(located: Located) -> dict[str, list[float]]:
+    """Return the label of a row and its scores by attribute."""
+    where, row = located
+    labels = [label for key in LABELS if (label := flag(where, key, row.get(key))) is not None]
+    scores = {n: [number(where, f"{n!r}", row[n])] for n in (*GRADES, *ATTRIBUTES) if is_number(row.get(n))}
+    return {**({"desirable": [float(labels[0])]} if labels else {}), **scores}
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number, perhaps written as text."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,100 @@
+"""Sampling for an evaluation: settings, and the responses of model folders, sampled once or read back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from align.encoding.templates import TemplateName
+from align.errors import ConfigError
+from align.evaluation.asked_models import AskedModels
+from align.evaluation.completion_file import CompletionFile
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt, Policy
+from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
+from align.models.backbone import Backbone, DTypeName
+from align.sampling.generation import Generation
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn."""
+
+    temperatures: list[float] = field(default_factory=lambda: [0.0])
+    """Temperatures to sample at; 0 is greedy. The judge reads the responses at the first."""
+    generation: Generation = field(default_factory=Generation)
+    """How to sample, but for the temperature."""
+    template: TemplateName = "auto"
+    """How prompts are written, as in training."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """What the chat template is given beside the dialogue; a folder of ours keeps those of its training."""
+    dtype: DTypeName = "float32"
+    """Dtype of the weights."""
+    check: bool = True
+    """Compare what is drawn with plain forward passes of transformers first; false trusts the models drawn from."""
+    limit: int | None = None
+    """Use at most this many prompts of each subset."""
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or not all(0 <= t < math.inf for t in self.temperatures):
+            raise ConfigError(f"sampling.temperatures must name numbers from 0, got {self.temperatures}")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"sampling.limit must be at least 1, got {self.limit}")
+
+    def at(self, temperature: float) -> Generation:
+        """Return the settings at a temperature."""
+        return self.generation.at(temperature)
+
+
+class EvaluationSampler:
+    """Responses of a model at a temperature, sampled or read back; one model is held at a time."""
+
+    def __init__(self, out: Path, prompts: list[EvaluationPrompt], sampling: Sampling, models: AskedModels) -> None:
+        """Prepare to sample from models, by their names; another name is the path of a model asked in its own way."""
+        self.out, self.prompts, self.sampling, self.models = out, prompts, sampling, models
+        self._held: tuple[str, Policy] | None = None
+
+    def backbone(self, name: str) -> Backbone:
+        """Return how a folder is loaded."""
+        return Backbone(self.models.path(name), dtype=self.sampling.dtype, check=self.sampling.check)
+
+    def policy(self, name: str) -> Policy:
+        """Return a model, loaded when it is first needed."""
+        if self._held is None or self._held[0] != name:
+            self._held = None
+            self._held = (name, self.load(name))
+        return self._held[1]
+
+    def load(self, name: str) -> Policy:
+        """Load a model."""
+        settings = self.sampling.chat_template_kwargs
+        return Policy.load(self.backbone(name), self.sampling.template, settings, self.models.asking(name))
+
+    def file(self, name: str, temperature: float) -> CompletionFile:
+        """Return where a model's responses are kept: another place for every way to ask."""
+        written = {"template": self.sampling.template, "chat_template_kwargs": self.sampling.chat_template_kwargs}
+        settings: dict[str, Any] = {**asdict(self.sampling.at(temperature)), **written}
+        if asked := self.models.asking(name).settings:
+            settings["asked"] = asked
+        return CompletionFile(self.out, self.backbone(name), self.prompts, settings)
+
+    def responses(self, name: str, temperature: float) -> list[EvaluatedCompletion]:
+        """Return a model's responses to all prompts; of a file of answers those that stand in it."""
+        path = self.models.path(name)
+        if is_answer_file(path):
+            texts = answers_to([p.messages for p in self.prompts], read_model_answers(Path(path)), path)
+            return [EvaluatedCompletion(number, text, [], True) for number, text in enumerate(texts)]
+        file = self.file(name, temperature)
+        found = file.read()
+        if found is None:
+            found = self.policy(name).complete(self.prompts, self.sampling.at(temperature))
+            file.write(found)
+        return found
+
+    def first_texts(self, name: str, temperature: float) -> list[str]:
+        """Return the first response to each prompt."""
+        texts: dict[int, str] = {}
+        for found in self.responses(name, temperature):
+            texts.setdefault(found.prompt, found.text)
+        return [texts[i] for i in range(len(self.prompts))]

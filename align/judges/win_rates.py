@@ -1,0 +1,124 @@
+"""From comparisons to scores and back: win rates by a judge as a scorer, and any scorer as a judge."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from align.errors import ConfigError
+from align.judges.preference import Judge, Preference, better
+from align.rewards.components import Component
+from align.rewards.scorers import Dialogue, Direction, Scorer
+
+
+class ScorerJudge(Judge):
+    """Prefers by any scorer's reward: 1, 1/2 or 0, or graded, the probability of Bradley and Terry."""
+
+    def __init__(self, scorer: Scorer, direction: Direction = Direction(), *, graded: bool = False) -> None:
+        """Configure the judge.
+
+        Args:
+            scorer: What responses are worth: a reward model, several, a rubric, p(Yes) and so on.
+            direction: Which reward its scores make.
+            graded: Take sigmoid(r_1 - r_2), not who has more; for rewards whose unit is a log-odds.
+        """
+        if scorer.compares:
+            raise ConfigError(f"ScorerJudge.scorer {type(scorer).__name__} needs a judge itself: give that judge")
+        self.scorer, self.direction, self.graded = scorer, direction, graded
+        self.name = f"{type(scorer).__name__}{' graded' if graded else ''}"
+
+    @property
+    def identity(self) -> str:
+        """Return what decides the preferences."""
+        return repr((self.scorer.identity, self.direction, self.graded))
+
+    @property
+    def parts(self) -> Sequence[Component]:
+        """Return the scorer."""
+        return (self.scorer,)
+
+    def report(self) -> dict[str, object]:
+        """Return what the scorer tells."""
+        return self.scorer.report()
+
+    def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
+        """Return preferences; order plays no part. A response without a score makes its pair invalid."""
+        distinct = dict.fromkeys(zip([*map(tuple, prompts)] * 2, [*first, *second], strict=True))
+        rows = self.scorer.score([prompt for prompt, _ in distinct], [text for _, text in distinct]).tolist()
+        rewards = [self.direction.of(self.scorer.attributes, row) for row in rows]
+        known = dict(zip(distinct, rewards, strict=True))
+        found = []
+        for prompt, a, b in zip(map(tuple, prompts), first, second, strict=True):
+            one, other = known[prompt, a], known[prompt, b]
+            chance = 0.5 * (1 + math.tanh((one - other) / 2)) if self.graded else better(one, other)
+            found.append(Preference(chance, chance))
+        return found
+
+
+class WinRates(Scorer):
+    """The win rate of each response over all responses to its prompt, by pairwise comparisons of a judge.
+
+    Wu et al. 2024 (SPPO, arXiv:2405.00675), section 4.2: the mean over the K samples of P(y beats y_k), itself included
+    at one half. Every pair is compared once, by the mean of both orders where the judge has orders. An invalid
+    comparison is left out of the means of both; a response without a valid one has no score.
+    """
+
+    attributes = ("win_rate",)
+    compares = True
+
+    def __init__(self, judge: Judge) -> None:
+        """Configure the scorer.
+
+        Args:
+            judge: Who compares: LanguageJudge, ScorerJudge, RewardJudge or GoldJudge.
+        """
+        self.judge = judge
+
+    @property
+    def identity(self) -> str:
+        """Return what decides the comparisons."""
+        own = repr((type(self.judge).__name__, self.judge.identity))
+        return f"win rates {hashlib.sha256(own.encode()).hexdigest()[:16]}"
+
+    @property
+    def parts(self) -> Sequence[Component]:
+        """Return the judge."""
+        return (self.judge,)
+
+    def report(self) -> dict[str, object]:
+        """Return what the judge tells."""
+        return self.judge.report()
+
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+        """Return win rates among the responses of this call to the same prompt."""
+        groups: dict[str, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            groups.setdefault(json.dumps([m.as_turn() for m in prompt]), []).append(place)
+        pairs = [(i, j) for group in groups.values() for n, i in enumerate(group) for j in group[n + 1 :]]
+        asked, first = [prompts[i] for i, _ in pairs], [responses[i] for i, _ in pairs]
+        found = self.judge.prefer(asked, first, [responses[j] for _, j in pairs]) if pairs else []
+        chances = torch.full((len(responses), len(responses)), math.nan, dtype=torch.float64)
+        for (i, j), one in zip(pairs, found, strict=True):
+            chances[i, j], chances[j, i] = one.probability, 1 - one.probability
+        rates = torch.full((len(responses), 1), math.nan, dtype=torch.float64)
+        for group in groups.values():
+            rates[group, 0] = win_rates(chances[group][:, group])
+        return rates
+
+
+def win_rates(preferences: Float[Tensor, "candidate candidate"]) -> Float[Tensor, " candidate"]:
+    """Return each candidate's mean probability against all, itself included at one half (arXiv:2405.00675, 4.2).
+
+    `preferences[i, j]` is the probability that i beats j, NaN where it is not known; the diagonal is not read. A
+    candidate without a known comparison gets NaN.
+    """
+    others = ~torch.eye(len(preferences), dtype=torch.bool, device=preferences.device)
+    known = others & ~preferences.isnan()
+    sums = preferences.where(known, preferences.new_zeros(())).sum(1) + 0.5
+    return (sums / (known.sum(1) + 1)).where(known.any(1), preferences.new_tensor(math.nan))

@@ -1,0 +1,141 @@
+"""Model folders that transformers, PEFT and vLLM open without our code."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
+
+from align.errors import ConfigError
+from align.models.adapters import has_adapters
+from align.models.combined import save_combined
+from align.models.deterministic import set_rates
+from align.models.masters import asked_dtype
+from align.models.merging import write_merged
+from align.records import PromptFormat
+from align.scoring.decoder import unwrapped
+
+
+def export_model(
+    model: nn.Module,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    merge: bool = False,
+    prompt_format: PromptFormat | None = None,
+    card: str = "",
+) -> None:
+    """Write weights, configuration, tokenizer and card: a full folder, or an adapter folder where there are adapters.
+
+    `merge` adds the adapters to the weights and writes a full folder. In a distributed run every rank must call.
+
+    Raises ModelError for a merged folder that would score otherwise than the model.
+    """
+    weights = _gathered(model)
+    merges = merge and has_adapters(model)
+    if merges and weights is not None:
+        raise ConfigError(
+            "a model sharded over processes cannot be merged: export it, then `align export --merge true`"
+        )
+    if not is_writer():
+        return
+
+    def write(whole: nn.Module, into: Path, dtype: torch.dtype | None) -> None:
+        _write(whole, into, weights, dtype, prompt_format)
+        _save_tokenizer(tokenizer, into, prompt_format)
+        if card:
+            (into / "README.md").write_text(card + dtype_note(whole, dtype), encoding="utf-8")
+
+    if merges:
+        write_merged(model, tokenizer, folder, write)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write(model, folder, asked_dtype(unwrapped(model)))
+
+
+def dtype_note(model: nn.Module, dtype: torch.dtype | None) -> str:
+    """Return what a card says of weights that are written in another dtype than they have."""
+    own = unwrapped(model).dtype
+    if dtype in (None, own):
+        return ""
+    return f"\n## Weights\n\nWritten in {_name(dtype)}; trained, or merged, in {_name(own)}.\n"
+
+
+def _write(
+    model: nn.Module,
+    folder: Path,
+    weights: dict[str, Tensor] | None,
+    dtype: torch.dtype | None,
+    prompt_format: PromptFormat | None,
+) -> None:
+    inner = unwrapped(model)
+    rates = getattr(inner, "original_dropout", {})
+    set_rates(inner.config, rates)
+    try:
+        if has_adapters(model) and list(model.active_adapters) != ["default"]:  # type: ignore[arg-type]
+            save_combined(model, folder, weights)
+        elif has_adapters(model):
+            model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=weights)  # type: ignore[operator]
+        else:
+            _stop_at(inner, prompt_format)
+            _save_full(inner, folder, weights, dtype)
+    finally:
+        set_rates(inner.config, dict.fromkeys(rates, 0.0))
+
+
+def _save_full(inner: Any, folder: Path, weights: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
+    """Save a whole model, its parameters in another dtype where one is given."""
+    if dtype in (None, inner.dtype):
+        inner.save_pretrained(str(folder), state_dict=weights)
+        return
+    names = {name for name, _ in inner.named_parameters(remove_duplicate=False)}
+    state = inner.state_dict() if weights is None else weights
+    short = {name: values.to(dtype) if name in names else values for name, values in state.items()}
+    inner.save_pretrained(str(folder), state_dict=short)
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "dtype": _name(dtype)}, indent=2) + "\n", encoding="utf-8")
+
+
+def _name(dtype: torch.dtype | None) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _gathered(model: nn.Module) -> dict[str, Tensor] | None:
+    """Return whole tensors of a sharded model, on the CPU; None for a model that is whole already."""
+    if not any(isinstance(p, DTensor) for p in model.parameters()):
+        return None
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict(get_model_state_dict(model, options=options))  # type: ignore[arg-type]
+
+
+def is_writer() -> bool:
+    """Tell whether this process writes files for all."""
+    import torch.distributed as dist
+
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def _stop_at(inner: Any, prompt_format: PromptFormat | None) -> None:
+    """Let generation stop at the token that ends a response."""
+    settings = getattr(inner, "generation_config", None)
+    if settings is None or prompt_format is None:
+        return
+    known: int | Sequence[int] | None = settings.eos_token_id
+    ends = [] if known is None else [known] if isinstance(known, int) else list(known)
+    if prompt_format.eos_id not in ends:
+        settings.eos_token_id = [*ends, prompt_format.eos_id]
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path, prompt_format: PromptFormat | None) -> None:
+    tokenizer = copy.copy(tokenizer)
+    if prompt_format is not None:
+        tokenizer.chat_template = prompt_format.chat_template
+    tokenizer.save_pretrained(str(folder))

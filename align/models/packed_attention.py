@@ -1,0 +1,36 @@
+"""Teaches transformers our packed-segment attention: one name that behaves as `sdpa` unless segments are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from align.scoring.decoder import SEGMENT_ATTENTION
+from align.scoring.segment_attention import Segments, carried, segment_attention
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    load = carried(attention_mask)
+    if load is None:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return output, None
+    if not isinstance(load, Segments):  # one more token of rows that go on from shared prompts
+        return load.attend(module.layer_idx, query, key, value, options.get("scaling")), None
+    dropout = options.get("dropout", 0.0)
+    output = segment_attention(query, key, value, load, scale=options.get("scaling"), dropout_p=dropout)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def use_segment_attention(model: Any) -> None:
+    """Switch a model whose attention goes through transformers' interface and would use `sdpa` to ours."""
+    ALL_ATTENTION_FUNCTIONS.register(SEGMENT_ATTENTION, _attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(SEGMENT_ATTENTION, sdpa_mask)
+    backed = getattr(model, "_supports_attention_backend", False)
+    if backed and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(SEGMENT_ATTENTION)

@@ -1,1 +1,0 @@
-"""Oracles: what scores responses, or prefers one of two."""

@@ -1,0 +1,122 @@
+"""One record of data, and the names of what methods make of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+Role = Literal["system", "user", "assistant", "tool"]
+ASKING: tuple[Role, ...] = ("user", "tool")
+"""Turns that an assistant answers; a prompt ends with one of them."""
+ViewName = Literal[
+    "pairs",
+    "lists",
+    "lists_by_reward",
+    "lists_by_label",
+    "best_by_reward",
+    "singles",
+    "worst",
+    "either",
+    "hindsight",
+    "prompts",
+    "regression",
+    "win_rates",
+    "unpaired",
+]
+"""What a method trains on; `align.data.views`, `scored_lists` and `hindsight` make it."""
+TruncationPreset = Literal["usual", "sft", "reward", "rahf", "pro", "dpo", "rm", "dpa"]
+"""Limits on lengths, those methods take and those that papers made usual; `align.encoding.truncation` holds them."""
+
+
+class Message(NamedTuple):
+    """One turn of a dialogue, hashable."""
+
+    role: Role
+    content: str
+    reasoning_content: str = ""
+    """A thought before the content."""
+    tool_calls: str = ""
+    """The calls as a JSON list, arguments as objects."""
+    tool_call_id: str = ""
+    """Which call the turn answers."""
+    name: str = ""
+    """Who speaks, or which function answers."""
+    weight: float = 1.0
+    """How much an assistant turn counts in training; 0 leaves it out."""
+
+    @classmethod
+    def of(cls, turn: Mapping[str, Any]) -> Message:
+        """Return the message that `as_turn` wrote."""
+        calls = turn.get("tool_calls")
+        return cls(**{**turn, "tool_calls": json.dumps(calls) if calls else ""})
+
+    def as_turn(self) -> dict[str, Any]:
+        """Return the mapping chat templates and files take: role, content, and what else the turn holds."""
+        more = {name: value for name, value in self._asdict().items() if value != Message._field_defaults.get(name)}
+        calls = {"tool_calls": json.loads(self.tool_calls)} if self.tool_calls else {}
+        return {"role": self.role, "content": self.content, **more, **calls}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and what is known about its responses; views turn it into what one method trains on.
+
+    `scores[response][attribute]` holds NaN where a label is missing. `ranking` lists groups of response indices, best
+    group first; the indices inside one group are tied. A prompts-only example has no responses.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    responses: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
+    ranking: tuple[tuple[int, ...], ...] = ()
+    origins: tuple[str, ...] = ()
+    weight: float = 1.0
+    user: str = ""
+    source: str = ""
+    answers: tuple[Message, ...] = ()
+    """The responses as turns where one of them is more than its text: calls a tool, has a thought, counts otherwise."""
+    contexts: tuple[tuple[Message, ...], ...] = ()
+    """A prompt per response, where dialogues differ before the last turn; otherwise all have `messages`."""
+    tools: str = ""
+    """Functions that may be called, as a JSON list of schemas."""
+    whole: bool = False
+    """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
+
+    def __post_init__(self) -> None:
+        for messages in (self.messages, *self.contexts):
+            if not messages or messages[-1].role not in ASKING:
+                raise ValueError(f"example {self.id}: the messages must end with a user turn")
+        if self.scores and len(self.scores) != len(self.responses):
+            raise ValueError(f"example {self.id}: {len(self.scores)} score rows for {len(self.responses)} responses")
+        for name, found in {"answers": self.answers, "contexts": self.contexts}.items():
+            if found and len(found) != len(self.responses):
+                raise ValueError(f"example {self.id}: {len(found)} {name} for {len(self.responses)} responses")
+        if any(len(row) != len(self.attributes) for row in self.scores):
+            raise ValueError(f"example {self.id}: attributes {self.attributes} do not name the columns of its scores")
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Return the rank of each response, 0 the best; tied responses share one. Empty without a ranking."""
+        level = {index: rank for rank, group in enumerate(self.ranking) for index in group}
+        return tuple(map(level.__getitem__, range(len(self.responses)))) if self.ranking else ()
+
+    def context(self, response: int) -> tuple[Message, ...]:
+        """Return the prompt of a response."""
+        return self.contexts[response] if self.contexts else self.messages
+
+    def answer(self, response: int) -> Message:
+        """Return a response as a turn."""
+        return self.answers[response] if self.answers else Message("assistant", self.responses[response])
+
+
+class PromptFormat(NamedTuple):
+    """How prompts were written in training, so that an artefact is prompted and stopped the same way."""
+
+    eos_id: int
+    """The token that ends a response."""
+    chat_template: str
+    """A Jinja template that renders the same prompts."""

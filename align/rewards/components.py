@@ -1,0 +1,51 @@
+"""What scorers, judges and responders share: they may ask others, some of which ask the model that is being trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from align.encoding.encoder import Encoder
+from align.models.asked import ModelAsking
+from align.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class PolicyNow:
+    """The model being trained as it is at one moment, with what it takes to ask it."""
+
+    model: Any
+    tokenizer: Any
+    encoder: Encoder
+    asking: ModelAsking
+    backbone: Backbone
+    """What it began as; says how long a text it takes."""
+    weights: str
+    """Hash of its trained weights."""
+
+
+@dataclass
+class Training:
+    """A training run, which says what its model is now; None before its first round."""
+
+    now: PolicyNow | None = None
+
+
+class Component:
+    """Gives numbers, preferences or replies, by itself or by asking its parts."""
+
+    @property
+    def parts(self) -> Sequence[Component]:
+        """Return the oracles that it asks."""
+        return ()
+
+    def ready(self) -> None:
+        """Raise an error for what would stop it at the first question, before anything is sampled for it."""
+        for part in self.parts:
+            part.ready()
+
+    def follow(self, training: Training) -> None:
+        """Take the run whose model is asked, where the model being trained is."""
+        for part in self.parts:
+            part.follow(training)

@@ -1,0 +1,150 @@
+"""Scorers by name in YAML: a reward model folder, the gold reward, and attributes weighed or gated into one reward."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from align.errors import ConfigError
+from align.models.folder_checks import local_folder
+from align.records import Message
+from align.rewards.components import Component
+from align.rewards.reward_model_scorer import RewardModelScorer
+from align.world.gold_rewards import REWARDS, gold
+from align.world.universe import World
+
+Dialogue = Sequence[Message]
+
+
+class Scorer(Component, ABC):
+    """Gives every response one number per attribute."""
+
+    attributes: tuple[str, ...]
+    compares = False
+    """Whether a score depends on the other responses to the prompt, so that all have to be in one call."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Return what decides the numbers; scores kept under another identity are not used."""
+
+    @abstractmethod
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+        """Return the scores of each response to the prompt beside it, NaN where there is none."""
+
+    def report(self) -> dict[str, object]:
+        """Return what should stand beside the scores: invalid replies, requests, cost."""
+        return {}
+
+
+class RewardFolder(Scorer):
+    """A reward model folder, loaded when it is first asked."""
+
+    def __init__(self, path: str, max_tokens: int | None = None) -> None:
+        """Name the folder.
+
+        Args:
+            path: A folder that `RewardModel` exported, any sequence classifier, or a hub id.
+            max_tokens: Longest dialogue that is read whole; null takes that of its training, or the model's context.
+        """
+        self.path, self.max_tokens = path, max_tokens
+
+    @cached_property
+    def oracle(self) -> RewardModelScorer:
+        """Return the loaded model; the global random stream is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            return RewardModelScorer(self.path, max_tokens=self.max_tokens)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return the names of the model's outputs."""
+        return self.oracle.attributes
+
+    @cached_property
+    def identity(self) -> str:
+        """Return a hash of the folder's files, or the hub id, and where they were set the tokens that are read."""
+        return self._files + (f" {self.max_tokens} tokens" if self.max_tokens else "")
+
+    @property
+    def _files(self) -> str:
+        folder = local_folder(self.path)
+        if folder is None:
+            return self.path
+        files = [f for f in sorted(folder.iterdir()) if f.suffix in (".json", ".safetensors", ".jinja")]
+        return hashlib.sha256(repr([(f.name, _hash(f)) for f in files]).encode()).hexdigest()[:16]
+
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+        """Return the model's outputs."""
+        return self.oracle.score(prompts, responses)
+
+
+class GoldRewards(Scorer):
+    """The gold rewards of the synthetic world."""
+
+    attributes = REWARDS
+
+    def __init__(self, world: World = World()) -> None:
+        """Name the world.
+
+        Args:
+            world: The universe the prompts belong to.
+        """
+        self.world = world
+
+    @property
+    def identity(self) -> str:
+        """Return the world's settings."""
+        return f"gold {hashlib.sha256(repr(self.world).encode()).hexdigest()[:16]}"
+
+    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+        """Return helpfulness, verbosity and harmlessness."""
+        pairs = zip(prompts, responses, strict=True)
+        rows = [gold(self.world, tuple(p), r) for p, r in pairs]
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(REWARDS))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Adds a penalty where an attribute is too low, so that it cannot be traded away."""
+
+    attribute: str
+    at_least: float
+    penalty: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.penalty < 0:
+            raise ConfigError(f"gate.penalty must not be negative, got {self.penalty}")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A reward of several attributes: their weighted sum, v . r, less the penalties of gates."""
+
+    weights: dict[str, float] | None = None
+    """By attribute; null takes the scorer's first."""
+    gates: tuple[Gate, ...] = field(default_factory=tuple)
+
+    def of(self, attributes: Sequence[str], scores: Sequence[float]) -> float:
+        """Return the reward; NaN where an attribute it needs has no score. Raises ConfigError for an unknown one."""
+        named = dict(zip(attributes, scores, strict=True))
+        weights = self.weights or {attributes[0]: 1.0}
+        if unknown := [n for n in (*weights, *(g.attribute for g in self.gates)) if n not in named]:
+            raise ConfigError(f"direction names {unknown[0]!r}, the scorer has {', '.join(attributes)}")
+        if any(math.isnan(named[g.attribute]) for g in self.gates):
+            return math.nan
+        closed = sum(gate.penalty for gate in self.gates if named[gate.attribute] < gate.at_least)
+        return sum(weight * named[name] for name, weight in weights.items()) - closed
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

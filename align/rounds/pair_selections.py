@@ -1,0 +1,112 @@
+"""Builders of preference pairs from samples of one prompt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from align.errors import ConfigError
+from align.records import Example
+from align.rounds.scored_samples import PromptSamples, ScoredSample, best_of, sigmoid, worst_of
+from align.rounds.selections import PromptSelection
+
+
+@dataclass(frozen=True)
+class BestWorst(PromptSelection):
+    """The best sample against the worst: on-policy DPO with a greedy labeller."""
+
+    margin: float = 0.0
+    """Pairs whose rewards differ by no more are dropped."""
+
+    def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
+        """Return one pair."""
+        best, worst = best_of(drawn.candidates), worst_of(drawn.candidates)
+        if best.reward - worst.reward <= self.margin:
+            return "rewards too close"
+        if best.text == worst.text:
+            return "identical samples"
+        return [drawn.record([best, worst], [0, 1])]
+
+
+@dataclass(frozen=True)
+class BernoulliPair(PromptSelection):
+    """The first two samples, the winner drawn with probability sigmoid((r_1 - r_2) / temperature) (Bradley-Terry)."""
+
+    temperature: float = 1.0
+    """In units of reward."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ConfigError(f"builder.temperature must be positive, got {self.temperature}")
+
+    def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
+        """Return one pair."""
+        two = drawn.distinct()[:2]
+        if len(two) < 2:
+            return "identical samples"
+        wins = drawn.stream("label").random() < sigmoid((two[0].reward - two[1].reward) / self.temperature)
+        return [drawn.record(two if wins else two[::-1], [0, 1])]
+
+
+@dataclass(frozen=True)
+class ThresholdPairs(PromptSelection):
+    """All pairs with sigmoid((r_i - r_j) / temperature) > threshold: RS-DPO (Khaki et al. 2024, arXiv:2402.10038)."""
+
+    temperature: float = 1.0
+    """In units of reward."""
+    threshold: float = 0.85
+    """At least 0.5, so that no pair is taken in both orders."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or not 0.5 <= self.threshold < 1:
+            raise ConfigError(
+                f"builder: temperature must be positive and threshold lie in [0.5, 1), got {self.temperature}, "
+                f"{self.threshold}"
+            )
+
+    def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
+        """Return the pairs."""
+        found = drawn.distinct()
+        pairs = [(a, b) for a in found for b in found if self._far(a, b)]
+        named = [drawn.record(pair, [0, 1], f"#{pair[0].number}>{pair[1].number}") for pair in pairs]
+        return named or "rewards too close"
+
+    def _far(self, better: ScoredSample, worse: ScoredSample) -> bool:
+        return sigmoid((better.reward - worse.reward) / self.temperature) > self.threshold
+
+
+@dataclass(frozen=True)
+class RejectionSampledPairs(PromptSelection):
+    """Statistical rejection sampling: RSO (Liu et al. 2023, arXiv:2309.06657, Algorithm 1).
+
+    A candidate is accepted with probability exp((r - r_max) / beta), r_max the highest reward that is left; accepted
+    ones leave the pool, until `accepted` are found. They are paired in the order of acceptance (first-round ranking),
+    the better one chosen.
+    """
+
+    beta: float = 0.5
+    """Of the KL-regularised optimum the accepted samples follow, in units of reward."""
+    accepted: int = 8
+    """How many to accept, an even number."""
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0 or self.accepted < 2 or self.accepted % 2:
+            raise ConfigError(f"builder: beta must be positive, accepted even, got {self.beta}, {self.accepted}")
+
+    def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
+        """Return the pairs whose rewards differ."""
+        found = self._accept(drawn)
+        pairs = [sorted(pair, key=lambda c: -c.reward) for pair in zip(found[::2], found[1::2], strict=False)]
+        differing = [pair for pair in pairs if pair[0].reward > pair[1].reward]
+        named = [drawn.record(pair, [0, 1], f"#{pair[0].number}>{pair[1].number}") for pair in differing]
+        return named or "rewards too close"
+
+    def _accept(self, drawn: PromptSamples) -> list[ScoredSample]:
+        """Draw from the pool until enough are accepted or it is empty; every pass accepts the best that is left."""
+        draw, left, found = drawn.stream("accept"), drawn.distinct(), list[ScoredSample]()
+        while left and len(found) < self.accepted:
+            highest = max(c.reward for c in left)
+            taken = [c for c in left if draw.random() < math.exp((c.reward - highest) / self.beta)]
+            found += taken[: self.accepted - len(found)]
+            left = [c for c in left if c not in taken]
+        return found

@@ -1,0 +1,126 @@
+"""Samples and rewards of a run in one SQLite file, committed as they arrive: what was paid for is never lost."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from align.durable import DurableFile
+from align.sampling.generation import Finish
+
+SCHEMA = 1
+TABLES = f"""
+CREATE TABLE IF NOT EXISTS round (
+    number INTEGER PRIMARY KEY, policy TEXT NOT NULL, settings TEXT NOT NULL, begun TEXT NOT NULL,
+    rows INTEGER, sha256 TEXT, manifest TEXT
+);
+CREATE TABLE IF NOT EXISTS sample (
+    round INTEGER NOT NULL, prompt TEXT NOT NULL, number INTEGER NOT NULL, prompt_hash TEXT NOT NULL,
+    ids TEXT NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, scores TEXT, scorer TEXT, drawn TEXT NOT NULL,
+    PRIMARY KEY (round, prompt, number)
+);
+PRAGMA user_version={SCHEMA};
+"""
+
+
+class StoredSample(NamedTuple):
+    """One sample as it is kept."""
+
+    prompt: str
+    number: int
+    prompt_hash: str
+    """Of the prompt's token ids."""
+    ids: list[int]
+    text: str
+    finish: Finish
+    scores: tuple[float, ...] | None = None
+    """None before it is scored; NaN where the scorer gave no number."""
+
+
+class RoundRow(NamedTuple):
+    """What the store knows of a round."""
+
+    number: int
+    policy: str
+    """Hash of the weights it is sampled from."""
+    settings: str
+    """Hash of everything else that decides its samples and rows."""
+    sha256: str | None
+    """Of the sealed file; None before the round is sealed."""
+    manifest: dict[str, Any]
+
+
+class RoundStore(DurableFile):
+    """Samples of a run by round, prompt and number."""
+
+    kind = "round store"
+    advice = "what was kept before is whole: make room or free the file, then give the same command again"
+    tables = TABLES
+
+    def check(self) -> None:
+        """Refuse a newer version."""
+        self.refuse_newer(SCHEMA)
+
+    def round(self, number: int) -> RoundRow | None:
+        """Return what is known of a round, None before it is begun."""
+        found = self.read("SELECT number, policy, settings, sha256, manifest FROM round WHERE number = ?", number)
+        return _round(found[0]) if found else None
+
+    def rounds(self) -> list[RoundRow]:
+        """Return all rounds."""
+        return [_round(r) for r in self.read("SELECT number, policy, settings, sha256, manifest FROM round ORDER BY 1")]
+
+    def begin(self, number: int, policy: str, settings: str) -> None:
+        """Note which weights and settings a round belongs to, before its first sample."""
+        self._write(
+            "INSERT INTO round (number, policy, settings, begun) VALUES (?, ?, ?, datetime())",
+            [(number, policy, settings)],
+        )
+
+    def add(self, number: int, samples: Sequence[StoredSample]) -> None:
+        """Keep samples; those that are there already stay as they are."""
+        rows = [(number, s.prompt, s.number, s.prompt_hash, json.dumps(s.ids), s.text, s.finish) for s in samples]
+        self._write(
+            "INSERT OR IGNORE INTO sample (round, prompt, number, prompt_hash, ids, text, finish, drawn) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, datetime())",
+            rows,
+        )
+
+    def add_scores(self, number: int, scored: Sequence[StoredSample], scorer: str) -> None:
+        """Keep the scores of samples."""
+        rows = [(_dump(s.scores or ()), scorer, number, s.prompt, s.number) for s in scored]
+        self._write("UPDATE sample SET scores = ?, scorer = ? WHERE round = ? AND prompt = ? AND number = ?", rows)
+
+    def samples(self, number: int) -> list[StoredSample]:
+        """Return the samples of a round, by prompt and number."""
+        found = self.read(
+            "SELECT prompt, number, prompt_hash, ids, text, finish, scores FROM sample WHERE round = ? ORDER BY 1, 2",
+            number,
+        )
+        return [
+            StoredSample(p, k, h, json.loads(i), t, f, None if s is None else _load(s)) for p, k, h, i, t, f, s in found
+        ]
+
+    def seal(self, number: int, rows: int, sha256: str, manifest: dict[str, Any]) -> None:
+        """Note that a round's file is whole: from now on the round is that file."""
+        values = [(rows, sha256, json.dumps(manifest), number)]
+        self._write("UPDATE round SET rows = ?, sha256 = ?, manifest = ? WHERE number = ?", values)
+
+    def _write(self, query: str, rows: Sequence[Sequence[object]]) -> None:
+        with self.transaction() as db:
+            db.executemany(query, rows)
+
+
+def _round(row: Sequence[Any]) -> RoundRow:
+    number, policy, settings, sha256, manifest = row
+    return RoundRow(number, policy, settings, sha256, json.loads(manifest or "{}"))
+
+
+def _dump(scores: Sequence[float]) -> str:
+    return json.dumps([None if math.isnan(s) else s for s in scores])
+
+
+def _load(text: str) -> tuple[float, ...]:
+    return tuple(math.nan if s is None else float(s) for s in json.loads(text))

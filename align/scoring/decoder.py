@@ -1,0 +1,172 @@
+"""A Hugging Face decoder seen as two calls: ids to hidden states, and hidden states to logits."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from align.errors import ModelError
+from align.records import CandidateBatch
+from align.scoring.head import Head
+from align.scoring.layouts import Plan
+from align.scoring.own_head import is_plain, own_logits
+from align.scoring.rotary import apart, forget_lengths, unscaled_length
+from align.scoring.segment_attention import Segments
+
+SEGMENT_ATTENTION = "align_segments"
+"""Name under which `segment_attention` is known to transformers once a model has been prepared for it."""
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """Return the Hugging Face model inside a PEFT model (its adapters stay in place), or the model itself."""
+    # PEFT gives the model inside a `peft_config` too, so that is no sign of the wrapper
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def decoder(model: nn.Module) -> Any:
+    """Return the part that ends in hidden states: blocks and final norm, without the head."""
+    inner = unwrapped(model)
+    own = getattr(inner, inner.base_model_prefix, None)
+    if own is not None:
+        return own
+    return next(part for part in inner.children() if hasattr(part, "config"))  # Llama 4 gives its prefix another name
+
+
+LANGUAGE_HEAD = "language_head"
+"""Name under which a reward model keeps a vocabulary head beside its own."""
+PLAIN_HEAD = "plain_head"
+"""Where a model keeps whether its logits are its projection of the decoder's states and nothing more."""
+
+
+def head(model: nn.Module) -> Head:
+    """Return the vocabulary head: the projection alone where the model does no more, else its own code."""
+    inner = unwrapped(model)
+    if (beside := getattr(inner, LANGUAGE_HEAD, None)) is not None:
+        return Head(beside, beside.weight.shape[0])
+    projection, body = inner.get_output_embeddings(), decoder(model)
+    if not hasattr(inner, PLAIN_HEAD):
+        setattr(inner, PLAIN_HEAD, is_plain(inner, body, projection))
+    if getattr(inner, PLAIN_HEAD):
+        return Head(projection, projection.weight.shape[0])
+    return Head(partial(own_logits, inner, body, projection), projection.weight.shape[0])
+
+
+def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidden"]:
+    """Run the decoder over a plan and return its last hidden states, rows flattened one after another.
+
+    Raises ModelError where attention did not go through our function, which packed segments need.
+    """
+    inner = decoder(model)
+    forget_lengths(inner, inner.config)
+    if plan.lengths is not None and len(groups := apart(inner.config, plan.lengths)) > 1:
+        return _apart(model, plan, groups)
+    inputs: dict[str, Any] = {"attention_mask": plan.attention_mask}
+    if plan.segments is not None:
+        inputs["attention_mask"] = plan.segments.placeholder(plan.input_ids.device)
+    elif plan.attention_mask is not None and inner.config._attn_implementation == "eager":
+        closed = torch.finfo(inner.dtype).min  # eager attention adds its mask to the scores
+        inputs["attention_mask"] = (~plan.attention_mask).to(inner.dtype) * closed
+    if (
+        plan.attention_mask is not None or plan.segments is not None or plan.shifted
+    ):  # padded rows count their positions from 0, as every model does by itself
+        inputs["position_ids"] = plan.position_ids
+    run = getattr(unwrapped(model), "run_decoder", inner)  # a sharded model gathers its weights around this call
+    states: Tensor = run(input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state
+    if plan.segments is not None:
+        _check_packed(inner, plan.segments)
+    return states.flatten(0, 1)
+
+
+def _apart(model: nn.Module, plan: Plan, groups: list[list[int]]) -> Float[Tensor, "position hidden"]:
+    """Run padded rows in groups, each as wide as its longest row."""
+    assert plan.lengths is not None
+    found: list[Tensor] = [torch.empty(0)] * len(plan.lengths)
+    width = plan.input_ids.shape[1]
+    for rows in groups:
+        own = max(plan.lengths[row] for row in rows)
+        part = plan._replace(
+            input_ids=plan.input_ids[rows, :own],
+            position_ids=plan.position_ids[rows, :own],
+            lengths=tuple(plan.lengths[row] for row in rows),
+        )
+        states = hidden_states(model, part).view(len(rows), own, -1)
+        for row, values in zip(rows, F.pad(states, (0, 0, 0, width - own)), strict=True):
+            found[row] = values
+    return torch.cat(found)
+
+
+def _check_packed(inner: Any, segments: Segments) -> None:
+    """Raise ModelError where no layer asked for the segments, and remember it."""
+    if not segments.asked:
+        inner.packs = False
+        raise ModelError(
+            f"model type {inner.config.model_type} does not hand masks on to its attention, which layout 'packed' "
+            "needs: set backbone.layout to shared or padded"
+        )
+
+
+def exact_layouts(model: nn.Module, batch: CandidateBatch) -> list[str]:
+    """Return the layouts that are exact for this model and batch, padded rows first.
+
+    A prompt cannot be shared under attention windows shorter than a candidate, by recurrent layers, under ALiBi, by a
+    model that takes no position ids, or where rotary angles depend on a row's length; packed segments need our
+    attention function. Layouts that a check found wrong for this model (`align.checks.layout_check`) are left out.
+    """
+    refused = getattr(unwrapped(model), "refused_layouts", ())
+    return [name for name in _takes(model, batch) if name not in refused]
+
+
+def _takes(model: nn.Module, batch: CandidateBatch) -> list[str]:
+    """Return the layouts a model can take by what its configuration says."""
+    inner = decoder(model)
+    lengths = [batch.prompt_lengths[p] + r for p, r in zip(batch.prompt_of, batch.response_lengths, strict=True)]
+    longest = min(attention_window(inner.config), unscaled_length(inner.config))
+    if not can_share(inner) or max(lengths) > longest:
+        return ["padded"]
+    packs = inner.config._attn_implementation == SEGMENT_ATTENTION and getattr(inner, "packs", True)
+    return ["padded", "shared", "packed"] if packs else ["padded", "shared"]
+
+
+def choose_layout(model: nn.Module, batch: CandidateBatch, layout: str = "auto") -> str:
+    """Return the given layout, or for `auto` the fastest exact one.
+
+    That is packed segments on a CPU; on a GPU, where many small attention calls cost more than padding, shared rows, or
+    padded ones where no prompt is shared. Raises ValueError for a layout that is not exact here.
+    """
+    exact = exact_layouts(model, batch)
+    if layout != "auto":
+        if layout not in exact:
+            raise ValueError(f"layout {layout!r} is not exact for this model and batch, {exact} are: use 'auto'")
+        return layout
+    if "packed" in exact and batch.response_ids.device.type == "cpu":
+        return "packed"
+    shares = batch.num_candidates > len(batch.prompt_lengths)
+    return "shared" if shares and "shared" in exact else "padded"
+
+
+def can_share(inner: Any) -> bool:
+    """Tell whether a decoder takes 4-D masks and position ids that count from 0, and has attention layers only."""
+    config = inner.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
+    counts = not any(hasattr(part, "create_position_ids_from_input_ids") for part in inner.modules())
+    plain = kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "alibi", False)
+    backend = getattr(inner, "_supports_attention_backend", False)
+    flash = "flash" in (inner.config._attn_implementation or "")
+    return bool(takes_positions and counts and plain and backend and not flash)
+
+
+def attention_window(config: Any) -> float:
+    """Return how many tokens a layer can look back, infinity for full attention."""
+    config = config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and "sliding_attention" not in kinds:
+        return float("inf")
+    window = getattr(config, "sliding_window", None)
+    return float("inf") if window is None else float(window)

@@ -1,0 +1,1 @@
+"""What every method shares while it trains: the module behind them, steps, checkpoints, references, metrics."""

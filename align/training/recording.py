@@ -1,0 +1,166 @@
+"""Steps, the means that are logged after them, and gradient steps that are left out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
+
+from align.records import CandidateBatch, Step, StepTotals
+from align.training.metrics import Means, total_norm
+from align.training.non_finite import NOT_FINITE, NonFiniteGuard
+
+Phase = Literal["train", "val", "test"]
+PROGRESS_BAR = {"loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins"}
+ROWS = "rows"
+"""How many groups the means of a validation or test run are over."""
+
+
+class RecordingModule(L.LightningModule):
+    """Computes steps in micro-batches, records named values and logs their exact means, over all ranks."""
+
+    def __init__(self, stop_after_nonfinite: int) -> None:
+        super().__init__()
+        self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
+        self._rows: dict[Phase, int] = {"train": 0, "val": 0, "test": 0}
+        self._phase: Phase = "train"
+        self._finite = NonFiniteGuard(stop_after_nonfinite)
+        self._norm = torch.zeros(())
+        self._padding = False
+        self._zeroed = False
+
+    @abstractmethod
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return this batch's part of the loss of a step whose denominators are `totals`, and record metrics."""
+
+    def record(self, name: str, values: Tensor, weights: Tensor | float = 1.0) -> None:
+        """Add values to the mean that is logged under this name after the step or the validation run."""
+        self._means[self._phase].add(name, values, 0.0 if self._padding else weights)
+
+    def begin_step(self, step: Step) -> None:
+        """Compute, without a gradient, what the losses of a step's micro-batches need to know of all of it."""
+
+    def end_step(self) -> None:
+        """Forget what `begin_step` computed."""
+
+    def training_step(self, batch: Step | CandidateBatch, batch_idx: int) -> Tensor:
+        """Return the loss of this process's part of a step, whose gradient is that of the last micro-batch.
+
+        The gradients of those before it are added up here, so that Lightning knows steps only: a step cannot be cut,
+        and limits, intervals and checkpoints count steps. DDP averages gradients in the backward pass that follows its
+        own forward pass, which is the last one's; under FSDP2 every process has as many micro-batches.
+        """
+        step = batch if isinstance(batch, Step) else Step([batch])
+        self._zeroed = len(step) > 1
+        if self._zeroed:
+            self.trainer.optimizers[0].zero_grad()
+        self._phase = "train"
+        self.begin_step(step)
+        before = torch.zeros((), device=self.device)
+        for micro_batch in step[:-1]:
+            loss = self._scaled_loss(micro_batch)
+            with torch.autocast(self.device.type, enabled=False):
+                self.trainer.strategy.backward(loss, None)
+            before = before + loss.detach()
+        last = self._scaled_loss(step[-1])
+        self.end_step()
+        return last + before
+
+    def _scaled_loss(self, batch: CandidateBatch) -> Tensor:
+        """Return the loss of a micro-batch, so that averaging over ranks gives exactly the step's loss."""
+        loss = self._recorded_loss("train", batch)
+        self._finite.watch(() if batch.padding else batch.ids, loss)
+        return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Begin a step without gradients, unless it has begun: Lightning calls this before the last backward pass."""
+        if not self._zeroed:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Record loss and metrics of a validation batch."""
+        self._recorded_loss("val", batch)
+
+    def test_step(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Record loss and metrics of a test batch."""
+        self._recorded_loss("test", batch)
+
+    def _recorded_loss(self, phase: Phase, batch: CandidateBatch) -> Tensor:
+        self._phase, self._padding = phase, batch.padding
+        loss = self.loss(batch, batch.totals)
+        self._rows[phase] += len(batch.group_sizes)
+        share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1
+        self._means[phase].add("loss", loss / share, share, keep_nan=True)
+        self._padding = False
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the means of the step, its gradient norm before clipping, and the learning rate.
+
+        A step that is not finite is left out: AdamW passes over a parameter without a gradient, so that weights,
+        moments, weight decay and bias correction stay as they were (a gradient of zeros would move all four). The step
+        counts as done for the schedule and the end of the run. Raises TrainingError after too many of them in a row.
+        """
+        gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        norm = self._norm = total_norm(list(gradients.values()))
+        self._means["train"].add(NOT_FINITE, self._finite.faulty(norm, scaled=self.trainer.precision == "16-mixed"))
+        means = self._means["train"].read(self._sum_over_ranks)
+        if means.pop(NOT_FINITE) > 0:
+            self._finite.leave_out(self.trainer.global_step + 1, gradients)
+            optimizer.zero_grad(set_to_none=True)
+        else:
+            self._finite.taken()
+        self.log_means("train", means)
+        self.log("train/grad_norm", norm)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+        if self._finite.skipped:
+            self.log("train/skipped_steps", float(self._finite.skipped))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm that `on_before_optimizer_step` has just taken, or by value.
+
+        Lightning would take the norm again, and its mixed precision refuses to clip for a fused optimiser, which copes
+        with a gradient scaler in its own way; without a scaler there is nothing to refuse.
+        """
+        if not gradient_clip_val:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_algorithm == "value":
+            clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            clip_grads_with_norm_(parameters, gradient_clip_val, self._norm)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means of the validation run."""
+        self._log_held_out("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means of the test run."""
+        self._log_held_out("test")
+
+    def _log_held_out(self, phase: Phase) -> None:
+        """Log means, and beside them the number of rows they are over."""
+        means = self._means[phase].read(self._sum_over_ranks)
+        if means:
+            rows = torch.tensor(float(self._rows[phase]), device=self.device)
+            means[ROWS] = self._sum_over_ranks(rows)
+        self._rows[phase] = 0
+        self.log_means(phase, means)
+
+    def log_means(self, phase: Phase, means: dict[str, Tensor]) -> None:
+        """Log means that are summed over all ranks."""
+        for name, mean in means.items():
+            self.log(f"{phase}/{name}", mean, prog_bar=phase == "train" and name in PROGRESS_BAR)
+
+    def _sum_over_ranks(self, sums: Tensor) -> Tensor:
+        reduced = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        return reduced if isinstance(reduced, Tensor) else sums

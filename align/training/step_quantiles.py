@@ -1,0 +1,60 @@
+"""The distributions of a whole optimiser step, for losses that compare them: over its micro-batches and all ranks."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from align.objectives.objective import Objective
+from align.objectives.optimal_transport import Quantiles, TransportObjective, quantiles
+from align.records import CandidateBatch, PairScores, Step
+from align.training.reference_policy import HasReference, reference_scores
+
+
+class StepQuantiles:
+    """Finds the quantiles of a step before its first micro-batch, and hands them out micro-batch by micro-batch."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective if isinstance(objective, TransportObjective) else None
+        self._left: list[Quantiles] = []
+
+    @torch.no_grad()
+    def begin_step(self, module: HasReference, step: Step) -> None:
+        """Compare the step's pairs, which costs a forward pass more where it is more than one micro-batch in all."""
+        if self._objective is None or (len(step) == 1 and _ranks() == 1):
+            return
+        own = torch.cat([torch.stack([*self._compared(module, batch), batch.weights], dim=1) for batch in step])
+        everyone, first = _gathered(own)
+        real = everyone[:, 2] > 0
+        found = Quantiles(*(torch.zeros(len(everyone), dtype=own.dtype, device=own.device) for _ in Quantiles._fields))
+        for values, known in zip(found, quantiles(*everyone[real].unbind(1)), strict=True):
+            values[real] = known
+        sizes = [len(batch.group_sizes) for batch in step]
+        parts = zip(*(torch.split(values[first : first + len(own)], sizes) for values in found), strict=True)
+        self._left = [Quantiles(*part) for part in parts]
+
+    def of_next(self) -> tuple[Quantiles, ...]:
+        """Return what the objective is given of the step for its next micro-batch, if anything."""
+        return (self._left.pop(0),) if self._left else ()
+
+    def _compared(self, module: HasReference, batch: CandidateBatch) -> tuple[Tensor, Tensor]:
+        assert self._objective is not None
+        policy, reference = module.scored(module.model, batch), reference_scores(module, batch)
+        return self._objective.compared(PairScores.of(policy, batch), PairScores.of(reference, batch))
+
+
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _gathered(own: Tensor) -> tuple[Tensor, int]:
+    """Return the rows of all ranks, and where this rank's begin; rows of zeros fill up between them."""
+    if _ranks() == 1:
+        return own, 0
+    longest = torch.tensor(len(own), device=own.device)
+    dist.all_reduce(longest, dist.ReduceOp.MAX)
+    filled = torch.cat([own, own.new_zeros(int(longest) - len(own), own.shape[1])])
+    everyone = [torch.empty_like(filled) for _ in range(_ranks())]
+    dist.all_gather(everyone, filled)
+    return torch.cat(everyone), dist.get_rank() * len(filled)
