@@ -34,7 +34,7 @@ class IterativeResampling(Callback):
     def __init__(  # noqa: PLR0913
         self,
         scorer: Scorer,
-        builder: Selection,
+        selection: Selection,
         *,
         generation: Generation = PAIR,
         direction: Direction = Direction(),
@@ -45,14 +45,14 @@ class IterativeResampling(Callback):
         restart: bool = False,
         fresh_optimizer: bool = False,
         keep_models: bool = False,
-        halves: bool = False,
+        alternate_halves: bool = False,
         conditions: ConditioningSchedule | None = None,
     ) -> None:
         """Configure rounds.
 
         Args:
             scorer: What the samples are worth.
-            builder: What is made of them.
+            selection: What is made of them.
             generation: How to sample; its seed is added to the run's.
             direction: Which reward its scores make.
             prompts: Prompts of a round, the next ones of a shuffled order each time; null takes all. A round of few
@@ -63,7 +63,7 @@ class IterativeResampling(Callback):
             restart: Begin every round with the weights the run started from, a fresh optimiser and a fresh schedule.
             fresh_optimizer: Begin every round with a fresh optimiser and a fresh schedule, the weights going on.
             keep_models: With restart, write the model of each round but the last to `rounds/model-NUMBER`.
-            halves: Draw the prompts from the two halves of the data by turns.
+            alternate_halves: Draw the prompts from the two halves of the data by turns.
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
         """
         if epochs < 1:
@@ -76,19 +76,20 @@ class IterativeResampling(Callback):
             )
         if restart and fresh_optimizer:
             raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling: restart has a fresh optimiser: leave fresh_optimizer out"
+                "align.callbacks.resampling.IterativeResampling: restart has a fresh optimiser: "
+                "leave fresh_optimizer out"
             )
         self.epochs, self.restart, self.keep_models = epochs, restart, keep_models
         self.fresh_optimizer = fresh_optimizer
         self.settings = RoundSettings(
             scorer,
-            builder,
+            selection,
             generation,
             direction,
             prompts=prompts,
             replay=replay,
             missing_eos_penalty=missing_eos_penalty,
-            halves=halves,
+            alternate_halves=alternate_halves,
             conditions=conditions,
         )
         self._feed: RoundLoader | None = None

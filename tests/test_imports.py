@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"align", "callbacks"}
-EVERYWHERE = {"records", "errors", "durable", "atomic", "strict_json"}
+EVERYWHERE = {"records", "errors", "durable", "files", "distributed", "strict_json"}
 ALLOWED = {
     "records": set(),
     "errors": set(),
     "durable": set(),
-    "atomic": set(),
+    "files": set(),
+    "distributed": set(),
     "strict_json": set(),
     "scoring": set(),
     "objectives": set(),
@@ -25,13 +25,15 @@ ALLOWED = {
     "data": {"encoding", "world"},
     "models": {"scoring", "activations"},
     "checks": {"models", "scoring"},
-    "modules": {"objectives", "scoring", "activations", "models", "checks"},
+    "training": {"objectives", "scoring", "activations", "models", "checks"},
+    "modules": {"objectives", "scoring", "activations", "models", "checks", "training"},
     "sampling": {"models", "scoring", "checks"},
-    "oracles": {"sampling", "models", "scoring", "encoding", "world", "checks"},
-    "rounds": {"data", "encoding", "models", "oracles", "sampling"},
-    "evaluation": {"sampling", "activations", "oracles", "models", "scoring", "encoding", "world", "checks"},
+    "rewards": {"models", "scoring", "encoding", "world", "checks"},
+    "judges": {"rewards", "sampling", "models", "scoring", "encoding", "world", "checks"},
+    "rounds": {"data", "encoding", "models", "rewards", "judges", "sampling"},
+    "evaluation": {"sampling", "activations", "rewards", "judges", "models", "scoring", "encoding", "world", "checks"},
     "annotation": {"data", "evaluation"},
-    "callbacks": {"sampling", "activations", "oracles", "evaluation", "rounds", "world"},
+    "callbacks": {"sampling", "activations", "rewards", "judges", "evaluation", "rounds", "world"},
     "cli": {
         *(
             "activations",
@@ -43,7 +45,9 @@ ALLOWED = {
             "models",
             "modules",
             "objectives",
-            "oracles",
+            "rewards",
+            "judges",
+            "training",
             "rounds",
         ),
         "sampling",
@@ -57,8 +61,7 @@ FILES = sorted([*ROOT.glob("align/**/*.py"), *ROOT.glob("callbacks/**/*.py")])
 
 
 def part(module: str) -> str:
-    names = module.split(".")
-    return names[0] if names[0] == "callbacks" or len(names) == 1 else names[1]
+    return module.split(".")[1]
 
 
 def own_part(path: Path) -> str:
@@ -81,7 +84,7 @@ def test_only_allowed_parts_are_imported(path: Path) -> None:
     if own in ("__init__", "__main__"):
         return
     for module in imports(path):
-        if module.split(".")[0] in OURS and module != "align":
+        if module.startswith("align."):
             assert part(module) in ALLOWED[own] | EVERYWHERE | {own}, f"{own} must not import {module}"
 
 
@@ -98,7 +101,7 @@ def test_the_core_needs_torch_only(path: Path) -> None:
 
 def test_the_rule_would_catch_an_intruder(tmp_path: Path) -> None:
     intruder = tmp_path / "x.py"
-    intruder.write_text("from align.modules.dpo import DPOModule\nimport align.callbacks.export\n")
+    intruder.write_text("from align.modules.dpo import DPOModule\nimport align.callbacks.hf_export\n")
     assert [part(m) for m in imports(intruder)] == ["modules", "callbacks"]
     assert "modules" not in ALLOWED["data"]
     assert all("callbacks" not in allowed for allowed in ALLOWED.values())
@@ -112,7 +115,7 @@ def test_importing_has_no_effects() -> None:
     code = (
         "import os, torch, transformers, lightning, peft, datasets\n"
         "before = (dict(os.environ), torch.initial_seed(), torch.get_num_threads(), torch.random.get_rng_state().sum())\n"
-        "import align.modules.dpo, align.modules.sft, align.modules.reward_model, align.data.mixture, align.callbacks.export\n"
+        "import align.modules.dpo, align.modules.sft, align.modules.reward_model, align.data.mixture, align.callbacks.hf_export\n"
         "import align.data.hh_rlhf, align.data.helpsteer, align.data.ultrafeedback, align.callbacks.samples\n"
         "after = (dict(os.environ), torch.initial_seed(), torch.get_num_threads(), torch.random.get_rng_state().sum())\n"
         "assert before == after\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,8 +13,9 @@ from jsonargparse import _typehints
 from jsonargparse._common import is_subclass
 from jsonargparse._util import import_object
 
-OURS = ("align", "callbacks")
-HOMES = {"LightningModule": "align.modules", "LightningDataModule": "align.data", "Callback": "callbacks"}
+from align.cli.renamed import FORMER_PACKAGES, RENAMED
+
+HOMES = {"LightningModule": "align.modules", "LightningDataModule": "align.data", "Callback": "align.callbacks"}
 """Packages with our subclasses of Lightning's types; those of a type of our own are in its own package."""
 
 
@@ -52,15 +53,18 @@ def import_all(package: str) -> None:
 def resolve(original: Callable[[Any, str], str], cls: Any, name: str) -> str:
     """Return the class path behind a name; where Lightning has one of that name too, ours.
 
-    Raises ValueError naming the classes of the type where there is none, or where a path leads to another kind.
+    Raises ValueError naming the classes of the type where there is none, or where a path leads to another kind, and
+    the present name of a class that had another.
     """
     kinds = cls if isinstance(cls, tuple) else (cls,)
     there = class_at(name) if "." in name else None
     wrong = inspect.isclass(there) and all(map(inspect.isclass, kinds)) and not _fits(there, kinds)
-    if "." in name and not wrong and (there is not None or name.split(".", maxsplit=1)[0] not in OURS):
+    if "." in name and not wrong and (there is not None or not name.startswith(FORMER_PACKAGES)):
         return name
     paths = [path for kind in kinds for path in _typehints.get_all_subclass_paths(kind)]
-    ours = [path for path in paths if path.rsplit(".", 1)[1] == name and path.split(".")[0] in OURS]
+    if there is None and (present := present_path(name, paths)):
+        raise ValueError(f"{name!r} is now {present}")
+    ours = [path for path in paths if path.rsplit(".", 1)[1] == name and path.startswith("align.")]
     found = ours[0] if len(ours) == 1 else original(cls, name)
     if "." in found and found != name:
         return found
@@ -71,6 +75,15 @@ def resolve(original: Callable[[Any, str], str], cls: Any, name: str) -> str:
             f"{name!r} is no {' or '.join(kind.__name__ for kind in kinds)} among {', '.join(sorted(known))}"
         )
     raise ValueError(f"no class named {name!r} among {', '.join(sorted(known))}")
+
+
+def present_path(name: str, paths: Sequence[str]) -> str | None:
+    """Return where a class of ours is now that is not where a name or path says, None where there is none."""
+    last = name.rsplit(".", 1)[-1]
+    called = RENAMED.get(last, last)
+    if called == last and "." not in name:
+        return None
+    return next((path for path in paths if path.startswith("align.") and path.rsplit(".", 1)[1] == called), None)
 
 
 def class_at(path: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 
-from align.cli.class_names import HOMES, OURS, class_at, import_all
+from align.cli.class_names import HOMES, class_at, import_all
 
 
 def takers(name: str) -> list[str]:
@@ -17,7 +17,7 @@ def takers(name: str) -> list[str]:
     for home in HOMES.values():
         import_all(home)
     bases = (L.LightningModule, L.LightningDataModule, L.Callback)
-    owners = [kind for base in bases for kind in _subclasses(base) if kind.__module__.split(".")[0] in OURS]
+    owners = [kind for base in bases for kind in _subclasses(base) if kind.__module__.startswith("align.")]
     settings = {owner: tuple(_setting_kinds(owner)) for owner in owners}
     at = class_at(name) if "." in name else None
     asked = [at] if inspect.isclass(at) else [k for wanted in settings.values() for k in _named(name, wanted)]
@@ -42,5 +42,5 @@ def _setting_kinds(owner: type) -> Iterator[type]:
     while todo:
         hint: Any = todo.pop()
         todo += [inner for inner in typing.get_args(hint) if not isinstance(inner, str | int)]
-        if inspect.isclass(hint) and hint.__module__.split(".")[0] in OURS:
+        if inspect.isclass(hint) and hint.__module__.startswith("align."):
             yield hint

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
-from align.cli.class_names import OURS
 from align.cli.functions import call
 from align.cli.pushing import PUSHING, Target, push
 from align.cli.run_folder import checkpoint_folder, saved_settings
@@ -71,7 +70,7 @@ def without_own_loss(spec: dict[str, Any]) -> dict[str, Any]:
 def _names_own_package(value: Any) -> bool:
     if isinstance(value, dict):
         top = str(value.get("class_path", "align")).split(".")[0]
-        return top not in OURS or any(_names_own_package(inner) for inner in value.values())
+        return top != "align" or any(_names_own_package(inner) for inner in value.values())
     return isinstance(value, list) and any(_names_own_package(inner) for inner in value)
 
 

@@ -186,7 +186,7 @@ def _loggers(given: Any, root: str) -> list[Logger]:
 
 
 def _keeps_state(callback: L.Callback) -> bool:
-    own = type(callback).__module__.startswith("callbacks.")
+    own = type(callback).__module__.startswith("align.callbacks.")
     return own and type(callback).state_dict is not L.Callback.state_dict
 
 

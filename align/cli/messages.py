@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from align.cli.known_settings import known_classes, known_options
+from align.cli.renamed import RENAMED_SETTINGS
 from align.errors import did_you_mean, nearest, shorten
 
 MAX_KNOWN = 300
@@ -21,6 +22,7 @@ _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NOT_A_CLASS = re.compile(r"^(.*?)(?:no class named '([^']*)'|'([^']*)' is no (.+)) among (.*)$", re.MULTILINE)
 _NO_FILE = re.compile(r"Unable to load config '([^']*)'")
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
+_RENAMED = re.compile(r"'([\w.]+)' is now ([\w.]+)")
 _FORMER_BATCHING = re.compile(r"\b(FixedSize|TokenBudget)\b")
 _NOISE = (
     "Does not validate against",
@@ -52,6 +54,7 @@ def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
     inner = [name for name in _inner_keys(body) if name != key]
     place = f"--{'.'.join([key, *inner])}: " if key else ""
     for line in (
+        _renamed(place, body),
         _former(body),
         _denied(body),
         _class_name(place, body),
@@ -95,6 +98,11 @@ def _reasons(body: str) -> list[str]:
 
 def _words(literal: re.Match[str]) -> str:
     return f"expected {literal[1].replace(', ', ' or ')}"
+
+
+def _renamed(place: str, body: str) -> str | None:
+    found = _RENAMED.search(body)
+    return found and f"{place}{found[1]} is now {found[2]}"
 
 
 def _former(body: str) -> str | None:
@@ -151,7 +159,8 @@ def _unknown(key: str, body: str, options: Sequence[str]) -> str | None:
     place = f"{key}.{word}" if key and not word.startswith(key) else word
     owner = _CLASS.search(body)
     names = options or known_options(key, owner.group(1) if owner else "")
-    guess = did_you_mean(word, names) or did_you_mean(place, names)
+    now = RENAMED_SETTINGS.get(word)
+    guess = f" (it is {now} now)" if now else did_you_mean(word, names) or did_you_mean(place, names)
     inside = f" of {owner.group(1).rsplit('.', 1)[-1]}" if owner else ""
     return f"unknown setting --{place}{inside}{guess}: see align VERB --help"
 

@@ -12,7 +12,7 @@ from jsonargparse._util import import_object
 
 from align.errors import ConfigError
 
-OURS = ("align.", "callbacks.")
+OURS = "align."
 
 
 def check_nulls(settings: Any, owner: Callable[..., Any] | None = None, key: str = "") -> None:

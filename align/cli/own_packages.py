@@ -18,7 +18,7 @@ from jsonargparse import set_parsing_settings
 
 from align.errors import ConfigError
 
-ALLOWED = ["align", "callbacks", "lightning", "pytorch_lightning", "torch.optim"]
+ALLOWED = ["align", "lightning", "pytorch_lightning", "torch.optim"]
 """Packages a config may name classes of; others are refused before they are imported."""
 VARIABLE = "ALIGN_IMPORT_ALLOW"
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 import warnings
-from pathlib import Path
 
 from jsonargparse import set_parsing_settings
 from transformers.utils import logging as transformers_logging
 
-import align
 from align.cli.class_paths import mean_classes
 from align.cli.own_packages import allow_imports
 from align.cli.settings_files import check_all_settings
 from align.cli.trainer_check import check_launcher
 from align.cli.yaml_check import check_configs
-from align.errors import ConfigError
 
 
 def prepare(words: list[str]) -> None:
-    """Check config files, set the import policy, and make sure `callbacks` is ours."""
+    """Check config files and set the import policy."""
     check_configs(words)
     check_launcher()
-    check_callbacks_package()
     quiet()
     check_all_settings()
     mean_classes()
@@ -49,14 +44,3 @@ def quiet() -> None:
     transformers_logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
-
-
-def check_callbacks_package() -> None:
-    """Raise ConfigError when another package named `callbacks` hides the one beside `align`."""
-    found = importlib.util.find_spec("callbacks")
-    expected = Path(align.__file__).parent.parent / "callbacks"
-    place = Path(found.origin).parent if found and found.origin else None
-    if place != expected:
-        raise ConfigError(
-            f"package `callbacks` is {place or 'missing'}, expected {expected}: install align anew or rename it"
-        )

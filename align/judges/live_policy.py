@@ -45,7 +45,7 @@ class LivePolicy(ModelBackend):
         """Raise ConfigError where no model is being trained."""
         if self._training is None:
             raise ConfigError(
-                "LivePolicy is the model being trained, in the scorer of align.callbacks.resampling.IterativeResampling; "
+                "LivePolicy is the model being trained, in the scorer of the callback IterativeResampling; "
                 "there is none here: name the folder of a model, responder LocalModel"
             )
 

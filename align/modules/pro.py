@@ -36,7 +36,7 @@ class PROModule(AlignModule):
         *,
         ranking_source: Literal["rm", "human"] = "rm",
         reference: Reference | None = None,
-        eos: Literal["always", "released"] = "always",
+        eos: Literal["always", "reference_code"] = "always",
         optimizer: Optimizer = Optimizer(),
         truncation: TruncationPreset | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class PROModule(AlignModule):
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective over the step's lists."""
-        if self.eos == "released":
+        if self.eos == "reference_code":
             batch = without_longest_ends(batch, self.tokenizer.eos_token_id)
         rewards = self.rewards(batch)
         scores = self.score(batch)

@@ -21,13 +21,13 @@ class DirectionalRejectionSampling(Selection):
 
     directions: int = 5
     """Directions per prompt that are drawn anew, where the selection is over the pool."""
-    selection: Literal["group", "pool"] = "group"
+    among: Literal["group", "pool"] = "group"
     """`group`, the paper's: among the samples of a direction, the best one in it. `pool`: newly drawn directions, each
     with the best of all samples of the prompt. Samples that were asked for by ratings are always a pool."""
 
     def __post_init__(self) -> None:
         if self.directions < 1:
-            raise ConfigError(f"builder.directions must be at least 1, got {self.directions}")
+            raise ConfigError(f"selection.directions must be at least 1, got {self.directions}")
 
     def build(self, drawn: Sequence[PromptSamples], report: Report) -> list[Example]:
         """Return a record per prompt and direction; directions without a usable sample are counted."""
@@ -59,7 +59,7 @@ class DirectionalRejectionSampling(Selection):
     def _pools(self, drawn: PromptSamples, conditioning: Conditioning) -> list[tuple[Way, list[ScoredSample]]]:
         """Return directions with the samples each is chosen from."""
         asked = [angle for angle in drawn.angles if angle is not None]
-        if self.selection == "group" and asked:
+        if self.among == "group" and asked:
             return [(angle, [c for c in drawn.candidates if c.group == k]) for k, angle in enumerate(asked)]
         ways = conditioning.region.draw(drawn.stream("directions"), self.directions)
         return [(way, list(drawn.candidates)) for way in ways]
@@ -91,7 +91,7 @@ class RatedRows(Selection):
 
 
 def direction_metrics(records: Sequence[Example]) -> dict[str, float]:
-    """Return mean rewards v . r over records of DirectionalRejectionSampling: of the chosen sample, of its pool, and the gain."""
+    """Return mean rewards v . r over DPA's records: of the chosen sample, of its pool, and the gain."""
     rows = [dict(zip(e.attributes, e.scores[0], strict=True)) for e in records if "reward_mean" in e.attributes]
     if not rows:
         return {}
@@ -103,6 +103,6 @@ def direction_metrics(records: Sequence[Example]) -> dict[str, float]:
 def _conditioning(drawn: PromptSamples, name: str) -> Conditioning:
     if drawn.conditioning is None:
         raise ConfigError(
-            f"builder {name} needs conditions: set align.callbacks.resampling.IterativeResampling.conditions"
+            f"selection {name} needs conditions: set align.callbacks.resampling.IterativeResampling.conditions"
         )
     return drawn.conditioning

@@ -60,8 +60,8 @@ class Finisher:
         samples = self.store.samples(self.number)
         report = Report(read=len({p.example.id for p in prompts}))
         drawn = self._drawn(prompts, samples, report)
-        builder = RatedRows() if own else self.settings.builder
-        made = builder.build(drawn, report)
+        selection = RatedRows() if own else self.settings.selection
+        made = selection.build(drawn, report)
         report.kept = len(made)
         if not made:
             raise DataError(f"round {self.number} gives nothing to train on: {report}")

@@ -37,7 +37,7 @@ class BernoulliPair(PromptSelection):
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
-            raise ConfigError(f"builder.temperature must be positive, got {self.temperature}")
+            raise ConfigError(f"selection.temperature must be positive, got {self.temperature}")
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
         """Return one pair."""
@@ -60,7 +60,7 @@ class ThresholdPairs(PromptSelection):
     def __post_init__(self) -> None:
         if self.temperature <= 0 or not 0.5 <= self.threshold < 1:
             raise ConfigError(
-                f"builder: temperature must be positive and threshold lie in [0.5, 1), got {self.temperature}, "
+                f"selection: temperature must be positive and threshold lie in [0.5, 1), got {self.temperature}, "
                 f"{self.threshold}"
             )
 
@@ -91,7 +91,7 @@ class RejectionSampledPairs(PromptSelection):
 
     def __post_init__(self) -> None:
         if self.beta <= 0 or self.accepted < 2 or self.accepted % 2:
-            raise ConfigError(f"builder: beta must be positive, accepted even, got {self.beta}, {self.accepted}")
+            raise ConfigError(f"selection: beta must be positive, accepted even, got {self.beta}, {self.accepted}")
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
         """Return the pairs whose rewards differ."""

@@ -1,4 +1,4 @@
-"""A builder of ranked lists: the record's own responses and a new sample."""
+"""A selection of ranked lists: the record's own responses and a new sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a builder is given: a prompt, the samples that can be used, and what each is worth."""
+"""What a selection is given: a prompt, the samples that can be used, and what each is worth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ScoredSample(NamedTuple):
     finish: Finish
     scores: tuple[float, ...]
     reward: float
-    """What builders select by: the scores weighed by the run's direction."""
+    """What selections select by: the scores weighed by the run's direction."""
     group: int = 0
     """Which of the prompt's conditions it was drawn under."""
 

@@ -1,4 +1,4 @@
-"""Builders make training records of scored samples; those that draw do so by run, round and prompt."""
+"""Selections make training records of scored samples; those that draw do so by run, round and prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Selection(ABC):
 
 
 class PromptSelection(Selection):
-    """A builder that looks at one prompt at a time."""
+    """A selection among the samples of one prompt at a time."""
 
     def build(self, drawn: Sequence[PromptSamples], report: Report) -> list[Example]:
         """Return the records of all prompts."""
@@ -57,7 +57,7 @@ class TopFraction(Selection):
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise ConfigError(f"builder.fraction must lie in (0, 1], got {self.fraction}")
+            raise ConfigError(f"selection.fraction must lie in (0, 1], got {self.fraction}")
 
     def build(self, drawn: Sequence[PromptSamples], report: Report) -> list[Example]:
         """Return one record per kept sample, in the order of prompts and samples."""

@@ -20,7 +20,7 @@ class RoundSettings:
     """How a round is made."""
 
     scorer: Scorer
-    builder: Selection
+    selection: Selection
     generation: Generation
     direction: Direction
     prompts: int | None = None
@@ -28,7 +28,7 @@ class RoundSettings:
     replay: Replay | None = None
     missing_eos_penalty: float | None = None
     """Subtracted from the reward of a sample that was cut off at its limit; null leaves such samples out."""
-    halves: bool = False
+    alternate_halves: bool = False
     """Take the two halves of the prompts by turns, so that no prompt is in two rounds that follow each other."""
     conditions: ConditioningSchedule | None = None
     """Sample under conditions, and train under them."""
@@ -63,22 +63,22 @@ class RoundSettings:
         if self.conditions is not None and self.conditions.rated(round_number):
             return order
         count = min(self.prompts or len(order), len(order))
-        first = (round_number // 2 if self.halves else round_number) * count
+        first = (round_number // 2 if self.alternate_halves else round_number) * count
         return [order[(first + i) % len(order)] for i in range(count)]
 
     def share(self, pool: list[Example], round_number: int) -> list[Example]:
-        """Return the prompts a round may take: with halves the first half in odd rounds, the second in even ones."""
+        """Return the prompts a round may take: with it the first half in odd rounds, the second in even ones."""
         order = sorted(pool, key=lambda e: hashlib.sha256(repr((self.generation.seed, e.id)).encode()).digest())
-        if not self.halves:
+        if not self.alternate_halves:
             return order
         if len(order) < 2:
-            raise ConfigError(f"halves: the data has {len(order)} different prompts, expected at least 2")
+            raise ConfigError(f"alternate_halves: the data has {len(order)} different prompts, expected at least 2")
         middle = (len(order) + 1) // 2
         return order[:middle] if round_number % 2 else order[middle:]
 
     def fingerprint(self, *more: object) -> str:
         """Return a hash of all that decides a round's samples and records, beside its weights."""
         scorer = (type(self.scorer).__name__, self.scorer.identity)
-        parts = (self.generation, scorer, self.builder, self.direction, self.prompts, self.replay)
-        text = repr((*parts, self.missing_eos_penalty, self.halves, self.conditions, *more))
+        parts = (self.generation, scorer, self.selection, self.direction, self.prompts, self.replay)
+        text = repr((*parts, self.missing_eos_penalty, self.alternate_halves, self.conditions, *more))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

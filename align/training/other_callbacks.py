@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from align.errors import ConfigError, TrainingError
 
-KNOWN = ("callbacks", "lightning", "align")
+KNOWN = ("align", "lightning")
 HOOKS = (
     *("on_train_batch_start", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
     *("on_before_zero_grad", "on_train_batch_end", "on_train_epoch_start", "on_train_epoch_end"),

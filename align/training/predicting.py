@@ -25,7 +25,8 @@ def asking_of_predictions(module: Any, *, loaded: bool, views: bool) -> ModelAsk
         if given is not None:
             why = "the data's view" if views and module.generates else type(module).__name__
             raise ConfigError(
-                f"align.callbacks.predictions.PredictionFile.ask.{given}: {why} says what prompts are put under: leave it out"
+                f"align.callbacks.predictions.PredictionFile.ask.{given}: {why} says what prompts are put under: "
+                "leave it out"
             )
         return PLAIN
     found = asking(module.form, module.ask) if loaded else asking_of(module.backbone.path, module.ask)

@@ -11,8 +11,8 @@ import torch
 
 from align.activations.artefact import VectorNote, save_vectors
 from align.callbacks.evaluation import RewardEvaluation
-from align.callbacks.export import HFExport
 from align.callbacks.gold import GoldEvaluation
+from align.callbacks.hf_export import HFExport
 from align.cli.main import main
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from align.callbacks.export import HFExport
+from align.callbacks.hf_export import HFExport
 from align.callbacks.predictions import PredictionFile
 from align.callbacks.progress import Progress
 from align.callbacks.samples import SampleTable, cell, table

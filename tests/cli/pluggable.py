@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning as L
 
-PACKAGES = ("align", "callbacks")
+PACKAGES = ("align",)
 
 
 def subclasses(kind: type) -> list[type]:

@@ -147,7 +147,7 @@ class TestFit:
     def test_appended_and_replaced_callbacks(self, pairs_file: Path, model_folder: Path, tmp_path: Path) -> None:
         own = tmp_path / "own.yaml"
         own.write_text(
-            "trainer:\n  callbacks+:\n    - class_path: align.callbacks.export.HFExport\n      init_args: {folder: extra}\n"
+            "trainer:\n  callbacks+:\n    - class_path: align.callbacks.hf_export.HFExport\n      init_args: {folder: extra}\n"
         )
         assert fit(pairs_file, model_folder, tmp_path / "a", "-c", str(own)) == 0
         assert Path("extra/config.json").exists()

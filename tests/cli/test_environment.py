@@ -43,7 +43,7 @@ NOWHERE = "/proc/nowhere"
             3,
         ),
         (
-            ["--trainer.callbacks+", "align.callbacks.export.HFExport", "--trainer.callbacks.folder", NOWHERE],
+            ["--trainer.callbacks+", "align.callbacks.hf_export.HFExport", "--trainer.callbacks.folder", NOWHERE],
             f"{NOWHERE}: No such file or directory: check the path",
             3,
         ),

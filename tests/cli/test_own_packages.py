@@ -79,7 +79,7 @@ class TestFinder:
 
     def test_ours_are_never_taken_from_there(self, mypackage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(mypackage)
-        monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "mypackage,torch.nn,callbacks")
+        monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "mypackage,torch.nn,align")
         monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
         allow_imports()
         assert isinstance(sys.meta_path[-1], CurrentFolder)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from align.callbacks.evaluation import RewardEvaluation
-from align.callbacks.export import HFExport
+from align.callbacks.hf_export import HFExport
 from align.callbacks.samples import SampleTable
 from align.cli.main import main
 from align.cli.model_options import gathered

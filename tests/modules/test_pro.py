@@ -115,7 +115,7 @@ class TestReleased:
 
     def test_loss_equals_the_published_one(self, model_folder: Path) -> None:
         """Token log-probabilities from a plain forward of each padded row, the mask as the published collator has it."""
-        eos, module = 1, built(model_folder, objective=PRO(eps=1e-10), eos="released")
+        eos, module = 1, built(model_folder, objective=PRO(eps=1e-10), eos="reference_code")
         prompts, texts = [[9, 10, 11], [20, 21]], [[[5, 6, 7], [8]], [[5, 6], [9, 9, 9, 9]]]
         rewards = [[2.0, 1.0], [0.5, -4.0]]
         groups = [

@@ -27,12 +27,12 @@ def world_model(tmp_path: Path) -> Path:
 
 
 def command(
-    model: Path, *more: str, method: str = "dpo", builder: str = "align.rounds.pair_selections.BestWorst"
+    model: Path, *more: str, method: str = "dpo", selection: str = "align.rounds.pair_selections.BestWorst"
 ) -> list[str]:
     """Three rounds of twelve prompts, four samples each, in batches of two prompts; shorter is better."""
     given = {
         "scorer": "align.rewards.scorers.GoldRewards",
-        "builder": builder,
+        "selection": selection,
         "generation": "{max_new_tokens: 6, num_samples: 4, batch_tokens: 120}",
         "direction": "{weights: {verbosity: -1.0}}",
         "prompts": "12",

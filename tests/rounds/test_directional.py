@@ -85,10 +85,10 @@ def test_pool_and_group() -> None:
     assert [chosen(r) for r in own] == [
         4 * g + brute_force(scores[4 * g : 4 * g + 4], a) for g, a in enumerate((-5.0, -20.0, -40.0))
     ]
-    pooled = DirectionalRejectionSampling(directions=50, selection="pool").build([prompt], Report())
+    pooled = DirectionalRejectionSampling(directions=50, among="pool").build([prompt], Report())
     assert all(chosen(r) == brute_force(scores, column(r, "angle")) for r in pooled)
     assert len({column(r, "angle") for r in pooled}) == 50
-    assert DirectionalRejectionSampling(directions=50, selection="pool").build([prompt], Report()) == pooled
+    assert DirectionalRejectionSampling(directions=50, among="pool").build([prompt], Report()) == pooled
     assert len({r.id for r in pooled}) == 50
     rated = DirectionalRejectionSampling(directions=3).build(
         [drawn(scores, angles=(None, None, None), groups=groups)], Report()
@@ -134,7 +134,7 @@ def settings(**more: Any) -> RoundSettings:
 @pytest.mark.parametrize("size", [2, 9, 40])
 def test_halves_cover_and_share_nothing(size: int) -> None:
     pool = [Example(f"e{i}", (Message("user", str(i)),)) for i in range(size)]
-    given = settings(halves=True, conditions=ConditioningSchedule(), prompts=max(size // 5, 1))
+    given = settings(alternate_halves=True, conditions=ConditioningSchedule(), prompts=max(size // 5, 1))
     names = [{e.id for e in given.choose(pool, n)} for n in range(8)]
     shares = [{e.id for e in given.share(pool, n)} for n in range(8)]
     assert shares[0] | shares[1] == {e.id for e in pool}

@@ -123,5 +123,5 @@ def test_kills_before_the_epoch_is_saved(restart: str, tmp_path: Path, world_mod
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "sft"])
 def test_many_random_kills(method: str, tmp_path: Path, world_model: Path) -> None:
-    builder = "align.rounds.pair_selections.BestWorst" if method == "dpo" else "align.rounds.selections.BestOfN"
-    random_kills(tmp_path, command(world_model, method=method, builder=builder), 100)
+    selection = "align.rounds.pair_selections.BestWorst" if method == "dpo" else "align.rounds.selections.BestOfN"
+    random_kills(tmp_path, command(world_model, method=method, selection=selection), 100)

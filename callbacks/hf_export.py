@@ -40,7 +40,7 @@ class HFExport(Callback):
         except FileExistsError as error:
             raise ConfigError(
                 f"{error.filename}: {error.strerror}, where the model goes: move it away, or set the folder of "
-                "align.callbacks.export.HFExport"
+                "align.callbacks.hf_export.HFExport"
             ) from error
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -55,10 +55,10 @@ class Told(Scorer):
         return torch.tensor([[self.function(r)] for r in responses], dtype=torch.float64)
 
 
-def resampling(scorer: Scorer | None = None, builder: Selection = BestWorst(), **options: Any) -> IterativeResampling:
+def resampling(scorer: Scorer | None = None, selection: Selection = BestWorst(), **options: Any) -> IterativeResampling:
     generation = Generation(max_new_tokens=5, num_samples=4, batch_tokens=200)
     given = {"generation": generation, "prompts": 6, "missing_eos_penalty": 0.0, **options}
-    return IterativeResampling(scorer or Told(), builder, **given)
+    return IterativeResampling(scorer or Told(), selection, **given)
 
 
 def run(folder: Path, callback: IterativeResampling, module: Any = DPOModule, epochs: int = 2, **options: Any) -> Any:
@@ -116,9 +116,9 @@ def test_a_round_of_several_epochs(world_model: Path) -> None:
     assert len(log.series("train/loss")) == 8
 
 
-@pytest.mark.parametrize("builder", [BestOfN(), TopFraction(0.25)])
-def test_raft(builder: Selection, world_model: Path) -> None:
-    run(world_model, resampling(builder=builder), SFTModule)
+@pytest.mark.parametrize("selection", [BestOfN(), TopFraction(0.25)])
+def test_raft(selection: Selection, world_model: Path) -> None:
+    run(world_model, resampling(selection=selection), SFTModule)
     assert all(len(row["responses"]) == 1 for row in rows(0))
     [first, _] = manifests()
     assert first["metrics"]["gain"] > 0

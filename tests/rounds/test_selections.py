@@ -23,8 +23,8 @@ def drawn(rewards: list[float], name: str = "p", texts: list[str] | None = None,
     return PromptSamples(Example(name, (Message("user", "?"),)), candidates, ("reward",), **options)
 
 
-def pairs(builder, *prompts: PromptSamples) -> list[tuple[str, ...]]:
-    return [e.responses for e in builder.build(prompts, Report())]
+def pairs(selection, *prompts: PromptSamples) -> list[tuple[str, ...]]:
+    return [e.responses for e in selection.build(prompts, Report())]
 
 
 def test_best_of_n() -> None:
@@ -66,9 +66,9 @@ def test_best_and_worst() -> None:
 
 
 def test_a_constant_reward_gives_no_pair() -> None:
-    for builder in (BestWorst(), ThresholdPairs(), RejectionSampledPairs()):
+    for selection in (BestWorst(), ThresholdPairs(), RejectionSampledPairs()):
         report = Report()
-        assert builder.build([drawn([2.0] * 6)], report) == []
+        assert selection.build([drawn([2.0] * 6)], report) == []
         assert report.dropped == {"rewards too close": 1}
 
 

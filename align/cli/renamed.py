@@ -1,0 +1,14 @@
+"""What classes and settings were called before, so that files which name them are told their present names."""
+
+FORMER_PACKAGES = ("align.", "callbacks.")
+RENAMED = {
+    "AdapterOff": "BaseWithoutAdapters",
+    "GoodBadModule": "PreferredDispreferredModule",
+    "BestByDirection": "DirectionalRejectionSampling",
+    "Points": "MinMaxScaled",
+    "Weighted": "WeightedAttributes",
+    "Mixture": "ReferenceMixture",
+    "Prompts": "PromptsOnly",
+    "RewardOracle": "RewardModelScorer",
+}
+RENAMED_SETTINGS = {"builder": "selection", "halves": "alternate_halves"}
