@@ -1,12 +1,15 @@
-"""Files and folders that are whole or absent: written beside their place, synced, renamed."""
+"""Files and folders that are whole or absent (written beside their place, synced, renamed), and their hashes."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -48,7 +51,11 @@ def atomic_folder(final: Path, *, writes: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a file to write beside `path`, and put it in its place once it is complete and on disk; raises OSError."""
+    """Give a file to write beside `path`, and put it in its place once it is complete and on disk.
+
+    The folder is made where it is missing. Raises OSError; nothing is left behind then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = beside(path, "part")
     try:
         yield part
@@ -66,6 +73,39 @@ def atomic_write_text(path: Path, text: str) -> None:
         os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file,
     ):
         file.write(text)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class HashingWriter(io.BufferedWriter):
+    """A new file with the size and hash of what has been written, and the first error in writing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self.fault: OSError | None = None
+        """Kept because torch reports only that a position in the file is not the expected one."""
+        self.size = 0
+        self._hash = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Write and hash."""
+        try:
+            written = super().write(data)
+        except OSError as error:
+            self.fault = self.fault or error
+            raise
+        self._hash.update(data)
+        self.size += written
+        return written
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of what has been written."""
+        return self._hash.hexdigest()
 
 
 def beside(path: Path, ending: str) -> Path:

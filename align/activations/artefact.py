@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from align.errors import ConfigError, ModelError
+from align.files import atomic_file, atomic_write_text
 from align.strict_json import json_text
 
 FORMAT = "align-vectors-1"
@@ -53,8 +52,9 @@ def save_vectors(path: Path, vectors: Mapping[str, Tensor], note: VectorNote) ->
         for name, rows in vectors.items()
         for layer, row in zip(note.layers, rows, strict=True)
     }
-    _replace(path, save(rows, metadata={"format": FORMAT}))
-    _replace(note_path(path), json_text({"format": FORMAT, **asdict(note)}, indent=2).encode())
+    with atomic_file(path) as part:
+        part.write_bytes(save(rows, metadata={"format": FORMAT}))
+    atomic_write_text(note_path(path), json_text({"format": FORMAT, **asdict(note)}, indent=2))
 
 
 def load_vectors(path: Path, name: str = "mean") -> dict[int, Tensor]:
@@ -86,14 +86,3 @@ def load_note(path: Path) -> dict[str, Any]:
     note = note_path(path)
     found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
     return found
-
-
-def mean_norm(states: Tensor) -> float:
-    """Return the mean norm of states, the unit of steering coefficients."""
-    return float(torch.linalg.vector_norm(states.float(), dim=-1).mean())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)

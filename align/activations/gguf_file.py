@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.files import atomic_file
 
 ARCHITECTURE = "controlvector"
 
@@ -26,15 +26,13 @@ def save_gguf(path: Path, vectors: Mapping[int, Tensor], family: str) -> None:
         raise ConfigError("GGUF files need the package gguf: pip install 'align-lm[gguf]'") from error
     if 1 in vectors:
         raise ConfigError("layers has 1, the first block, which llama.cpp cannot steer: leave it out with --layers")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    writer = GGUFWriter(part, ARCHITECTURE)
-    writer.add_string(f"{ARCHITECTURE}.model_hint", family)
-    writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
-    for layer, vector in sorted(vectors.items()):
-        writer.add_tensor(f"direction.{layer - 1}", vector.detach().cpu().numpy().astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    os.replace(part, path)
+    with atomic_file(path) as part:
+        writer = GGUFWriter(part, ARCHITECTURE)
+        writer.add_string(f"{ARCHITECTURE}.model_hint", family)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
+        for layer, vector in sorted(vectors.items()):
+            writer.add_tensor(f"direction.{layer - 1}", vector.detach().cpu().numpy().astype(np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()

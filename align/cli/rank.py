@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from align.data.row_validation import prompt_id
 from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError, DataError
+from align.files import atomic_file
 from align.records import Example
 from align.rewards.scorers import RewardFolder, Scorer
 from align.strict_json import json_text
@@ -136,10 +136,8 @@ def _row(known: Example, full: Example, rewards: list[float], report: Report) ->
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     if not rows:
         raise DataError("no list of at least two responses: nothing was written")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(json_text(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(part, path)
+    with atomic_file(path) as part:
+        part.write_text("".join(json_text(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _tell_sources(generations: Generations, prompts: set[str], added: Report) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import hashlib
 import itertools
 import stat
 import zlib
@@ -16,8 +15,9 @@ from align.data.drop_report import RowError
 from align.data.json_rows import is_row, json_document, json_lines
 from align.data.located import Located, Row
 from align.errors import DataError, shorten
+from align.files import file_hash
 
-__all__ = ["Located", "Row", "file_hash", "is_read_whole", "read_rows", "rows_from", "stamp"]
+__all__ = ["Located", "Row", "content_hash", "is_read_whole", "read_rows", "rows_from", "stamp"]
 Fault = Callable[[RowError], None]
 UNZIPPED, RATIO = 2**26, 200
 """A gzip file may hold so many bytes, or so many times its own."""
@@ -66,11 +66,10 @@ def is_read_whole(path: Path) -> bool:
         return bool(_suffixes(path) & {".csv", ".tsv"}) or head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
-def file_hash(path: Path) -> str:
-    """Return the sha256 of a file's bytes. Raises DataError for what is not a regular file."""
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a data file's bytes. Raises DataError for what is not a regular file."""
     stamp(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(path)
 
 
 def stamp(path: Path) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 from align.data.drop_report import DroppedRow, LeftOut, Report, RowError
 from align.data.folders import SPLIT_NAMES, folder_splits, short_name
 from align.data.hub import HubDataset, load_hub
-from align.data.readers import Located, file_hash, rows_from
+from align.data.readers import Located, content_hash, rows_from
 from align.data.sampled_examples import SampledExamples
 from align.data.sound import sound
 from align.errors import ConfigError, DataError
@@ -170,7 +170,7 @@ class Source:
 
     def fingerprint(self) -> str:
         """Return a hash of the raw data and of every setting that decides what is read from it."""
-        files = [(split, file_hash(p)) for split, paths in self.files().items() for p in paths]
+        files = [(split, content_hash(p)) for split, paths in self.files().items() for p in paths]
         return self.fingerprint_of(repr(files) if files else self.hub().fingerprint)
 
     def fingerprint_of(self, content: str) -> str:

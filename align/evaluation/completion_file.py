@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from align.errors import StoreError
 from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
+from align.files import atomic_file
 from align.models.backbone import Backbone
 from align.models.folder_checks import folder_hash, local_folder
 from align.strict_json import json_text
@@ -39,15 +39,10 @@ class CompletionFile:
 
     def write(self, completions: Sequence[EvaluatedCompletion]) -> None:
         """Write the responses, whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".tmp")
         try:
-            with beside.open("w", encoding="utf-8") as file:
+            with atomic_file(self.path) as part, part.open("w", encoding="utf-8") as file:
                 for found in completions:
                     print(json_text(self._row(found), ascii_only=True), file=file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
         except OSError as error:
             raise StoreError(f"completions not written: {self.path} ({error.strerror})") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from align.errors import ResumeError
+from align.files import atomic_file
 from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.backbone import Backbone
 from align.models.reference import FrozenCopy, Reference, Scorer, default_reference
@@ -62,17 +62,15 @@ class ReferenceTable(nn.Module):
         self.values = {key: (logprob, length) for key, logprob, length in rows}
 
     def save(self, path: Path) -> None:
-        """Write the table under a temporary name and rename it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the table, whole or not at all; raises OSError."""
         logprobs, lengths = zip(*self.values.values(), strict=True)
         tensors = {
             "keys": np.frombuffer(b"".join(self.values), dtype=np.uint8).reshape(len(self.values), -1),
             "logprobs": np.array(logprobs, dtype=np.float32),
             "lengths": np.array(lengths, dtype=np.int32),
         }
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_bytes(save(tensors, metadata={"header": json.dumps(self.header)}))
-        os.replace(part, path)
+        with atomic_file(path) as part:
+            part.write_bytes(save(tensors, metadata={"header": json.dumps(self.header)}))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from align.errors import ConfigError, ModelError
+from align.files import file_hash
 from align.models.folder_checks import ADAPTER_CONFIG, read_json
 from align.records import Instructions
 
@@ -26,7 +27,7 @@ def write_note(folder: Path, method: str, base: str, names: Sequence[str], instr
     note = {
         "method": method,
         "base_weights": base,
-        "adapters": {name: _hash(folder / name / WEIGHTS) for name in names},
+        "adapters": {name: file_hash(folder / name / WEIGHTS) for name in names},
         "instructions": None if instructions is None else asdict(instructions),
     }
     (folder / NOTE).write_text(json.dumps(note, indent=2), encoding="utf-8")
@@ -43,7 +44,7 @@ def stage_adapters(path: str | None, names: Sequence[str], method: str) -> dict[
                 f"model.stage1 {path}: no adapter in {folder} ({ADAPTER_CONFIG}, {WEIGHTS} expected): {method} needs "
                 f"{' and '.join(str(f) for f in folders.values())}"
             )
-    hashes = {name: _hash(folder / WEIGHTS) for name, folder in folders.items()}
+    hashes = {name: file_hash(folder / WEIGHTS) for name, folder in folders.items()}
     if len(set(hashes.values())) < len(hashes):
         raise ModelError(f"model.stage1 {path}: {' and '.join(names)} are the same adapter: they do not differ")
     note = read_note(path)
@@ -89,8 +90,3 @@ def base_hash(model: nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(short.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

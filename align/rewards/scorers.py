@@ -8,14 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
-from align.models.folder_checks import local_folder
+from align.models.folder_checks import folder_hash, local_folder
 from align.records import Message
 from align.rewards.components import Component
 from align.rewards.reward_model_scorer import RewardModelScorer
@@ -77,10 +76,7 @@ class RewardFolder(Scorer):
     @property
     def _files(self) -> str:
         folder = local_folder(self.path)
-        if folder is None:
-            return self.path
-        files = [f for f in sorted(folder.iterdir()) if f.suffix in (".json", ".safetensors", ".jinja")]
-        return hashlib.sha256(repr([(f.name, _hash(f)) for f in files]).encode()).hexdigest()[:16]
+        return self.path if folder is None else folder_hash(folder)
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the model's outputs."""
@@ -143,8 +139,3 @@ class Direction:
             return math.nan
         closed = sum(gate.penalty for gate in self.gates if named[gate.attribute] < gate.at_least)
         return sum(weight * named[name] for name, weight in weights.items()) - closed
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

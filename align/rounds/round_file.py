@@ -5,31 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from align.errors import StoreError, shorten
+from align.files import atomic_file
 from align.records import Example, Message
 
 
 def write_round(path: Path, examples: Sequence[Example]) -> str:
     """Write the examples of a round whole or not at all; return the SHA-256 of the file."""
     content = "".join(json.dumps(_row(e), ensure_ascii=True, allow_nan=False) + "\n" for e in examples).encode()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        handle = os.open(path.parent, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
+        with atomic_file(path) as part:
+            part.write_bytes(content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StoreError(
             f"round file {path} not written: {shorten(error, 120)}: make room, then give the same command again; "
             "samples and rewards are kept"

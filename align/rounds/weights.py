@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from align.errors import StoreError
+from align.files import atomic_file
 from align.models.previous_round import PreviousRound
 
 
@@ -33,10 +33,8 @@ def trained(module: nn.Module) -> dict[str, Tensor]:
 def save_start(module: nn.Module, path: Path) -> None:
     """Keep the weights a run starts from, unless they are kept already."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file({name: values.clone() for name, values in trained(module).items()}, part)
-        os.replace(part, path)
+        with atomic_file(path) as part:
+            save_file({name: values.clone() for name, values in trained(module).items()}, part)
 
 
 def follows_rounds(module: nn.Module) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from align.errors import ConfigError, ResumeError, StoreError, shorten
-from align.files import remove_leftovers, sync_folder
-from align.training.hashing_writer import HashingWriter
+from align.files import HashingWriter, atomic_file, atomic_write_text, file_hash, remove_leftovers
 
 PLACES = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of a place that cannot be written to, whatever room there is."""
@@ -36,23 +33,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint. Raises StoreError when it cannot be written; the one that was there stays whole."""
         final = Path(path)
-        part = final.with_name(f".{final.name}.{os.getpid()}.part")
-        note_part = part.with_suffix(".json.part")
         written = None
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             _check_space(final)
-            with HashingWriter(part) as written:
-                torch.save(checkpoint, written)
-                written.sync()
-            before = self._hash_before(final)
-            _write_synced(note_part, json.dumps(_note_of(written, before, checkpoint)))
-            os.replace(note_part, note_path(final))
-            os.replace(part, final)  # a kill before this line leaves the file before, which the note knows too
-            sync_folder(final.parent)
+            with atomic_file(final) as part:
+                with HashingWriter(part) as written:
+                    torch.save(checkpoint, written)
+                # A kill between the note and the file leaves the file before, which the note knows too.
+                note = _note_of(written, self._hash_before(final), checkpoint)
+                atomic_write_text(note_path(final), json.dumps(note))
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            part.unlink(missing_ok=True)
-            note_part.unlink(missing_ok=True)
             fault = written.fault if written and written.fault else error
             raise StoreError(f"checkpoint {final} not written: {reason_of(fault, final)}") from error
         self._written[final] = written.sha256
@@ -61,7 +52,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Return the hash of the file that is about to be replaced."""
         if not final.exists():
             return None
-        return self._written.get(final) or _hash(final)
+        return self._written.get(final) or file_hash(final)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None
@@ -113,7 +104,7 @@ def fault_of(path: Path) -> str:
         return "" if path.is_dir() else "no such file"
     size, note = path.stat().st_size, _read_note(path)
     if note is not None:
-        whole = _hash(path) in (note["sha256"], note["before"])
+        whole = file_hash(path) in (note["sha256"], note["before"])
         return "" if whole else f"{size} bytes, its note says {note['bytes']} bytes and another hash"
     try:
         torch.load(path, map_location="meta", weights_only=True)
@@ -172,15 +163,3 @@ def reason_of(error: Exception, final: Path) -> str:
     free = "" if number in mend else f" (free {shutil.disk_usage(final.parent).free / 2**20:.1f} MiB)"
     again = "then give the same command again; checkpoints written before are whole"
     return f"{told}{free}: {mend.get(number, 'make room')}, {again}"
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
