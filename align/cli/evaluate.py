@@ -10,14 +10,14 @@ from typing import Any
 from align.cli.evaluation_prompts import prompts_of
 from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
 from align.cli.functions import call
-from align.cli.human_labels import agreement_table, agreement_with_people
+from align.cli.human_labels import tell_agreement
 from align.cli.model_options import gathered
 from align.cli.reward_models import load_reward_models, tell_reading
 from align.cli.start import prepare
 from align.cli.unused import Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
-from align.evaluation.comparison import SCALES, Scale, standardise
+from align.evaluation.comparison import common_scales
 from align.evaluation.completions import fingerprint
 from align.evaluation.evaluation_sampler import EvaluationSampler, Sampling
 from align.evaluation.judging import JudgeReport, evaluate_judge
@@ -110,11 +110,9 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         judge.ready()
         if names == [against]:
             raise ConfigError(f"against {against}: the only model would be compared with itself: name another one")
+    if start is not None:
+        _check_start(askings, sampling)
     levels = list(dict.fromkeys(sampling.temperatures))
-    if start is not None and (file := next(filter(is_answer_file, map(askings.path, names)), None)):
-        raise ConfigError(f"start: the KL divergence needs models, and {file} is a file of answers: leave one out")
-    if start is not None and (sampling.generation.top_p != 1 or 1.0 not in levels):
-        raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
     asked, notes = prompts_of(prompts, sampling.limit)
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
@@ -124,23 +122,35 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
     show(reward_table(reports, askings.told))
     read = tell_reading(reward_models)
-    judged = {} if judge is None else _judge(judge, sampler, names, against)
-    if judged:
-        show(judge_table(judged, against, askings.told))
-        if judge is not None and (told := judge.report()):
-            print(judge_notes(told))
-    scales = common_scales(judged, against)
+    judged = _judged(judge, sampler, names, against)
+    scales = common_scales({name: report.total for name, report in judged.items()}, against)
     if len(judged) > 1:
         show(scale_table(scales, askings.told))
-    people = None if human is None or judge is None else agreement_with_people(judge, human)
-    if people is not None and judge is not None:
-        show(agreement_table(people, judge.name, str(human)))
+    people = None if judge is None or human is None else tell_agreement(judge, human)
     files = {name: {str(t): _kept(sampler, name, t) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked)}
     settings |= {"sampling": asdict(sampling), "start": start, "against": against, "rewards": read}
     told = {"asked": askings.as_dict(), "human": None if people is None else people._asdict()}
     extra: dict[str, Any] = {**told, "standardised": scales}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
+
+
+def _check_start(askings: AskedModels, sampling: Sampling) -> None:
+    if file := next(filter(is_answer_file, map(askings.path, askings.names)), None):
+        raise ConfigError(f"start: the KL divergence needs models, and {file} is a file of answers: leave one out")
+    if sampling.generation.top_p != 1 or 1.0 not in sampling.temperatures:
+        raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
+
+
+def _judged(judge: Judge | None, sampler: EvaluationSampler, names: list[str], against: str) -> dict[str, JudgeReport]:
+    """Return and show what a judge makes of every model, nothing where there is none."""
+    if judge is None:
+        return {}
+    judged = _judge(judge, sampler, names, against)
+    show(judge_table(judged, against, sampler.models.told))
+    if told := judge.report():
+        print(judge_notes(told))
+    return judged
 
 
 def _kept(sampler: EvaluationSampler, model: str, temperature: float) -> str:
@@ -170,16 +180,6 @@ def _judge(judge: Judge, sampler: EvaluationSampler, models: list[str], against:
         for name in models
         if name != against
     }
-
-
-def common_scales(judged: Mapping[str, JudgeReport], against: str) -> dict[Scale, dict[str, float]]:
-    """Return the win rates on each scale of RAHF's Eq. 5, what all are compared with at one half."""
-    totals = {name: report.total for name, report in judged.items()}
-    if not totals:
-        return {}
-    items = {name: total.items for name, total in totals.items()} | {against: 2}
-    wins = {name: total.win_rate.value * total.items for name, total in totals.items()} | {against: 1.0}
-    return {kind: standardise(wins, items, kind) for kind in SCALES}
 
 
 def _write(

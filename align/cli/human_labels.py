@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from align.cli.evaluation_tables import short
+from align.cli.evaluation_tables import short, show
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.errors import ConfigError
@@ -40,6 +40,13 @@ def agreement_with_people(judge: Judge, path: str) -> JudgeAgreement:
     if not prompts:
         raise ConfigError(f"human {path}: no row holds a pair with a preference")
     return agreement(judge.prefer(prompts, first, second), labels)
+
+
+def tell_agreement(judge: Judge, path: str) -> JudgeAgreement:
+    """Print and return how a judge agrees with a file of human preferences."""
+    found = agreement_with_people(judge, path)
+    show(agreement_table(found, judge.name, path))
+    return found
 
 
 def _label(tie: bool, swapped: bool) -> Label:

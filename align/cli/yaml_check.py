@@ -124,6 +124,8 @@ def _check_extent(text: str, place: str) -> None:
     aliases, known = 0, dict[str, int]()
     names, sizes = [""], [0]  # of the collections that are open
     for event in yaml.parse(text, Loader=FAST):
+        if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
+            continue  # the borders of the text and its documents
         here, name, size = f"{place}, line {_line(event)}", str(getattr(event, "anchor", None) or ""), 1
         if isinstance(event, yaml.CollectionStartEvent):
             names.append(name)
@@ -138,8 +140,6 @@ def _check_extent(text: str, place: str) -> None:
             size, name = known.get(name, 1), ""
         elif isinstance(event, yaml.CollectionEndEvent):
             size, name = sizes.pop(), names.pop()
-        elif not isinstance(event, yaml.ScalarEvent):
-            continue
         known |= {name: size} if name else {}
         sizes[-1] += size
         if sizes[-1] > MAX_VALUES:

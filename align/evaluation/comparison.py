@@ -128,3 +128,12 @@ def standardise(wins: Mapping[str, float], items: Mapping[str, int], kind: Scale
         return {name: rate / (1 - rate) for name, rate in rates.items()}
     scale = sum(rates.values()) if kind == "share" else max(rates.values())
     return {name: rate / scale for name, rate in rates.items()}
+
+
+def common_scales(totals: Mapping[str, Comparison], against: str) -> dict[Scale, dict[str, float]]:
+    """Return the win rates on each scale of RAHF's Eq. 5, what all are compared with at one half."""
+    if not totals:
+        return {}
+    items = {name: total.items for name, total in totals.items()} | {against: 2}
+    wins = {name: total.win_rate.value * total.items for name, total in totals.items()} | {against: 1.0}
+    return {kind: standardise(wins, items, kind) for kind in SCALES}

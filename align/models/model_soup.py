@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from align.errors import ConfigError, ModelError
+from align.files import atomic_folder
 from align.models.adapter_folder import ADAPTER_WEIGHTS, changes_base
 from align.models.condition_file import CONDITION_FILE, STEERING_FILE, read_asking
 from align.models.folder_checks import ADAPTER_CONFIG, PICKLED, base_of, check_weights, local_folder, read_json
@@ -42,30 +43,39 @@ def write_soup(out: Path, models: Sequence[str], factors: Sequence[float], base:
     used = [(folder, f) for folder, f in zip(folders, factors, strict=True) if f]
     if not used:
         raise ConfigError("every factor of the soup is 0: that is the start itself")
-    adapters = [(folder / ADAPTER_CONFIG).exists() for folder in folders]
-    if any(adapters) != all(adapters):
-        raise ModelError("a soup takes full models or adapters, not both: merge the adapters first (align export)")
+    adapters = _are_adapters(folders)
     _check_tokenizers(folders)
     conditioned = _conditioned([folder for folder, _ in used])
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out {out}: the folder is not empty")
-    if base is not None and all(adapters):
+    if base is not None and adapters:
         raise ConfigError(
             f"base {base}: adapters bring theirs, and a start without an update adds nothing: leave it out"
         )
-    if len(used) == 1 and used[0][1] == 1:
-        shutil.copytree(used[0][0], out, dirs_exist_ok=True)
-    elif all(adapters):
-        _write_adapter(out, used)
-    else:
-        _write_full(out, used, None if base is None else _folder(base))
-    if conditioned is not None:
-        shutil.copy2(conditioned / CONDITION_FILE, out / CONDITION_FILE)
-        if (vectors := (conditioned / STEERING_FILE).parent).exists():
-            shutil.copytree(vectors, out / vectors.name, dirs_exist_ok=True)
-    (out / "soup.json").write_text(
-        json_text({"base": base, "models": dict(zip(models, factors, strict=True))}, indent=1)
-    )
+    with atomic_folder(out) as part:
+        if len(used) == 1 and used[0][1] == 1:
+            shutil.copytree(used[0][0], part, dirs_exist_ok=True)
+        elif adapters:
+            _write_adapter(part, used)
+        else:
+            _write_full(part, used, None if base is None else _folder(base))
+        if conditioned is not None:
+            _copy_condition(conditioned, part)
+        told = {"base": base, "models": dict(zip(models, factors, strict=True))}
+        (part / "soup.json").write_text(json_text(told, indent=1))
+
+
+def _are_adapters(folders: Sequence[Path]) -> bool:
+    found = {(folder / ADAPTER_CONFIG).exists() for folder in folders}
+    if len(found) == 2:
+        raise ModelError("a soup takes full models or adapters, not both: merge the adapters first (align export)")
+    return found.pop()
+
+
+def _copy_condition(folder: Path, out: Path) -> None:
+    shutil.copy2(folder / CONDITION_FILE, out / CONDITION_FILE)
+    if (vectors := (folder / STEERING_FILE).parent).exists():
+        shutil.copytree(vectors, out / vectors.name, dirs_exist_ok=True)
 
 
 def interpolate(models: Sequence[tuple[Weights, float]], base: Weights | None) -> Weights:

@@ -100,6 +100,11 @@ class Optimizer:
                 f"optimizer.adam_beta2 must be at most {KAHAN_BETA2} with optimizer.kahan, got {self.adam_beta2}: its "
                 "second moments have 16 bits too, and a slower decay rounds to none"
             )
+        if self.stop_after_nonfinite < 1:
+            raise ConfigError(f"optimizer.stop_after_nonfinite must be at least 1, got {self.stop_after_nonfinite}")
+        self._check_warmup()
+
+    def _check_warmup(self) -> None:
         if self.warmup_ratio is not None and not 0 <= self.warmup_ratio <= 1:
             raise ConfigError(f"optimizer.warmup_ratio must lie in [0, 1], got {self.warmup_ratio}")
         if self.warmup_steps is not None and (self.warmup_steps < 0 or self.warmup_ratio is not None):
@@ -114,8 +119,6 @@ class Optimizer:
                 f"optimizer.{name} {asked} has no effect on lr_scheduler_type constant: set "
                 "constant_with_warmup, or leave it out"
             )
-        if self.stop_after_nonfinite < 1:
-            raise ConfigError(f"optimizer.stop_after_nonfinite must be at least 1, got {self.stop_after_nonfinite}")
 
     def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
         """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""
