@@ -21,6 +21,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from align.training.hashing_writer import HashingWriter
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from align.callbacks.throughput import Throughput
@@ -34,7 +35,6 @@ from align.modules import base_module, recording
 from align.modules.dpo import DPOModule
 from align.records import CandidateBatch
 from align.training.checkpoint_io import AtomicCheckpointIO
-from align.training.hashing_writer import HashingWriter
 
 Seconds = dict[str, list[float]]
 WARM_UP = 5
@@ -82,7 +82,7 @@ class Clock(L.Callback):
 def watched() -> Clock:
     """Put clocks around the parts."""
     clock = Clock()
-    clock.around(base, "seed_step", "seeding")
+    clock.around(base_module, "seed_step", "seeding")
     clock.around(recording, "total_norm", "gradient norm")
     clock.around(base_module.AlignModule, "record", "logging: recording means")
     clock.around(base_module.AlignModule, "log", "logging: self.log")

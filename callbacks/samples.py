@@ -8,7 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from align.errors import ConfigError
-from align.evaluation.completions import EvaluationPrompt, Policy
+from align.evaluation.completions import EvaluationPrompt
+from align.evaluation.policy import Policy
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
 

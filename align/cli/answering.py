@@ -12,7 +12,8 @@ from align.encoding.encoder import Encoder
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError
-from align.evaluation.completions import EvaluationPrompt, Policy, encoded
+from align.evaluation.completions import EvaluationPrompt, encoded
+from align.evaluation.policy import Policy
 from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
 from align.models.prompt_parts import Dialogue

@@ -14,10 +14,10 @@ from align.cli.model_options import gathered
 from align.cli.start import prepare
 from align.errors import ConfigError
 from align.evaluation.alignment_tax import cells, changes, headed
-from align.evaluation.completions import Policy
 from align.evaluation.harness import in_chat, wrapped
 from align.evaluation.lm_eval_endpoints import faults_told, served, server_of
 from align.evaluation.lm_eval_tasks import Measured, check_tasks, measure_tasks
+from align.evaluation.policy import Policy
 from align.models.asked import ModelAsking, asking, asking_of
 from align.models.backbone import Backbone
 from align.records.asking import MeasuredModel

@@ -16,16 +16,8 @@ from align.cli.unused import Unused, without
 from align.errors import ConfigError
 from align.evaluation.answer_files import read_mt_bench_questions
 from align.evaluation.benchmark_files import json_rows
-from align.evaluation.mt_bench import (
-    Average,
-    Judgment,
-    as_judgments,
-    judge_answers,
-    judged_again,
-    rating_differences,
-    rating_lines,
-    read_answers,
-)
+from align.evaluation.mt_bench import Average, Judgment, as_judgments, judge_answers, read_answers
+from align.evaluation.mt_bench_ratings import judged_again, rating_differences, rating_lines
 from align.judges.chat_backend import ChatBackend
 from align.judges.judge_prompts import JudgePrompt
 from align.judges.language_judge import LanguageJudge

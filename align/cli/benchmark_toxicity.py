@@ -15,7 +15,7 @@ from align.cli.functions import call
 from align.cli.start import prepare
 from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING
 from align.errors import ConfigError
-from align.evaluation.completions import Policy
+from align.evaluation.policy import Policy
 from align.evaluation.toxicity import Continuations, read_toxicity_prompts
 from align.evaluation.toxicity import toxicity as measured
 from align.models.asked import asking_of

@@ -10,14 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 import align.judges.endpoint
-import align.judges.language_scorer
 import align.judges.local_model
 from align.cli.evaluation_tables import name, short, show, write_json
 from align.cli.functions import call
 from align.cli.start import prepare
 from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING, Settings, Unused
 from align.errors import ConfigError
-from align.evaluation.completions import Policy
+from align.evaluation.policy import Policy
 from align.evaluation.truthful_answers import (
     JudgedAnswer,
     PromptName,

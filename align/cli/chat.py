@@ -14,7 +14,8 @@ from rich.text import Text
 from align.cli.functions import call
 from align.cli.start import prepare
 from align.errors import ConfigError
-from align.evaluation.completions import EvaluationPrompt, Policy
+from align.evaluation.completions import EvaluationPrompt
+from align.evaluation.policy import Policy
 from align.models.backbone import Backbone
 from align.records import Message
 from align.sampling.checked import LocalEngine

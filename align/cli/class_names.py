@@ -46,7 +46,7 @@ def _is_base(kind: Any) -> bool:
 @cache
 def import_all(package: str) -> None:
     """Import every module of a package of ours, so that its classes are known."""
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
         importlib.import_module(module.name)
 
 

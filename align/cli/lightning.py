@@ -17,22 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 import align
-import align.data.helpsteer
-import align.data.hh_rlhf
-import align.data.hindsight
-import align.data.mixture
-import align.data.preference_file
-import align.data.synthetic
-import align.data.ultrafeedback
-import align.models.reference_cache
-import align.modules.dpa
-import align.modules.dpo
-import align.modules.hir
-import align.modules.preferred_dispreferred
-import align.modules.pro
-import align.modules.rahf
-import align.modules.reward_model
-import align.modules.sft
+from align.cli.class_names import HOMES, import_all
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.lost_ranks import ending_together
@@ -85,6 +70,8 @@ class AlignCLI(LightningCLI):
     """LightningCLI with subclass mode for model and data, one folder per run whatever the logger."""
 
     def __init__(self, words: list[str]) -> None:
+        for package in HOMES.values():
+            import_all(package)
         sys.argv = [sys.argv[0], *words, *given_trust()]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False}
         told = LIGHTNING_VERBS[words[0]]

@@ -16,7 +16,7 @@ from align.cli.start import prepare
 from align.cli.unused import GREEDY, TRAINING, Unused, without
 from align.encoding.templates import TemplateName
 from align.evaluation.bias_probe import Effect, Grid, probe
-from align.evaluation.completions import Policy
+from align.evaluation.policy import Policy
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.records.asking import Ask

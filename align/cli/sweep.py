@@ -13,7 +13,8 @@ from align.cli.generate import read_prompts
 from align.cli.reward_models import load_reward_models, tell_reading
 from align.cli.unused import GREEDY, TRAINING, Unused, without
 from align.errors import ConfigError
-from align.evaluation.completions import EvaluationPrompt, Policy, encoded
+from align.evaluation.completions import EvaluationPrompt, encoded
+from align.evaluation.policy import Policy
 from align.evaluation.steering_sweep import SteeringPoint, sweep
 from align.models.asked import asking_of
 from align.models.backbone import Backbone

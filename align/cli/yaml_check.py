@@ -13,17 +13,13 @@ from typing import Any
 import yaml
 
 from align.cli.secrets import check_secrets
+from align.cli.yaml_extent import FAST, check_extent, line_of
 from align.errors import ConfigError, shorten
 from align.models.foreign_code import OPTION
 
 MAX_BYTES = 1_000_000
-MAX_ALIASES = 100
-MAX_DEPTH = 50
-MAX_VALUES = 20_000
-"""Of a file, once its aliases are filled in: they may stand for billions."""
 MAX_DIGITS = 18
 """Of a whole number: more do not fit into 64 bits."""
-FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_configs(words: Sequence[str]) -> None:
@@ -99,7 +95,7 @@ def checked_tree(text: str, place: str) -> yaml.Node | None:
     Raises YAMLError for what is no YAML, ConfigError for what is deep or long, for double keys, tags, and for what
     belongs elsewhere.
     """
-    _check_extent(text, place)
+    check_extent(text, place)
     node: yaml.Node | None = yaml.compose(text, Loader=FAST)
     if node is not None:
         _check_node(place, node, set())
@@ -119,45 +115,11 @@ def _explained(text: str, place: str, error: yaml.YAMLError) -> ConfigError:
     return ConfigError(f"{place}{where}: not valid YAML, {problem}{hint}")
 
 
-def _check_extent(text: str, place: str) -> None:
-    """Raise ConfigError for a text that is deep, or long once its aliases are filled in; nothing is built for it."""
-    aliases, known = 0, dict[str, int]()
-    names, sizes = [""], [0]  # of the collections that are open
-    for event in yaml.parse(text, Loader=FAST):
-        if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
-            continue  # the borders of the text and its documents
-        here, name, size = f"{place}, line {_line(event)}", str(getattr(event, "anchor", None) or ""), 1
-        if isinstance(event, yaml.CollectionStartEvent):
-            names.append(name)
-            sizes.append(1)
-            if len(names) > MAX_DEPTH:
-                raise ConfigError(f"{here}: deeper than {MAX_DEPTH} levels")
-            continue
-        if isinstance(event, yaml.AliasEvent):
-            aliases += 1
-            if name in names:
-                raise ConfigError(f"{here}: alias {name!r} stands inside of what it stands for")
-            size, name = known.get(name, 1), ""
-        elif isinstance(event, yaml.CollectionEndEvent):
-            size, name = sizes.pop(), names.pop()
-        known |= {name: size} if name else {}
-        sizes[-1] += size
-        if sizes[-1] > MAX_VALUES:
-            raise ConfigError(f"{here}: more than {MAX_VALUES:,} values, aliases filled in")
-    if aliases > MAX_ALIASES:
-        raise ConfigError(f"{place}: {aliases} aliases, at most {MAX_ALIASES} are allowed")
-
-
-def _line(found: Any) -> int:
-    """Return the line of an event or a node."""
-    return int(found.start_mark.line) + 1
-
-
 def _check_node(place: str, node: yaml.Node, seen: set[int]) -> None:
     if id(node) in seen:
         return
     seen.add(id(node))
-    line = f"{place}, line {_line(node)}"
+    line = f"{place}, line {line_of(node)}"
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
         raise ConfigError(f"{line}: tag {node.tag!r} is not allowed: write plain values")
     if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
@@ -173,7 +135,7 @@ def _check_node(place: str, node: yaml.Node, seen: set[int]) -> None:
 def _check_keys(place: str, node: yaml.MappingNode) -> None:
     keys: dict[str, int] = {}
     for key, _ in node.value:
-        line = f"{place}, line {_line(key)}"
+        line = f"{place}, line {line_of(key)}"
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{line}: a key is a {key.id}, expected the name of a setting")
         if key.value in keys and key.value != "<<":
@@ -182,7 +144,7 @@ def _check_keys(place: str, node: yaml.MappingNode) -> None:
             raise ConfigError(f"{line}: YAML reads {key.value!r} as true or false: quote it")
         if key.value == OPTION.lstrip("-"):
             raise ConfigError(f"{line}: {key.value} is for the command line alone: leave it out, give {OPTION} there")
-        keys[key.value] = _line(key)
+        keys[key.value] = line_of(key)
 
 
 def _has_tab(text: str, line: int) -> bool:

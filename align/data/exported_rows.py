@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from align.data.drop_report import DroppedRow, Report
+from align.data.export_losses import lost_of_pair, lost_prompt, lost_scores, lost_turns, scores_of
 from align.data.pair_rows import is_transcript
 from align.data.row_validation import unreadable
 from align.data.views import Pairs, PromptsOnly, RankedLists, RegressionRows, Singles, Unpaired, View
@@ -113,7 +114,7 @@ def _parts_at(contexts: Sequence[Sequence[Message]], place: int) -> bool:
 
 def _pair(example: Example, say: Say) -> Row:
     prompt, (chosen, rejected) = _divided(example)
-    scores = _scores(example) or [None, None]
+    scores = scores_of(example) or [None, None]
     if scores[0] == scores[1]:
         scores = [None, None]  # equal scores beside an order would be read as a tie
     origins = example.origins or ("", "")
@@ -127,7 +128,7 @@ def _pair(example: Example, say: Say) -> Row:
 def _list(example: Example, say: Say) -> Row:
     prompt, answers = _divided(example)
     return {
-        **{"prompt": say(prompt), "completions": list(map(say, answers)), "scores": _scores(example)},
+        **{"prompt": say(prompt), "completions": list(map(say, answers)), "scores": scores_of(example)},
         **{"ranks": list(example.ranks), "origins": list(example.origins) or None},
     }
 
@@ -163,53 +164,13 @@ def _about(example: Example, taken: Mapping[str, Any]) -> Row:
     return {**known, "model": (example.origins or ("",))[0] or None}
 
 
-def _score_name(example: Example) -> str | None:
-    """Return the score that goes into a column for one score: the one so called, or the only one."""
-    names = [name for name in example.attributes if name != "desirable"]
-    return "score" if "score" in names else names[0] if len(names) == 1 else None
-
-
-def _scores(example: Example) -> list[float | None] | None:
-    name = _score_name(example)
-    if name is None or not example.scores:
-        return None
-    column = example.attributes.index(name)
-    found = [None if math.isnan(row[column]) else row[column] for row in example.scores]
-    return found if any(value is not None for value in found) else None
-
-
-def _lost_scores(example: Example) -> Iterator[str]:
-    kept = _score_name(example)
-    if others := [name for name in example.attributes if name != kept]:
-        yield f"these scores are left out, since there is one column for scores: {', '.join(others)}"
-    if kept not in (None, "score"):
-        yield f"{kept} is written as the score"
-
-
-def _lost_of_pair(example: Example) -> Iterator[str]:
-    yield from _lost_scores(example)
-    scores = _scores(example)
-    if scores and scores[0] == scores[1]:
-        yield "equal scores are left out, since chosen and rejected are not tied"
-
-
-def _lost_turns(example: Example) -> Iterator[str]:
-    if example.whole and any(m.role == "assistant" for m in example.messages):
-        yield "earlier assistant turns become prompt, which nobody learns: --view dialogues keeps them"
-
-
-def _lost_prompt(example: Example) -> Iterator[str]:
-    if not example.whole and any(m.role == "assistant" for m in example.messages):
-        yield "earlier assistant turns, which are not to be learnt, have weight 0, which other programs may not read"
-
-
 LAYOUTS: dict[ExportName, Layout] = {
-    "pairs": Layout(Pairs(), _pair, _lost_of_pair),
-    "all_pairs": Layout(Pairs("all"), _pair, _lost_of_pair),
-    "lists": Layout(RankedLists(), _list, _lost_scores),
-    "dialogues": Layout(Singles(), _dialogue, _lost_prompt, always_messages=True),
-    "singles": Layout(Singles(), _single, _lost_turns),
+    "pairs": Layout(Pairs(), _pair, lost_of_pair),
+    "all_pairs": Layout(Pairs("all"), _pair, lost_of_pair),
+    "lists": Layout(RankedLists(), _list, lost_scores),
+    "dialogues": Layout(Singles(), _dialogue, lost_prompt, always_messages=True),
+    "singles": Layout(Singles(), _single, lost_turns),
     "unpaired": Layout(Unpaired(), _unpaired),
-    "regression": Layout(RegressionRows(), _single, _lost_turns),
+    "regression": Layout(RegressionRows(), _single, lost_turns),
     "prompts": Layout(PromptsOnly(), _prompt),
 }

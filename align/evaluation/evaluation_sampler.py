@@ -11,8 +11,9 @@ from align.encoding.templates import TemplateName
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels
 from align.evaluation.completion_file import CompletionFile
-from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt, Policy
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
+from align.evaluation.policy import Policy
 from align.models.backbone import Backbone, DTypeName
 from align.sampling.generation import Generation
 

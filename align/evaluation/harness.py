@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from align.errors import ConfigError
-from align.evaluation.completions import Policy
+from align.evaluation.policy import Policy
 from align.models.asked import ModelAsking
 from align.records import Message
 
@@ -106,7 +106,7 @@ def harness() -> Any:
     """Return lm-eval. Raises ConfigError without it."""
     try:
         import lm_eval
-        import lm_eval.tasks
+        import lm_eval.tasks  # noqa: F401  puts its tasks below it
     except ImportError as error:
         raise ConfigError(
             f"this benchmark needs lm-eval ({error}): pip install 'align-lm[lm-eval]' -c constraints.txt"

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align.errors import ConfigError
-from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt, Policy
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.gold_evaluation import log_ratios
+from align.evaluation.policy import Policy
 from align.evaluation.statistics import Interval, bootstrap, mean_interval
 from align.evaluation.text import character_bleu, corpus_bleu, distinct, lengths, refuses, repetition
 from align.judges.preference import ResponseScorer

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from align.errors import ConfigError, DataError
 from align.evaluation.benchmark_files import json_rows
-from align.evaluation.completions import Policy
 from align.evaluation.harness import Document, run_tasks
+from align.evaluation.policy import Policy
 from align.evaluation.statistics import Interval, bootstrap
 from align.records import Message
 from align.rewards.scorers import Scorer

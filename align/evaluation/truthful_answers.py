@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from align.errors import ConfigError, DataError
 from align.evaluation.benchmark_files import json_rows, read_truthful_qa
-from align.evaluation.completions import EvaluationPrompt, Policy
+from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.harness import in_chat
+from align.evaluation.policy import Policy
 from align.evaluation.statistics import Interval, bootstrap
 from align.evaluation.truthful_qa import EVERYTHING
 from align.judges.preference import ResponseScorer

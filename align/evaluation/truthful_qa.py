@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from align.errors import DataError
 from align.evaluation.benchmark_files import json_rows, read_truthful_qa
-from align.evaluation.completions import Policy
 from align.evaluation.harness import Document, run_tasks
+from align.evaluation.policy import Policy
 from align.evaluation.statistics import Interval, bootstrap
 
 TASKS = ("truthfulqa_mc1", "truthfulqa_mc2")

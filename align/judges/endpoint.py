@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from align.errors import ConfigError, JudgeError
-from align.judges.chat_backend import ChatBackend, Progress, read_body, read_usage
+from align.judges.chat_backend import ChatBackend, Progress
+from align.judges.chat_completion import read_body, read_usage
 from align.judges.connection import Connection
 from align.judges.judge_prompts import JudgeRequest
 from align.judges.verdict_store import Spent, VerdictStore

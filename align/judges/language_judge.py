@@ -11,11 +11,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from align.errors import ConfigError, Paused
-from align.judges.chat_backend import ChatBackend, read_body, read_model
+from align.judges.chat_backend import ChatBackend
+from align.judges.chat_completion import ChatCompletion, read_body, read_model
 from align.judges.judge_prompts import JudgePrompt, JudgeRequest, addresses_judge, as_query
 from align.judges.preference import Dialogue, Judge, Preference, better
 from align.judges.verdict_store import VerdictStore
-from align.judges.verdicts import ChatCompletion, Verdict, invalid, parse
+from align.judges.verdicts import Verdict, invalid, parse
 from align.rewards.components import Component
 from align.sampling.wire import ServiceStopped
 

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from align.errors import ConfigError, shorten
 from align.judges.chat_backend import ChatBackend
+from align.judges.chat_completion import ChatCompletion
 from align.judges.final_answer import find_object
 from align.judges.judge_prompts import RUBRIC, JudgePrompt, JudgeRequest, as_query, ask
 from align.judges.language_judge import LanguageJudge
 from align.judges.language_scorer import JudgedScorer
-from align.judges.verdicts import ChatCompletion, Verdict, answered, invalid
+from align.judges.verdicts import Verdict, answered, invalid
 from align.rewards.scorers import Dialogue
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from align.judges.chat_completion import ChatCompletion
 from align.judges.final_answer import final_answer, find_object
 
 VerdictForm = Literal["letter", "brackets", "scores", "ranking", "identifier", "json", "rating", "points", "yes_no"]
@@ -21,17 +22,6 @@ CHOICES = ("Yes", "No")
 """What a reply of the form `yes_no` may be."""
 IDENTIFIERS = ("m", "M")
 """What a reply of the form `identifier` may be: the first response, and the second."""
-
-
-class ChatCompletion(NamedTuple):
-    """What a judge answered."""
-
-    text: str
-    finish_reason: str | None = "stop"
-    logprobs: dict[str, float] = {}  # noqa: RUF012
-    """Log-probabilities of the alternatives to the first token, where the server gives them."""
-    model: str = ""
-    """The name under which the server answered."""
 
 
 class Verdict(NamedTuple):

@@ -1,7 +1,8 @@
 """The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
 
 from align.records.batch import CandidateBatch, Foreign, PromptTokens
-from align.records.conditions import Conditioning, Tally, TwoDigits, WeightedRating
+from align.records.conditioning_base import Conditioning
+from align.records.conditions import Tally, TwoDigits, WeightedRating
 from align.records.example import ASKING, Example, Message, PromptFormat, Role, TruncationPreset, ViewName
 from align.records.group import EncodedGroup, StepTotals, totals_of
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which

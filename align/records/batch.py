@@ -12,7 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from align.records.group import EncodedGroup, StepTotals, counts_of, totals_of
+from align.records.group import (
+    EncodedGroup,
+    StepTotals,
+    counts_of,
+    prompt_of_each,
+    shared_prompt,
+    token_weights,
+    totals_of,
+)
 from align.records.labels import column_of
 
 
@@ -76,13 +84,13 @@ class CandidateBatch(NamedTuple):
         scores = [s for g in groups for s in g.scores]
         width = max((len(s) for s in scores), default=0)
         prompts = [p for g in groups for p in g.prompts]
-        weights = [w for g in groups for w in _token_weights(g)] if any(g.response_weights for g in groups) else None
+        weights = [w for g in groups for w in token_weights(g)] if any(g.response_weights for g in groups) else None
         return cls(
             prompt_ids=torch.tensor([t for p in prompts for t in p], dtype=torch.long),
             response_ids=torch.tensor([t for r in responses for t in r], dtype=torch.long),
             prompt_lengths=tuple(map(len, prompts)),
             response_lengths=tuple(map(len, responses)),
-            prompt_of=_prompt_of(groups),
+            prompt_of=shared_prompt(groups),
             group_sizes=tuple(len(g.response_ids) for g in groups),
             ranks=torch.tensor([r for g in groups for r in g.ranks], dtype=torch.long),
             scores=torch.tensor([s + [math.nan] * (width - len(s)) for s in scores]).reshape(len(responses), width),
@@ -108,7 +116,7 @@ class CandidateBatch(NamedTuple):
             (prompt, own, prompt_there, response)
             for group, other in zip(groups, others, strict=True)
             for prompt, own, prompt_there, response in zip(
-                _prompt_each(group), group.response_ids, _prompt_each(other), other.response_ids, strict=True
+                prompt_of_each(group), group.response_ids, prompt_of_each(other), other.response_ids, strict=True
             )
         ]
         foreign = Foreign(
@@ -186,20 +194,3 @@ class CandidateBatch(NamedTuple):
         """Return the weight of each candidate's group."""
         sizes = torch.tensor(self.group_sizes, device=self.weights.device)
         return self.weights.repeat_interleave(sizes, output_size=self.num_candidates)
-
-
-def _prompt_of(groups: Sequence[EncodedGroup]) -> tuple[int, ...]:
-    """Return the place of each response's prompt among the prompts of all groups."""
-    found, first = list[int](), 0
-    for group in groups:
-        found += [first + (n if group.own_prompt_ids else 0) for n in range(len(group.response_ids))]
-        first += len(group.prompts)
-    return tuple(found)
-
-
-def _prompt_each(group: EncodedGroup) -> Sequence[list[int]]:
-    return group.own_prompt_ids or [group.prompt_ids] * len(group.response_ids)
-
-
-def _token_weights(group: EncodedGroup) -> list[float]:
-    return [w for row in group.response_weights or ([1.0] * len(r) for r in group.response_ids) for w in row]

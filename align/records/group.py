@@ -74,3 +74,22 @@ def totals_of(groups: Iterable[GroupCounts]) -> StepTotals:
         for i, count in enumerate((1, responses, max(prompt - 1, 0), labels, labelled)):
             totals[i] += weight * count
     return StepTotals(*totals)
+
+
+def shared_prompt(groups: Sequence[EncodedGroup]) -> tuple[int, ...]:
+    """Return the place of each response's prompt among the prompts of all groups."""
+    found, first = list[int](), 0
+    for group in groups:
+        found += [first + (n if group.own_prompt_ids else 0) for n in range(len(group.response_ids))]
+        first += len(group.prompts)
+    return tuple(found)
+
+
+def prompt_of_each(group: EncodedGroup) -> Sequence[list[int]]:
+    """Return the prompt of every response, one object for all where they share it."""
+    return group.own_prompt_ids or [group.prompt_ids] * len(group.response_ids)
+
+
+def token_weights(group: EncodedGroup) -> list[float]:
+    """Return the weights of all response tokens, one after the other."""
+    return [w for row in group.response_weights or ([1.0] * len(r) for r in group.response_ids) for w in row]

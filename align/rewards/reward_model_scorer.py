@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from transformers import AutoConfig
 
 from align.checks.plain import plain_rewards
 from align.checks.reward_check import check_rewards, few, length_of, on_device
@@ -18,14 +17,11 @@ from align.encoding.encoder import Dropped, Encoder
 from align.encoding.rendered import RenderedDialogues
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
-from align.errors import ConfigError, ModelError, shorten
+from align.errors import ConfigError
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
-from align.models.folder_checks import ADAPTER_CONFIG, local_folder, read_json
-from align.models.foreign_code import may_run_code, refuse_code
 from align.models.loading import load_reward_model, max_positions, pad_token
 from align.models.reward_file import (
-    REWARD_FILE,
     Reading,
     check_outputs,
     read_max_tokens,
@@ -34,6 +30,7 @@ from align.models.reward_file import (
 )
 from align.models.tokenizer import choose_pad_token, load_tokenizer
 from align.records import CandidateBatch, EncodedGroup, Example, Message
+from align.rewards.reward_model_reading import output_names, refuse_not_finite, usual_reading
 from align.scoring.reward_outputs import reward_outputs
 
 
@@ -74,12 +71,12 @@ class RewardModelScorer:
         self.backbone, self.batch_tokens = Backbone(folder, dtype="auto"), batch_tokens
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.rescaling = read_reward_file(folder)
-        outputs = self.rescaling.attributes if self.rescaling else _outputs(folder)
+        outputs = self.rescaling.attributes if self.rescaling else output_names(folder)
         check_outputs(folder, outputs, attributes or ())
         self.attributes = tuple(attributes or outputs)
         self._columns = [outputs.index(name) for name in self.attributes]
         tokenizer: Any = load_tokenizer(self.backbone)
-        self.reading = reading or read_reading(folder) or _usual_reading(folder, tokenizer)
+        self.reading = reading or read_reading(folder) or usual_reading(folder, tokenizer)
         self._ignored = pad_token(self.backbone)
         self.model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))
         self.model.to(self.device)
@@ -169,53 +166,3 @@ class RewardModelScorer:
             size = max(self.batch_tokens // length_of(ordered[0]), 1)
             yield CandidateBatch.of(ordered[:size])
             ordered = ordered[size:]
-
-
-def _usual_reading(path: str, tokenizer: Any) -> Reading:
-    from lightning.pytorch.utilities import rank_zero_info
-
-    reading: Reading = "template" if tokenizer.chat_template else "turn_end"
-    where = "the last token of its rendered chat template" if tokenizer.chat_template else "the end of the turn"
-    rank_zero_info(
-        f"reward model {path}: no {REWARD_FILE}, so its reward is read at {where} ({reading!r}; a {REWARD_FILE} "
-        'with {"reading": "turn_end"} or "template" beside the weights says otherwise)'
-    )
-    return reading
-
-
-def refuse_not_finite(
-    model: str,
-    attributes: Sequence[str],
-    prompts: Sequence[Sequence[Message]],
-    scores: Float[Tensor, "response attribute"],
-) -> None:
-    """Raise ModelError naming model, output and prompt of the first score that is not finite."""
-    if scores.isfinite().all():
-        return
-    row, column = (~scores.isfinite()).nonzero()[0].tolist()
-    asked = shorten(prompts[row][-1].content if prompts[row] else "", 60)
-    raise ModelError(
-        f"{model}: {attributes[column]} is {float(scores[row, column])} for a response to {asked!r}: its weights are "
-        "damaged, or too large for their dtype"
-    )
-
-
-def _outputs(path: str) -> tuple[str, ...]:
-    """Return the outputs of a reward model without a file of their meaning. Raises ModelError for another model."""
-    folder = local_folder(path)
-    if folder is not None and (folder / ADAPTER_CONFIG).exists():
-        task = read_json(folder / ADAPTER_CONFIG).get("task_type")
-        if task != "SEQ_CLS":
-            raise ModelError(f"{path}: an adapter for {task}, expected a reward model (SEQ_CLS)")
-        return ("reward",)
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=may_run_code(path))
-    except (OSError, ValueError) as error:
-        refuse_code(path, error)
-        raise ModelError(
-            f"reward model {path}: cannot be loaded ({shorten(error, 200)}): check the spelling, or give a folder"
-        ) from error
-    if not any("SequenceClassification" in name for name in config.architectures or []):
-        found = ", ".join(config.architectures or ["nothing"])
-        raise ModelError(f"{path}: {found} has no reward head, expected a folder that RewardModel or the hub exports")
-    return tuple(str(config.id2label[i]) for i in range(config.num_labels))

@@ -15,7 +15,7 @@ from align.models.backbone import Backbone
 from align.models.folder_checks import check_weights, local_folder
 from align.models.tokenizer import load_tokenizer
 from align.models.whole import load_whole
-from align.rewards.reward_model_scorer import refuse_not_finite
+from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Dialogue, Scorer
 
 

@@ -13,7 +13,7 @@ from align.data.source import Report
 from align.errors import DataError
 from align.records import Conditioning, Example, Message
 from align.records.reward_directions import Way
-from align.rewards.reward_model_scorer import refuse_not_finite
+from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Direction
 from align.rounds.directional_selection import RatedRows
 from align.rounds.manifest import manifest

@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from align.callbacks.evaluation import JudgeEvaluation, RewardEvaluation, in_turns
+from align.callbacks.evaluation import JudgeEvaluation, RewardEvaluation
+from align.callbacks.response_evaluation import in_turns
 from align.data.splits import Splits
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt

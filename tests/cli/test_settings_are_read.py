@@ -16,7 +16,7 @@ import align
 import align.callbacks
 from tests.cli.pluggable import classes_in, concrete, is_ours, pluggable_types, signature_hints, subclasses
 
-ROOTS = [Path(package.__file__ or "").parent for package in (align, callbacks)]
+ROOTS = [Path(package.__file__ or "").parent for package in (align, align.callbacks)]
 CHECKS = ("__post_init__",)
 """Methods whose reading alone gives a value no effect."""
 

@@ -13,7 +13,8 @@ from align.cli.answering import Answerer
 from align.cli.main import main
 from align.errors import ConfigError
 from align.evaluation.answer_files import MTBenchQuestion, mt_bench_answers
-from align.evaluation.completions import EvaluationPrompt, Policy
+from align.evaluation.completions import EvaluationPrompt
+from align.evaluation.policy import Policy
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.prompt_parts import PromptPart

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from align.cli.main import main
 from align.errors import ConfigError
-from align.evaluation.completions import Policy
 from align.evaluation.harness import run_tasks
+from align.evaluation.policy import Policy
 from align.evaluation.toxicity import RESPECTFUL, Continuations, read_toxicity_prompts, toxicity
 from align.evaluation.truthful_qa import EVERYTHING, read_choices, truthfulness
 from align.models.backbone import Backbone

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
-from align.evaluation.completions import Policy
+from align.evaluation.policy import Policy
 from align.evaluation.truthful_answers import OpenQuestion, TruthfulAnswer, answers, read_questions, summed_up, written
 from align.judges.judge_prompts import JudgePrompt
 from align.models.asked import asking_of

@@ -18,7 +18,7 @@ from align.data.drop_report import Report
 from align.data.preference_file import PreferenceFile
 from align.encoding.templates import RowRefused, make_template
 from align.errors import AlignError
-from align.judges.chat_backend import read_body, read_usage
+from align.judges.chat_completion import read_body, read_usage
 from align.judges.verdicts import _PARSERS, parse
 from align.records import Message
 from align.sampling.server_faults import read_error

@@ -17,9 +17,10 @@ from urllib.parse import quote
 import pytest
 
 from align.errors import AlignError, ConfigError, Paused
+from align.judges.chat_completion import ChatCompletion
 from align.judges.endpoint import Budget
 from align.judges.verdict_store import VerdictStore
-from align.judges.verdicts import ChatCompletion, parse
+from align.judges.verdicts import parse
 from align.sampling.service_key import LONG, KeySpellings, read_key
 from align.sampling.wire import MAX_BODY, RetryPolicy, read_text, retry_after
 from tests.judges.conftest import KEY, ask, judge

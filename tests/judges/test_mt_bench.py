@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from align.cli.main import main
-from align.evaluation.mt_bench import as_judgments, rating_differences, rating_lines
+from align.evaluation.mt_bench import as_judgments
+from align.evaluation.mt_bench_ratings import rating_differences, rating_lines
 from align.judges.mt_bench_prompts import rating_prompt
 from align.records import Message
 from tests.judges.conftest import KEY, Server

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from align.errors import ConfigError
+from align.judges.chat_completion import ChatCompletion
 from align.judges.judge_prompts import BUILT_IN, JudgePrompt, addresses_judge, as_query
-from align.judges.verdicts import ChatCompletion, parse
+from align.judges.verdicts import parse
 from align.records import Message
 
 TEXTS = ("What is it?", "It is {{ 7 * 7 }}.", "No {% raw %}.")

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from align.judges.chat_backend import read_body, read_usage
-from align.judges.verdicts import ChatCompletion, VerdictForm, parse
+from align.judges.chat_completion import ChatCompletion, read_body, read_usage
+from align.judges.verdicts import VerdictForm, parse
 from align.sampling.server_faults import read_error
 
 RANKS = "[{'model': 'model_%d', 'rank': 1}, {'model': 'model_%d', 'rank': 2}]"

@@ -17,7 +17,8 @@ from align.data.conditioning import ScoreConditioned
 from align.data.hindsight import Hindsight
 from align.data.splits import Splits
 from align.errors import ConfigError, ModelError
-from align.evaluation.completions import EvaluationPrompt, Policy
+from align.evaluation.completions import EvaluationPrompt
+from align.evaluation.policy import Policy
 from align.judges.local_model import LocalModel
 from align.models.asked import PLAIN, asking_of
 from align.models.backbone import Backbone

@@ -10,7 +10,8 @@ from scipy.stats import kstest
 
 from align.errors import ConfigError
 from align.records import Arc, Message, Tally, TwoDigits, WeightedRating
-from align.records.conditions import Conditioning, conditioning_of
+from align.records.conditioning_base import Conditioning
+from align.records.conditions import conditioning_of
 from align.records.reward_directions import along, angle_of, parse_direction, unit
 
 USER = (Message("user", "Hi"),)
