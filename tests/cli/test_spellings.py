@@ -20,6 +20,10 @@ from align.cli.spellings import INSTEAD
         ("benchmark mt-bench --questions x --judge LanguageJudge", "--responder Endpoint"),
         ("evaluate --model.path DIR --prompts x", "--models [DIR]"),
         ("evaluate --models DIR --prompts x", "expected dict or list, got 'DIR': write [DIR], or {NAME: DIR}"),
+        (
+            "evaluate --models.a.path x --models.a.under middling --prompts x",
+            "--models.a.under: expected positive or negative",
+        ),
         ("directions --models.help x --prompts x", "did you mean 'model"),
     ],
 )
