@@ -17,6 +17,7 @@ from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports
 from align.cli.secrets import check_secret_settings
 from align.cli.settings_files import check_all_settings
+from align.cli.spellings import INSTEAD
 from align.cli.unused import Unused, refuse_unused
 from align.errors import ConfigError
 
@@ -44,7 +45,8 @@ def call(
         check_nulls(parsed, function)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
-        line = explain(error, [action.dest for action in parser._actions])
+        options = [action.dest for action in parser._actions if not action.dest.endswith(".help")]
+        line = explain(error, options, INSTEAD.get(verb, {}))
         raise ConfigError(line or str(error)) from error
     check_secret_settings(parsed)
     settings = values.as_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from align.cli.known_settings import known_classes, known_options
 from align.cli.renamed import RENAMED_SETTINGS
@@ -40,10 +40,10 @@ _NOISE = (
 )
 
 
-def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
+def explain(error: Exception, options: Sequence[str] = (), instead: Mapping[str, str] = {}) -> str | None:
     """Return one line for an error of the parser or of a setting's own check, None for any other exception.
 
-    `options` are the settings of a verb that is a function.
+    `options` are the settings of a verb that is a function, `instead` says how it spells others.
     """
     text = str(error)
     from_parser = isinstance(error, argparse.ArgumentError) or "Does not validate against" in text
@@ -58,7 +58,7 @@ def explain(error: Exception, options: Sequence[str] = ()) -> str | None:
         _former(body),
         _denied(body),
         _class_name(place, body),
-        _unknown(key, body, options),
+        _unknown(key, body, options, instead),
         _missing(key, body),
         _no_settings(key, body, options),
     ):
@@ -91,7 +91,9 @@ def _reasons(body: str) -> list[str]:
     plain = [f"{m[1]}, got {shorten(m[2], 60)!r}" if m else line for m, line in zip(got, plain, strict=True)]
     expected = [line.removeprefix("expected ") for line in plain if re.fullmatch(r"expected [^,]+", line)]
     if expected and len(expected) == len(plain) and value:
-        return [f"expected {' or '.join(expected)}, got {shorten(value.group(1), 60)!r}"]
+        got_one = shorten(value.group(1), 60)
+        fix = f": write [{got_one}], or {{NAME: {got_one}}}" if expected == ["dict", "list"] else ""
+        return [f"expected {' or '.join(expected)}, got {got_one!r}{fix}"]
     of_another_kind = [line for line in plain if "does not correspond to a subclass" in line]
     return [line for line in plain if line not in of_another_kind] or of_another_kind
 
@@ -151,12 +153,14 @@ def _fits_another(lead: str, body: str) -> bool:
     return any(not _NOT_A_CLASS.search(line) and not line.startswith(_NOISE) for line in beside)
 
 
-def _unknown(key: str, body: str, options: Sequence[str]) -> str | None:
+def _unknown(key: str, body: str, options: Sequence[str], instead: Mapping[str, str]) -> str | None:
     found = _UNKNOWN.search(body)
     if not found:
         return None
     word = next(group for group in found.groups() if group)
     place = f"{key}.{word}" if key and not word.startswith(key) else word
+    if spelled := instead.get(place.partition(".")[0]):
+        return f"unknown setting --{place}: {spelled}"
     owner = _CLASS.search(body)
     names = options or known_options(key, owner.group(1) if owner else "")
     now = RENAMED_SETTINGS.get(word)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from align.cli.evaluation_tables import name as short_name
 from align.cli.yaml_check import checked_value
-from align.errors import ConfigError, did_you_mean
+from align.errors import ConfigError, did_you_mean, shorten
 
 OPTION = "--models"
 
@@ -44,7 +44,18 @@ def gathered(words: Sequence[str], kind: Any) -> list[str]:
     for name, settings in models.items():
         if "path" not in settings and needs_path:
             raise ConfigError(f"{OPTION}.{name}: no folder of that name: give {OPTION}.{name} DIR")
+        _check_choices(f"{OPTION}.{name}", settings, kind)
     return [*rest, OPTION, json.dumps(models)]
+
+
+def _check_choices(place: str, settings: dict[str, Any], kind: Any) -> None:
+    """Raise ConfigError for a word that is none of a setting's: the parser would take all models for one path."""
+    for setting, hint in get_type_hints(kind).items():
+        kinds = (hint, *get_args(hint))
+        words = [word for one in kinds if get_origin(one) is Literal for word in get_args(one)]
+        if words and settings.get(setting) is not None and settings[setting] not in words:
+            expected = " or ".join(map(str, words))
+            raise ConfigError(f"{place}.{setting}: expected {expected}, got {shorten(settings[setting])!r}")
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -84,10 +84,10 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
     changed = sorted(k for k in saved.keys() | now.keys() if saved.get(k) != now.get(k) and k not in MAY_CHANGE)
     if changed:
         key = changed[0]
+        kept = f"or go on regardless with --ckpt_path {last}" if last.exists() else "or remove it, it has no checkpoint"
         raise ResumeError(
             f"run folder {root} holds a run with other settings: --{key} was {saved.get(key)!r} and is "
-            f"{now.get(key)!r} now ({len(changed)} differ): choose another --trainer.default_root_dir, or go on "
-            f"regardless with --ckpt_path {last}"
+            f"{now.get(key)!r} now ({len(changed)} differ): choose another --trainer.default_root_dir, {kept}"
         )
     if last.exists():
         check_whole(str(last))

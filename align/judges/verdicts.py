@@ -22,6 +22,8 @@ CHOICES = ("Yes", "No")
 """What a reply of the form `yes_no` may be."""
 IDENTIFIERS = ("m", "M")
 """What a reply of the form `identifier` may be: the first response, and the second."""
+_LETTER = re.compile(r"(?:[*_]{0,2}\w[\w ,]{0,60}:[*_]{0,2} *)?[\"'*(]{0,2}([AB])[\"'*)]{0,2}\.?")
+"""A line that states a verdict, behind a head or none."""
 
 
 class Verdict(NamedTuple):
@@ -66,10 +68,10 @@ def answered(reply: ChatCompletion) -> ChatCompletion | Verdict:
 
 def _letter(reply: ChatCompletion) -> Verdict:
     """RAHF: a comparison, then a line that names only A or B; the line may be headed, as in `More helpful: A`."""
-    found = re.fullmatch(r"(?:[A-Za-z][A-Za-z ,]{0,60}: *)?[\"'*(]{0,2}([AB])[\"'*)]{0,2}\.?", _last_line(reply.text))
+    found = _LETTER.fullmatch(_last_line(reply.text))
     if not found:
         return invalid("last line is not A or B")
-    others = [m for line in _lines(reply.text)[:-1] if (m := re.fullmatch(r"(?:[\w ]+: *)?\"?([AB])\"?\.?", line))]
+    others = any(_LETTER.fullmatch(line) for line in _lines(reply.text)[:-1])
     return invalid("several verdicts") if others else Verdict(float(found.group(1) == "A"))
 
 

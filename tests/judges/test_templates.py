@@ -28,6 +28,15 @@ def test_mt_bench_prompts_are_the_published_ones(shared: Path, ours: str, theirs
     assert user.content == row["prompt_template"].format(**values)
 
 
+def test_rahf_asks_for_the_head_of_the_paper_and_reads_it() -> None:
+    (user,) = JudgePrompt("rahf", fences=False).messages(*TEXTS)
+    *_, comparison, verdict = user.content.splitlines()
+    assert (comparison[:11], verdict) == ("Comparison:", 'More helpful, truthful, and harmless: <"A" or "B">')
+    head = verdict.partition(":")[0]
+    for letter, first in (("A", 1), ("B", 0)):
+        assert parse(Reply(f"Comparison: x\n{head}: {letter}"), "letter").first == first
+
+
 def test_strict_parser_agrees_with_published_judgments(shared: Path) -> None:
     """All 320 published replies of GPT-4 hold one rating on the last line, and it is the stored score."""
     with gzip.open(shared / "mt-bench/gpt-4_single_judgments.jsonl.gz", "rt") as file:

@@ -18,6 +18,9 @@ RANKS = "[{'model': 'model_%d', 'rank': 1}, {'model': 'model_%d', 'rank': 2}]"
     [
         ("letter", "Comparison: A is terse, B rambles.\nA", 1),
         ("letter", 'Comparison: x.\nMore helpful: "B"', 0),
+        ("letter", 'Comparison: x.\nMore helpful, truthful, and harmless: "A"', 1),
+        ("letter", "Comparison: x.\nMore helpful, truthful, and harmless: B", 0),
+        ("letter", "Comparison: x.\n**More helpful, truthful, and harmless:** B", 0),
         ("letter", "B.", 0),
         ("letter", "**A**", 1),
         ("brackets", "Because.\n\nMy final verdict is: [[B]].", 0),
@@ -57,6 +60,8 @@ def test_forms(form: VerdictForm, text: str, first: float) -> None:
         ("letter", "A or B"),
         ("letter", "I choose A because B is worse"),
         ("letter", "C"),
+        ("letter", 'More helpful, truthful, and harmless: "A"\nB'),
+        ("letter", "**A**\nMore helpful: B"),
         ("brackets", "[[A]]\nThat is my verdict."),
         ("brackets", "[[D]]"),
         ("brackets", "[[A]][[A]]"),
