@@ -2,13 +2,13 @@
 
 FORMER_PACKAGES = ("align.", "callbacks.")
 RENAMED = {
-    "AdapterOff": "BaseWithoutAdapters",
-    "GoodBadModule": "PreferredDispreferredModule",
-    "BestByDirection": "DirectionalRejectionSampling",
+    "BaseWithoutAdapters": "BaseWithoutAdapters",
+    "PreferredDispreferredModule": "PreferredDispreferredModule",
+    "DirectionalRejectionSampling": "DirectionalRejectionSampling",
     "Points": "MinMaxScaled",
     "Weighted": "WeightedAttributes",
     "Mixture": "ReferenceMixture",
     "Prompts": "PromptsOnly",
-    "RewardOracle": "RewardModelScorer",
+    "RewardModelScorer": "RewardModelScorer",
 }
 RENAMED_SETTINGS = {"builder": "selection", "halves": "alternate_halves"}

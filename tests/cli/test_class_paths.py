@@ -169,7 +169,10 @@ class TestFit:
     @pytest.mark.parametrize(
         ("extra", "line"),
         [
-            (["--model.objective", "SimPOO"], "--model.objective: no class named 'SimPOO', is now align.objectives.reference_free.SimPO"),
+            (
+                ["--model.objective", "SimPOO"],
+                "--model.objective: no class named 'SimPOO', is now align.objectives.reference_free.SimPO",
+            ),
             (["--model.objective", "simpo"], "is now align.objectives.reference_free.SimPO"),
             (["--model.objective", "PRO"], "(PROModule takes it), did you mean 'CPO' or 'DPO' or 'DRO'?"),
             (["--model.objective", "align.objectives.pairwise.SimPO"], "is now align.objectives.reference_free.SimPO"),

@@ -34,7 +34,7 @@ def test_rahf_asks_for_the_head_of_the_paper_and_reads_it() -> None:
     assert (comparison[:11], verdict) == ("Comparison:", 'More helpful, truthful, and harmless: <"A" or "B">')
     head = verdict.partition(":")[0]
     for letter, first in (("A", 1), ("B", 0)):
-        assert parse(Reply(f"Comparison: x\n{head}: {letter}"), "letter").first == first
+        assert parse(ChatCompletion(f"Comparison: x\n{head}: {letter}"), "letter").first == first
 
 
 def test_strict_parser_agrees_with_published_judgments(shared: Path) -> None:
