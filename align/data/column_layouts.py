@@ -8,7 +8,7 @@ from typing import Any
 from align.data.drop_report import DroppedRow, RowError
 from align.data.list_rows import entry_text, labelled_ranking, origins_of, rank_by_score
 from align.data.readers import Located
-from align.data.row_parts import RowParts, around, prompt_of, said
+from align.data.row_parts import RowParts, around, joined, prompt_of, said
 from align.data.row_validation import field, flag, number
 from align.data.turns import message_of, messages_of
 
@@ -85,8 +85,12 @@ def dialogue(located: Located) -> RowParts:
     turns = messages_of(where, _alternating(field(located, key, list)))
     if not turns or turns[-1].role != "assistant":
         raise DroppedRow("last turn is not the assistant's")
-    ratings = _ratings(located)
-    return RowParts(around(located, turns[:-1], key), [turns[-1:]], ratings, whole="desirable" not in ratings)
+    context, ratings = turns[:-1], _ratings(located)
+    beside = next((n for n in PROMPTS if n != "input" and located.row.get(n) and n not in DIALOGUES), None)
+    if beside is not None:
+        asked = prompt_of(Located(where, {beside: located.row[beside]}), beside)
+        context = joined(asked, context, "the dialogue")
+    return RowParts(around(located, context, key), [turns[-1:]], ratings, whole="desirable" not in ratings)
 
 
 def _alternating(turns: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from align.data.column_layouts import DIALOGUES, GRADES, PROMPTS, prompt_key
 from align.data.drop_report import DroppedRow, RowError
 from align.data.readers import Located, Row
-from align.data.row_parts import RowParts, around, prompt_of, said
+from align.data.row_parts import RowParts, around, joined, prompt_of, said
 from align.data.row_validation import field, number
 from align.data.transcripts import MARKER, read_dialogue
 from align.data.turns import messages_of
@@ -100,20 +100,5 @@ def whole_dialogues(located: Located, dialogues: list[list[Message]], more: dict
     prompt = around(bare, dialogues[0][:shared])
     key = next((name for name in PROMPTS if located.row.get(name) and name not in DIALOGUES), None)
     if key is not None:
-        prompt = _joined(prompt_of(located, key), prompt)
+        prompt = joined(prompt_of(located, key), prompt, "the dialogues of chosen and rejected")
     return RowParts(prompt, [d[shared:] for d in dialogues], **more)
-
-
-def _joined(asked: list[Message], context: list[Message]) -> list[Message]:
-    """Return the context of dialogues with what only their prompt column has: a system text, or earlier turns."""
-    systems = [m for m in (*asked, *context) if m.role == "system"]
-    wanted, there = ([m for m in turns if m.role != "system"] for turns in (asked, context))
-    texts, words = ([m.content.strip() for m in turns] for turns in (wanted, there))
-    if texts in (words[: len(texts)], words[len(words) - len(texts) :]) or (len(texts) == 1 and texts[0] in words):
-        turns = there
-    elif words == texts[len(texts) - len(words) :]:
-        turns = wanted
-    else:
-        raise DroppedRow("prompt is not in the dialogues of chosen and rejected")
-    known = {m.content.strip(): m for m in reversed(systems)}
-    return [*([Message("system", "\n\n".join(reversed(known)))] if known else []), *turns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -87,8 +88,12 @@ def fill(
     Raises DataError for a split of which nothing is left, or most rows are at fault.
     """
     viewing = Viewing(division, view, files)
-    for encoded in encode_chunks(viewing, encoder, num_proc):
-        files[encoded.split].write(encoded)
+    gc.freeze()  # what is there before the rows is not searched for garbage again and again
+    try:
+        for encoded in encode_chunks(viewing, encoder, num_proc):
+            files[encoded.split].write(encoded)
+    finally:
+        gc.unfreeze()
     for split, report in division.reports.items():
         viewing.count(split, report)
     return viewing

@@ -80,6 +80,24 @@ def around(located: Located, messages: Sequence[Message], key: str = "") -> list
     return merge_turns([*new, *lead, *history, *turns[len(lead) :]])
 
 
+def joined(asked: list[Message], context: list[Message], where: str) -> list[Message]:
+    """Return the context of dialogues with what only their prompt column has: a system text, or earlier turns.
+
+    Raises DroppedRow for a prompt that is not in them; `where` is what they are called.
+    """
+    systems = [m for m in (*asked, *context) if m.role == "system"]
+    wanted, there = ([m for m in turns if m.role != "system"] for turns in (asked, context))
+    texts, words = ([m.content.strip() for m in turns] for turns in (wanted, there))
+    if texts in (words[: len(texts)], words[len(words) - len(texts) :]) or (len(texts) == 1 and texts[0] in words):
+        turns = there
+    elif words == texts[len(texts) - len(words) :]:
+        turns = wanted
+    else:
+        raise DroppedRow(f"prompt is not in {where}")
+    known = {m.content.strip(): m for m in reversed(systems)}
+    return [*([Message("system", "\n\n".join(reversed(known)))] if known else []), *turns]
+
+
 def example_of(located: Located, parts: RowParts, name: str, source: str) -> Example:
     """Return the record. Raises DroppedRow for a row that asks nothing or whose dialogue has no response."""
     if any(not turns or turns[-1].role != "assistant" for turns in parts.answers):

@@ -40,12 +40,13 @@ def usable(example: Example) -> list[int]:
     if not example.responses:
         raise DroppedRow("no response")
     ranks = example.ranks or (0,) * len(example.responses)
-    order = sorted(range(len(ranks)), key=lambda i: ranks[i])
-    faults = [fault_of(example, i) for i in order]
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
+    turns = example.turns
+    faults = [turn_fault(turns[i]) for i in order]
     known: set[tuple[Message, ...]] = set()
     kept = []
     for i, fault in zip(order, faults, strict=True):
-        said = (*example.contexts[i], example.answer(i)) if example.contexts else (example.answer(i),)
+        said = (*example.contexts[i], turns[i]) if example.contexts else (turns[i],)
         if fault is None and said not in known:
             kept.append(i)
         known.add(said)

@@ -103,7 +103,10 @@ class _Pool:
 class StreamSteps(IterableDataset[Any]):
     """Yields what this process computes of each step of an epoch, and in the end the report on all its rows.
 
-    An error of ours is yielded too: a worker of a loader would hand it over as a text of many lines.
+    Every process encodes every row, those that others train on too: only its tokens tell whether a row is kept, so
+    which groups a step has; how long it is, so which process takes it and in how many parts the step is computed; and
+    how many tokens count, which all processes divide their losses by. An error of ours is yielded too: a worker of a
+    loader would hand it over as a text of many lines.
     """
 
     def __init__(self, stream: Stream, settings: StepSettings) -> None:

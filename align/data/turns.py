@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,8 +69,12 @@ def message_of(where: str, turn: Any) -> Message:
 
 def merge_turns(messages: Iterable[Message]) -> list[Message]:
     """Join consecutive turns of the same role with a blank line, where they are nothing but text."""
+    found = list(messages)
+    roles = [m.role for m in found]
+    if all(map(operator.ne, roles, roles[1:])):
+        return found
     merged: list[Message] = []
-    for message in messages:
+    for message in found:
         last = merged[-1] if merged else None
         if last and last.role == message.role != "tool" and plain(message) and plain(last):
             merged[-1] = last._replace(content=f"{last.content}\n\n{message.content}".strip())

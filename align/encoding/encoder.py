@@ -97,7 +97,7 @@ class Encoder:
         return results
 
     def _render(self, example: Example) -> list[EncodedCandidate] | Dropped:
-        prompts, answers = example.contexts or (example.messages,), map(example.answer, range(len(example.responses)))
+        prompts, answers = example.contexts or (example.messages,), example.turns
         asked, said = ([text for m in turns for text in m[1:4]] for turns in (chain.from_iterable(prompts), answers))
         often = 1 if example.contexts else len(example.responses)
         if often * sum(map(len, asked)) + sum(map(len, said)) > MAX_CHARACTERS:
@@ -105,12 +105,12 @@ class Encoder:
         if self.template.parses_special and any(map(self._special.search, (*asked, *said))):
             return Dropped(example.id, "special token typed in the text")
         try:
-            return [self._candidate(example, i) for i in range(len(example.responses))]
+            return [self._candidate(example, place, answer) for place, answer in enumerate(answers)]
         except RowRefused as refusal:
             return Dropped(example.id, str(refusal))
 
-    def _candidate(self, example: Example, place: int) -> EncodedCandidate:
-        messages, answer = self._context(example, place), example.answer(place)
+    def _candidate(self, example: Example, place: int, answer: Message) -> EncodedCandidate:
+        messages = self._context(example, place)
         if self.scores_turns and example.whole:
             return EncodedCandidate(*whole_dialogue(self.template, messages, answer, example.tools, self._turn_end))
         if answer.weight == 0:

@@ -42,13 +42,16 @@ class Skeleton(NamedTuple):
     """What is written where the same questions have the same answers."""
 
     questions: Sequence[TextQuestion]
-    pieces: Sequence[str | TextPlace]
+    pieces: Sequence[Any]
+    """What is fixed, and every second of them a Place, whose text comes from the dialogue."""
 
     def fill(self, contents: Sequence[str]) -> str | None:
         """Return the text of a dialogue, None where a question has another answer."""
         if self.questions and not all(question.holds(contents) for question in self.questions):
             return None
-        return "".join([piece if isinstance(piece, str) else piece.of(contents) for piece in self.pieces])
+        parts = list(self.pieces)
+        parts[1::2] = [place.of(contents) if place.steps else contents[place.turn] for place in parts[1::2]]
+        return "".join(parts)
 
 
 class Skeletons:

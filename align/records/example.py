@@ -108,6 +108,11 @@ class Example:
         """Return the prompt of a response."""
         return self.contexts[response] if self.contexts else self.messages
 
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """Return the responses as turns."""
+        return self.answers or tuple([Message("assistant", response) for response in self.responses])
+
     def answer(self, response: int) -> Message:
         """Return a response as a turn."""
         return self.answers[response] if self.answers else Message("assistant", self.responses[response])

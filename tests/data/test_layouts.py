@@ -18,6 +18,7 @@ GOOD, BAD = ({"role": "assistant", "content": c} for c in ("Good.", "Bad."))
 HUMAN, GPT_GOOD, GPT_BAD = ({"from": f, "value": v} for f, v in (("human", "Hi"), ("gpt", "Good."), ("gpt", "Bad.")))
 ASKED = (Message("user", "Hi"),)
 TOLD = (Message("system", "S."), *ASKED)
+HELLO = (Message("user", "Hello"), Message("assistant", "Yes?"))
 WITH_INPUT = (Message("user", "Hi\n\nthere"),)
 
 
@@ -245,6 +246,26 @@ def test_single_responses_of_every_layout(tmp_path: Path, layout: str) -> None:
     assert (example.messages, example.responses) == (messages, ("Good.",))
     found = dict(zip(example.attributes, example.scores[0] if example.scores else (), strict=True))
     assert repr(found) == repr(scores)  # NaN is not equal to itself
+
+
+@pytest.mark.parametrize(
+    ("prompt", "messages"),
+    [
+        ("Hi", ASKED),
+        ([{"role": "system", "content": "S."}, USER], TOLD),
+        ("Human: Hello\n\nAssistant: Yes?\n\nHuman: Hi", (*HELLO, *ASKED)),
+    ],
+)
+def test_what_only_the_prompt_beside_a_dialogue_says_is_read(tmp_path: Path, prompt: Any, messages: Any) -> None:
+    (example,) = read(tmp_path, {"prompt": prompt, "messages": [USER, GOOD]})
+    assert (example.messages, example.responses) == (messages, ("Good.",))
+
+
+def test_a_prompt_that_is_not_in_its_dialogue_is_dropped(tmp_path: Path) -> None:
+    report = Report()
+    right = {"prompt": "Hi", "messages": [USER, GOOD]}
+    assert len(read(tmp_path, right, right | {"id": "b"}, right | {"id": "c", "prompt": "Bye"}, report=report)) == 2
+    assert report.dropped == {"prompt is not in the dialogue": 1}
 
 
 def test_scores_and_models_of_a_pair(tmp_path: Path) -> None:
