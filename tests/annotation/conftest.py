@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.annotation.browser import Browser
 from tests.annotation.service import Service, fill, pairs
 
 
@@ -15,3 +16,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     running = Service(path)
     yield running
     running.kill()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    running = Browser(tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def serving() -> Iterator[list[Service]]:
+    running: list[Service] = []
+    yield running
+    for service in running:
+        service.kill()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from align.annotation.annotation_store import AnnotationStore, RaterJudgment
-from align.annotation.form import Field
+from align.annotation.annotation_store import AnnotationStore
 from align.annotation.items import AnnotationItem, Choice
-from tests.annotation.browser import Browser, Tab, program
-from tests.annotation.service import MARKERS, Service, fill, pairs
+from tests.annotation.browser import Browser, program
+from tests.annotation.browsing import complaints, kept, ready, served
+from tests.annotation.service import MARKERS, Service, pairs
 
 pytestmark = pytest.mark.skipif(program() is None, reason="no Chromium here")
 
@@ -27,60 +26,6 @@ HOSTILE = [
     "<style>* { display: none !important }</style><meta http-equiv=refresh content='0;url=http://evil.example'>",
     "\u202e\u2066right to left\u2069 \u200b\ufeff zero width <b>bold</b> &lt;b&gt; \u2028 \u0007",
 ]
-SHOWN = "!document.getElementById('work').hidden"
-TEXTS = "[...document.querySelectorAll('#responses .text')].map((node) => node.textContent)"
-SETTLED = 0.32  # seconds before the page takes a judgment of an item it has just shown
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    running = Browser(tmp_path_factory.mktemp("profile"))
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def serving() -> Iterator[list[Service]]:
-    running: list[Service] = []
-    yield running
-    for service in running:
-        service.kill()
-
-
-def served(
-    serving: list[Service], items: list[AnnotationItem], *raters: str, task: str = "pairs", fields: Sequence[Field] = ()
-) -> Service:
-    serving.append(Service(fill(Path("a.sqlite"), items, raters or ("ann",), task, fields)))
-    return serving[-1]
-
-
-def kept() -> list[RaterJudgment]:
-    store = AnnotationStore(Path("a.sqlite"))
-    found = store.judgments()
-    store.close()
-    return found
-
-
-def stored() -> list[AnnotationItem]:
-    store = AnnotationStore(Path("a.sqlite"))
-    found = store.items()
-    store.close()
-    return found
-
-
-def ready(tab: Tab, item: int, pause: float = SETTLED) -> list[str]:
-    """Wait until the item is shown and can be judged; return its responses by place."""
-    tab.wait(f"{SHOWN} && document.getElementById('where').textContent.startsWith('Item {item} of')")
-    time.sleep(pause)
-    return tab.js(TEXTS)
-
-
-def complaints(browser: Browser) -> list[dict]:
-    """What the console and the network tell since the last question."""
-    kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-    found = [event for event in browser.events if event["method"] in kinds]
-    browser.events.clear()
-    return found
 
 
 def test_judged_by_keys_and_mouse(browser: Browser, serving: list[Service], tmp_path: Path) -> None:

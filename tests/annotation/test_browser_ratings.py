@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from align.annotation.form import Field, RatingScale
 from align.annotation.items import AnnotationItem, Choice
-from tests.annotation.browser import Browser, Tab
+from tests.annotation.browser import Browser, Tab, program
+from tests.annotation.browsing import complaints, kept, ready, served, stored
 from tests.annotation.service import Service, pairs
-from tests.annotation.test_browser import complaints, kept, ready, served, stored
+
+pytestmark = pytest.mark.skipif(program() is None, reason="no Chromium here")
 
 FORM = (RatingScale(high=7, low_label="very bad", high_label="very good").field(), Field("harm", "Harmful?"))
 
