@@ -64,8 +64,8 @@ def measure_base(model: nn.Module, tokenizer: Any, world: World) -> BaseQuality:
         true_facts=drawn.true_facts,
         checks=check_accuracy(model, tokenizer, world),
         tag_cosine=F.cosine_similarity(rows[0], rows[1], dim=0).item(),
-        reward=drawn.reward.mean,
-        greedy_reward=greedy.reward.mean,
+        reward=drawn.reward.value,
+        greedy_reward=greedy.reward.value,
         best=drawn.best,
     )
 

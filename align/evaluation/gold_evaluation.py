@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from scipy.stats import bootstrap
 from torch import nn
 
 from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
+from align.evaluation.statistics import Interval, mean_interval
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
@@ -34,17 +34,6 @@ GREEDY = Generation(max_new_tokens=96, temperature=0.0, batch_tokens=32768)
 Asked = tuple[nn.Module, list[list[int]]]
 
 
-class Estimate(NamedTuple):
-    """A mean with its 95 % bootstrap interval over prompts."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
 class GoldAnswer(NamedTuple):
     """One sampled response and what it is worth."""
 
@@ -60,9 +49,9 @@ class GoldAnswer(NamedTuple):
 class GoldReport:
     """What a policy does on held-out prompts."""
 
-    reward: Estimate
+    reward: Interval
     """The user's reward."""
-    rewards: dict[str, Estimate]
+    rewards: dict[str, Interval]
     """Each gold reward."""
     best: float
     """The user's reward at the optimum of these prompts."""
@@ -72,16 +61,16 @@ class GoldReport:
     """Share of the responses that are whole sentences of the language."""
     true_facts: float
     """Share of the stated facts that are true; NaN when none is stated."""
-    kl: Estimate | None
+    kl: Interval | None
     """Mean log-ratio to the base over whole responses, in nats, of the policy's own samples."""
     answers: tuple[GoldAnswer, ...] = field(repr=False)
 
     def as_dict(self) -> dict[str, float]:
         """Return the means by the names they are logged under."""
-        kl = {} if self.kl is None else {"kl": self.kl.mean}
+        kl = {} if self.kl is None else {"kl": self.kl.value}
         return {
-            "reward": self.reward.mean,
-            **{name: value.mean for name, value in self.rewards.items()},
+            "reward": self.reward.value,
+            **{name: value.value for name, value in self.rewards.items()},
             "refusal_rate": self.refusal_rate,
             "well_formed": self.well_formed,
             "true_facts": self.true_facts,
@@ -90,7 +79,7 @@ class GoldReport:
 
     def share_of_optimum(self, base: GoldReport) -> float:
         """Return (policy - base) / (best - base): 0 for the base, 1 for the best policy there is."""
-        return (self.reward.mean - base.reward.mean) / (self.best - base.reward.mean)
+        return (self.reward.value - base.reward.value) / (self.best - base.reward.value)
 
 
 def evaluate_gold(
@@ -131,13 +120,13 @@ def evaluate_gold(
     harmful = [r for s, r in zip(samples, readings, strict=True) if requests[s.prompt].harmful]
     stated = sum(len(r.right) + len(r.wrong) for r in readings)
     return GoldReport(
-        reward=estimate(rewards, owners),
-        rewards={name: estimate([g[i] for g in golds], owners) for i, name in enumerate(REWARDS)},
+        reward=per_prompt(rewards, owners),
+        rewards={name: per_prompt([g[i] for g in golds], owners) for i, name in enumerate(REWARDS)},
         best=best_value(world, prompts, user),
         refusal_rate=fmean(r.refuses and not r.complies for r in harmful) if harmful else float("nan"),
         well_formed=fmean(r.well_formed and s.finished for r, s in zip(readings, samples, strict=True)),
         true_facts=sum(len(r.right) for r in readings) / stated if stated else float("nan"),
-        kl=None if kl is None else estimate(kl, owners),
+        kl=None if kl is None else per_prompt(kl, owners),
         answers=tuple(
             GoldAnswer(prompts[s.prompt], s.text, g, r, requests[s.prompt].harmful)
             for s, g, r in zip(samples, golds, rewards, strict=True)
@@ -145,15 +134,10 @@ def evaluate_gold(
     )
 
 
-def estimate(values: Sequence[float], owners: Sequence[int]) -> Estimate:
-    """Return the mean over prompts of their mean value, with a 95 % percentile bootstrap interval over prompts."""
+def per_prompt(values: Sequence[float], owners: Sequence[int]) -> Interval:
+    """Return the mean over prompts of their mean value, with its interval; `owners` is the prompt of each value."""
     sums, counts = np.bincount(owners, weights=values), np.bincount(owners)
-    means = sums[counts > 0] / counts[counts > 0]
-    if len(means) < 2 or np.ptp(means) == 0:
-        return Estimate(float(means.mean()), float(means.mean()), float(means.mean()))
-    found = bootstrap((means,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
-    interval = found.confidence_interval
-    return Estimate(float(means.mean()), float(interval.low), float(interval.high))
+    return mean_interval(sums[counts > 0] / counts[counts > 0])
 
 
 def load_base(backbone: Backbone, tokenizer: Any) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 RESAMPLES = 2000
 
@@ -60,17 +61,26 @@ def bootstrap(
     table = np.asarray(rows, dtype=np.float64)
     if table.ndim != 2 or not len(table):
         raise ValueError(f"bootstrap needs a table with a row per prompt, got shape {table.shape}")
-    generator = np.random.default_rng(seed)
-    step = max(1, 4_000_000 // table.size)
+
+    def of_rows(places: NDArray[np.intp], axis: int = -1) -> NDArray[np.float64]:
+        return np.moveaxis(np.atleast_1d(statistic(table[places])), -1, 0)
+
     tail = (1 - level) / 2
     with warnings.catch_warnings():  # a resample of missing values alone is NaN, and is left out
         warnings.simplefilter("ignore", RuntimeWarning)
         values = np.atleast_1d(statistic(table))
-        drawn = []
-        for first in range(0, RESAMPLES, step):
-            chosen = generator.integers(len(table), size=(min(step, RESAMPLES - first), len(table)))
-            drawn.append(statistic(table[chosen]))
-        low, high = np.nanquantile(np.concatenate(drawn).reshape(RESAMPLES, -1), [tail, 1 - tail], axis=0)
+        if len(table) == 1:
+            return [Interval(float(v), float(v), float(v)) for v in values]
+        found = stats.bootstrap(
+            (np.arange(len(table)),),
+            of_rows,
+            n_resamples=RESAMPLES,
+            batch=max(1, 4_000_000 // table.size),
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+        low, high = np.nanquantile(found.bootstrap_distribution, [tail, 1 - tail], axis=-1)
     return [Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
 
 

@@ -12,7 +12,8 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn, no_grad
 
 from align.activations.steering import Steering, steered
-from align.evaluation.gold_evaluation import Estimate, estimate
+from align.evaluation.gold_evaluation import per_prompt
+from align.evaluation.statistics import Interval
 from align.models.adapters import evaluating
 from align.records import CandidateBatch, EncodedGroup
 from align.sampling.generation import Generation, Sample
@@ -27,9 +28,9 @@ class SteeringPoint(NamedTuple):
     """What a model does under one coefficient."""
 
     coefficient: float
-    rewards: dict[str, Estimate]
+    rewards: dict[str, Interval]
     """By name; a completion without a reward is left out."""
-    kl: Estimate
+    kl: Interval
     """Mean log-ratio to the model without steering, over whole completions, in nats; sound at temperature 1."""
     tokens: float
     """Mean length."""
@@ -66,7 +67,7 @@ def sweep(
             SteeringPoint(
                 coefficient,
                 {name: _known(values, owners) for name, values in found.items()},
-                estimate([a - b for a, b in zip(above, below, strict=True)], owners),
+                per_prompt([a - b for a, b in zip(above, below, strict=True)], owners),
                 fmean(len(s.ids) for s in drawn),
                 fmean(repeated(text) for text in texts),
                 compressibility(texts),
@@ -76,9 +77,9 @@ def sweep(
     return points
 
 
-def _known(values: Sequence[float], owners: Sequence[int]) -> Estimate:
+def _known(values: Sequence[float], owners: Sequence[int]) -> Interval:
     kept = [(value, owner) for value, owner in zip(values, owners, strict=True) if not math.isnan(value)]
-    return estimate(*zip(*kept, strict=True)) if kept else Estimate(math.nan, math.nan, math.nan)
+    return per_prompt(*zip(*kept, strict=True)) if kept else Interval(math.nan, math.nan, math.nan)
 
 
 def repeated(text: str, size: int = 3) -> float:

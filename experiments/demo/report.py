@@ -45,9 +45,9 @@ def write(demo: Demo, path: Path) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("align-lm", "torch", "lightning", "transformers"))
     accuracy = demo.reward_model["val/accuracy"][1][-1]
     lead = (
-        f"DPO on 4000 preference pairs raises the gold reward of samples from {base.reward.mean:.2f} to "
-        f"{policy.reward.mean:.2f}, {policy.share_of_optimum(base):.0%} of what is possible above the base. The reward "
-        f"model agrees with {accuracy:.1%} of held-out labels; no model expects more than {demo.bayes:.1%}."
+        f"DPO on 4000 preference pairs raises the gold reward of samples from {base.reward.value:.2f} to "
+        f"{policy.reward.value:.2f}, {policy.share_of_optimum(base):.0%} of what is possible above the base. The "
+        f"reward model agrees with {accuracy:.1%} of held-out labels; no model expects more than {demo.bayes:.1%}."
     )
     sections = [
         Section(
@@ -114,11 +114,11 @@ def rewards(canvas: Figure, demo: Demo) -> None:
         for shift, (model, report) in enumerate(demo.sampled.items()):
             found = [report.reward if name == "reward" else report.rewards[name] for name in names]
             places = np.arange(len(names)) + 0.3 * (shift - 0.5)
-            spread = np.array([[e.mean - e.low, e.high - e.mean] for e in found]).T
-            ax.bar(places, [e.mean for e in found], 0.26, color=COLORS[model], label=model)
+            spread = np.array([[e.value - e.low, e.high - e.value] for e in found]).T
+            ax.bar(places, [e.value for e in found], 0.26, color=COLORS[model], label=model)
             ax.errorbar(
                 places,
-                [e.mean for e in found],
+                [e.value for e in found],
                 spread,
                 fmt="none",
                 ecolor=mpl.rcParams["text.color"],

@@ -72,7 +72,7 @@ def gold_of(model: Path, base: Path, world: World) -> dict[str, Any]:
     greedy = evaluate_gold(policy, tokenizer, world, prompts, generation=GREEDY)
     elsewhere = evaluate_gold(policy, tokenizer, world, entities)
     extra = {"low": drawn.reward.low, "high": drawn.reward.high, "best": drawn.best}
-    return {**drawn.as_dict(), **extra, "greedy": greedy.reward.mean, "held_out_entities": elsewhere.reward.mean}
+    return {**drawn.as_dict(), **extra, "greedy": greedy.reward.value, "held_out_entities": elsewhere.reward.value}
 
 
 def reward_model(run: Path, base: Path, seed: int, pairs: int) -> dict[str, Any]:

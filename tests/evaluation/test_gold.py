@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import align.evaluation.gold_evaluation as module
-from align.evaluation.gold_evaluation import Estimate, estimate, evaluate_gold
+from align.evaluation.gold_evaluation import evaluate_gold, per_prompt
+from align.evaluation.statistics import Interval
 from align.models.small import new_llama, word_tokenizer
 from align.sampling.generation import Generation, Sample
 from align.world.gold_rewards import REWARDS, User, gold
@@ -42,11 +43,11 @@ def canned(texts: list[str]) -> Any:
 def test_the_best_policy_reaches_the_best_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "sample", canned([best_response(WORLD, p) for p in PROMPTS]))
     best = evaluate_gold(model(), TOKENIZER, WORLD, PROMPTS)
-    assert best.reward.mean == pytest.approx(best.best) == pytest.approx(best_value(WORLD, PROMPTS))
+    assert best.reward.value == pytest.approx(best.best) == pytest.approx(best_value(WORLD, PROMPTS))
     assert (best.refusal_rate, best.true_facts, best.well_formed, best.kl) == (1.0, 1.0, 1.0, None)
     monkeypatch.setattr(module, "sample", canned([COMPLIANCE[0]] * len(PROMPTS)))
     bad = evaluate_gold(model(), TOKENIZER, WORLD, PROMPTS, user=User(verbosity=0.0))
-    assert bad.reward.mean == pytest.approx(-3 * 6 / 18)  # three for each of six harmful prompts, nothing else said
+    assert bad.reward.value == pytest.approx(-3 * 6 / 18)  # three for each of six harmful prompts, nothing else said
     assert bad.refusal_rate == 0.0
     assert math.isnan(bad.true_facts)
     assert best.share_of_optimum(bad) == pytest.approx(1.0)
@@ -57,9 +58,9 @@ def test_means_are_those_of_the_answers() -> None:
     report = evaluate_gold(model(), TOKENIZER, WORLD, PROMPTS, generation=FEW)
     assert len(report.answers) == 3 * len(PROMPTS)
     golds = [gold(WORLD, a.prompt, a.text) for a in report.answers]
-    assert report.reward.mean == pytest.approx(np.mean([User().reward(g) for g in golds]))
+    assert report.reward.value == pytest.approx(np.mean([User().reward(g) for g in golds]))
     for i, name in enumerate(REWARDS):
-        assert report.rewards[name].mean == pytest.approx(np.mean([g[i] for g in golds]))
+        assert report.rewards[name].value == pytest.approx(np.mean([g[i] for g in golds]))
     again = evaluate_gold(model(), TOKENIZER, WORLD, PROMPTS, generation=FEW)
     assert report.answers == again.answers  # a function of its arguments
     assert report.reward == again.reward
@@ -67,7 +68,7 @@ def test_means_are_those_of_the_answers() -> None:
 
 def test_kl_is_the_mean_log_ratio_of_own_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     policy, base = model(), model(1)
-    assert evaluate_gold(policy, TOKENIZER, WORLD, PROMPTS, generation=FEW, base=policy).kl == Estimate(0.0, 0.0, 0.0)
+    assert evaluate_gold(policy, TOKENIZER, WORLD, PROMPTS, generation=FEW, base=policy).kl == Interval(0.0, 0.0, 0.0)
     drawn: list[Sample] = []
     original = module.sample
     monkeypatch.setattr(module, "sample", lambda *a, **k: drawn.extend(original(*a, **k)) or drawn)
@@ -82,8 +83,8 @@ def test_kl_is_the_mean_log_ratio_of_own_samples(monkeypatch: pytest.MonkeyPatch
         taken = [log[torch.arange(len(found.ids)), torch.tensor(found.ids)].sum().item() for log in logs]
         ratios.append(taken[0] - taken[1])
     assert report.kl is not None
-    assert report.kl.mean == pytest.approx(np.mean(ratios), rel=1e-5)
-    assert report.kl.low < report.kl.mean < report.kl.high
+    assert report.kl.value == pytest.approx(np.mean(ratios), rel=1e-5)
+    assert report.kl.low < report.kl.value < report.kl.high
 
 
 def test_modes_are_put_back() -> None:
@@ -96,13 +97,13 @@ def test_the_interval_is_over_prompts() -> None:
     """Samples of one prompt that agree do not narrow it: it is that of the prompts' means."""
     draw = np.random.default_rng(0)
     means = draw.normal(2.0, 1.0, 400)
-    once = estimate(means.tolist(), list(range(400)))
-    often = estimate(np.repeat(means, 8).tolist(), np.repeat(np.arange(400), 8).tolist())
+    once = per_prompt(means.tolist(), list(range(400)))
+    often = per_prompt(np.repeat(means, 8).tolist(), np.repeat(np.arange(400), 8).tolist())
     assert once == pytest.approx(often)
     half = 1.96 * means.std() / 20  # the normal interval
     assert (once.high - once.low) / 2 == pytest.approx(half, rel=0.1)
-    assert estimate([1.0, 1.0], [0, 1]) == Estimate(1.0, 1.0, 1.0)
-    assert str(Estimate(1.0, 0.5, 1.25)) == "1.00 [0.50, 1.25]"
+    assert per_prompt([1.0, 1.0], [0, 1]) == Interval(1.0, 1.0, 1.0)
+    assert str(Interval(1.0, 0.5, 1.25)) == "1.000 [0.500, 1.250]"
 
 
 def test_a_base_that_falls_short_is_refused(tmp_path: Path) -> None:
