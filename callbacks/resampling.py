@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from align.data.data_module import PreferenceDataModule
 from align.errors import ConfigError
 from align.rewards.components import Training
 from align.rewards.scorers import Direction, Scorer
@@ -92,7 +93,7 @@ class IterativeResampling(Callback):
             alternate_halves=alternate_halves,
             conditions=conditions,
         )
-        self._feed: RoundLoader | None = None
+        self._rounds: RoundLoader | None = None
         self._begun: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -100,7 +101,7 @@ class IterativeResampling(Callback):
         if stage != "fit":
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not getattr(pl_module, "generates", False) or not hasattr(data, "rounds"):
+        if not getattr(pl_module, "generates", False) or not isinstance(data, PreferenceDataModule):
             raise ConfigError(
                 "align.callbacks.resampling.IterativeResampling needs a policy and one of our data modules"
             )
@@ -115,16 +116,18 @@ class IterativeResampling(Callback):
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
         generation = replace(self.settings.generation, seed=self.settings.generation.seed + data.run_seed)
         settings = replace(self.settings, generation=generation)
-        self._feed = data.rounds = RoundLoader(trainer, self._folder(trainer), settings, self.epochs, training)
+        self._rounds = data.training_source = RoundLoader(
+            trainer, data, self._folder(trainer), settings, epochs=self.epochs, training=training
+        )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin a round at its first batch; the samples are drawn by then.
 
         Not at the start of the epoch: Lightning leaves that hook out in a run that goes on from an epoch's last batch.
         """
-        assert self._feed is not None
+        assert self._rounds is not None
         module: Any = pl_module
-        number, first = self._feed.number, batch_idx == 0 and trainer.current_epoch % self.epochs == 0
+        number, first = self._rounds.number, batch_idx == 0 and trainer.current_epoch % self.epochs == 0
         if self.restart and first:
             self._go_back(trainer, module, number)
         if self.fresh_optimizer and first:
@@ -135,7 +138,7 @@ class IterativeResampling(Callback):
         if (self.restart or self.fresh_optimizer) and self._begun != number:
             set_schedule(trainer, module.optimizer, steps_of_round(trainer, self.epochs), anew=first)
         if self._begun != number and self.settings.conditions is not None:
-            module.asks = self._feed.asking.note(number)
+            module.asks = self._rounds.note(number)
         self._begun = number
 
     def _follow(self, trainer: Trainer, module: Any, number: int, *, first: bool) -> None:
@@ -153,19 +156,19 @@ class IterativeResampling(Callback):
             save_start(module, path)
             return
         if self.keep_models:
-            if self._feed is not None and self.settings.conditions is not None:
-                module.asks = self._feed.asking.note(number - 1)
+            if self._rounds is not None and self.settings.conditions is not None:
+                module.asks = self._rounds.note(number - 1)
             module.export(self._folder(trainer) / f"model-{number - 1:04d}")
         go_back(module, trainer.optimizers, path)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the hashes of the rounds trained on."""
-        return {"sealed": {str(n): h for n, h in self._feed.acknowledged.items()} if self._feed else {}}
+        return {"sealed": {str(n): h for n, h in self._rounds.acknowledged.items()} if self._rounds else {}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up which rounds were trained on, to be compared with the store."""
-        if self._feed is not None:
-            self._feed.acknowledged = {int(n): h for n, h in state_dict["sealed"].items()}
+        if self._rounds is not None:
+            self._rounds.acknowledged = {int(n): h for n, h in state_dict["sealed"].items()}
 
     @staticmethod
     def _folder(trainer: Trainer) -> Path:

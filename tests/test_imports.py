@@ -33,7 +33,7 @@ ALLOWED = {
     "rounds": {"data", "encoding", "models", "rewards", "judges", "sampling"},
     "evaluation": {"sampling", "activations", "rewards", "judges", "models", "scoring", "encoding", "world", "checks"},
     "annotation": {"data", "evaluation"},
-    "callbacks": {"sampling", "activations", "rewards", "judges", "evaluation", "rounds", "world"},
+    "callbacks": {"data", "sampling", "activations", "rewards", "judges", "evaluation", "rounds", "world"},
     "cli": {
         *(
             "activations",

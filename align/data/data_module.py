@@ -13,7 +13,7 @@ from align.data.fitting import check_view
 from align.data.hindsight import Hindsight
 from align.data.label_columns import Parts, join, mean_labels, name_labels
 from align.data.loader import BatchLoader
-from align.data.loaders import ServingDataModule
+from align.data.loaders import ServingDataModule, TrainingSource
 from align.data.needs import Needs
 from align.data.preparing import Found, prepare
 from align.data.scored_lists import SCORED_VIEWS
@@ -76,7 +76,7 @@ class PreferenceDataModule(ServingDataModule):
         self.fingerprint = ""
         self.asks: Instructions | Scores | None = None  # how a model trained on this is asked, but for the prompt
         self.usual_step, self.reads_others = 1, False  # what the method says
-        self.rounds: Any = None
+        self.training_source: TrainingSource | None = None
 
     def setup(self, stage: str) -> None:
         """Read, view and encode every split; with a warm cache only open it."""
@@ -85,7 +85,7 @@ class PreferenceDataModule(ServingDataModule):
             check_trainer(self.trainer, stage, streaming=self.streaming)
             self.connect(self.trainer.lightning_module)  # type: ignore[arg-type]
             tell(self.reports, self.groups, self.template_told())
-            if stage == "fit" and self.rounds is None:
+            if stage == "fit" and self.training_source is None:
                 tell_lines(self.steps_told())
 
     def connect(self, needs: Needs, put: Put | None = None) -> None:

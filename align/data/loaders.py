@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 
@@ -21,6 +21,13 @@ from align.errors import ConfigError
 from align.records import CandidateBatch, Labels
 
 
+class TrainingSource(Protocol):
+    """What makes training data while a run goes on, such as rounds; a callback names it to the data module."""
+
+    def loader(self) -> BatchLoader:
+        """Return the batches of the current epoch."""
+
+
 class ServingDataModule(L.LightningDataModule):
     """Hands groups over that a subclass makes."""
 
@@ -34,8 +41,8 @@ class ServingDataModule(L.LightningDataModule):
     fingerprint: str
     usual_step: int
     reads_others: bool
-    rounds: Any
-    """An align.rounds.round_loader.RoundLoader, where the run makes its own training data."""
+    training_source: TrainingSource | None
+    """Where the run makes its own training data."""
 
     @property
     def run_seed(self) -> int:
@@ -103,7 +110,9 @@ class ServingDataModule(L.LightningDataModule):
         """Return the steps of training."""
         if self.stream:
             return stream_loader(self, self.stream)
-        return self.rounds.loader(self) if self.rounds else self.steps_of(self.groups["train"], self.fingerprint)
+        if self.training_source is not None:
+            return self.training_source.loader()
+        return self.steps_of(self.groups["train"], self.fingerprint)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Return the validation batches, none when no data is set apart."""

@@ -48,3 +48,12 @@ def manifest(
     counts = {"prompts": report.read, "samples": len(samples), "records": len(records), "own": len(own)}
     dropped = dict(report.dropped)
     return {"metrics": metrics, "counts": counts, "dropped": dropped, "shown": shown, "seconds": round(seconds, 3)}
+
+
+def summary(told: dict[str, Any]) -> str:
+    """Return a manifest in a few words."""
+    counts, metrics = told["counts"], told["metrics"]
+    return (
+        f"{counts['samples']} samples of {counts['prompts']} prompts, reward {metrics['reward']:.3f}, best "
+        f"{metrics['reward_best']:.3f}, {counts['records']} records"
+    )

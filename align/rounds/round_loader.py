@@ -20,11 +20,21 @@ from align.data.views import View
 from align.encoding.encoder import Encoder
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError, ResumeError
-from align.records import Example
+from align.records import Conditioning, Example
 from align.rewards.components import PolicyNow, Training
-from align.rounds.finisher import RoundPrompt
-from align.rounds.maker import RoundMaker
-from align.rounds.round_prompts import RoundPrompts
+from align.rounds.manifest import summary
+from align.rounds.pipeline import make_round
+from align.rounds.plan import RoundPlan
+from align.rounds.round_folder import RoundFolder
+from align.rounds.round_prompts import (
+    RoundPrompt,
+    asked_plainly,
+    asked_under_conditions,
+    conditioning_of_method,
+    note_of,
+    targets_of,
+    under_the_base_sentence,
+)
 from align.rounds.round_store import RoundRow
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import policy_hash
@@ -34,10 +44,19 @@ from align.sampling.checked import LocalEngine
 class RoundLoader:
     """Makes a round when its first batch is asked for; by then the weights of the round before are on disk."""
 
-    def __init__(self, trainer: Any, folder: Path, settings: RoundSettings, epochs: int, training: Training) -> None:
-        self.trainer, self.settings, self.epochs, self.training = trainer, settings, epochs, training
-        self.maker = RoundMaker(folder, settings)
-        self.asking = RoundPrompts(trainer, settings, self.maker)
+    def __init__(
+        self,
+        trainer: Any,
+        data: PreferenceDataModule,
+        folder: Path,
+        settings: RoundSettings,
+        *,
+        epochs: int,
+        training: Training,
+    ) -> None:
+        self.trainer, self.data, self.settings = trainer, data, settings
+        self.epochs, self.training = epochs, training
+        self.rounds = RoundFolder(folder)
         self.acknowledged: dict[int, str] = {}
         """Hashes of the rounds that this run, or its checkpoint, has trained on."""
         self._loaders: dict[int, BatchLoader] = {}
@@ -48,14 +67,23 @@ class RoundLoader:
         """Return the round of the current epoch."""
         return int(self.trainer.current_epoch) // self.epochs
 
-    def loader(self, data: PreferenceDataModule) -> BatchLoader:
+    @property
+    def conditioning(self) -> Conditioning | None:
+        """Return how the method writes conditions, None in rounds without them."""
+        return conditioning_of_method(self.trainer.lightning_module, self.settings)
+
+    def note(self, number: int) -> dict[str, Any]:
+        """Return what the records of a round ask for; nothing in rounds without conditions."""
+        return note_of(self.rounds, self.settings, self.conditioning, number)
+
+    def loader(self) -> BatchLoader:
         """Return the batches of the current round, made, finished or read."""
         number = self.number
         if number not in self._loaders:
-            sha256 = self._sealed(number, data)
-            groups = self._groups(number, sha256, data)
-            self._loaders = {number: data.steps_of(groups, sha256)}
-            tell_steps(groups, data.step_groups, f"round {number}: ")
+            sha256 = self._sealed(number)
+            groups = self._groups(number, sha256)
+            self._loaders = {number: self.data.steps_of(groups, sha256)}
+            tell_steps(groups, self.data.step_groups, f"round {number}: ")
             self.acknowledged[number] = sha256
         loader = self._loaders[number]
         self._mend_progress(len(loader))
@@ -72,59 +100,49 @@ class RoundLoader:
             current = loop.batch_progress.current
             current.completed = max(current.completed, length)
 
-    def _sealed(self, number: int, data: PreferenceDataModule) -> str:
+    def _sealed(self, number: int) -> str:
         """Return the hash of the round's file, which is made where it is not sealed."""
-        known, sha256 = self.acknowledged.get(number), self.maker.sealed(number)
+        known, sha256 = self.acknowledged.get(number), self.rounds.sealed(number)
         if known is not None and known != sha256:
             found = f"sealed as {sha256[:12]}" if sha256 else "not sealed"
             raise ResumeError(
-                f"round {number} in {self.maker.folder} is {found}, the checkpoint has trained on {known[:12]}: put "
+                f"round {number} in {self.rounds.folder} is {found}, the checkpoint has trained on {known[:12]}: put "
                 "its file and store back; weights from inside a round cannot make it anew"
             )
         if sha256 is None:
-            row = self._make(number, data)
+            row = self._make(number)
             assert row.sha256 is not None
             return row.sha256
         return sha256
 
-    def _make(self, number: int, data: PreferenceDataModule) -> RoundRow:
+    def _make(self, number: int) -> RoundRow:
         module: Any = self.trainer.lightning_module
         if module.device_mesh is not None:
             raise ConfigError(
                 "align.callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp"
             )
-        template = data.encoder.template  # type: ignore[union-attr]
+        template = self.data.encoder.template  # type: ignore[union-attr]
         engine = LocalEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
-        prompts, replayed = self._prompts(number, data), self._replayed(number, data)
-        policy = policy_hash(module)
+        prompts, replayed = self._prompts(number), self._replayed(number)
+        policy, conditions = policy_hash(module), self.settings.conditions
+        plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning)
         writer = Encoder(module.tokenizer, template, Truncation())
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         with self.trainer.precision_plugin.forward_context():
-            row = self.maker.make(
-                number,
-                prompts,
-                replayed,
-                None if self.asking.rated(number) else engine,
-                policy=policy,
-                conditioning=self.asking.conditioning,
-            )
+            row = make_round(self.rounds, plan, replayed, None if conditions and conditions.rated(number) else engine)
         told = {f"rounds/{name}": value for name, value in row.manifest["metrics"].items()}
         for logger in self.trainer.loggers:
             logger.log_metrics(told, step=self.trainer.global_step)
-        counts, metrics = row.manifest["counts"], row.manifest["metrics"]
-        rank_zero_info(
-            f"round {number}: {counts['samples']} samples of {counts['prompts']} prompts, reward "
-            f"{metrics['reward']:.3f}, best {metrics['reward_best']:.3f}, {counts['records']} records"
-        )
+        rank_zero_info(f"round {number}: {summary(row.manifest)}")
         return row
 
-    def _prompts(self, number: int, data: PreferenceDataModule) -> list[RoundPrompt]:
+    def _prompts(self, number: int) -> list[RoundPrompt]:
         """Return the prompts of a round; those that leave no room for a whole response are left out."""
-        encoder = data.encoder
+        encoder = self.data.encoder
         assert encoder is not None
         longest = encoder.truncation.max_total - self.settings.generation.max_new_tokens
-        chosen = self.settings.choose(self.pool(data), number)
-        found = [prompt for example in chosen for prompt in self.asking.prompts(number, example, encoder)]
+        chosen = self.settings.choose(self.pool(), number)
+        found = self._asked(number, chosen, encoder)
         kept = [p for p in found if len(p.request.ids) <= longest]
         if len(kept) < len(found):
             rank_zero_info(f"round {number}: {len(found) - len(kept)} prompts over {longest} tokens are left out")
@@ -136,27 +154,37 @@ class RoundLoader:
             )
         return kept
 
-    def _replayed(self, number: int, data: PreferenceDataModule) -> list[Example]:
+    def _asked(self, number: int, chosen: list[Example], encoder: Encoder) -> list[RoundPrompt]:
+        conditioning = self.conditioning
+        if conditioning is None:
+            asking = self.trainer.lightning_module.asking
+            return [prompt for example in chosen for prompt in asked_plainly(example, encoder, asking)]
+        written: dict[str, Any] = {"settings": self.settings, "conditioning": conditioning}
+        written["targets"] = targets_of(self.rounds, self.settings, conditioning) if number == 1 else []
+        return [p for example in chosen for p in asked_under_conditions(number, example, encoder, **written)]
+
+    def _replayed(self, number: int) -> list[Example]:
         """Return the data that replay draws from: of this round's half, and without a condition."""
         if self.settings.replay is None:
             return []
-        return self.asking.plain(self._view(data).apply(self.settings.share(self.pool(data), number), Report()))
+        examples = self._view().apply(self.settings.share(self.pool(), number), Report())
+        return under_the_base_sentence(examples, self.conditioning)
 
-    def pool(self, data: PreferenceDataModule) -> list[Example]:
+    def pool(self) -> list[Example]:
         """Return the training records, each prompt once."""
         if not self._pool:
-            sources = [e for s in data.sources for e in divide_source(s, data.splits)["train"][0]]
+            sources = [e for s in self.data.sources for e in divide_source(s, self.data.splits)["train"][0]]
             self._pool = list({prompt_id(e.messages): e for e in reversed(sources)}.values())[::-1]
             if len({e.id for e in self._pool}) < len(self._pool):
                 raise ConfigError("rounds need ids that are unique over all data.sources")
         return self._pool
 
-    def _groups(self, number: int, sha256: str, data: PreferenceDataModule) -> EncodedGroups:
+    def _groups(self, number: int, sha256: str) -> EncodedGroups:
         """Return a sealed round as the method's view has it, tokenised once."""
-        assert data.encoder is not None
-        view, folder = self._view(data), Path(data.encoding.cache_dir)
-        key = hashlib.sha256(repr((sha256, repr(view), data.encoder.fingerprint)).encode()).hexdigest()[:24]
-        examples = self.maker.read(number, sha256)
+        assert self.data.encoder is not None
+        view, folder = self._view(), Path(self.data.encoding.cache_dir)
+        key = hashlib.sha256(repr((sha256, repr(view), self.data.encoder.fingerprint)).encode()).hexdigest()[:24]
+        examples = self.rounds.read(number, sha256)
         cached = load_cached(folder, key)
         if cached is not None and cached[0]:
             return EncodedGroups(cached[0], [1.0], cached[0][0].attributes)
@@ -164,8 +192,8 @@ class RoundLoader:
         groups = view.apply(examples, report)
         if not groups:
             raise DataError(f"round {number}: no record is left for the method: {report}")
-        table = encode(groups, data.encoder, report, folder=folder, key=key, num_proc=data.encoding.num_proc)
+        table = encode(groups, self.data.encoder, report, folder=folder, key=key, num_proc=self.data.encoding.num_proc)
         return EncodedGroups([table], [1.0], table.attributes)
 
-    def _view(self, data: PreferenceDataModule) -> View:
-        return data.view_of(self.trainer.lightning_module)
+    def _view(self) -> View:
+        return self.data.view_of(self.trainer.lightning_module)

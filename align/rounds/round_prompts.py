@@ -2,92 +2,113 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from align.encoding.encoder import Encoder
 from align.errors import ConfigError
+from align.models.asked import ModelAsking
 from align.records import Conditioning, Example
-from align.rounds.conditioning_schedule import Rating, note, rating_targets
-from align.rounds.finisher import RoundPrompt
-from align.rounds.maker import RoundMaker
+from align.records.reward_directions import Way
+from align.rounds.conditioning_schedule import TOP, Rating, note, rating_targets
+from align.rounds.round_folder import RoundFolder
 from align.rounds.settings import RoundSettings
 from align.sampling.generation import Request
 
 
-class RoundPrompts:
-    """Writes the prompts of rounds, in the form of the method's module."""
+class RoundPrompt(NamedTuple):
+    """A prompt of a round, under one condition."""
 
-    def __init__(self, trainer: Any, settings: RoundSettings, maker: RoundMaker) -> None:
-        self.trainer, self.settings, self.maker = trainer, settings, maker
-        self._targets: list[Rating] = []
-        self._highest: list[Rating] = []
+    example: Example
+    request: Request
+    angle: Way | None = None
+    """Of the direction the request asks for."""
 
     @property
-    def conditioning(self) -> Conditioning | None:
-        """Return how the method writes conditions, None in rounds without them."""
-        if self.settings.conditions is None:
-            return None
-        found: Conditioning | None = getattr(self.trainer.lightning_module, "conditioning", None)
-        if found is None:
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling.conditions needs DPARSFModule, which writes them"
-            )
-        scorer = self.settings.scorer
-        if missing := [name for name in found.attributes if name not in scorer.attributes]:
-            raise ConfigError(
-                f"conditioning.attributes names {missing[0]!r}, the scorer has {', '.join(scorer.attributes)}: name "
-                "two of them, or score by a reward model that has it"
-            )
-        return found
+    def hash(self) -> str:
+        """Return a hash of its tokens."""
+        return hashlib.sha256(repr(list(self.request.ids)).encode()).hexdigest()[:16]
 
-    def rated(self, number: int) -> bool:
-        """Tell whether a round takes the data's own responses."""
-        return self.settings.conditions is not None and self.settings.conditions.rated(number)
 
-    def prompts(self, number: int, example: Example, encoder: Encoder) -> list[RoundPrompt]:
-        """Return a prompt as it is sampled: once as it is, or once per condition."""
-        conditions, conditioning = self.settings.conditions, self.conditioning
-        if conditions is None or conditioning is None:
-            messages = self.trainer.lightning_module.asking.apply(example.messages)
-            ids = encoder.prompt_ids(messages, example.tools)
-            return [RoundPrompt(example, Request(example.id, ids, messages, example.tools))]
-        seed, targets = self.settings.generation.seed, self.targets(number)
-        found = []
-        for place, asked in enumerate(conditions.asked(number, example.id, conditioning, seed=seed, targets=targets)):
-            messages = conditioning.apply(example.messages, asked.clause)
-            ids = encoder.prompt_ids(messages, example.tools)
-            request = Request(f"{example.id} {place}", ids, messages, example.tools)
-            found.append(RoundPrompt(example, request, asked.angle))
-        return found
+def conditioning_of_method(module: object, settings: RoundSettings) -> Conditioning | None:
+    """Return how a method writes conditions, None in rounds without them.
 
-    def plain(self, examples: Sequence[Example]) -> list[Example]:
-        """Return records under the base sentence alone."""
-        own = self.conditioning
-        return list(examples) if own is None else [replace(e, messages=own.apply(e.messages)) for e in examples]
+    Raises ConfigError for a method that writes none, and for rewards that the scorer does not have.
+    """
+    if settings.conditions is None:
+        return None
+    found: Conditioning | None = getattr(module, "conditioning", None)
+    if found is None:
+        raise ConfigError(
+            "align.callbacks.resampling.IterativeResampling.conditions needs DPARSFModule, which writes them"
+        )
+    known = settings.scorer.attributes
+    if missing := [name for name in found.attributes if name not in known]:
+        raise ConfigError(
+            f"conditioning.attributes names {missing[0]!r}, the scorer has {', '.join(known)}: name "
+            "two of them, or score by a reward model that has it"
+        )
+    return found
 
-    def targets(self, number: int) -> list[Rating]:
-        """Return the ratings that round 1 asks for; none in other rounds."""
-        conditions, conditioning = self.settings.conditions, self.conditioning
-        if conditions is None or conditioning is None or not conditions.rated_start or number > 1:
-            return []
-        if not self._targets and self.maker.sealed(0) is not None:
-            attributes = self.settings.scorer.attributes
-            columns = [attributes.index(name) for name in conditioning.attributes]
-            points = [[scores[i] for i in columns] for scores in self.maker.scores(0)]
-            self._targets = rating_targets(points, conditions.targets, cap=conditioning.cap)
-            self._highest = rating_targets(points, conditions.targets, top=100, cap=conditioning.cap)
-        return self._targets
 
-    def note(self, number: int) -> dict[str, Any]:
-        """Return what the records of a round ask for; nothing in rounds without conditions.
+def asked_plainly(example: Example, encoder: Encoder, asking: ModelAsking) -> list[RoundPrompt]:
+    """Return a prompt as the method asks it."""
+    messages = asking.apply(example.messages)
+    ids = encoder.prompt_ids(messages, example.tools)
+    return [RoundPrompt(example, Request(example.id, ids, messages, example.tools))]
 
-        A model of round 0, which is SteerLM, is to be asked for the highest first reward seen with each of the second,
-        as DPA's paper evaluates it.
-        """
-        conditions = self.settings.conditions
-        if conditions is None:
-            return {}
-        self.targets(number)
-        return note(conditions, number, self._highest)
+
+def asked_under_conditions(
+    number: int,
+    example: Example,
+    encoder: Encoder,
+    *,
+    settings: RoundSettings,
+    conditioning: Conditioning,
+    targets: Sequence[Rating],
+) -> list[RoundPrompt]:
+    """Return a prompt once per condition of its round; `targets` are the ratings that round 1 asks for."""
+    assert settings.conditions is not None
+    found, seed = [], settings.generation.seed
+    conditions = settings.conditions.asked(number, example.id, conditioning, seed=seed, targets=targets)
+    for place, asked in enumerate(conditions):
+        messages = conditioning.apply(example.messages, asked.clause)
+        ids = encoder.prompt_ids(messages, example.tools)
+        request = Request(f"{example.id} {place}", ids, messages, example.tools)
+        found.append(RoundPrompt(example, request, asked.angle))
+    return found
+
+
+def under_the_base_sentence(examples: Sequence[Example], conditioning: Conditioning | None) -> list[Example]:
+    """Return records without a condition, as a method that writes some asks them."""
+    if conditioning is None:
+        return list(examples)
+    return [replace(e, messages=conditioning.apply(e.messages)) for e in examples]
+
+
+def targets_of(
+    rounds: RoundFolder, settings: RoundSettings, conditioning: Conditioning | None, top: float = TOP
+) -> list[Rating]:
+    """Return ratings that go together in round 0, `top` the percentile of the first; none before it is sealed."""
+    conditions = settings.conditions
+    if conditions is None or conditioning is None or not conditions.rated_start or rounds.sealed(0) is None:
+        return []
+    columns = [settings.scorer.attributes.index(name) for name in conditioning.attributes]
+    points = [[scores[i] for i in columns] for scores in rounds.scores(0)]
+    return rating_targets(points, conditions.targets, top=top, cap=conditioning.cap)
+
+
+def note_of(
+    rounds: RoundFolder, settings: RoundSettings, conditioning: Conditioning | None, number: int
+) -> dict[str, Any]:
+    """Return what the records of a round ask for; nothing in rounds without conditions.
+
+    A model of round 0, which is SteerLM, is to be asked for the highest first reward seen with each of the second, as
+    DPA's paper evaluates it.
+    """
+    if settings.conditions is None:
+        return {}
+    highest = targets_of(rounds, settings, conditioning, top=100) if settings.conditions.rated(number) else []
+    return note(settings.conditions, number, highest)

@@ -30,7 +30,7 @@ def killing(journal: Path, moment: str, count: int) -> Callable[[], None]:
     """Prepare a process that dies at the count-th passing of a moment, and writes down what was acknowledged."""
 
     def prepare() -> None:
-        from align.rounds import finisher
+        from align.rounds import sealing
         from align.rounds.round_store import RoundStore
 
         passed: dict[str, int] = {}
@@ -56,7 +56,7 @@ def killing(journal: Path, moment: str, count: int) -> Callable[[], None]:
 
         for name in ("begin", "add", "add_scores", "seal"):
             around(RoundStore, name)
-        around(finisher, "write_round")
+        around(sealing, "write_round")
 
     return prepare
 

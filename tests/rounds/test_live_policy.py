@@ -40,8 +40,8 @@ from align.rounds.weights import policy_hash
 from align.training.optimizer import Optimizer
 from tests.modules.fitting import fit, pairs_data
 from tests.resume.runs import KILLED, Run
-from tests.rounds.test_feed import resampling
 from tests.rounds.test_kills import NINE, check, killing
+from tests.rounds.test_round_loader import resampling
 from tests.test_configs import CPU, ROOT
 from tests.tiny import save_tiny
 

@@ -32,8 +32,8 @@ from tests.judges.answering import answering
 from tests.modules.fitting import fit
 from tests.resume.runs import KILLED, Run
 from tests.rounds.runs import command, world_model
-from tests.rounds.test_feed import Told, resampling, rows
 from tests.rounds.test_kills import NINE, check, killing
+from tests.rounds.test_round_loader import Told, resampling, rows
 from tests.test_configs import ROOT
 
 __all__ = ["world_model"]

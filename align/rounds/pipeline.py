@@ -1,0 +1,81 @@
+"""Makes one round: samples what is missing, scores what is missing, selects, writes, seals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from align.distributed import gather, on_first, rank, world_size
+from align.records import Example
+from align.rounds.plan import RoundPlan
+from align.rounds.round_folder import RoundFolder
+from align.rounds.round_store import RoundRow, StoredSample
+from align.rounds.sample_scores import score_missing
+from align.rounds.sealing import seal
+from align.sampling.engine import Engine
+from align.sampling.generation import Sample
+from align.sampling.sampler import Batch, Sampler, SamplingProgress
+
+
+def make_round(rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], engine: Engine | None) -> RoundRow:
+    """Make a round that is not sealed, or finish it, and return it sealed; every process calls.
+
+    Args:
+        rounds: Where the run keeps its rounds.
+        plan: What decides the round.
+        data: Records that replay draws from.
+        engine: Draws the samples, with the plan's weights; null takes the data's own responses.
+
+    Raises:
+        ResumeError: where the round was begun with other weights or settings.
+        DataError: where it gives nothing to train on.
+    """
+    known = rounds.begin(plan.number, plan.policy, plan.fingerprint)
+    began = time.perf_counter()
+    if engine is None:
+        on_first(lambda: _take(rounds, plan))
+    else:
+        _draw(rounds, plan, {(s.prompt, s.number) for s in known}, engine)
+    seconds = time.perf_counter() - began
+
+    def finish() -> RoundRow:
+        score_missing(rounds.store, plan)
+        return seal(rounds, plan, data, own=engine is None, seconds=seconds)
+
+    return on_first(finish)
+
+
+def _take(rounds: RoundFolder, plan: RoundPlan) -> None:
+    """Keep the data's own responses as samples."""
+    rows = [
+        StoredSample(p.request.id, place, p.hash, [], text, "eos")
+        for p in plan.prompts
+        for place, text in enumerate(p.example.responses)
+    ]
+    rounds.store.add(plan.number, rows)
+
+
+def _draw(rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], engine: Engine) -> None:
+    """Draw the batches that lack a sample, each process its own, and commit each; none is put together anew."""
+    sampler = Sampler(engine, plan.settings.generation, round_number=plan.number)
+    hashes = {p.request.id: p.hash for p in plan.prompts}
+    batches = sampler.plan([p.request for p in plan.prompts])
+    missing = [b for b in batches if any((j.request.id, k) not in known for j in b for k in j.numbers)]
+    size = world_size()
+    with SamplingProgress(_count(missing), shown=rank() == 0, title=f"round {plan.number}: sampling") as progress:
+        for first in range(0, len(missing), size):
+            own = missing[first + rank() : first + rank() + 1]
+            drawn = [(job_id, s) for batch in own for job_id, s in _named(batch, sampler)]
+            found = [pair for part in gather(drawn) for pair in part]
+            rows = [StoredSample(name, s.number, hashes[name], s.ids, s.text, s.finish) for name, s in found]
+            on_first(lambda rows=rows: rounds.store.add(plan.number, rows))  # type: ignore[misc]
+            progress.update([s for _, s in found])
+
+
+def _named(batch: Batch, sampler: Sampler) -> list[tuple[str, Sample]]:
+    names = {job.place: job.request.id for job in batch}
+    return [(names[s.prompt], s) for s in sampler.draw(batch)]
+
+
+def _count(batches: Sequence[Batch]) -> int:
+    return sum(len(job.numbers) for batch in batches for job in batch)

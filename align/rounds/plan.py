@@ -1,0 +1,38 @@
+"""What decides one round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from align.records import Conditioning
+from align.rewards.scorers import Direction
+from align.rounds.round_prompts import RoundPrompt
+from align.rounds.settings import RoundSettings
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """One round before it is made."""
+
+    number: int
+    settings: RoundSettings
+    prompts: Sequence[RoundPrompt]
+    """Once per condition they are sampled under."""
+    policy: str
+    """Hash of the weights that are sampled from."""
+    conditioning: Conditioning | None = None
+    """How conditions are written, in rounds that have some."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of all that decides samples and records, beside the weights."""
+        return self.settings.fingerprint(self.conditioning, [(p.request.id, p.hash) for p in self.prompts])
+
+    @property
+    def direction(self) -> Direction:
+        """Return which reward the scores make; under conditions one that needs all they name."""
+        if self.conditioning is None:
+            return self.settings.direction
+        middle = self.conditioning.region.middle_weights
+        return Direction(dict(zip(self.conditioning.attributes, middle, strict=True)))
