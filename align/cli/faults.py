@@ -29,7 +29,9 @@ def explain_fault(error: Exception) -> Line | None:
             "lower data.batching.tokens or model.backbone.logit_bytes, or set model.backbone.gradient_checkpointing"
         )
         return f"out of memory ({shorten(error, 160)}): {advice}", 3
-    if isinstance(error, MisconfigurationException) or (isinstance(error, ValueError) and _from_lightning(error)):
+    if isinstance(error, MisconfigurationException) or (
+        isinstance(error, ValueError | ModuleNotFoundError) and _from_lightning(error)
+    ):
         return shorten(error, 400), 2
     return None
 

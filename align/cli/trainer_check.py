@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
+
+from jsonargparse import Namespace
 
 from align.cli.null_check import check_nulls
 from align.cli.number_check import check_numbers
 from align.errors import ConfigError
 
 WORKERS = 64
-"""A machine may have so many loader processes, or four for each of its processors."""
-LOWEST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 0}
+"""A machine may have so many processes that load or encode, or four for each of its processors."""
+LOWEST = {
+    "accumulate_grad_batches": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+    "check_val_every_n_epoch": 1,
+    "reload_dataloaders_every_n_epochs": 0,
+    "num_sanity_val_steps": -1,
+}
+ABOVE_ZERO = {
+    "val_check_interval": "leave it out, or set limit_val_batches 0 for no validation",
+    "limit_train_batches": "there would be nothing to train on",
+}
+DEVICES = 16
+"""A machine may have so many, or four for each of its processors where they are processes."""
 FSDP1 = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
 LAUNCHER = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID")
 
@@ -29,10 +45,18 @@ def check_settings(config: Any) -> None:
 
 def check_trainer(trainer: Any) -> None:
     """Raise ConfigError for a setting out of range, or a strategy that cannot train."""
+    if not isinstance(trainer, Mapping | Namespace):
+        raise ConfigError(f"--trainer: expected settings as `key: value`, got {trainer!r}: leave it out for the usual")
     for name, lowest in LOWEST.items():
         value = trainer.get(name)
         if isinstance(value, int | float) and value < lowest:
             raise ConfigError(f"--trainer.{name} must be at least {lowest}, got {value}")
+    for name, advice in ABOVE_ZERO.items():
+        if trainer.get(name) in (0, "0"):
+            raise ConfigError(f"--trainer.{name} must be above 0, got 0: {advice}")
+    first, last = trainer.get("min_epochs") or 0, trainer.get("max_epochs")
+    if last is not None and 0 <= last < first:
+        raise ConfigError(f"--trainer.min_epochs must be at most max_epochs, {last}, got {first}")
     _check_devices(trainer.get("devices"))
     strategy = trainer.get("strategy")
     name = str(strategy if isinstance(strategy, str) else (strategy or {}).get("class_path")).rsplit(".", 1)[-1]
@@ -59,17 +83,21 @@ def _check_devices(devices: Any) -> None:
         raise ConfigError(
             f"--trainer.devices: expected auto, a number from 1 on, or a list such as [0, 1], got devices={devices!r}"
         )
+    most = max(DEVICES, 4 * (os.cpu_count() or 1))
+    if (asked := int(numbers[0]) if single else len(numbers)) > most:
+        raise ConfigError(f"--trainer.devices: expected at most {most} processes on one machine, got {asked}")
 
 
 def check_workers(data: Any) -> None:
-    """Raise ConfigError for more loader processes than a machine can be meant to have."""
-    asked = (data.get("init_args") or {}).get("batching") or {}
+    """Raise ConfigError for more processes than a machine can be meant to have."""
     most = max(WORKERS, 4 * (os.cpu_count() or 1))
-    if (workers := asked.get("num_workers") or 0) > most:
-        raise ConfigError(
-            f"--data.batching.num_workers: expected at most {most} (this machine has {os.cpu_count()} processors), got "
-            f"{workers}"
-        )
+    for group, name in (("batching", "num_workers"), ("encoding", "num_proc")):
+        settings = (data.get("init_args") or {}).get(group) or {}
+        if (asked := settings.get(name) or 0) > most:
+            raise ConfigError(
+                f"--data.{group}.{name}: expected at most {most} (this machine has {os.cpu_count()} processors), got "
+                f"{asked}"
+            )
 
 
 def check_seed(seed: Any) -> None:

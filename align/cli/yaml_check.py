@@ -14,12 +14,15 @@ import yaml
 
 from align.cli.secrets import check_secrets
 from align.cli.yaml_extent import FAST, check_extent, line_of
+from align.cli.yaml_numbers import check_looks
 from align.errors import ConfigError, shorten
 from align.models.foreign_code import OPTION
 
 MAX_BYTES = 1_000_000
 MAX_DIGITS = 18
 """Of a whole number: more do not fit into 64 bits."""
+PLAIN = {*yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:merge"}
+"""Tags of what a file may hold."""
 
 
 def check_configs(words: Sequence[str]) -> None:
@@ -68,12 +71,15 @@ def read_settings(path: Path, place: str) -> str:
 def check_yaml(text: str, place: str) -> yaml.Node | None:
     """Return the tree of a file's text, None for an empty one.
 
-    Raises ConfigError for what is no YAML, and for what `checked_tree` refuses.
+    Raises ConfigError for what is no YAML, for what `checked_tree` refuses, and for numbers that look like others.
     """
     try:
-        return checked_tree(text, place)
+        node = checked_tree(text, place)
     except yaml.YAMLError as error:
         raise _explained(text, place, error) from error
+    if node is not None:
+        check_looks(place, node)
+    return node
 
 
 def checked_value(text: str, place: str) -> Any:
@@ -120,7 +126,7 @@ def _check_node(place: str, node: yaml.Node, seen: set[int]) -> None:
         return
     seen.add(id(node))
     line = f"{place}, line {line_of(node)}"
-    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+    if node.tag not in PLAIN:
         raise ConfigError(f"{line}: tag {node.tag!r} is not allowed: write plain values")
     if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
         raise ConfigError(f"{line}: a number of {len(node.value)} digits, at most {MAX_DIGITS} fit")
@@ -128,8 +134,8 @@ def _check_node(place: str, node: yaml.Node, seen: set[int]) -> None:
         _check_node(place, item, seen)
     if isinstance(node, yaml.MappingNode):
         _check_keys(place, node)
-        for _, value in node.value:
-            _check_node(place, value, seen)
+        for part in (one for pair in node.value for one in pair):
+            _check_node(place, part, seen)
 
 
 def _check_keys(place: str, node: yaml.MappingNode) -> None:

@@ -48,6 +48,8 @@ class Source:
             max_samples: Use at most this many examples of each split, chosen by a hash of their ids.
             weight: How often each training example appears in an epoch; 0.5 takes a different half each epoch.
         """
+        if self.streams and not path.strip():
+            raise ConfigError("data.path is empty: give a file, a folder or a hub id")
         if max_samples is not None and max_samples < 1:
             raise ConfigError(f"max_samples must be at least 1, got {max_samples}")
         if not weight > 0:

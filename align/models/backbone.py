@@ -28,6 +28,10 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.r < 1:
             raise ConfigError(f"backbone.lora.r must be at least 1, got {self.r}")
+        if not self.lora_alpha > 0:
+            raise ConfigError(
+                f"backbone.lora.lora_alpha must be above 0, got {self.lora_alpha}: nothing would be trained"
+            )
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"backbone.lora.lora_dropout must lie in [0, 1), got {self.lora_dropout}")
 

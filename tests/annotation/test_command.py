@@ -47,6 +47,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Names of models never reach the browser" in capsys.readouterr().out
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -84,6 +85,7 @@ def test_mistakes(told: Callable[..., str], words: list[str], line: str) -> None
     assert not Path("runs").exists()
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -28,6 +28,7 @@ def opened(client: Client, number: int) -> dict:
     return client.get(f"item/{client.state['items'][number]['id']}")
 
 
+@pytest.mark.injection
 class TestAccess:
     def test_entrance_says_nothing(self, ann: Client) -> None:
         ann.cookie = ""
@@ -113,6 +114,7 @@ class TestAccess:
             assert ann.request("GET", f"/static/{path}")[0] == 404
 
 
+@pytest.mark.injection
 class TestBodies:
     @pytest.mark.parametrize(
         ("body", "headers", "status"),

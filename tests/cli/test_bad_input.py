@@ -13,6 +13,8 @@ from align.cli.main import main
 from tests.test_configs import CPU, METHOD
 from tests.tiny import save_tiny
 
+pytestmark = pytest.mark.bad_input
+
 
 class TestCommandLine:
     @pytest.mark.parametrize(

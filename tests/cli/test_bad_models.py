@@ -10,6 +10,8 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+pytestmark = pytest.mark.bad_input
+
 
 class TestModels:
     @pytest.mark.parametrize(

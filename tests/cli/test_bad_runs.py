@@ -14,6 +14,8 @@ from align.cli.main import main
 from tests.test_configs import CPU, METHOD
 from tests.tiny import save_tiny, write_pairs
 
+pytestmark = pytest.mark.bad_input
+
 SHORT = ("--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1")
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from align.cli.main import main
-from align.cli.trainer_check import check_trainer
+from align.cli.trainer_check import check_trainer, check_workers
+from align.cli.yaml_check import check_config
 from align.data.conditioning import ScoreConditioned
 from align.data.fitting import check_view
 from align.data.hindsight import Hindsight
 from align.data.scored_lists import ScoredLists
 from align.data.views import Pairs, Unpaired
 from align.errors import ConfigError
+from align.models.backbone import LoRA
 from tests.test_configs import ROOT
 
+pytestmark = pytest.mark.bad_input
 HUGE = "9" * 30
 ON_POLICY = str(ROOT / "configs" / "callbacks" / "on_policy_dpo.yaml")
 
@@ -90,6 +94,54 @@ class TestSettings:
     def test_devices_that_are_right(self) -> None:
         for devices in ("auto", None, 1, "1", -1, "-1", [0], "0,1", [0, 3], "2"):
             check_trainer({"devices": devices})
+
+    @pytest.mark.parametrize(
+        ("settings", "line"),
+        [
+            (None, "--trainer: expected settings as `key: value`, got None"),
+            ([], "--trainer: expected settings as `key: value`"),
+            ({"val_check_interval": 0}, "val_check_interval must be above 0, got 0"),
+            ({"val_check_interval": 0.0}, "val_check_interval must be above 0"),
+            ({"check_val_every_n_epoch": 0}, "check_val_every_n_epoch must be at least 1, got 0"),
+            ({"limit_train_batches": 0}, "limit_train_batches must be above 0, got 0: there would be nothing"),
+            ({"min_epochs": 10, "max_epochs": 1}, "min_epochs must be at most max_epochs, 1, got 10"),
+            ({"devices": 999}, "expected at most"),
+            ({"devices": [*range(999)]}, "expected at most"),
+            ({"log_every_n_steps": -1}, "log_every_n_steps must be at least 0, got -1"),
+            ({"num_sanity_val_steps": -3}, "num_sanity_val_steps must be at least -1, got -3"),
+            ({"reload_dataloaders_every_n_epochs": -1}, "reload_dataloaders_every_n_epochs must be at least 0"),
+            ({"accumulate_grad_batches": 0}, "accumulate_grad_batches must be at least 1, got 0"),
+        ],
+    )
+    def test_trainers_that_divide_by_zero_train_nothing_or_start_hundreds(self, settings: Any, line: str) -> None:
+        with pytest.raises(ConfigError, match=line):
+            check_trainer(settings)
+
+    def test_processes_by_the_thousand(self) -> None:
+        with pytest.raises(ConfigError, match=r"--data\.encoding\.num_proc: expected at most"):
+            check_workers({"init_args": {"encoding": {"num_proc": 100_000}}})
+
+    def test_a_package_that_is_not_here(self, told, fit_words: list[str]) -> None:
+        assert "Requirement 'torch_xla" in told(*fit_words, "--trainer.accelerator", "tpu")
+
+    @pytest.mark.parametrize(
+        "text",
+        ["trainer: {max_epochs: 1:30}", "seed_everything: 010", "a: [-07]", "a: 1:30.5", "a: {b: [1:00:00]}"],
+    )
+    def test_numbers_that_yaml_reads_as_others(self, tmp_path: Path, text: str) -> None:
+        """1:30 trained ninety epochs."""
+        (tmp_path / "own.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"line 1: .* is another number to YAML: write it out or quote it"):
+            check_config(str(tmp_path / "own.yaml"))
+
+    def test_numbers_as_they_look(self, tmp_path: Path) -> None:
+        (tmp_path / "own.yaml").write_text("a: [0, 10, 1_000, 0x10, 0.5, -1, 1e-4, '1:30', 0:05:00]")
+        check_config(str(tmp_path / "own.yaml"))
+
+    @pytest.mark.parametrize("alpha", [0.0, -1.0])
+    def test_an_adapter_that_would_learn_nothing(self, alpha: float) -> None:
+        with pytest.raises(ConfigError, match=r"lora_alpha must be above 0"):
+            LoRA(lora_alpha=alpha)
 
     def test_views_that_fit(self) -> None:
         one = (ScoredLists(max_responses=1), Hindsight(), ScoreConditioned())

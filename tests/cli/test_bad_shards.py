@@ -12,6 +12,8 @@ import pytest
 from tests.test_configs import METHOD
 from tests.tiny import write_pairs
 
+pytestmark = pytest.mark.bad_input
+
 
 class TestShards:
     @pytest.mark.parametrize(

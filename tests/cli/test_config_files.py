@@ -18,6 +18,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 class TestConfigFiles:
+    @pytest.mark.bad_input
     @pytest.mark.parametrize(
         ("text", "line"),
         [
@@ -63,6 +64,7 @@ class TestConfigFiles:
         )
         assert line in message
 
+    @pytest.mark.bad_input
     @pytest.mark.parametrize(
         ("text", "line"),
         [
@@ -89,6 +91,7 @@ class TestConfigFiles:
         assert line in told("fit", "-c", str(path))
         assert time.process_time() - began < 2
 
+    @pytest.mark.bad_input
     @pytest.mark.parametrize("form", ["-c FILE", "-cFILE", "-c=FILE", "--config FILE", "--config=FILE"])
     def test_every_way_to_name_a_config(self, told, tmp_path: Path, form: str) -> None:
         path = tmp_path / "own.yaml"
@@ -98,6 +101,7 @@ class TestConfigFiles:
         os.mkfifo(path)
         assert "not a regular file" in told("fit", *form.replace("FILE", str(path)).split())
 
+    @pytest.mark.bad_input
     @pytest.mark.parametrize(
         ("option", "text"),
         [
@@ -119,6 +123,7 @@ class TestConfigFiles:
         assert f"config {path}, line" in (said := told(*fit_words, option, str(path)))
         assert "stands twice, first in line" in said
 
+    @pytest.mark.bad_input
     def test_what_such_a_file_may_hold(self, told, tmp_path: Path, fit_words: list[str]) -> None:
         path = tmp_path / "own.yaml"
         for content, line in ((BOMB, "more than 20,000 values"), ("a: [", "not valid YAML")):
@@ -128,12 +133,14 @@ class TestConfigFiles:
         os.mkfifo(path)
         assert "not a regular file" in told(*fit_words, "--trainer", str(path))
 
+    @pytest.mark.bad_input
     def test_a_file_named_inside_of_another(self, told, tmp_path: Path, fit_words: list[str]) -> None:
         inner, outer = tmp_path / "inner.yaml", tmp_path / "outer.yaml"
         inner.write_text("max_epochs: 1\nmax_epochs: 2\n")
         outer.write_text(f"trainer: {inner}\n")
         assert f"config {inner}, line 2: key 'max_epochs' stands twice" in told(*fit_words, "-c", str(outer))
 
+    @pytest.mark.bad_input
     @pytest.mark.parametrize(
         ("words", "line"),
         [
@@ -161,6 +168,7 @@ class TestConfigFiles:
         asked = ["--prompt", "!x {a: 1, a: 2} [", "--generation.max_new_tokens", "1"]
         assert main(["generate", "--model.path", str(run / "model"), *asked]) == 0
 
+    @pytest.mark.injection
     def test_a_foreign_class_is_refused_before_its_import(
         self, told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

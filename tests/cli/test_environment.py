@@ -28,6 +28,7 @@ NOWHERE = "/proc/nowhere"
 """A folder that even root cannot make."""
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("extra", "line", "code"),
     [
@@ -56,6 +57,7 @@ def test_folders_that_cannot_be_written(told, fit_words: list[str], extra: list[
     assert line in told(*fit_words, *extra, code=code)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("name", ["LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS"])
 def test_an_empty_variable_of_the_launcher(
     told, fit_words: list[str], name: str, monkeypatch: pytest.MonkeyPatch
@@ -64,10 +66,12 @@ def test_an_empty_variable_of_the_launcher(
     assert f"environment variable {name} is '', expected a number: unset it" in told(*fit_words)
 
 
+@pytest.mark.bad_input
 def test_bytes_that_the_locale_cannot_read(told) -> None:
     assert "argument 2 of the command line is not readable as" in told("generate", "--prompt", "h\udce4")
 
 
+@pytest.mark.bad_input
 def test_a_reader_that_goes_away() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -130,6 +134,7 @@ def last_line(run: Run) -> str:
     return run.log[run.log.rindex("align fit:") :].splitlines()[0]
 
 
+@pytest.mark.bad_input
 def test_a_disk_that_fills_up_during_the_save(run: Run) -> None:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -151,6 +156,7 @@ def test_few_open_files_are_enough_for_workers(run: Run) -> None:
     assert run(prepare=few) == 0, run.log
 
 
+@pytest.mark.bad_input
 def test_workers_that_are_killed(run: Run) -> None:
     """Again and again, for one that has handed over all its batches is not missed."""
 

@@ -100,6 +100,7 @@ def test_reward_model_as_judge_mirrors(model_folder: Path, pairs_file: Path, tmp
     assert sum(rates) == pytest.approx(1)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("more", "says"),
     [

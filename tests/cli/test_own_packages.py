@@ -70,6 +70,7 @@ def test_the_refusal_names_the_variable(mypackage: Path, fit_words: list[str], t
 
 
 class TestFinder:
+    @pytest.mark.injection
     def test_allowed_packages_and_no_others(self, mypackage: Path) -> None:
         finder = CurrentFolder({"mypackage"}, mypackage)
         found = finder.find_spec("mypackage", None)
@@ -77,6 +78,7 @@ class TestFinder:
         assert found.origin == str(mypackage / "mypackage" / "__init__.py")
         assert [finder.find_spec(name, None) for name in DECOYS] == [None] * len(DECOYS)
 
+    @pytest.mark.injection
     def test_ours_are_never_taken_from_there(self, mypackage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(mypackage)
         monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "mypackage,torch.nn,align")
@@ -85,6 +87,7 @@ class TestFinder:
         assert isinstance(sys.meta_path[-1], CurrentFolder)
         assert sys.meta_path[-1].packages == {"mypackage"}
 
+    @pytest.mark.injection
     def test_a_name_that_is_installed_too_is_refused(self, mypackage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(mypackage)
         monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "yaml")
@@ -93,12 +96,14 @@ class TestFinder:
         ):
             allow_imports()
 
+    @pytest.mark.injection
     def test_what_is_no_package_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "./mypackage")
         with pytest.raises(ConfigError, match=r"names '\./mypackage', expected packages such as mypackage"):
             allow_imports()
 
 
+@pytest.mark.injection
 def test_every_verb_has_the_policy(told, tmp_path: Path) -> None:
     """Verbs that are functions name classes too."""
     (tmp_path / "own.yaml").write_text("judge: {class_path: subprocess.Popen, init_args: {args: [touch, was-here]}}\n")

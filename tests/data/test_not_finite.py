@@ -18,6 +18,8 @@ from align.data.source import Report
 from align.data.ultrafeedback import ASPECTS, UltraFeedback
 from align.errors import DataError
 
+pytestmark = pytest.mark.bad_input
+
 PAIR = {"prompt": "Why?", "chosen": "So that", "rejected": "No idea"}
 LIST = {"prompt": "Why?", "completions": ["So that", "No idea"]}
 ROWS: dict[str, tuple[dict[str, Any], str]] = {

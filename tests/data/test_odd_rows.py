@@ -41,6 +41,7 @@ def write(tmp_path: Path, *rows: Any) -> PreferenceFile:
     return PreferenceFile(str(path))
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("row", [*ODD, "not json", "[1, 2]"])
 def test_one_odd_row_is_dropped_with_its_line(tmp_path: Path, row: Any) -> None:
     report = Report()
@@ -57,6 +58,7 @@ def test_a_first_row_that_is_odd_decides_nothing(tmp_path: Path) -> None:
     assert report.layouts == {"pairs": 2}
 
 
+@pytest.mark.bad_input
 def test_more_than_half_odd_stops_and_says_why(tmp_path: Path) -> None:
     half, report = [PAIR, {**PAIR, "prompt": "Ho"}], Report()
     assert len(write(tmp_path, *half, *ODD[:2]).read("train", report)) == 2
@@ -67,6 +69,7 @@ def test_more_than_half_odd_stops_and_says_why(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("text", [" \t", "\u200b", "\ufeff", "\u2060\u00ad", "\u3164", "\u2800", "\u200e\n"])
 def test_answers_that_show_nothing_are_dropped(tmp_path: Path, text: str) -> None:
     report = Report()
@@ -113,6 +116,7 @@ class TestFiles:
             assert (first.responses, first.scores, first.weight) == (("Good, it's",), ((1.0,),), 0.5)
             assert (second.scores, second.weight) == ((), 1.0)
 
+    @pytest.mark.bad_input
     def test_a_table_cut_at_semicolons_and_a_short_row(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("prompt;chosen;rejected\na;b;c\nshort;row\nd;e;f\n")
         report = Report()
@@ -135,6 +139,7 @@ class TestFiles:
         assert len(source.read("test", Report())) == 2
         assert report.notes == ["not read: train_gen"]
 
+    @pytest.mark.bad_input
     def test_mixed_layouts_of_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "a.jsonl").write_text(json.dumps(PAIR))
         (tmp_path / "b.jsonl").write_text(json.dumps({"prompt": "Hi", "completion": "x"}))
@@ -153,6 +158,7 @@ class TestFiles:
         splits = PreferenceFile(str(tmp_path / "splits"))
         assert [len(splits.read(s, Report())) for s in ("train", "test")] == [3, 1]
 
+    @pytest.mark.bad_input
     def test_damage_anywhere_in_a_gzip_file(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl.gz"
         rows = [{**PAIR, "prompt": f"{n * 7919 % 1000} {n}"} for n in range(3000)]
@@ -163,6 +169,7 @@ class TestFiles:
             with pytest.raises(DataError, match="damaged gzip file"):
                 PreferenceFile(str(path)).read("train", Report())
 
+    @pytest.mark.bad_input
     def test_damage_anywhere_in_a_parquet_file(self, tmp_path: Path) -> None:
         path = tmp_path / "a.parquet"
         table = pa.table({name: [f"{name} {n}" for n in range(3000)] for name in PAIR})

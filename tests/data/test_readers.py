@@ -65,6 +65,7 @@ def test_a_ten_megabyte_line_is_read(tmp_path: Path) -> None:
     assert len(rows_of(path)[0]["prompt"]) == 10_000_000
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -94,6 +95,7 @@ def test_damage_is_told_in_one_line(tmp_path: Path, name: str, content: bytes, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.bad_input
 def test_missing_files_folders_and_pipes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         rows_of(tmp_path / "missing.jsonl")
@@ -104,6 +106,7 @@ def test_missing_files_folders_and_pipes(tmp_path: Path) -> None:
         rows_of(tmp_path / "pipe")
 
 
+@pytest.mark.bad_input
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(JSONL)
@@ -114,6 +117,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
         list(reader)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("line", ['{"prompt": "a", "prompt": "b"}', '{"prompt": {"a": 1, "a": 2}}'])
 def test_a_key_that_stands_twice_drops_its_row(tmp_path: Path, line: str) -> None:
     """JSON itself keeps the last in silence."""
@@ -128,6 +132,7 @@ def test_a_key_that_stands_twice_drops_its_row(tmp_path: Path, line: str) -> Non
         rows_of(path)
 
 
+@pytest.mark.bad_input
 def test_gzip_that_grows_without_measure_is_refused(tmp_path: Path) -> None:
     """128 MiB of one letter: 1000 times what the file has."""
     path = tmp_path / "a.jsonl"

@@ -44,6 +44,7 @@ def added(folder: Path) -> None:
     (folder / "train-00003-of-00003.jsonl").write_text(lines(pairs(2, 50)))
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -85,6 +86,7 @@ def test_streamed_and_not_are_told_apart(tmp_path: Path) -> None:
         other.load_state_dict(one.state_dict())
 
 
+@pytest.mark.bad_input
 class TestRefused:
     @pytest.mark.parametrize(
         ("options", "told"),

@@ -25,6 +25,7 @@ def render(source: str) -> str:
     return str(compiled.render(messages=[{"role": "user", "content": "Hi"}]))
 
 
+@pytest.mark.injection
 @pytest.mark.parametrize(
     "source",
     [
@@ -60,6 +61,7 @@ def test_what_real_templates_do_is_left_alone() -> None:
     assert render("{% for m in messages %}{% if loop.last %}{{ m.content }}{% break %}{% endif %}{% endfor %}") == "Hi"
 
 
+@pytest.mark.injection
 @pytest.mark.parametrize(
     ("source", "says"),
     [

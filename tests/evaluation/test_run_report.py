@@ -150,6 +150,7 @@ def test_shortest_names() -> None:
     assert list(names_of(paths).values()) == ["a/run", "b/run", "c"]
 
 
+@pytest.mark.injection
 def test_hostile_text_is_inert(tmp_path: Path) -> None:
     name = "<b>run</b>$x$"
     config = {"model": {"class_path": HOSTILE[0]}, "seed_everything": HOSTILE[1]}
@@ -241,6 +242,7 @@ def test_how_each_model_was_asked(tmp_path: Path) -> None:
     assert read_run(run).asked == "under the positive instruction"
 
 
+@pytest.mark.injection
 def test_completions_stay_inside_the_folder(tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_text(json.dumps({"index": 0, "prompt": [], "completion": "SECRET"}))
     folder = write_evaluation(tmp_path / "a", {"one": [1.0]}, [])

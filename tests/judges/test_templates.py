@@ -98,6 +98,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         JudgePrompt(str(path))
 
 
+@pytest.mark.injection
 @pytest.mark.parametrize(
     "text",
     [

@@ -200,6 +200,7 @@ def unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return asked
 
 
+@pytest.mark.injection
 @pytest.mark.parametrize(
     "load", [policy, random_policy, untold_policy, reward_model, adapter, oracle, classifier, verb]
 )
@@ -225,6 +226,7 @@ def test_the_reason_names_the_option(attack: Callable[[Path], None], tmp_path: P
         policy(str(folder))
 
 
+@pytest.mark.injection
 def test_an_adapter_cannot_name_a_package_to_import(tmp_path: Path) -> None:
     folder, out = save_tiny(tmp_path / "base"), tmp_path / "adapter"
     get_peft_model(AutoModelForCausalLM.from_pretrained(folder), LoraConfig(r=2)).save_pretrained(out)

@@ -105,6 +105,7 @@ class TestAdapterFolders:
             policy(adapter)
 
 
+@pytest.mark.bad_input
 class TestBrokenFolders:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
@@ -184,6 +185,7 @@ class TestRewardModels:
             load_reward_model(Backbone(str(tmp_path / "rm")), tokenizer, ["reward"], "<pad>")
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
@@ -198,6 +200,7 @@ def test_settings_out_of_range(kind: type, settings: dict, message: str) -> None
         kind(**settings)
 
 
+@pytest.mark.bad_input
 def test_unknown_lora_targets_are_named(model_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"target_modules \['nothing'\]"):
         policy(model_folder, lora=LoRA(target_modules=["nothing"]))

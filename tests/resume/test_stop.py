@@ -164,6 +164,7 @@ class TestCheckpointFiles:
             AtomicCheckpointIO().save_checkpoint({"global_step": step}, tmp_path / f"{step}.ckpt")
         assert newest_whole(tmp_path) == tmp_path / "20.ckpt"
 
+    @pytest.mark.injection
     def test_code_in_a_checkpoint_is_not_run(self, tmp_path: Path) -> None:
         class Hostile:
             def __reduce__(self) -> tuple:
