@@ -179,7 +179,7 @@ def test_without_a_model_in_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = ["--data", str(rows), "--out", "o.jsonl", "--scorer", "YesProbability"]
     assert main(["rank", *words, "--scorer.responder", "LivePolicy"]) == 2
     (told,) = capsys.readouterr().err.strip().splitlines()
-    assert "LivePolicy is the model being trained, in the scorer of align.callbacks.resampling" in told
+    assert "LivePolicy is the model being trained, in the scorer of the callback IterativeResampling" in told
 
 
 def command(folder: Path, pairs: Path, *more: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 
 from align.errors import StoreError
 from align.records import Example, Message
-from align.rounds import round_file
 from align.rounds.round_file import read_round, write_round
 from align.rounds.round_store import RoundStore, StoredSample
 
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(round_file.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left"):
         write_round(path, EXAMPLES)
     assert len(read_round(path, sha256)) == 1
