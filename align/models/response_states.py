@@ -60,6 +60,12 @@ def response_states(
     return ResponseStates(tap.states(), in_prompt.to(batch.response_ids.device), counts)
 
 
+def reading_vector(above: Tensor, below: Tensor) -> Tensor:
+    """Return a - b in float32 (float64 stays)."""
+    wide = torch.promote_types(above.dtype, torch.float32)
+    return above.to(wide) - below.to(wide)
+
+
 def _positions(laid_out: Plan, batch: CandidateBatch) -> Tensor:
     """Return the flat positions: what predicts a response (its prompt's end, its tokens but one), and its last."""
     runs = torch.split(laid_out.predictors, list(batch.response_lengths))

@@ -14,6 +14,7 @@ from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
 from align.models.condition_file import Form
 from align.models.fresh_embeddings import cosine_of_rows, reinitialize_embeddings
+from align.models.model_export import is_writer
 from align.models.reference import Reference, Result
 from align.models.stage import base_hash, write_note
 from align.objectives.instruction import ContrastiveInstruction
@@ -159,7 +160,7 @@ class HIRModule(AlignModule):
         """Write the model, and beside it what the second stage checks."""
         super().write_folder(folder, merge=merge, config=config)
         adapter = has_adapters(self.model) and not merge
-        if self._is_writer():
+        if is_writer():
             write_note(folder, "HIRModule", self.base_weights, ["."] if adapter else [], self.instructions)
 
     def predictions(self, batch: CandidateBatch) -> dict[str, Tensor]:
@@ -167,6 +168,3 @@ class HIRModule(AlignModule):
         options: dict[str, Any] = {"layout": self.backbone.layout, "logit_bytes": self.backbone.logit_bytes}
         good, bad = (score_responses(self.model, batch.under(i), **options) for i in (0, 1))
         return {"logprob_positive": good.logprobs, "logprob_negative": bad.logprobs, "tokens": good.lengths}
-
-    def _is_writer(self) -> bool:
-        return self._trainer is None or self.global_rank == 0

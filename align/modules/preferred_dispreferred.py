@@ -11,6 +11,7 @@ from align.errors import ConfigError
 from align.models.adapted import add_trained, load_bare
 from align.models.adapters import adapters_active, freeze_but
 from align.models.backbone import Backbone, LoRA
+from align.models.model_export import is_writer
 from align.models.stage import base_hash, write_note
 from align.records import CandidateBatch, ResponseScores, StepTotals, TruncationPreset, ViewName
 from align.training.base_module import AlignModule
@@ -70,7 +71,7 @@ class PreferredDispreferredModule(AlignModule):
             scores = self.scores_of(batch, side, place)
             losses.append(-(scores.logprobs * batch.weights).sum() / totals.response_tokens)
             self.record(f"nll/{side}", -scores.means, scores.lengths * batch.weights)
-            if self._phase != "train":  # each must win on its own side, else their difference is noise
+            if self.phase != "train":  # each must win on its own side, else their difference is noise
                 across = self.scores_of(batch, other, place)
                 self.record(f"wins/{side}", (scores.logprobs > across.logprobs).double(), batch.weights)
                 self.record(f"nll_gap/{side}", scores.means - across.means, batch.weights)
@@ -83,5 +84,5 @@ class PreferredDispreferredModule(AlignModule):
         for side in SIDES:
             with adapters_active(self.model, [side]):
                 super().write_folder(folder / side, merge=merge, config=config)
-        if self._trainer is None or self.global_rank == 0:
+        if is_writer():
             write_note(folder, "PreferredDispreferredModule", self.base_weights, SIDES, None)

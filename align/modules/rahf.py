@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from align.activations.layers import DUAL_DEPTHS, SINGLE_DEPTHS
 from align.errors import ConfigError
 from align.models.backbone import Backbone
+from align.models.response_states import reading_vector
 from align.models.stage import check_note, read_note, stage_adapters
-from align.models.state_cache import StateCache
 from align.objectives.representation import RepresentationAlignment
-from align.records import CandidateBatch, Instructions, StepTotals, TruncationPreset
-from align.training.base_module import AlignModule
+from align.records import CandidateBatch, Instructions, TruncationPreset
+from align.training.activation_settings import ActivationSettings
 from align.training.optimizer import Optimizer
-from align.training.rahf_steps import CONSTANT, NO_STAGE, DualPrompts, alignment_loss, build_aligned
-from align.training.representation_metrics import LayerErrorProfile
-from align.training.representation_step import (
-    VIEW,
-    ActivationSettings,
-    RepresentationTargets,
-    frozen_states,
-    instructed_states,
-    reading_vector,
-)
+from align.training.representation_metrics import RepresentationTargets
+from align.training.representation_module import NO_STAGE, RepresentationModule
 
+CONSTANT = Optimizer(warmup_ratio=0.0, lr_scheduler_type="constant")
 STAGE = "stage1"
 
 
-class RAHFSingleModule(AlignModule):
+class RAHFSingleModule(RepresentationModule):
     """RAHF-SCIT (Liu et al. 2023, arXiv:2312.15997, section 3.1): one model that reacts to instructions.
 
     The difference of its states under the good and the bad instruction, over the same response, is added alpha times to
@@ -37,11 +31,8 @@ class RAHFSingleModule(AlignModule):
     `target_init: sft`) this is LoRRA (Zou et al. 2023, arXiv:2310.01405, section 3.2.3).
     """
 
-    truncation: TruncationPreset = "rahf"
     learning_rates = (3e-4, 3e-4)
     instructions: Instructions
-    layers: list[int]
-    cache: StateCache | None
 
     def __init__(
         self,
@@ -69,12 +60,11 @@ class RAHFSingleModule(AlignModule):
             optimizer: AdamW and its schedule.
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer, truncation)
-        self.objective, self.stage1, self.target_init = objective, stage1, target_init
-        self.reading, self.instructions = reading, instructions
-        self.max_response = reading.max_response
-        self.view = VIEW[reading.response_source]
-        self.profile, self.warned = LayerErrorProfile(), False
+        super().__init__(
+            backbone, objective, stage1=stage1, reading=reading, optimizer=optimizer, truncation=truncation
+        )
+        self.target_init, self.instructions = target_init, instructions
+        self.states_settings = (target_init, None)
         if stage1 == NO_STAGE and target_init != "sft":
             raise ConfigError("model.stage1 is none, so no first stage can be the start: set target_init to sft")
 
@@ -84,7 +74,7 @@ class RAHFSingleModule(AlignModule):
         folders = {STAGE: stage_adapters(self.stage1, ["."], "RAHFSingleModule")["."]} if self.collector else {}
         self.start = self.collector if self.target_init == "stage1" else []
         self.reads_states = [self.collector, self.start]
-        return build_aligned(self, SINGLE_DEPTHS, folders, self.start)
+        return self.assemble(SINGLE_DEPTHS, folders)
 
     def _collector(self) -> list[str]:
         """Return the adapters of the model that reads instructions."""
@@ -113,15 +103,30 @@ class RAHFSingleModule(AlignModule):
 
     def collect(self, batch: CandidateBatch) -> RepresentationTargets:
         """Return plain states of the start, and the effect of the instructions on the first stage's model."""
-        vectors = instructed_states(self, batch, self.collector, self.collector)
-        return RepresentationTargets(frozen_states(self, batch, self.start), vectors)
-
-    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
-        """Return the alignment loss over the step's tokens."""
-        return alignment_loss(self, batch, totals)
+        vectors = self.instructed_states(batch, self.collector, self.collector)
+        return RepresentationTargets(self.frozen_states(batch, self.start), vectors)
 
 
-class RAHFDualModule(AlignModule):
+@dataclass(frozen=True)
+class DualPrompts:
+    """Under which prompts the good and the bad model, and the policy, read responses."""
+
+    dual_instruction: Literal["same", "contrast"] = "same"
+    """`same`: both read the policy's prompt, so that only weights differ (the released code, with the good instruction
+    for all); `contrast`: each reads its own instruction (the paper)."""
+    orig_instruction: Literal["none", "positive"] = "none"
+    """Prompt of the policy; the released code trains under the good instruction and generates without it."""
+    texts: Instructions = field(default_factory=Instructions)
+    """The instructions, where one is used."""
+
+    @property
+    def used(self) -> Instructions | None:
+        """Return the instructions, or None when every prompt is plain."""
+        plain = self.dual_instruction == "same" and self.orig_instruction == "none"
+        return None if plain else self.texts
+
+
+class RAHFDualModule(RepresentationModule):
     """RAHF-Dual (Liu et al. 2023, arXiv:2312.15997, section 3.2): a good and a bad model on one frozen base.
 
     The difference of their states over the same text is added alpha times to the states of the start. With the good
@@ -129,11 +134,8 @@ class RAHFDualModule(AlignModule):
     `(1 + alpha) good - alpha bad`.
     """
 
-    truncation: TruncationPreset = "rahf"
     learning_rates = (9e-6, 9e-6)
     usual_groups = 8
-    layers: list[int]
-    cache: StateCache | None
 
     def __init__(
         self,
@@ -159,19 +161,18 @@ class RAHFDualModule(AlignModule):
             optimizer: AdamW and its schedule.
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
-        super().__init__(backbone, optimizer, truncation)
-        self.objective, self.stage1, self.target_init = objective, stage1, target_init
-        self.prompts, self.reading = prompts, reading
-        self.instructions, self.max_response = prompts.used, reading.max_response
-        self.view = VIEW[reading.response_source]
-        self.profile, self.warned = LayerErrorProfile(), False
+        super().__init__(
+            backbone, objective, stage1=stage1, reading=reading, optimizer=optimizer, truncation=truncation
+        )
+        self.target_init, self.prompts, self.instructions = target_init, prompts, prompts.used
+        self.states_settings = (target_init, prompts)
 
     def build(self) -> nn.Module:
         """Load the base, the good and the bad adapter, and a fresh one."""
         folders = stage_adapters(self.stage1, ["good", "bad"], "RAHFDualModule")
         self.start = ["good"] if self.target_init == "good" else []
         self.reads_states = [["good"], ["bad"], self.start]
-        return build_aligned(self, DUAL_DEPTHS, folders, self.start)
+        return self.assemble(DUAL_DEPTHS, folders)
 
     def plain(self, batch: CandidateBatch) -> CandidateBatch:
         """Return the batch under the policy's prompt."""
@@ -181,12 +182,8 @@ class RAHFDualModule(AlignModule):
         """Return plain states of the start, and how good and bad differ."""
         plain = self.plain(batch)
         if self.prompts.dual_instruction == "contrast":
-            vectors = instructed_states(self, batch, ["good"], ["bad"])
-            return RepresentationTargets(frozen_states(self, plain, self.start), vectors)
-        good = frozen_states(self, plain, ["good"])
-        base = good if self.target_init == "good" else frozen_states(self, plain, self.start)
-        return RepresentationTargets(base, reading_vector(good, frozen_states(self, plain, ["bad"])))
-
-    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
-        """Return the alignment loss over the step's tokens."""
-        return alignment_loss(self, batch, totals)
+            vectors = self.instructed_states(batch, ["good"], ["bad"])
+            return RepresentationTargets(self.frozen_states(plain, self.start), vectors)
+        good = self.frozen_states(plain, ["good"])
+        base = good if self.target_init == "good" else self.frozen_states(plain, self.start)
+        return RepresentationTargets(base, reading_vector(good, self.frozen_states(plain, ["bad"])))

@@ -152,7 +152,7 @@ class RewardModel(AlignModule):
         for name, error in zip(self.outputs, errors.unbind(1), strict=True):
             self.record(f"mse/{name}", error.square(), weights)
             self.record(f"mae/{name}", error.abs(), weights)
-        if self._phase != "train":
+        if self.phase != "train":
             self.agreement.add(points, targets)
 
     def log_means(self, phase: Phase, means: dict[str, Tensor]) -> None:

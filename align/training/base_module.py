@@ -125,7 +125,7 @@ class AlignModule(RecordingModule):
         """Load the model unless it is there already, and tell whether it was not."""
         if hasattr(self, "model"):
             return False
-        if self._trainer is not None and self.trainer.training:
+        if self.attached and self.trainer.training:
             check_callbacks(self.trainer.callbacks, sharded=self.device_mesh is not None)  # type: ignore[attr-defined]
         self.model = self.build()
         if not self.backbone.check:
@@ -251,7 +251,7 @@ class AlignModule(RecordingModule):
 
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""
-        if self._trainer is None:
+        if not self.attached:
             return self._facts
         found = {**facts_of(self.trainer), "check": self.checked}
         return {**found, "metrics": {**self._facts.get("metrics", {}), **found["metrics"]}}  # also of before a stop

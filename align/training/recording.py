@@ -27,11 +27,16 @@ class RecordingModule(L.LightningModule):
         super().__init__()
         self._means: dict[Phase, Means] = {"train": Means(), "val": Means(), "test": Means()}
         self._rows: dict[Phase, int] = {"train": 0, "val": 0, "test": 0}
-        self._phase: Phase = "train"
+        self.phase: Phase = "train"  # of the batch whose loss is computed
         self._finite = NonFiniteGuard(stop_after_nonfinite)
         self._norm = torch.zeros(())
         self._padding = False
         self._zeroed = False
+
+    @property
+    def attached(self) -> bool:
+        """Whether a Trainer runs the module."""
+        return self._trainer is not None
 
     @abstractmethod
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -39,7 +44,7 @@ class RecordingModule(L.LightningModule):
 
     def record(self, name: str, values: Tensor, weights: Tensor | float = 1.0) -> None:
         """Add values to the mean that is logged under this name after the step or the validation run."""
-        self._means[self._phase].add(name, values, 0.0 if self._padding else weights)
+        self._means[self.phase].add(name, values, 0.0 if self._padding else weights)
 
     def begin_step(self, step: Step) -> None:
         """Compute, without a gradient, what the losses of a step's micro-batches need to know of all of it."""
@@ -58,7 +63,7 @@ class RecordingModule(L.LightningModule):
         self._zeroed = len(step) > 1
         if self._zeroed:
             self.trainer.optimizers[0].zero_grad()
-        self._phase = "train"
+        self.phase = "train"
         self.begin_step(step)
         before = torch.zeros((), device=self.device)
         for micro_batch in step[:-1]:
@@ -90,7 +95,7 @@ class RecordingModule(L.LightningModule):
         self._recorded_loss("test", batch)
 
     def _recorded_loss(self, phase: Phase, batch: CandidateBatch) -> Tensor:
-        self._phase, self._padding = phase, batch.padding
+        self.phase, self._padding = phase, batch.padding
         loss = self.loss(batch, batch.totals)
         self._rows[phase] += len(batch.group_sizes)
         share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1

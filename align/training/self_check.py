@@ -90,10 +90,10 @@ def _refuse(module: nn.Module, verdict: LayoutVerdict) -> None:
 @contextmanager
 def _as_in_training(module: Any, gradients: bool) -> Iterator[None]:
     """Run in the mode and precision of a training step; dropout that was asked for is off."""
-    precision = module._trainer and module.trainer.precision_plugin.forward_context()
+    precision = module.trainer.precision_plugin.forward_context() if module.attached else nullcontext()
     with (
         torch.set_grad_enabled(gradients),
-        precision or nullcontext(),
+        precision,
         evaluating(module.model) if _drops(module) else nullcontext(),
     ):
         yield
@@ -109,7 +109,7 @@ def start_checked(module: Any, policy: ResponseScores, reference: ResponseScores
 
     Every rank has to call it. Raises ModelError where they differ: the start loss is not that of equal policies then.
     """
-    if module.start_checked or module._trainer is None or not module.trainer.training or module._phase != "train":
+    if module.start_checked or not module.attached or not module.trainer.training or module.phase != "train":
         return reference
     module.start_checked = True
     known = module.reference.is_start and module.global_step == 0 and module.trainer.ckpt_path is None

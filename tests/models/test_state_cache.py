@@ -11,7 +11,6 @@ import torch
 from align.errors import ResumeError
 from align.models.state_cache import HEADER, StateCache
 from align.objectives.representation import RepresentationAlignment
-from align.training.representation_step import collected_states
 from tests.modules.aligned import TEXTS, adapters, dual, instructed_batch, loss_of, single, tiny
 
 BATCH = instructed_batch()
@@ -25,7 +24,7 @@ def test_cached_states_are_those_computed(tmp_path: Path) -> None:
     fresh = module.collect(BATCH)
     expected = loss_of(module, BATCH)
     module.collect = None  # type: ignore[assignment]  # from here on nothing may be computed
-    found = collected_states(module, BATCH)
+    found = module.targets(BATCH)
     assert torch.equal(found.base, fresh.base)
     assert torch.equal(found.difference, fresh.difference)
     assert torch.equal(loss_of(module, BATCH), expected)

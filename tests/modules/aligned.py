@@ -14,7 +14,7 @@ from align.models.stage import base_hash, write_note
 from align.models.tokenizer import load_tokenizer
 from align.modules.rahf import RAHFDualModule, RAHFSingleModule
 from align.records import CandidateBatch, EncodedGroup, Instructions
-from align.training.representation_step import ActivationSettings
+from align.training.activation_settings import ActivationSettings
 from tests.tiny import save_tiny
 
 TEXTS = Instructions("be good", "be very bad")

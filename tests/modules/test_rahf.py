@@ -9,10 +9,9 @@ import torch
 
 from align.models.adapters import adapters_active
 from align.models.backbone import Backbone
+from align.modules.rahf import DualPrompts
 from align.objectives.representation import RepresentationAlignment
 from align.records import CandidateBatch
-from align.training.rahf_steps import DualPrompts
-from align.training.representation_step import align_states
 from tests.modules.aligned import (
     FAMILIES,
     TEXTS,
@@ -122,8 +121,8 @@ def test_the_released_target_is_that_of_three_passes(base: Path, tmp_path: Path)
 
 def test_layers_and_prompt_token_change_what_is_counted(base: Path, tmp_path: Path) -> None:
     stage1 = adapters(base, tmp_path / "s", ["good", "bad"])
-    narrow = align_states(dual(base, stage1), BATCH)
-    wide = align_states(dual(base, stage1, reading={"include_last_prompt_token": True}), BATCH)
+    narrow = dual(base, stage1).alignment(BATCH)
+    wide = dual(base, stage1, reading={"include_last_prompt_token": True}).alignment(BATCH)
     assert narrow.weights.sum() == sum(BATCH.response_lengths)
     assert wide.weights.sum() == sum(BATCH.response_lengths) + BATCH.num_candidates
     assert torch.equal(narrow.prompt_weights, wide.prompt_weights)

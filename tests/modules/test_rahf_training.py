@@ -13,8 +13,8 @@ from align.models.backbone import Backbone, LoRA
 from align.modules.rahf import RAHFDualModule, RAHFSingleModule
 from align.objectives.representation import RepresentationAlignment
 from align.records import StepTotals
+from align.training.activation_settings import ActivationSettings
 from align.training.optimizer import Optimizer
-from align.training.representation_step import ActivationSettings, align_states, hidden_states_of
 from tests.modules.aligned import FAMILIES, TEXTS, adapters, dual, instructed_batch, loss_of, single, spread, tiny
 from tests.modules.fitting import fit, pairs_data
 
@@ -103,7 +103,7 @@ def test_it_fits_sixteen_examples(family: str, tmp_path: Path) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * (1 - step / steps)
         optimizer.zero_grad()
-        module.objective(hidden_states_of(module, batch).values, target)[:, inside].mean().backward()
+        module.objective(module.hidden_states(batch).values, target)[:, inside].mean().backward()
         optimizer.step()
     loss_of(module, batch)
     found = module._means["train"].read(lambda s: s)
@@ -153,6 +153,6 @@ def test_parts_of_a_step_add_up_to_the_loss_of_the_whole(base: Path, tmp_path: P
     for reduction in ("token", "window"):
         module.objective = RepresentationAlignment(reduction=reduction)
         together = sum(module.loss(part, totals) for part in parts).item()
-        found = [align_states(module, part).errors for part in parts]
+        found = [module.alignment(part).errors for part in parts]
         count = sum(len(e[0]) for e in found) if reduction == "token" else 6 * (module.reading.max_response + 1)
         assert together == pytest.approx(sum(e.sum().item() for e in found) / (2 * count), rel=1e-5)
