@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from align.errors import ResumeError
-from align.models.reference_cache import candidate_keys
+from align.models.references.reference_cache import candidate_keys
 from align.records import CandidateBatch
 
 HEADER = "header.json"

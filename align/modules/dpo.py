@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.reference import Reference
+from align.models.references import Reference
 from align.objectives.optimal_transport import TransportObjective
 from align.objectives.pairwise import DPO, PairObjective
 from align.objectives.pointwise import PointObjective
@@ -15,22 +15,19 @@ from align.objectives.weighting import WPO
 from align.records import CandidateBatch, PairScores, ResponseScores, Step, StepTotals, TruncationPreset
 from align.scoring import TokenStates, read_tokens, sum_tokens, token_states
 from align.scoring.reductions import Reduction
-from align.training.base_module import AlignModule
 from align.training.objective_call import ObjectiveCall, visible
 from align.training.optimizer import Optimizer
 from align.training.pointwise_inputs import PointwiseInputs, check_data, check_reference, point_scores
 from align.training.preference_metrics import pair_metrics, point_metrics
-from align.training.reference_policy import build_reference, prepare_reference, reference_scores
-from align.training.self_check import start_checked
+from align.training.reference_policy import ReferencedModule
 from align.training.step_quantiles import StepQuantiles
 
 
-class DPOModule(AlignModule):
+class DPOModule(ReferencedModule):
     """Trains a policy with any objective on preference pairs, or on single labelled or scored responses."""
 
     truncation: TruncationPreset = "usual"
     learning_rates = (5e-7, 1e-5)
-    reference_model: nn.Module | None
 
     def __init__(
         self,
@@ -87,18 +84,17 @@ class DPOModule(AlignModule):
     def build(self) -> nn.Module:
         """Load the policy and what its reference and its objective need."""
         policy = super().build()
-        build_reference(self, policy, needed="reference" in self.objective.needs)
+        reference = self.build_reference(policy, needed="reference" in self.objective.needs)
         self.provider.build(policy)
-        check_reference(self, policy, self.objective.needs, self.reduction)
+        check_reference(reference, policy, self.objective.needs, self.reduction)
         return policy
 
     def on_fit_start(self) -> None:
-        """Check layouts, look at the data, and let the reference see all batches, before the first step."""
-        super().on_fit_start()
+        """Look at the data, check layouts, and let the reference see all batches, before the first step."""
         if self.device_mesh is not None and "values" in self.objective.needs:
             raise ConfigError("DRO's value head is not sharded: take another trainer.strategy, such as ddp")
         check_data(self.objective, self.trainer.datamodule)  # type: ignore[attr-defined]
-        prepare_reference(self)
+        super().on_fit_start()
 
     def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
         """Return the response log-probabilities of any model, added up by this method's reduction."""
@@ -133,7 +129,7 @@ class DPOModule(AlignModule):
         self, objective: PairObjective, batch: CandidateBatch, scores: ResponseScores
     ) -> Float[Tensor, " group"]:
         policy = PairScores.of(scores, batch)
-        anchor = start_checked(self, scores, reference_scores(self, batch))
+        anchor = self.reference_beside(scores, batch)
         reference = visible(objective, PairScores.of(anchor, batch))
         losses = self.call(objective, policy, reference, *self.quantiles.of_next())
         if self.weighting is not None:
@@ -152,7 +148,7 @@ class DPOModule(AlignModule):
         self, objective: PointObjective, batch: CandidateBatch, scores: ResponseScores, states: TokenStates
     ) -> Float[Tensor, " candidate"]:
         policy = point_scores(batch, scores, self.attribute)
-        reference = point_scores(batch, start_checked(self, scores, reference_scores(self, batch)), self.attribute)
+        reference = point_scores(batch, self.reference_beside(scores, batch), self.attribute)
         context = self.provider.context(self, batch, states, policy.logprobs.detach() - reference.logprobs)
         reference = visible(objective, reference)
         rewards = objective.rewards(policy, reference).detach()

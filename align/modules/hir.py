@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,17 @@ from align.models.backbone import Backbone
 from align.models.condition_file import Form
 from align.models.fresh_embeddings import cosine_of_rows, reinitialize_embeddings
 from align.models.model_export import is_writer
-from align.models.reference import Reference, Result
+from align.models.references import Reference
 from align.models.stage import base_hash, write_note
 from align.objectives.instruction import ContrastiveInstruction
 from align.records import CandidateBatch, Instructions, StepTotals, TruncationPreset, ViewName
 from align.scoring import score_responses, score_tokens
 from align.scoring.distributions import TokenStatistics, reference_states, token_statistics
-from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
-from align.training.reference_policy import build_reference
+from align.training.reference_policy import ReferencedModule
 
 
-class HIRModule(AlignModule):
+class HIRModule(ReferencedModule):
     """Trains one model to answer well under a good instruction and badly under a bad one.
 
     Each pair is two rows: the chosen response fits the good instruction, the rejected one the bad (Zhang et al. 2023,
@@ -38,7 +37,6 @@ class HIRModule(AlignModule):
     learning_rates = (2e-5, 2e-4)
     predicts_asked = True
     instructions: Instructions
-    reference_model: nn.Module | None
 
     def __init__(
         self,
@@ -81,9 +79,9 @@ class HIRModule(AlignModule):
         if self.init_tokens:
             reinitialize_embeddings(model, self.tokenizer, self.init_tokens)
         cosine_of_rows(model, self.tokenizer, self.instructions)
-        build_reference(self, model, needed=self.objective.kl_weight > 0)
+        reference = self.build_reference(model, needed=self.objective.kl_weight > 0)
         if self.objective.kl_weight:
-            self._reference_run(model, lambda other: None)  # refuses values computed before training
+            reference.run(model, lambda other: None)  # refuses values computed before training
         return model
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
@@ -116,14 +114,10 @@ class HIRModule(AlignModule):
             return TokenStatistics(tokens.logprobs, none, none, none, tokens.counts)
         reference = None
         if self.objective.kl_weight:
-            reference = self._reference_run(
+            reference = self.built_reference.run(
                 self.model, lambda other: reference_states(other, asked, self.backbone.layout)
             )
         return token_statistics(self.model, asked, reference=reference, **options)
-
-    def _reference_run(self, policy: nn.Module, function: Callable[[nn.Module], Result]) -> Result:
-        assert self.reference is not None
-        return self.reference.run(policy, self.reference_model, function)
 
     def _token_losses(self, good: TokenStatistics, bad: TokenStatistics, chosen: Tensor) -> Tensor:
         """Return the terms that are means over tokens: likelihood, divergence under both instructions, entropy."""

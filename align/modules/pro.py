@@ -10,24 +10,21 @@ from torch import Tensor, nn
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.reference import Reference
+from align.models.references import Reference
 from align.objectives.ranking import PRO, RankingObjective
 from align.objectives.ranking_metrics import ranking_metrics
 from align.records import CandidateBatch, ListScores, StepTotals, TruncationPreset
-from align.training.base_module import AlignModule
 from align.training.objective_call import ObjectiveCall, visible
 from align.training.optimizer import Optimizer
 from align.training.reference_code_eos import without_longest_ends
-from align.training.reference_policy import build_reference, prepare_reference, reference_scores
-from align.training.self_check import start_checked
+from align.training.reference_policy import ReferencedModule
 
 
-class PROModule(AlignModule):
+class PROModule(ReferencedModule):
     """Trains a policy on ranked or scored lists with any list objective; a prompt is computed once for all of them."""
 
     truncation: TruncationPreset = "usual"
     learning_rates = (5e-6, 1e-4)
-    reference_model: nn.Module | None
 
     def __init__(
         self,
@@ -66,13 +63,8 @@ class PROModule(AlignModule):
     def build(self) -> nn.Module:
         """Load the policy and what its reference needs."""
         policy = super().build()
-        build_reference(self, policy, needed="reference" in self.objective.needs)
+        self.build_reference(policy, needed="reference" in self.objective.needs)
         return policy
-
-    def on_fit_start(self) -> None:
-        """Check layouts, and let the reference see all batches, before the first step."""
-        super().on_fit_start()
-        prepare_reference(self)
 
     def rewards(self, batch: CandidateBatch) -> Float[Tensor, " candidate"]:
         """Return the data's reward of every candidate, NaN where there is none."""
@@ -85,7 +77,7 @@ class PROModule(AlignModule):
         rewards = self.rewards(batch)
         scores = self.score(batch)
         policy = ListScores.of(scores, batch, rewards)
-        anchor = start_checked(self, scores, reference_scores(self, batch))
+        anchor = self.reference_beside(scores, batch)
         reference = visible(self.objective, ListScores.of(anchor, batch, rewards))
         self._record(batch, policy, reference)
         return (self.call(self.objective, policy, reference) * batch.weights).sum() / totals.weight

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from align.errors import StoreError
 from align.files import atomic_file
-from align.models.previous_round import PreviousRound
+from align.models.references import PreviousRound
 
 
 def policy_hash(module: nn.Module) -> str:
@@ -48,7 +48,7 @@ def follow_start(module: Any, path: Path) -> None:
         raise StoreError(f"{path} is missing: the weights its round began with, which are the reference: put it back")
     kept = load_file(path)
     inner = {name.removeprefix("model."): values for name, values in kept.items() if name.startswith("model.")}
-    module.reference.follow(module.reference_model, inner)
+    module.reference.follow(inner)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from align.errors import ConfigError, DataError
 from align.models.adapters import evaluating
+from align.models.references import Reference
 from align.objectives.objective import Need, Objective
 from align.objectives.pointwise import KTO, PointwiseContext
 from align.records import CandidateBatch, PointScores, ResponseScores, Step
@@ -20,15 +21,7 @@ from align.scoring import TokenStates, token_states
 from align.scoring.decoder import head, unwrapped
 from align.scoring.divergence import forward_kl
 from align.training.mismatched_prompts import mismatched
-from align.training.reference_policy import HasReference, reference_scores
-
-
-class Pointwise(HasReference, Protocol):
-    """A module with a reference whose context it may be asked for."""
-
-    @property
-    def max_positions(self) -> int:
-        """Return the longest sequence the model takes."""
+from align.training.reference_policy import ReferencedModule
 
 
 class PointwiseInputs(nn.Module):
@@ -54,7 +47,7 @@ class PointwiseInputs(nn.Module):
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
 
-    def begin_step(self, module: Pointwise, step: Step) -> None:
+    def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compute what the objective reads of the whole step, over its micro-batches and all ranks.
 
         A shift costs a forward pass more, where the step is more than one micro-batch; with one, the pass that has a
@@ -70,7 +63,7 @@ class PointwiseInputs(nn.Module):
         self._step_kl = self._step_shift = None
 
     def context(
-        self, module: Pointwise, batch: CandidateBatch, states: TokenStates, ratios: Float[Tensor, " candidate"]
+        self, module: ReferencedModule, batch: CandidateBatch, states: TokenStates, ratios: Float[Tensor, " candidate"]
     ) -> PointwiseContext:
         """Return what the objective needs for a batch with these states and log-ratios of the policy."""
         return PointwiseContext(
@@ -80,31 +73,31 @@ class PointwiseInputs(nn.Module):
             forward_kl=self._forward_kl(module, batch, states) if "forward_kl" in self.needs else None,
         )
 
-    def _kl(self, module: Pointwise, batch: CandidateBatch) -> Tensor:
+    def _kl(self, module: ReferencedModule, batch: CandidateBatch) -> Tensor:
         return self._mismatched_kl(module, batch) if self._step_kl is None else self._step_kl
 
     def _shift(self, batch: CandidateBatch, ratios: Tensor) -> Tensor:
         return self._reward_shift(ratios, counted(batch)) if self._step_shift is None else self._step_shift
 
     @torch.no_grad()
-    def _mismatched_kl(self, module: Pointwise, *batches: CandidateBatch) -> Tensor:
+    def _mismatched_kl(self, module: ReferencedModule, *batches: CandidateBatch) -> Tensor:
         """Return the mean log-ratio of mismatched pairs, over all ranks, not below 0."""
         sums = []
         for batch in batches:
             foreign, real = mismatched(batch, module.max_positions)
             with evaluating(module.model):
                 policy = module.scored(module.model, foreign).logprobs
-            ratios = (policy - reference_scores(module, foreign).logprobs).where(real, 0)
+            ratios = (policy - module.reference_scores(foreign).logprobs).where(real, 0)
             sums.append(torch.stack([ratios.sum(), real.sum().to(ratios.dtype)]))
         total, count = across_ranks(torch.stack(sums).sum(0))
         mean: Tensor = total / count.clamp(min=1)
         return mean.clamp(min=0)
 
     @torch.no_grad()
-    def _ratios(self, module: Pointwise, step: Step) -> tuple[Tensor, Tensor]:
+    def _ratios(self, module: ReferencedModule, step: Step) -> tuple[Tensor, Tensor]:
         """Return the log-ratios of a step's rows, and which of them count."""
         found = [
-            module.scored(module.model, batch).logprobs - reference_scores(module, batch).logprobs for batch in step
+            module.scored(module.model, batch).logprobs - module.reference_scores(batch).logprobs for batch in step
         ]
         return torch.cat(found), torch.cat([counted(batch) for batch in step])
 
@@ -121,14 +114,13 @@ class PointwiseInputs(nn.Module):
         values: Tensor = self.value_head(states.prompts().detach().to(self.value_head.weight.dtype))
         return values[:, 0]
 
-    def _forward_kl(self, module: Pointwise, batch: CandidateBatch, states: TokenStates) -> Tensor:
-        anchor, own = module.reference, module.reference_model
-        assert anchor is not None
+    def _forward_kl(self, module: ReferencedModule, batch: CandidateBatch, states: TokenStates) -> Tensor:
+        reference = module.built_reference
         layout, budget = module.backbone.layout, module.backbone.logit_bytes
-        hidden = anchor.run(module.model, own, lambda model: token_states(model, batch, layout=layout).hidden)
+        hidden = reference.run(module.model, lambda model: token_states(model, batch, layout=layout).hidden)
 
         def logits(rows: Tensor) -> Tensor:
-            return anchor.run(module.model, own, lambda model: head(model).logits(rows))
+            return reference.run(module.model, lambda model: head(model).logits(rows))
 
         return forward_kl(module.model, states, hidden, logits, logit_bytes=budget)
 
@@ -153,12 +145,11 @@ def point_scores(batch: CandidateBatch, scores: ResponseScores, attribute: str |
     return PointScores.of(scores, batch, labels)
 
 
-def check_reference(module: Pointwise, policy: nn.Module, needs: frozenset[Need], reduction: object) -> None:
+def check_reference(reference: Reference, policy: nn.Module, needs: frozenset[Need], reduction: object) -> None:
     """Raise ConfigError for a reference that cannot serve the objective or the reduction."""
-    assert module.reference is not None
     if "forward_kl" in needs:
-        module.reference.run(policy, module.reference_model, lambda model: None)
-    if module.reference.precomputed and ("mismatched_kl" in needs or reduction is not None):
+        reference.run(policy, lambda model: None)
+    if reference.precomputed and ("mismatched_kl" in needs or reduction is not None):
         asked = "responses under other prompts" if reduction is None else "weighted sums over tokens"
         raise ConfigError(
             f"this method needs {asked}, a reference computed before training (Cached) holds plain sums of the data as "

@@ -1,61 +1,57 @@
-"""A module's reference policy: built with the policy, prepared before the first step, asked at every batch."""
+"""A module with a reference policy: built with the policy, prepared before the first step, asked at every batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
 
 from torch import nn
 
 from align.errors import ConfigError
-from align.models.backbone import Backbone
-from align.models.reference import Reference, default_reference
-from align.models.reference_mixture import NoReference
+from align.models.references import NoReference, Reference, default_reference
 from align.records import CandidateBatch, ResponseScores
+from align.training.base_module import AlignModule
+from align.training.self_check import start_checked
 
 
-class HasReference(Protocol):
-    """What a module with a reference has."""
+class ReferencedModule(AlignModule):
+    """Compares the policy with a reference; a subclass says in `build` whether it needs one."""
 
-    backbone: Backbone
-    model: nn.Module
     reference: Reference | None
+    """Null takes the usual kind when the model is built."""
     reference_model: nn.Module | None
-    trainer: Any
+    """What the reference keeps: a part of the module, so that it moves with it."""
+
+    def build_reference(self, policy: nn.Module, *, needed: bool) -> Reference:
+        """Choose the kind where none is given, and build what it keeps beside the policy."""
+        kind = self.reference or (default_reference(policy) if needed else NoReference())
+        self.reference = kind.build(policy, self.backbone, self.tokenizer, self.scored)
+        self.reference_model = self.reference.model
+        return self.reference
+
+    def on_fit_start(self) -> None:
+        """Check layouts, and let the reference see all batches, before the first step."""
+        super().on_fit_start()
+        moved = self.trainer.ckpt_path is not None  # weights are restored before this, counters after it
+        with self.trainer.precision_plugin.forward_context():
+            self.built_reference.prepare(self.model, self._all_batches(), moved=moved)
 
     @property
-    def tokenizer(self) -> Any:
-        """Return the backbone's tokenizer."""
+    def built_reference(self) -> Reference:
+        """Return the reference once there is one."""
+        assert self.reference is not None
+        return self.reference
 
-    def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
-        """Score a batch with any model."""
+    def reference_scores(self, batch: CandidateBatch) -> ResponseScores:
+        """Return the reference's log-probabilities of a batch."""
+        return self.built_reference.score(self.model, batch)
 
+    def reference_beside(self, policy: ResponseScores, batch: CandidateBatch) -> ResponseScores:
+        """Return the reference's log-probabilities; at the very first batch they are compared with the policy's."""
+        return start_checked(self, policy, self.reference_scores(batch))
 
-def build_reference(module: HasReference, policy: nn.Module, *, needed: bool) -> None:
-    """Choose the kind where none is given, and build what it keeps beside the policy."""
-    if module.reference is None:
-        module.reference = default_reference(policy) if needed else NoReference()
-    module.reference_model = module.reference.build(policy, module.backbone, module.tokenizer)
-
-
-def prepare_reference(module: HasReference) -> None:
-    """Let the reference see all batches, before the first step."""
-    assert module.reference is not None
-    moved = module.trainer.ckpt_path is not None  # weights are restored before this, counters after it
-    with module.trainer.precision_plugin.forward_context():
-        module.reference.prepare(
-            module.model, module.reference_model, _all_batches(module.trainer), module.scored, moved=moved
-        )
-
-
-def reference_scores(module: HasReference, batch: CandidateBatch) -> ResponseScores:
-    """Return the reference's log-probabilities of a batch."""
-    assert module.reference is not None
-    return module.reference.score(module.model, module.reference_model, batch, module.scored)
-
-
-def _all_batches(trainer: Any) -> Iterator[CandidateBatch]:
-    if trainer.datamodule is None:
-        raise ConfigError("reference Cached needs the data as a data module, not as loaders")
-    for batch in trainer.datamodule.all_batches():
-        yield trainer.strategy.batch_to_device(batch)
+    def _all_batches(self) -> Iterator[CandidateBatch]:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            raise ConfigError("reference Cached needs the data as a data module, not as loaders")
+        for batch in data.all_batches():
+            yield self.trainer.strategy.batch_to_device(batch)

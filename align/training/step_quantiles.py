@@ -9,7 +9,7 @@ from torch import Tensor
 from align.objectives.objective import Objective
 from align.objectives.optimal_transport import Quantiles, TransportObjective, quantiles
 from align.records import CandidateBatch, PairScores, Step
-from align.training.reference_policy import HasReference, reference_scores
+from align.training.reference_policy import ReferencedModule
 
 
 class StepQuantiles:
@@ -20,7 +20,7 @@ class StepQuantiles:
         self._left: list[Quantiles] = []
 
     @torch.no_grad()
-    def begin_step(self, module: HasReference, step: Step) -> None:
+    def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compare the step's pairs, which costs a forward pass more where it is more than one micro-batch in all."""
         if self._objective is None or (len(step) == 1 and _ranks() == 1):
             return
@@ -38,9 +38,9 @@ class StepQuantiles:
         """Return what the objective is given of the step for its next micro-batch, if anything."""
         return (self._left.pop(0),) if self._left else ()
 
-    def _compared(self, module: HasReference, batch: CandidateBatch) -> tuple[Tensor, Tensor]:
+    def _compared(self, module: ReferencedModule, batch: CandidateBatch) -> tuple[Tensor, Tensor]:
         assert self._objective is not None
-        policy, reference = module.scored(module.model, batch), reference_scores(module, batch)
+        policy, reference = module.scored(module.model, batch), module.reference_scores(batch)
         return self._objective.compared(PairScores.of(policy, batch), PairScores.of(reference, batch))
 
 

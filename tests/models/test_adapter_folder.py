@@ -19,8 +19,7 @@ from align.models.adapted import attach, load_bare
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.model_export import export_model
-from align.models.reference import FrozenCopy, NamedAdapter, default_reference
-from align.models.reference_cache import Cached
+from align.models.references import Cached, FrozenCopy, NamedAdapter, default_reference
 from align.models.tokenizer import load_tokenizer
 from align.modules.dpo import DPOModule
 from align.scoring import score_responses
@@ -74,8 +73,8 @@ class TestExact:
         torch.testing.assert_close(logprobs(model), expected, rtol=0, atol=1e-6)
         reference = default_reference(model)
         assert isinstance(reference, FrozenCopy if kind == "biases" else NamedAdapter)
-        own = reference.build(model, Backbone(str(folder)), tokenizer)
-        found = reference.run(model, own, logprobs)
+        reference = reference.build(model, Backbone(str(folder)), tokenizer, score_responses)
+        found = reference.run(model, logprobs)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
         torch.testing.assert_close(logprobs(model), expected, rtol=0, atol=1e-6)
 
@@ -99,11 +98,11 @@ def test_a_cache_of_an_adapter_with_biases_is_its_start(tmp_path: Path) -> None:
     _, folder = made(tmp_path, "biases")
     model, tokenizer = loaded(folder)
     cached = Cached(str(tmp_path / "cache.safetensors"))
-    own = cached.build(model, Backbone(str(folder)), tokenizer)
-    cached.prepare(model, own, [BATCH], score_responses, moved=False)
+    cached = cached.build(model, Backbone(str(folder)), tokenizer, score_responses)
+    cached.prepare(model, [BATCH], moved=False)
     with torch.no_grad():
         expected = score_responses(model, BATCH).logprobs
-    torch.testing.assert_close(cached.score(model, own, BATCH, score_responses).logprobs, expected)
+    torch.testing.assert_close(cached.score(model, BATCH).logprobs, expected)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
-from align.models.reference import FrozenCopy, NamedAdapter
-from align.models.reference_cache import Cached
-from align.models.reference_mixture import MixtureTerm, NoReference, ReferenceMixture
+from align.models.references import Cached, FrozenCopy, MixtureTerm, NamedAdapter, NoReference, ReferenceMixture
 from align.models.tokenizer import load_tokenizer
 from align.modules.dpo import DPOModule
 from align.objectives.pairwise import IPO
@@ -26,9 +24,9 @@ FAST = Optimizer(learning_rate=1e-2)
 
 
 def scored(kind, policy, backbone):
-    own = kind.build(policy, backbone, load_tokenizer(backbone))
-    kind.prepare(policy, own, [BATCH], score_responses, moved=False)
-    return kind.score(policy, own, BATCH, score_responses)
+    built = kind.build(policy, backbone, load_tokenizer(backbone), score_responses)
+    built.prepare(policy, [BATCH], moved=False)
+    return built.score(policy, BATCH)
 
 
 def module(folder: Path, reference, objective=IPO(0.1, "sequence")) -> DPOModule:
@@ -125,4 +123,4 @@ def test_no_reference_is_zero_and_has_no_model(model_folder: Path) -> None:
     assert scored(NoReference(), policy, backbone).logprobs.tolist() == [0.0] * 6
     for kind in (NoReference(), Cached(), ReferenceMixture([MixtureTerm(None, 1.0)])):
         with pytest.raises(ConfigError, match=f"reference {type(kind).__name__} is not a model"):
-            kind.run(policy, None, lambda model: model)
+            kind.run(policy, lambda model: model)

@@ -12,8 +12,8 @@ from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.adapters import adapter_active, adapters_off, evaluating, has_adapters
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import load_policy
-from align.models.reference import BaseWithoutAdapters, FrozenCopy, NamedAdapter, Reference, default_reference
-from align.models.reference_cache import Cached, candidate_keys, weights_hash
+from align.models.references import BaseWithoutAdapters, FrozenCopy, NamedAdapter, Reference, default_reference
+from align.models.references.reference_cache import Cached, candidate_keys, weights_hash
 from align.models.tokenizer import load_tokenizer
 from align.scoring import score_responses
 from tests.tiny import random_batch, save_tiny
@@ -58,12 +58,12 @@ def test_scores_are_those_of_the_start_also_after_training(kind: str, model_fold
     else:
         lora = LoRA(r=2) if kind.endswith("lora") else None
         (policy, backbone), reference = load(model_folder, lora=lora), FrozenCopy()
-    own = reference.build(policy, backbone, load_tokenizer(backbone))
+    reference = reference.build(policy, backbone, load_tokenizer(backbone), score_responses)
     with evaluating(policy), torch.no_grad():
         start = score_responses(policy, BATCH).logprobs
     disturb(policy)
     before = state(policy)
-    scores = reference.score(policy, own, BATCH, score_responses)
+    scores = reference.score(policy, BATCH)
     assert torch.equal(scores.logprobs, start)
     assert not scores.logprobs.requires_grad
     assert state(policy) == before
@@ -87,24 +87,21 @@ def test_contexts_put_everything_back_after_an_exception(adapter_folder: Path) -
 def test_frozen_copy_of_another_folder(model_folder: Path, tmp_path: Path) -> None:
     other = save_tiny(tmp_path / "other", num_hidden_layers=1)
     policy, backbone = load(model_folder)
-    reference = FrozenCopy(str(other))
-    own = reference.build(policy, backbone, load_tokenizer(backbone))
+    reference = FrozenCopy(str(other)).build(policy, backbone, load_tokenizer(backbone), score_responses)
     expected, _ = load(other)
     with torch.no_grad():
-        torch.testing.assert_close(
-            reference.score(policy, own, BATCH, score_responses).logprobs, score_responses(expected, BATCH).logprobs
-        )
+        torch.testing.assert_close(reference.score(policy, BATCH).logprobs, score_responses(expected, BATCH).logprobs)
 
 
 def test_kinds_that_do_not_fit_say_what_to_use(model_folder: Path, adapter_folder: Path) -> None:
     full, backbone = load(model_folder)
     with pytest.raises(ConfigError, match=r"BaseWithoutAdapters needs backbone\.lora"):
-        BaseWithoutAdapters().build(full, backbone, None)
+        BaseWithoutAdapters().build(full, backbone, None, score_responses)
     with pytest.raises(ConfigError, match="reference adapter 'reference' does not exist, the model has no adapters"):
-        NamedAdapter().build(full, backbone, None)
+        NamedAdapter().build(full, backbone, None, score_responses)
     trained, backbone = load(adapter_folder)
     with pytest.raises(ConfigError, match="use NamedAdapter"):
-        BaseWithoutAdapters().build(trained, backbone, None)
+        BaseWithoutAdapters().build(trained, backbone, None, score_responses)
 
 
 def test_defaults(model_folder: Path, adapter_folder: Path) -> None:
@@ -116,31 +113,31 @@ def test_defaults(model_folder: Path, adapter_folder: Path) -> None:
 class TestCached:
     def filled(self, folder: Path, reference: Cached = Cached(), moved: bool = False, batch=BATCH, **options):
         policy, backbone = load(folder, **options)
-        own = reference.build(policy, backbone, None)
-        reference.prepare(policy, own, [batch], score_responses, moved=moved)
-        return policy, own, reference
+        built = reference.build(policy, backbone, None, score_responses)
+        built.prepare(policy, [batch], moved=moved)
+        return policy, built
 
     @pytest.mark.parametrize("options", [{}, {"lora": LoRA(r=2)}])
     def test_values_are_those_of_the_start(self, model_folder: Path, options: dict) -> None:
-        policy, own, reference = self.filled(model_folder, **options)
+        policy, reference = self.filled(model_folder, **options)
         with torch.no_grad():
             start = score_responses(policy, BATCH).logprobs
         disturb(policy)
-        cached = reference.score(policy, own, BATCH, score_responses)
+        cached = reference.score(policy, BATCH)
         torch.testing.assert_close(cached.logprobs, start, rtol=0, atol=0)
         assert cached.lengths.tolist() == list(BATCH.response_lengths)
 
     def test_second_run_scores_nothing(self, model_folder: Path) -> None:
         self.filled(model_folder)
         policy, backbone = load(model_folder)
-        own = Cached().build(policy, backbone, None)
-        Cached().prepare(policy, own, [BATCH], lambda *_: pytest.fail("scored again"), moved=True)
-        assert own.lookup(BATCH).logprobs.shape == (6,)
+        again = Cached().build(policy, backbone, None, lambda *_: pytest.fail("scored again"))
+        again.prepare(policy, [BATCH], moved=True)
+        assert again.score(policy, BATCH).logprobs.shape == (6,)
 
     def test_only_new_rows_are_scored(self, model_folder: Path) -> None:
         self.filled(model_folder)
-        _, own, _ = self.filled(model_folder, batch=random_batch([2], seed=9))
-        assert len(own.values) == 8
+        _, reference = self.filled(model_folder, batch=random_batch([2], seed=9))
+        assert len(reference.model.values) == 8
 
     def test_adapters_of_another_seed_share_the_cache(self, model_folder: Path) -> None:
         hashes = []
@@ -170,9 +167,9 @@ class TestCached:
         assert len(list(Path("runs/cache/reference").iterdir())) == 2
 
     def test_a_response_that_was_never_scored_is_refused(self, model_folder: Path) -> None:
-        _, own, _ = self.filled(model_folder)
+        policy, reference = self.filled(model_folder)
         with pytest.raises(ResumeError, match="holds no value for a response of 'g0'"):
-            own.lookup(random_batch([2], seed=4))
+            reference.score(policy, random_batch([2], seed=4))
 
     def test_a_policy_that_moved_cannot_fill(self, model_folder: Path) -> None:
         with pytest.raises(ResumeError, match="is missing or incomplete and the policy has moved"):

@@ -124,7 +124,7 @@ def test_a_reference_that_is_not_the_policy_is_refused(method: str, model_folder
 
 
 def test_a_reference_of_its_own_may_differ(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
-    from align.models.reference import FrozenCopy
+    from align.models.references import FrozenCopy
     from tests.tiny import save_tiny
 
     save_tiny(tmp_path / "other", initializer_range=0.05)

@@ -13,7 +13,7 @@ import torch
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.models.fresh_embeddings import cosine_of_rows
-from align.models.reference_cache import Cached
+from align.models.references import Cached
 from align.models.stage import read_note
 from align.modules.hir import HIRModule
 from align.modules.sft import SFTModule

@@ -11,8 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from align.models.backbone import Backbone, LoRA
 from align.models.packed_attention import use_segment_attention
-from align.models.reference import BaseWithoutAdapters, FrozenCopy
-from align.models.reference_cache import Cached
+from align.models.references import BaseWithoutAdapters, Cached, FrozenCopy
 from align.modules.dpo import DPOModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule

@@ -10,9 +10,7 @@ import torch
 from align.data.batching import Batching
 from align.errors import ConfigError, DataError
 from align.models.backbone import LoRA
-from align.models.reference import FrozenCopy
-from align.models.reference_cache import Cached
-from align.models.reference_mixture import NoReference
+from align.models.references import Cached, FrozenCopy, NoReference
 from align.objectives.pairwise import DPO
 from align.objectives.pairwise_absolute import APOZero
 from align.objectives.pointwise import BCO, KTO, PMPO

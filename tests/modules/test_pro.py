@@ -14,7 +14,7 @@ from align.data.scored_lists import ScoredLists
 from align.data.splits import Splits
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.reference import FrozenCopy
+from align.models.references import FrozenCopy
 from align.modules.pro import PROModule
 from align.objectives.ranking import PRO
 from align.records import CandidateBatch, EncodedGroup

@@ -12,7 +12,7 @@ from align.callbacks.evaluation import JudgeEvaluation, RewardEvaluation
 from align.errors import ConfigError
 from align.judges.preference import GoldJudge
 from align.models.backbone import Backbone, LoRA
-from align.models.reference import Reference
+from align.models.references import Reference
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
 from align.modules.pro import PROModule

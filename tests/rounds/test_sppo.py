@@ -20,7 +20,7 @@ from align.data.win_rate_rows import WIN_RATE_VIEWS
 from align.errors import ConfigError
 from align.judges.win_rates import ScorerJudge, WinRates
 from align.models.backbone import Backbone, LoRA
-from align.models.previous_round import PreviousRound
+from align.models.references import PreviousRound
 from align.modules.dpo import DPOModule
 from align.objectives.scored import SPPO
 from align.records import Example, Message

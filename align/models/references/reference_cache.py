@@ -21,7 +21,8 @@ from align.errors import ResumeError
 from align.files import atomic_file
 from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.backbone import Backbone
-from align.models.reference import FrozenCopy, Reference, Scorer, default_reference
+from align.models.references.reference import Reference
+from align.models.references.reference_models import FrozenCopy, default_reference
 from align.records import CandidateBatch, ResponseScores
 
 Key = bytes
@@ -83,7 +84,7 @@ class Cached(Reference):
     path: str | None = None
     """File to keep them in; null puts them under runs/cache/reference, named by a hash of what decides them."""
 
-    def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module:
+    def own_model(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module:
         """Return an empty table with the identity of the weights that will fill it."""
         return ReferenceTable({"weights": weights_hash(policy), "config": config_hash(policy)})
 
@@ -92,44 +93,43 @@ class Cached(Reference):
         name = hashlib.sha256(json.dumps(header).encode()).hexdigest()[:16]
         return Path(self.path or f"runs/cache/reference/{name}.safetensors")
 
-    def prepare(
-        self,
-        policy: nn.Module,
-        own: nn.Module | None,
-        batches: Iterable[CandidateBatch],
-        scorer: Scorer,
-        *,
-        moved: bool,
-    ) -> None:
+    def prepare(self, policy: nn.Module, batches: Iterable[CandidateBatch], *, moved: bool) -> None:
         """Fill the table for all batches. `moved` says that the policy was trained already."""
-        assert isinstance(own, ReferenceTable)
-        path = self.file(own.header)
+        path = self.file(self._table.header)
         if path.exists():
-            own.load(path)
+            self._table.load(path)
         usual = default_reference(policy)
-        kind = None if isinstance(usual, FrozenCopy) else usual  # then the policy scores, which is the start still
+        copied = isinstance(usual, FrozenCopy)  # then the policy scores, which is the start still
         fresh: dict[Key, tuple[float, int]] = {}
         for batch in tqdm(batches, desc="reference log-probabilities", leave=False, disable=None):
             keys = candidate_keys(batch)
-            if all(key in own.values for key in keys):
+            if all(key in self._table.values for key in keys):
                 continue
-            if kind is None and moved:
+            if copied and moved:
                 raise ResumeError(
                     f"reference cache {path} is missing or incomplete and the policy has moved: start the run anew"
                 )
-            scores = kind.score(policy, None, batch, scorer) if kind else _score(policy, batch, scorer)
+            scores = self._start(policy, batch) if copied else usual.holding(None, self.scored).score(policy, batch)
             fresh |= dict(zip(keys, zip(scores.logprobs.tolist(), scores.lengths.tolist(), strict=True), strict=True))
         fresh = _gathered(fresh)
         if fresh:
-            own.values |= fresh
+            self._table.values |= fresh
             if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-                own.save(path)
+                self._table.save(path)
             rank_zero_info(f"reference: {len(fresh)} responses scored, kept in {path}")
 
-    def score(self, policy: nn.Module, own: nn.Module | None, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
+    def score(self, policy: nn.Module, batch: CandidateBatch) -> ResponseScores:
         """Look the batch up."""
-        assert isinstance(own, ReferenceTable)
-        return own.lookup(batch)
+        return self._table.lookup(batch)
+
+    @torch.no_grad()
+    def _start(self, policy: nn.Module, batch: CandidateBatch) -> ResponseScores:
+        return self.scored(policy, batch)
+
+    @property
+    def _table(self) -> ReferenceTable:
+        assert isinstance(self.model, ReferenceTable)
+        return self.model
 
     @property
     def precomputed(self) -> bool:
@@ -169,11 +169,6 @@ def config_hash(model: Any) -> str:
 
 def _split(ids: torch.Tensor, lengths: tuple[int, ...]) -> list[np.ndarray]:
     return np.split(ids.cpu().numpy(), np.cumsum(lengths)[:-1])
-
-
-@torch.no_grad()
-def _score(policy: nn.Module, batch: CandidateBatch, scorer: Scorer) -> ResponseScores:
-    return scorer(policy, batch)
 
 
 def _gathered(fresh: dict[Key, tuple[float, int]]) -> dict[Key, tuple[float, int]]:

@@ -1,0 +1,25 @@
+"""Reference policies: every kind of them, and none."""
+
+from align.models.references.reference import NoReference, Reference
+from align.models.references.reference_cache import Cached
+from align.models.references.reference_mixture import MixtureTerm, ReferenceMixture
+from align.models.references.reference_models import (
+    BaseWithoutAdapters,
+    FrozenCopy,
+    NamedAdapter,
+    PreviousRound,
+    default_reference,
+)
+
+__all__ = [
+    "BaseWithoutAdapters",
+    "Cached",
+    "FrozenCopy",
+    "MixtureTerm",
+    "NamedAdapter",
+    "NoReference",
+    "PreviousRound",
+    "Reference",
+    "ReferenceMixture",
+    "default_reference",
+]

@@ -1,0 +1,79 @@
+"""Where the log-probabilities come from that a policy is compared with: settings until built, then with a model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import nn
+
+from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.records import CandidateBatch, ResponseScores
+
+Scored = Callable[[nn.Module, CandidateBatch], ResponseScores]
+Result = TypeVar("Result")
+
+
+class Reference:
+    """Scores a batch under the reference policy, without gradients and without dropout, once it is built."""
+
+    model: nn.Module | None = None
+    """What is kept beside the policy, if this kind needs anything."""
+    scored: Scored
+    """Scores a batch with any model, as the policy is scored."""
+
+    def build(self, policy: nn.Module, backbone: Backbone, tokenizer: Any, scored: Scored) -> Self:
+        """Return this reference with what it needs to score. Called before anything is trained."""
+        return self.holding(self.own_model(policy, backbone, tokenizer), scored)
+
+    def holding(self, model: nn.Module | None, scored: Scored) -> Self:
+        """Return a copy with a model and a way to score: the settings themselves serve several runs."""
+        built = copy.copy(self)
+        vars(built).update(model=model, scored=scored)  # kinds are frozen, and these are no settings
+        return built
+
+    def own_model(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module | None:
+        """Return a model to keep beside the policy, if any is needed. Raises ConfigError where the kind cannot serve."""
+        return None
+
+    def prepare(self, policy: nn.Module, batches: Iterable[CandidateBatch], *, moved: bool) -> None:
+        """See all training and validation batches before the first step; `moved` says the policy was trained."""
+
+    def score(self, policy: nn.Module, batch: CandidateBatch) -> ResponseScores:
+        """Return the reference's scores."""
+        return self.run(policy, lambda model: self.scored(model, batch))
+
+    def run(self, policy: nn.Module, function: Callable[[nn.Module], Result]) -> Result:
+        """Call a function with the reference's model, without gradients and dropout.
+
+        Raises ConfigError for a kind that is not one model.
+        """
+        raise ConfigError(
+            f"reference {type(self).__name__} is not a model that can score anything but the data as it is, which this "
+            "method needs: use BaseWithoutAdapters (with backbone.lora), NamedAdapter or FrozenCopy"
+        )
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether values were computed before training: plain sums, of the data's own prompts and responses."""
+        return False
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is the policy as the run starts, so that both score alike at the first step."""
+        return False
+
+
+@dataclass(frozen=True)
+class NoReference(Reference):
+    """Log-probability 0 for every response: what reference-free objectives, and reference-free DPO, are given."""
+
+    def score(self, policy: nn.Module, batch: CandidateBatch) -> ResponseScores:
+        """Return zeros."""
+        device = batch.response_ids.device
+        lengths = torch.tensor(batch.response_lengths, device=device)
+        return ResponseScores(torch.zeros(len(lengths), device=device), lengths)
