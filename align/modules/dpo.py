@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.references import Reference
-from align.objectives.optimal_transport import TransportObjective
 from align.objectives.pairwise import DPO, PairObjective
 from align.objectives.pointwise import PointObjective
 from align.objectives.weighting import WPO
-from align.records import CandidateBatch, PairScores, ResponseScores, Step, StepTotals, TruncationPreset
+from align.records import CandidateBatch, ResponseScores, Step, StepTotals, TruncationPreset
 from align.scoring import TokenStates, read_tokens, sum_tokens, token_states
 from align.scoring.reductions import Reduction
-from align.training.objective_call import ObjectiveCall, visible
 from align.training.optimizer import Optimizer
-from align.training.pointwise_inputs import PointwiseInputs, check_data, check_reference, point_scores
-from align.training.preference_metrics import pair_metrics, point_metrics
+from align.training.pairwise_losses import PairwiseLosses
+from align.training.pointwise_inputs import PointwiseInputs
+from align.training.pointwise_losses import PointwiseLosses
+from align.training.preference_losses import PreferenceLosses
 from align.training.reference_policy import ReferencedModule
-from align.training.step_quantiles import StepQuantiles
 
 
 class DPOModule(ReferencedModule):
@@ -58,42 +56,45 @@ class DPOModule(ReferencedModule):
         super().__init__(backbone, optimizer)
         if nll_weight < 0:
             raise ConfigError(f"nll_weight must not be negative, got {nll_weight}")
-        if not isinstance(objective, PairObjective) and (nll_weight or weighting):
-            raise ConfigError(
-                f"nll_weight and weighting are for pairs, {type(objective).__name__} takes single responses"
-            )
-        if attribute is not None and isinstance(objective, PairObjective):
+        if weighting and reduction:
+            raise ConfigError("weighting is defined on plain sums over tokens: leave out either it or reduction")
+        if reference is not None and "reference" not in objective.requires:
+            raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
+        self.objective, self.reference, self.reduction = objective, reference, reduction
+        self.attribute, self.weighting, self.nll_weight = attribute, weighting, nll_weight
+        self.view = objective.view
+        self.losses = self._pairwise(objective) if isinstance(objective, PairObjective) else self._pointwise(objective)
+
+    def _pairwise(self, objective: PairObjective) -> PreferenceLosses:
+        if self.attribute is not None:
             raise ConfigError(
                 f"attribute is for single responses, {type(objective).__name__} takes pairs: leave it out"
             )
-        if weighting and reduction:
-            raise ConfigError("weighting is defined on plain sums over tokens: leave out either it or reduction")
-        if weighting and isinstance(objective, TransportObjective):
-            raise ConfigError(f"weighting is of pairs, {type(objective).__name__} compares quantiles: leave it out")
-        if reference is not None and "reference" not in objective.needs:
-            raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
-        self.objective, self.reference, self.reduction = objective, reference, reduction
-        self.call = ObjectiveCall()
-        self.attribute = attribute
-        self.weighting, self.nll_weight = weighting, nll_weight
-        named = objective.view == "win_rates" and attribute is not None  # a column of the data that holds them
-        self.view = "regression" if named else objective.view
-        self.reads_others = "mismatched_kl" in objective.needs
-        self.provider, self.quantiles = PointwiseInputs(objective.needs), StepQuantiles(objective)
+        return PairwiseLosses(objective, weighting=self.weighting, nll_weight=self.nll_weight)
+
+    def _pointwise(self, objective: PointObjective) -> PreferenceLosses:
+        if self.nll_weight or self.weighting:
+            raise ConfigError(
+                f"nll_weight and weighting are for pairs, {type(objective).__name__} takes single responses"
+            )
+        if objective.view == "win_rates" and self.attribute is not None:  # a column of the data that holds them
+            self.view = "regression"
+        self.reads_others = "mismatched_kl" in objective.requires
+        self.provider = PointwiseInputs(objective.requires)  # a part of the module: its values are in checkpoints
+        return PointwiseLosses(objective, self.provider, attribute=self.attribute)
 
     def build(self) -> nn.Module:
         """Load the policy and what its reference and its objective need."""
         policy = super().build()
-        reference = self.build_reference(policy, needed="reference" in self.objective.needs)
-        self.provider.build(policy)
-        check_reference(reference, policy, self.objective.needs, self.reduction)
+        reference = self.build_reference(policy, needed="reference" in self.objective.requires)
+        self.losses.build(self, policy)
+        if self.reduction is not None:
+            reference.check_computed("weighted sums over tokens")
         return policy
 
     def on_fit_start(self) -> None:
         """Look at the data, check layouts, and let the reference see all batches, before the first step."""
-        if self.device_mesh is not None and "values" in self.objective.needs:
-            raise ConfigError("DRO's value head is not sharded: take another trainer.strategy, such as ddp")
-        check_data(self.objective, self.trainer.datamodule)  # type: ignore[attr-defined]
+        self.losses.check(self)
         super().on_fit_start()
 
     def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
@@ -102,60 +103,20 @@ class DPOModule(ReferencedModule):
 
     def begin_step(self, step: Step) -> None:
         """Compute what an objective reads of the whole step."""
-        self.provider.begin_step(self, step)
-        self.quantiles.begin_step(self, step)
+        self.losses.begin_step(self, step)
 
     def end_step(self) -> None:
         """Forget it: a validation batch stands for itself."""
-        self.provider.end_step()
+        self.losses.end_step()
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective over the step's groups."""
         states = token_states(self.model, batch, layout=self.backbone.layout)
-        scores = self._read(self.model, states, batch, collisions=self.weighting is not None)
-        if isinstance(self.objective, PairObjective):
-            losses = self._pair_losses(self.objective, batch, scores)
-        else:
-            losses = self._point_losses(self.objective, batch, scores, states)
-        return (losses * batch.weights).sum() / totals.weight
+        scores = self._read(self.model, states, batch, collisions=self.losses.collisions)
+        return (self.losses(self, batch, states, scores) * batch.weights).sum() / totals.weight
 
     def _read(
         self, model: nn.Module, states: TokenStates, batch: CandidateBatch, *, collisions: bool = False
     ) -> ResponseScores:
         tokens = read_tokens(model, states, logit_bytes=self.backbone.logit_bytes, collisions=collisions)
         return sum_tokens(tokens, batch, self.reduction)
-
-    def _pair_losses(
-        self, objective: PairObjective, batch: CandidateBatch, scores: ResponseScores
-    ) -> Float[Tensor, " group"]:
-        policy = PairScores.of(scores, batch)
-        anchor = self.reference_beside(scores, batch)
-        reference = visible(objective, PairScores.of(anchor, batch))
-        losses = self.call(objective, policy, reference, *self.quantiles.of_next())
-        if self.weighting is not None:
-            weights = self.weighting(scores, batch)
-            self.record("weights", weights, batch.weights)
-            losses = losses * weights
-        if self.nll_weight:
-            nll = -policy.chosen / policy.chosen_lengths
-            self.record("loss/nll", nll, batch.weights)
-            losses = losses + self.nll_weight * nll
-        anchored = reference if "reference" in objective.needs else None
-        self._record_all(batch, pair_metrics(objective.rewards(policy, reference), policy, anchored))
-        return losses
-
-    def _point_losses(
-        self, objective: PointObjective, batch: CandidateBatch, scores: ResponseScores, states: TokenStates
-    ) -> Float[Tensor, " candidate"]:
-        policy = point_scores(batch, scores, self.attribute)
-        reference = point_scores(batch, self.reference_beside(scores, batch), self.attribute)
-        context = self.provider.context(self, batch, states, policy.logprobs.detach() - reference.logprobs)
-        reference = visible(objective, reference)
-        rewards = objective.rewards(policy, reference).detach()
-        labelled = objective.view == "unpaired"
-        self._record_all(batch, point_metrics(rewards, policy, context, labelled=labelled))
-        return self.call(objective, policy, reference, context)
-
-    def _record_all(self, batch: CandidateBatch, metrics: dict[str, Tensor]) -> None:
-        for name, values in metrics.items():
-            self.record(name, values, batch.weights)

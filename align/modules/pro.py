@@ -51,7 +51,7 @@ class PROModule(ReferencedModule):
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
         super().__init__(backbone, optimizer, truncation)
-        if reference is not None and "reference" not in objective.needs:
+        if reference is not None and "reference" not in objective.requires:
             raise ConfigError(f"{type(objective).__name__} has no reference: leave model.reference out")
         self.objective, self.ranking_source, self.reference, self.eos = objective, ranking_source, reference, eos
         self.call, self.view = ObjectiveCall(), objective.view
@@ -63,7 +63,7 @@ class PROModule(ReferencedModule):
     def build(self) -> nn.Module:
         """Load the policy and what its reference needs."""
         policy = super().build()
-        self.build_reference(policy, needed="reference" in self.objective.needs)
+        self.build_reference(policy, needed="reference" in self.objective.requires)
         return policy
 
     def rewards(self, batch: CandidateBatch) -> Float[Tensor, " candidate"]:

@@ -27,7 +27,7 @@ class ListSum(RankingObjective):
             raise ValueError(f"terms and weights must be of one length, got {len(self.terms)} and {len(self.weights)}")
         if len({term.view for term in self.terms}) > 1:
             raise ValueError("terms must be on the same view of the data, BestOfN is on one of its own")
-        object.__setattr__(self, "needs", frozenset().union(*(term.needs for term in self.terms)))
+        object.__setattr__(self, "requires", frozenset().union(*(term.requires for term in self.terms)))
         object.__setattr__(self, "view", self.terms[0].view)
 
     def __call__(self, policy: ListScores, reference: ListScores) -> Float[Tensor, " group"]:

@@ -21,7 +21,7 @@ from align.records import ListScores
 class LogRatioLists(RankingObjective):
     """Objectives on h, the log-ratio of each response to the reference, scaled by beta."""
 
-    needs = frozenset({"reference"})
+    requires = frozenset({"reference"})
 
     beta: float = 0.1
     """Strength of the pull to the reference policy, per nat; positive."""

@@ -1,15 +1,16 @@
 """What every objective says of itself: the data it is for, and what it wants to know beside the policy's scores.
 
-Annotations are evaluated here, and subclasses set `view` and `needs` without one: the command line's parser looks the
-names in a base class's annotations up in the subclass's module, and takes any value where one is missing.
+Annotations are evaluated here, and subclasses set `view` and `requires` without one: the command line's parser looks
+the names in a base class's annotations up in the subclass's module, and takes any value where one is missing.
 """
 
 from abc import ABC
 from typing import ClassVar, Literal
 
+from align.errors import ConfigError
 from align.records import ViewName
 
-Need = Literal["reference", "mismatched_kl", "reward_shift", "values", "forward_kl"]
+Requirement = Literal["reference", "mismatched_kl", "reward_shift", "values", "forward_kl"]
 """`reference`: log-probabilities of the reference policy.
 `mismatched_kl`: mean log-ratio of responses under other prompts (KTO). `reward_shift`: running mean of rewards (BCO).
 `values`: a value head's estimate for every prompt (DRO). `forward_kl`: KL from reference to policy per token (PMPO).
@@ -21,9 +22,14 @@ class Objective(ABC):
 
     view: ClassVar[ViewName]
     """The data view it is for."""
-    needs: ClassVar[frozenset[Need]] = frozenset({"reference"})
+    requires: ClassVar[frozenset[Requirement]] = frozenset({"reference"})
     """What its module has to provide; without `reference` it cannot read any."""
     learning_rates: ClassVar[tuple[float, float] | None] = None
     """Usual learning rates for full fine-tuning and for LoRA; null takes the module's."""
     step_groups: ClassVar[int | None] = None
     """Usual number of groups in an optimiser step; null takes the module's."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "needs" in vars(cls):
+            raise ConfigError(f"objective {cls.__name__} sets `needs`, which would be passed over: call it `requires`")

@@ -17,7 +17,7 @@ from align.records import PointScores
 
 
 class PointwiseContext(NamedTuple):
-    """What an objective asked for by its `needs`; null where it did not."""
+    """What an objective asked for by its `requires`; null where it did not."""
 
     mismatched_kl: Float[Tensor, ""] | None = None
     """Mean log-ratio of responses under other prompts, over all ranks, not below 0."""
@@ -69,7 +69,7 @@ class KTO(RatioPointObjective):
     """
 
     view = "unpaired"
-    needs = frozenset({"reference", "mismatched_kl"})
+    requires = frozenset({"reference", "mismatched_kl"})
 
     desirable_weight: float = 1.0
     """Factor on desirable responses, lambda_D; not negative."""
@@ -103,7 +103,7 @@ class BCO(RatioPointObjective):
     """
 
     view = "unpaired"
-    needs = frozenset({"reference", "reward_shift"})
+    requires = frozenset({"reference", "reward_shift"})
 
     def __call__(
         self, policy: PointScores, reference: PointScores, context: PointwiseContext
@@ -123,7 +123,7 @@ class PMPO(PointObjective):
     """
 
     view = "unpaired"
-    needs = frozenset({"reference", "forward_kl"})
+    requires = frozenset({"reference", "forward_kl"})
     learning_rates = (8e-6, 8e-5)  # ours, as ORPO's: it too is likelihood beside a contrast
 
     alpha: float = 0.5

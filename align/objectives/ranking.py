@@ -24,7 +24,7 @@ class RankingObjective(Objective):
     """A loss on candidate groups: ranked lists, or sets with scores."""
 
     view = "lists_by_reward"
-    needs = frozenset()
+    requires = frozenset()
 
     @abstractmethod
     def __call__(self, policy: ListScores, reference: ListScores) -> Float[Tensor, " group"]:

@@ -17,7 +17,7 @@ from align.records import PairScores
 class ReferenceFreeObjective(PairObjective):
     """Objectives on the policy's log-probabilities alone."""
 
-    needs = frozenset()
+    requires = frozenset()
 
     def rewards(self, policy: PairScores, reference: PairScores) -> Float[Tensor, "group 2"]:
         """Return the log-probabilities."""

@@ -39,7 +39,7 @@ class Regression(Objective):
     """Tokens the language loss is taken on."""
 
     view = "regression"
-    needs = frozenset()
+    requires = frozenset()
 
     def __post_init__(self) -> None:
         if self.lm_on != "all" and not self.lm_weight:

@@ -56,7 +56,7 @@ class RewardObjective(Objective):
     """A loss on the rewards of ranked candidates."""
 
     view = "lists"
-    needs = frozenset()
+    requires = frozenset()
     lm_weight = 0.0
 
     @property

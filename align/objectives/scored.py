@@ -18,7 +18,7 @@ class WeightedLikelihood(PointObjective):
     """Likelihood of each response, summed over its tokens, weighted by its score (Hu et al. 2023, arXiv:2308.12050)."""
 
     view = "regression"
-    needs = frozenset()
+    requires = frozenset()
     learning_rates = (2e-5, 2e-4)  # those of SFTModule: it is fine-tuning
 
     @abstractmethod
@@ -118,7 +118,7 @@ class DRO(RatioPointObjective):
     """
 
     view = "regression"
-    needs = frozenset({"reference", "values"})
+    requires = frozenset({"reference", "values"})
 
     beta: float = 1.0
     """Strength of the pull to the reference policy, in units of the score per nat; positive."""

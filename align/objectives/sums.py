@@ -85,6 +85,6 @@ def _combine(total: Any, terms: Sequence[Any]) -> None:
         found = " and ".join(sorted(views)) or "no term"
         raise ValueError(f"terms must be one or more objectives for one view of the data, got {found}")
     object.__setattr__(total, "view", views.pop())
-    object.__setattr__(total, "needs", frozenset().union(*(term.objective.needs for term in terms)))
+    object.__setattr__(total, "requires", frozenset().union(*(term.objective.requires for term in terms)))
     rates = [term.objective.learning_rates for term in terms]
     object.__setattr__(total, "learning_rates", None if None in rates else min(rates))

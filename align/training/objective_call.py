@@ -58,7 +58,7 @@ def check_shape(objective: Callable[..., Tensor], losses: Any, records: tuple[An
 
 def visible(objective: Objective, reference: Record) -> Record:
     """Return reference scores as an objective may see them: those it did not ask for cannot be read."""
-    if "reference" in objective.needs:
+    if "reference" in objective.requires:
         return reference
     hidden: Tensor = torch.empty(0).as_subclass(type("Unread", (_Unread,), {"owner": type(objective).__name__}))
     scores: Any = reference
@@ -95,5 +95,5 @@ class _Unread(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise ConfigError(
             f"objective {cls.owner} reads the reference's log-probabilities and does not ask for them: add "
-            "`needs = frozenset({'reference'})` to the class"
+            "`requires = frozenset({'reference'})` to the class"
         )

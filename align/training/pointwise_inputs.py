@@ -8,15 +8,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from align.errors import ConfigError, DataError
 from align.models.adapters import evaluating
-from align.models.references import Reference
-from align.objectives.objective import Need, Objective
-from align.objectives.pointwise import KTO, PointwiseContext
-from align.records import CandidateBatch, PointScores, ResponseScores, Step
+from align.objectives.objective import Requirement
+from align.objectives.pointwise import PointwiseContext
+from align.records import CandidateBatch, Step
 from align.scoring import TokenStates, token_states
 from align.scoring.decoder import head, unwrapped
 from align.scoring.divergence import forward_kl
@@ -30,17 +27,17 @@ class PointwiseInputs(nn.Module):
     seen: Tensor
     """Sum and number of the log-ratios of all training so far."""
 
-    def __init__(self, needs: Iterable[Need]) -> None:
+    def __init__(self, requires: Iterable[Requirement]) -> None:
         super().__init__()
-        self.needs = frozenset(needs)
+        self.requires = frozenset(requires)
         self._step_kl: Tensor | None = None
         self._step_shift: Tensor | None = None
-        if "reward_shift" in self.needs:
+        if "reward_shift" in self.requires:
             self.register_buffer("seen", torch.zeros(2, dtype=torch.float64))
 
     def build(self, policy: nn.Module) -> None:
         """Make the value head, zero at the start, where values are needed."""
-        if "values" in self.needs:
+        if "values" in self.requires:
             inner: Any = unwrapped(policy)
             dtype = torch.float64 if inner.dtype == torch.float64 else torch.float32
             self.value_head = nn.Linear(inner.config.get_text_config().hidden_size, 1, dtype=dtype)
@@ -53,9 +50,9 @@ class PointwiseInputs(nn.Module):
         A shift costs a forward pass more, where the step is more than one micro-batch; with one, the pass that has a
         gradient is enough.
         """
-        if "mismatched_kl" in self.needs:
+        if "mismatched_kl" in self.requires:
             self._step_kl = self._mismatched_kl(module, *step)
-        if "reward_shift" in self.needs and len(step) > 1:
+        if "reward_shift" in self.requires and len(step) > 1:
             self._step_shift = self._reward_shift(*self._ratios(module, step))
 
     def end_step(self) -> None:
@@ -67,10 +64,10 @@ class PointwiseInputs(nn.Module):
     ) -> PointwiseContext:
         """Return what the objective needs for a batch with these states and log-ratios of the policy."""
         return PointwiseContext(
-            mismatched_kl=self._kl(module, batch) if "mismatched_kl" in self.needs else None,
-            reward_shift=self._shift(batch, ratios) if "reward_shift" in self.needs else None,
-            values=self._values(states) if "values" in self.needs else None,
-            forward_kl=self._forward_kl(module, batch, states) if "forward_kl" in self.needs else None,
+            mismatched_kl=self._kl(module, batch) if "mismatched_kl" in self.requires else None,
+            reward_shift=self._shift(batch, ratios) if "reward_shift" in self.requires else None,
+            values=self._values(states) if "values" in self.requires else None,
+            forward_kl=self._forward_kl(module, batch, states) if "forward_kl" in self.requires else None,
         )
 
     def _kl(self, module: ReferencedModule, batch: CandidateBatch) -> Tensor:
@@ -135,49 +132,3 @@ def across_ranks(sums: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(sums)
     return sums
-
-
-def point_scores(batch: CandidateBatch, scores: ResponseScores, attribute: str | None = None) -> PointScores:
-    """Put scores and the labels of the data together. Raises DataError where a label is missing."""
-    labels = batch.labels(attribute)
-    if bool(labels.isnan().any()):
-        raise DataError(f"a pointwise objective needs a label for every response, some of {batch.ids[:3]} have none")
-    return PointScores.of(scores, batch, labels)
-
-
-def check_reference(reference: Reference, policy: nn.Module, needs: frozenset[Need], reduction: object) -> None:
-    """Raise ConfigError for a reference that cannot serve the objective or the reduction."""
-    if "forward_kl" in needs:
-        reference.run(policy, lambda model: None)
-    if reference.precomputed and ("mismatched_kl" in needs or reduction is not None):
-        asked = "responses under other prompts" if reduction is None else "weighted sums over tokens"
-        raise ConfigError(
-            f"this method needs {asked}, a reference computed before training (Cached) holds plain sums of the data as "
-            "it is: use BaseWithoutAdapters (with backbone.lora), NamedAdapter or FrozenCopy"
-        )
-
-
-def check_data(objective: Objective, data: Any) -> None:
-    """Look at a data module before the first step: rows of steps, balance of labels against their weights."""
-    if "mismatched_kl" not in objective.needs or data is None:
-        return
-    streamed = [range(data.step_groups)] if getattr(data, "streaming", False) else None  # its last step has two or more
-    places = {"the first epoch": streamed or data.train_dataloader().sampler.batches()}
-    if "val" in data.groups:
-        places["the validation split"] = [range(len(data.groups["val"]))]
-    for place, steps in places.items():
-        if min(map(len, steps)) < 2:
-            raise ConfigError(
-                f"KTO needs at least 2 rows in every step, and one of {place} holds 1: set data.batching.groups to a "
-                "number that leaves no single row, or change data.splits"
-            )
-    if isinstance(objective, KTO):
-        table = data.groups["train"]
-        desirable = sum(w for w, row in zip(table.weights, table.table["scores"], strict=True) if row[0][0] == 1)
-        undesirable = sum(table.weights) - desirable
-        share = objective.desirable_weight * desirable / max(objective.undesirable_weight * undesirable, 1e-9)
-        if not 1 <= share <= 4 / 3:
-            rank_zero_warn(
-                f"KTO: desirable_weight * n_desirable / (undesirable_weight * n_undesirable) is {share:.3g} "
-                f"({desirable:g} desirable rows, {undesirable:g} undesirable), the paper advises 1 to 1.33 (Eq. 8)"
-            )

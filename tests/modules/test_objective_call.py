@@ -89,17 +89,24 @@ def test_the_shape_is_looked_at_once() -> None:
     assert calls == [2, 6, 5]  # the first batch, the same three times over, the second batch
 
 
+def test_a_former_attribute_is_told_the_present_one() -> None:
+    with pytest.raises(ConfigError, match="objective Old sets `needs`, which would be passed over: call it `requires`"):
+        type("Old", (DPO,), {"needs": frozenset()})
+
+
 class TestReference:
     def test_what_is_not_asked_for_cannot_be_read(self) -> None:
         unread = visible(SimPO(), pair(3))
         for read in (lambda x: -x, lambda x: x.shape, lambda x: 1.0 + x, lambda x: x[0], lambda x: x.sum(), torch.exp):
-            with pytest.raises(ConfigError, match=r"SimPO reads the reference.*needs = frozenset\(\{'reference'\}\)"):
+            with pytest.raises(
+                ConfigError, match=r"SimPO reads the reference.*requires = frozenset\(\{'reference'\}\)"
+            ):
                 read(unread.chosen)
         assert unread.chosen_lengths.tolist() == [2, 2, 2]
 
     @pytest.mark.parametrize("record", [lists(2), points(2)])
     def test_lists_and_points_alike(self, record) -> None:
-        hidden = visible(SimpleNamespace(needs=frozenset()), record)  # type: ignore[arg-type]
+        hidden = visible(SimpleNamespace(requires=frozenset()), record)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="SimpleNamespace reads the reference's log-probabilities"):
             record.logprobs - hidden.logprobs
 

@@ -40,7 +40,7 @@ def test_learns(objective, lora: LoRA | None, model_folder: Path, scored_file: P
     names = ("rewards/chosen", "rewards/rejected") if objective.view in ("pairs", "unpaired") else ("rewards",)
     assert all(log.series(f"train/{name}") for name in names)
     assert bool(log.series("train/rewards/margins")) == paired
-    if "mismatched_kl" in objective.needs:
+    if "mismatched_kl" in objective.requires:
         assert min(log.series("train/kl")) >= 0
 
 

@@ -196,8 +196,8 @@ def test_a_sum_adds_up_and_joins_needs() -> None:
     case = random_lists(SIZES), random_lists(SIZES, seed=1)
     both = ListSum([RRHF(), ListMLE(BETA)], [2.0, 0.5])
     torch.testing.assert_close(both(*case), 2 * RRHF()(*case) + 0.5 * ListMLE(BETA)(*case))
-    assert both.needs == {"reference"}
-    assert ListSum([RRHF()], [1.0]).needs == frozenset()
+    assert both.requires == {"reference"}
+    assert ListSum([RRHF()], [1.0]).requires == frozenset()
     assert list(both.parts(*case)) == ["1_rrhf", "2_listmle"]
 
 

@@ -132,8 +132,8 @@ class TestSums:
         assert torch.equal(total.rewards(POLICY, REFERENCE), DPO(0.3).rewards(POLICY, REFERENCE))
 
     def test_needs_are_those_of_all_terms(self) -> None:
-        assert PairSum([PairTerm(ChosenLikelihood())]).needs == frozenset()
-        assert PairSum([PairTerm(ChosenLikelihood()), PairTerm(IPO())]).needs == {"reference"}
+        assert PairSum([PairTerm(ChosenLikelihood())]).requires == frozenset()
+        assert PairSum([PairTerm(ChosenLikelihood()), PairTerm(IPO())]).requires == {"reference"}
         with pytest.raises(ValueError, match="terms must be one or more objectives for one view of the data, got no"):
             PairSum([])
 

@@ -119,7 +119,7 @@ def test_sums_keep_to_one_view() -> None:
     total = PointSum([PointTerm(KTO(0.1), 2.0), PointTerm(PMPO(), 0.5)])
     expected = 2 * KTO(0.1)(POLICY, REFERENCE, CONTEXT) + 0.5 * PMPO()(POLICY, REFERENCE, CONTEXT)
     torch.testing.assert_close(total(POLICY, REFERENCE, CONTEXT), expected)
-    assert total.needs == {"reference", "mismatched_kl", "forward_kl"}
+    assert total.requires == {"reference", "mismatched_kl", "forward_kl"}
     assert total.view == "unpaired"
     with pytest.raises(ValueError, match="got regression and unpaired"):
         PointSum([PointTerm(KTO()), PointTerm(DRO())])

@@ -26,7 +26,7 @@ CASES = [
 
 @pytest.mark.parametrize(("objective", "formula"), CASES, ids=lambda c: type(c).__name__)
 def test_equals_the_plain_formula_whatever_the_reference(objective, formula) -> None:
-    assert objective.needs == frozenset()
+    assert objective.requires == frozenset()
     for reference in (REFERENCE, ZERO):
         assert objective(POLICY, reference).tolist() == pytest.approx([formula(p) for p in PAIRS], rel=1e-9)
 

@@ -37,7 +37,7 @@ class Reference:
         return built
 
     def own_model(self, policy: nn.Module, backbone: Backbone, tokenizer: Any) -> nn.Module | None:
-        """Return a model to keep beside the policy, if any is needed. Raises ConfigError where the kind cannot serve."""
+        """Return the model this kind keeps beside the policy, if any. Raises ConfigError where it cannot serve."""
         return None
 
     def prepare(self, policy: nn.Module, batches: Iterable[CandidateBatch], *, moved: bool) -> None:
@@ -56,6 +56,14 @@ class Reference:
             f"reference {type(self).__name__} is not a model that can score anything but the data as it is, which this "
             "method needs: use BaseWithoutAdapters (with backbone.lora), NamedAdapter or FrozenCopy"
         )
+
+    def check_computed(self, asked: str) -> None:
+        """Raise ConfigError, naming what is asked for, where values were computed before training."""
+        if self.precomputed:
+            raise ConfigError(
+                f"this method needs {asked}, a reference computed before training (Cached) holds plain sums of the "
+                "data as it is: use BaseWithoutAdapters (with backbone.lora), NamedAdapter or FrozenCopy"
+            )
 
     @property
     def precomputed(self) -> bool:
