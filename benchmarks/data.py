@@ -26,7 +26,6 @@ from align.data.encoding import EncodingConfig
 from align.data.hh_rlhf import HHRLHF, HHRLHFDataModule
 from align.data.splits import Division, Splits
 from align.data.views import Pairs
-from align.records import Labels
 
 SPLITS = Splits(val_fraction=0)
 PARTS = ("tokenizer", "read", "encode", "prepare", "open", "stream")
@@ -65,7 +64,7 @@ def _measure(part: str, rows: Path, tokenizer: str, cache: Path) -> None:
         scores_turns=False,
         step_groups=64,
         reads_others=False,
-        labels=Labels(),
+        take_labels=lambda labels: None,
         max_positions=8192,
     )
     if part in ("prepare", "open"):

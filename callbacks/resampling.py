@@ -138,7 +138,7 @@ class IterativeResampling(Callback):
         if (self.restart or self.fresh_optimizer) and self._begun != number:
             set_schedule(trainer, module.optimizer, steps_of_round(trainer, self.epochs), anew=first)
         if self._begun != number and self.settings.conditions is not None:
-            module.asks = self._rounds.note(number)
+            module.train_under(self._rounds.note(number))
         self._begun = number
 
     def _follow(self, trainer: Trainer, module: Any, number: int, *, first: bool) -> None:
@@ -157,7 +157,7 @@ class IterativeResampling(Callback):
             return
         if self.keep_models:
             if self._rounds is not None and self.settings.conditions is not None:
-                module.asks = self._rounds.note(number - 1)
+                module.train_under(self._rounds.note(number - 1))
             module.export(self._folder(trainer) / f"model-{number - 1:04d}")
         go_back(module, trainer.optimizers, path)
 

@@ -113,7 +113,8 @@ class PreferenceDataModule(ServingDataModule):
         self.asks = view.asks([table for _, table in parts["train"]])
         named, labels = name_labels(parts, self.chosen_attributes)
         self.groups = join(named, labels.attributes)
-        self.labels = needs.labels = labels._replace(means=mean_labels(self.groups))
+        self.labels = labels._replace(means=mean_labels(self.groups))
+        needs.take_labels(self.labels)
         self.fingerprint = hashlib.sha256(" ".join([*keys, *labels.attributes]).encode()).hexdigest()[:16]
 
     def view_of(self, needs: Needs) -> View:

@@ -20,8 +20,9 @@ class Needs(Protocol):
     """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
     reads_others: bool
     """Whether every response is also read under another prompt of its step."""
-    labels: Labels
-    """What the data module tells back."""
+
+    def take_labels(self, labels: Labels) -> None:
+        """Take what the data module tells back of the labels it read."""
 
     @property
     def step_groups(self) -> int:

@@ -15,6 +15,21 @@ Rates = dict[str, float]
 """Probabilities by the path of their setting, such as `text_config.attention_dropout`."""
 
 
+NOTED_RATES = "original_dropout"
+"""Where a model keeps what its rates were, a part of every copy of it."""
+
+
+def note_rates(model: nn.Module, rates: Rates) -> None:
+    """Keep with a model what its configuration's rates were, for the export."""
+    setattr(model, NOTED_RATES, rates)
+
+
+def noted_rates(model: nn.Module) -> Rates:
+    """Return what `note_rates` kept, nothing for a model of which nothing was kept."""
+    rates: Rates = getattr(model, NOTED_RATES, {})
+    return rates
+
+
 def switch_off_rates(config: Any) -> Rates:
     """Set every dropout of a configuration, nested ones too, to 0 and return what it was, for the export."""
     rates = dict(_rates(config, ""))

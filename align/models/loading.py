@@ -16,7 +16,7 @@ from align.errors import ConfigError, ModelError, shorten
 from align.models.adapter_folder import with_trained_adapter
 from align.models.backbone import Backbone, LoRA
 from align.models.causal import check_causal
-from align.models.deterministic import make_deterministic, switch_off_rates
+from align.models.deterministic import make_deterministic, note_rates, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_segment_attention
@@ -150,7 +150,7 @@ def _build(
         model, drawn = load_whole(auto, base, fresh=fresh, left=left, **options)
     if not backbone.dropout:
         make_deterministic(model)
-    model.original_dropout = rates
+    note_rates(model, rates)
     return model, drawn
 
 

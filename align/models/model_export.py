@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from align.errors import ConfigError
 from align.models.adapters import has_adapters
 from align.models.combined import save_combined
-from align.models.deterministic import set_rates
+from align.models.deterministic import noted_rates, set_rates
 from align.models.masters import asked_dtype
 from align.models.merging import write_merged
 from align.records import PromptFormat
@@ -76,7 +76,7 @@ def _write(
     prompt_format: PromptFormat | None,
 ) -> None:
     inner = unwrapped(model)
-    rates = getattr(inner, "original_dropout", {})
+    rates = noted_rates(inner)
     set_rates(inner.config, rates)
     try:
         if has_adapters(model) and list(model.active_adapters) != ["default"]:  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from align.errors import ConfigError
-from align.scoring.decoder import decoder, unwrapped
+from align.scoring.decoder import RUN_DECODER, decoder, unwrapped
 
 
 def refuse_sharded_files(strategy: Any) -> None:
@@ -41,11 +41,11 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     for block in _blocks(decoder(model)):
         fully_shard(block, mesh=data)
     fully_shard(inner, mesh=data, reshard_after_forward=False)
-    inner.run_decoder = MethodType(_run_decoder, inner)
-    register_fsdp_forward_method(inner, "run_decoder")
+    setattr(inner, RUN_DECODER, MethodType(_call_decoder, inner))
+    register_fsdp_forward_method(inner, RUN_DECODER)
 
 
-def _run_decoder(self: Any, **inputs: Any) -> Any:
+def _call_decoder(self: Any, **inputs: Any) -> Any:
     return decoder(self)(**inputs)
 
 

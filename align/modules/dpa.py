@@ -43,7 +43,11 @@ class DPARSFModule(SFTModule):
         """
         super().__init__(backbone, reduction, loss_on=loss_on, optimizer=optimizer, truncation=truncation)
         self.conditioning = conditioning
-        self.asks: dict[str, Any] = {}  # what the prompts trained on ask for; the rounds tell
+        self.asks: dict[str, Any] = {}  # what the prompts trained on ask for
+
+    def train_under(self, asks: dict[str, Any]) -> None:
+        """Note what the prompts ask for that it trains on from now on; the rounds tell."""
+        self.asks = asks
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the prompts ask for."""

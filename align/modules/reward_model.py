@@ -75,9 +75,8 @@ class RewardModel(AlignModule):
         ratings = isinstance(self.objective, Regression)
         self.rescaling = self._known_rescaling() if ratings else None
         pad = choose_pad_token(self.tokenizer)
-        masters = not self.optimizer.kahan
         model = load_reward_model(
-            self.backbone, self.tokenizer, list(self.outputs), pad, zero_head=ratings, masters=masters
+            self.backbone, self.tokenizer, list(self.outputs), pad, zero_head=ratings, masters=not self.optimizer.kahan
         )
         if self.objective.lm_weight:
             attach_language_head(model, self.backbone)
@@ -170,8 +169,7 @@ class RewardModel(AlignModule):
         return RankedRewards(batch.matrix(rewards), batch.matrix(batch.ranks), mask, batch.matrix(labels))
 
     def _record_order(self, batch: CandidateBatch, ranked: RankedRewards) -> None:
-        r = ranked.rewards.detach()
-        ordered = ranked.ordered()
+        r, ordered = ranked.rewards.detach(), ranked.ordered()
         pairs = ordered.sum((1, 2))
         differences = ranked.differences().detach().where(ordered, 0)
         self.record("accuracy", ((differences > 0) & ordered).sum((1, 2)) / pairs, batch.weights)

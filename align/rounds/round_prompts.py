@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from align.encoding.encoder import Encoder
 from align.errors import ConfigError
@@ -32,6 +32,16 @@ class RoundPrompt(NamedTuple):
         return hashlib.sha256(repr(list(self.request.ids)).encode()).hexdigest()[:16]
 
 
+@runtime_checkable
+class ConditionedMethod(Protocol):
+    """A method that writes conditions into its prompts."""
+
+    conditioning: Conditioning
+
+    def train_under(self, asks: dict[str, Any]) -> None:
+        """Note what the prompts ask for that the method trains on from now on."""
+
+
 def conditioning_of_method(module: object, settings: RoundSettings) -> Conditioning | None:
     """Return how a method writes conditions, None in rounds without them.
 
@@ -39,12 +49,11 @@ def conditioning_of_method(module: object, settings: RoundSettings) -> Condition
     """
     if settings.conditions is None:
         return None
-    found: Conditioning | None = getattr(module, "conditioning", None)
-    if found is None:
+    if not isinstance(module, ConditionedMethod):
         raise ConfigError(
             "align.callbacks.resampling.IterativeResampling.conditions needs DPARSFModule, which writes them"
         )
-    known = settings.scorer.attributes
+    found, known = module.conditioning, settings.scorer.attributes
     if missing := [name for name in found.attributes if name not in known]:
         raise ConfigError(
             f"conditioning.attributes names {missing[0]!r}, the scorer has {', '.join(known)}: name "

@@ -38,6 +38,15 @@ def decoder(model: nn.Module) -> Any:
     return next(part for part in inner.children() if hasattr(part, "config"))  # Llama 4 gives its prefix another name
 
 
+RUN_DECODER = "run_decoder"
+"""Method of a sharded model that gathers its weights around a call of its decoder."""
+
+
+def run_decoder(model: nn.Module, **inputs: Any) -> Any:
+    """Call the decoder, as a sharded model wants it called."""
+    return getattr(unwrapped(model), RUN_DECODER, decoder(model))(**inputs)
+
+
 LANGUAGE_HEAD = "language_head"
 """Name under which a reward model keeps a vocabulary head beside its own."""
 PLAIN_HEAD = "plain_head"
@@ -76,8 +85,7 @@ def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidde
         plan.attention_mask is not None or plan.segments is not None or plan.shifted
     ):  # padded rows count their positions from 0, as every model does by itself
         inputs["position_ids"] = plan.position_ids
-    run = getattr(unwrapped(model), "run_decoder", inner)  # a sharded model gathers its weights around this call
-    states: Tensor = run(input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state
+    states: Tensor = run_decoder(model, input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state
     if plan.segments is not None:
         _check_packed(inner, plan.segments)
     return states.flatten(0, 1)

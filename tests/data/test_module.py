@@ -35,6 +35,7 @@ def needs(
         scores_turns=False,
         reads_others=False,
         step_groups=64,
+        take_labels=lambda labels: None,
     )
 
 

@@ -1,0 +1,53 @@
+"""What a method says of itself: to its data, to the self-check, to the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from align.records import Instructions, Labels, TruncationPreset, ViewName
+
+
+class MethodSettings:
+    """Subclasses set what differs from the usual."""
+
+    view: ViewName
+    """The data view the method trains on."""
+    truncation: TruncationPreset
+    """The limits on lengths the method takes where the data name none."""
+    learning_rates: ClassVar[tuple[float, float]]
+    """Usual learning rate for full fine-tuning and for LoRA."""
+    instructions: Instructions | None = None
+    """Under which the data encodes every prompt, beside the plain one."""
+    max_response: int | None = None
+    """Longest response the method reads, in tokens; null leaves it to the limits."""
+    scores_turns: bool = False
+    """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
+    reads_others: bool = False
+    """Whether every response is also read under another prompt of its step."""
+    usual_groups: ClassVar[int] = 64
+    """Groups of an optimiser step where neither the data nor the objective name another number."""
+    scores_prompts: bool = False
+    """Whether the tokens of prompts are scored too."""
+    generates: ClassVar[bool] = True
+    """Whether the model writes text."""
+    reads_states: Sequence[Sequence[str]] = ()
+    """Sets of frozen adapters under which hidden states are read; an empty one is the base alone."""
+    predicts_asked: ClassVar[bool] = False
+    """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
+    labels: Labels = Labels()
+    """Of the data, known before the model is built."""
+
+    def take_labels(self, labels: Labels) -> None:
+        """Take what the data module tells of the labels it read."""
+        self.labels = labels
+
+    @property
+    def usual_rates(self) -> tuple[float, float]:
+        """Return the objective's usual learning rates where it has some of its own, else the method's."""
+        return getattr(getattr(self, "objective", None), "learning_rates", None) or self.learning_rates
+
+    @property
+    def step_groups(self) -> int:
+        """Return the usual number of groups in an optimiser step: the objective's where it has its own."""
+        return getattr(getattr(self, "objective", None), "step_groups", None) or self.usual_groups
