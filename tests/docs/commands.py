@@ -16,16 +16,8 @@ PROGRAM = ("align", "$(which align)")
 LIST = re.compile(r"\[(.*)\]")
 FILE = re.compile(r"(?!https?:)[\w.*-]+/[\w./*-]+|[\w.-]+\.(?:jsonl|json|csv|yaml|parquet|safetensors|gguf|html)")
 
-MODEL, REWARD, PAIRS, LISTS, PROMPTS, CONFIG, REWARD_CONFIG, OTHER = (
-    "model",
-    "reward",
-    "pairs",
-    "lists",
-    "prompts",
-    "config",
-    "reward_config",
-    "other",
-)
+MODEL, REWARD, PAIRS, LISTS, PROMPTS, OTHER = "model", "reward", "pairs", "lists", "prompts", "other"
+CONFIG, REWARD_CONFIG, SHOWN = "config", "reward_config", "shown"
 NAMES = {
     "HuggingFaceTB/SmolLM2-135M": MODEL,
     "runs/world/base": MODEL,
@@ -49,6 +41,7 @@ NAMES = {
     "runs/rm/config.yaml": REWARD_CONFIG,
     "runs/reward_model_multi/config.yaml": REWARD_CONFIG,
     "mine.yaml": CONFIG,
+    "my-rounds.yaml": SHOWN,
     "ME/my-model": OTHER,
     "ME/my-pairs": OTHER,
     "vectors.safetensors": OTHER,
@@ -64,7 +57,7 @@ NAMES = {
     "df_gamed.csv": OTHER,
     "reference_gpt-4.jsonl": OTHER,
 }
-"""What the file or model of a command is; a command with another is an error of the page, or of this table."""
+"""What the file or model of a command is (SHOWN: a file that the page itself shows); a command with another is an error of the page, or of this table."""
 WRITTEN = {
     *("lists.parquet", "pairs-view.jsonl", "ranked.jsonl", "v.gguf", "dpa_0.8.json", "row.csv", "runs/report.html"),
     "runs/dpo/lm_eval.json",
@@ -125,6 +118,15 @@ def commands_of(page: Path) -> Iterator[Command]:
             if place is not None:
                 name = str(page.relative_to(ROOT))
                 yield Command(name, tuple(words[place + 1 :]), tuple(words[:place]))
+
+
+def shown(page: str, name: str) -> str:
+    """Return the file of a name that a page shows."""
+    found = re.search(
+        rf"^```yaml\n(# {re.escape(name)}\n.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert found, f"{page} does not show {name}"
+    return found[1]
 
 
 def all_commands() -> list[Command]:

@@ -20,15 +20,22 @@ from tests.docs.commands import (
     PAGES,
     REWARD_CONFIG,
     ROOT,
+    SHOWN,
     Command,
     all_commands,
     blocks,
     files_of,
     former,
     kind_of,
+    shown,
 )
 
-COMMANDS = all_commands()
+SLOW = ("rahf", "dpa.yaml", "sppo", "self_rewarding", "multi.yaml", "two_rewards", "ddp", "fsdp", "multi_node", ".help")
+"""Commands that take a second or more to parse, or say what others do."""
+COMMANDS = [
+    pytest.param(command, marks=[pytest.mark.slow] * any(word in str(command.words) for word in SLOW), id=str(command))
+    for command in all_commands()
+]
 CHECKS, STAGES = ("check", "doctor"), ("run", "stages")
 PATHS = {"path": "pairs.jsonl"}
 BACKBONE = {"path": "HuggingFaceTB/SmolLM2-135M"}
@@ -72,7 +79,9 @@ def parse_stages(words: list[str]) -> int:
     """Parse every stage of a command."""
     from importlib import import_module
 
-    module = next(import_module(f"align.cli.{name}") for name in reversed(STAGES) if (ROOT / f"align/cli/{name}.py").exists())
+    module = next(
+        import_module(f"align.cli.{name}") for name in reversed(STAGES) if (ROOT / f"align/cli/{name}.py").exists()
+    )
     stages = module.parse(words)
     for number, file in enumerate(stages.files, 1):
         parse(["fit", "-c", file, *stages.common, *stages.own.get(number, [])])
@@ -107,13 +116,20 @@ def parsing() -> Iterator[None]:
             sys.modules[name].call = REAL_CALL  # type: ignore[attr-defined]
 
 
-def local(word: str, folder: Path) -> str:
-    """Return a word with the configs of this tree, and with a config in the place of a run's."""
+def local(command: Command, folder: Path) -> list[str]:
+    """Return a command with the configs of this tree, and with a config in the place of a run's or of one shown."""
+    return [_local(command.page, word, folder) for word in former(list(command.words))]
+
+
+def _local(page: str, word: str, folder: Path) -> str:
     if word.startswith("configs/"):
         return str(ROOT / word)
     kind = kind_of(word)
+    file = folder / f"{kind}.yaml"
+    if kind == SHOWN:
+        file.write_text(shown(page, word))
+        return str(file)
     if kind in CONFIGS:
-        file = folder / f"{kind}.yaml"
         data = {"class_path": "align.data.preference_file.PreferenceFileDataModule", "init_args": PATHS}
         model = {"class_path": CONFIGS[kind], "init_args": {"backbone": BACKBONE}}
         file.write_text(yaml.safe_dump({"data": data, "model": model}))
@@ -121,13 +137,13 @@ def local(word: str, folder: Path) -> str:
     return word
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=str)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_program_takes_the_command(
     parsing: None, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unknown = [name for name in files_of(command.words) if kind_of(name) is None]
     assert not unknown, f"not in the table of tests/docs/commands.py: {unknown}"
-    words = [local(word, tmp_path) for word in former(list(command.words))]
+    words = local(command, tmp_path)
     if words[0] in LIGHTNING_VERBS and not any(word.endswith("help") for word in words):
         assert parse(words) == 0
     elif words[0] in CHECKS:
