@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-import align.cli.lightning as lightning
-from align.cli import functions
+from align.cli import functions, lightning
 from align.cli.main import main
 from align.cli.verbs import LIGHTNING_VERBS
 from tests.docs.commands import (
