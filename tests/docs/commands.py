@@ -17,7 +17,7 @@ LIST = re.compile(r"\[(.*)\]")
 FILE = re.compile(r"(?!https?:)[\w.*-]+/[\w./*-]+|[\w.-]+\.(?:jsonl|json|csv|yaml|parquet|safetensors|gguf|html)")
 
 MODEL, REWARD, PAIRS, LISTS, PROMPTS, OTHER = "model", "reward", "pairs", "lists", "prompts", "other"
-CONFIG, REWARD_CONFIG, SHOWN = "config", "reward_config", "shown"
+QUESTIONS, CONFIG, REWARD_CONFIG, SHOWN = "questions", "config", "reward_config", "shown"
 NAMES = {
     "HuggingFaceTB/SmolLM2-135M": MODEL,
     "runs/world/base": MODEL,
@@ -27,6 +27,7 @@ NAMES = {
     "Anthropic/hh-rlhf": PAIRS,
     "openbmb/UltraFeedback": OTHER,
     "pairs.jsonl": PAIRS,
+    "questions.jsonl": QUESTIONS,
     "human.jsonl": PAIRS,
     "alpaca.jsonl": PAIRS,
     "weak.jsonl": PROMPTS,
