@@ -64,6 +64,10 @@ def test_every_field_stands_on_the_page(config: str) -> None:
     own = set() if config == "base" else keys({"reward": "RewardConfig"}.get(config, f"{config.upper()}Config"))
     told = own | shared
     assert fields_of(config) - told - {"_VALID_DICT_FIELDS"} == set()
+    from transformers import TrainingArguments
+
+    known = {field.name for field in fields(TrainingArguments)}.union(*map(fields_of, CONFIGS))
+    assert shared - known == set()
     losses = set(LOSSES) if config == "dpo" else set()  # rows of the table of losses
     assert own - losses - fields_of(config) == set()
 
