@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: setup format check test test-slow demo clean
+.PHONY: setup format check test test-slow demo docs clean
 
 setup: $(VENV)/.installed
 
@@ -30,5 +30,12 @@ test-slow: setup  ## the long proofs
 demo: setup  ## train on a small generated pair file and sample before and after
 	$(BIN)/python experiments/demo/run.py
 
+docs: setup  ## build/site, from all pages; a broken link or reference ends it
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	rm -rf build/docs build/site && mkdir -p build/docs/align/annotation
+	cp -R README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs benchmarks experiments configs build/docs/
+	cp align/annotation/page.png build/docs/align/annotation/
+	$(BIN)/zensical build --strict --clean
+
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) runs build .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -300,11 +300,11 @@ class TestDoctor:
         assert "nan" in capsys.readouterr().err
 
 
-def test_the_run_of_the_readme_from_python(pairs_file: Path, model_folder: Path) -> None:
-    """The script in the README, with its paths replaced."""
-    text = (ROOT / "README.md").read_text()
+def test_the_run_of_the_docs_from_python(pairs_file: Path, model_folder: Path) -> None:
+    """The script in the docs, with its paths replaced."""
+    text = (ROOT / "docs" / "how-to" / "runs.md").read_text()
     script = text.split("```python\n", 1)[1].split("```", 1)[0]
     assert len(script.strip().splitlines()) <= 18
     script = script.replace("HuggingFaceTB/SmolLM2-135M", str(model_folder)).replace("pairs.jsonl", str(pairs_file))
-    exec(compile(script, "README.md", "exec"), {})
+    exec(compile(script, "runs.md", "exec"), {})
     assert Path("runs/from-python/model/adapter_config.json").exists()

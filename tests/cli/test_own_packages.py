@@ -1,4 +1,4 @@
-"""An objective of the user's own, as the README prints it, in the folder of its package."""
+"""An objective of the user's own, as the docs print it, in the folder of its package."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DECOYS = ("torch", "yaml", "callbacks", "transformers", "numpy")
 
 @pytest.fixture
 def mypackage(tmp_path: Path) -> Path:
-    """The README's package and config, beside packages of names that must not be taken from here."""
-    text = (ROOT / "README.md").read_text()
-    code = re.search(r"# mypackage/losses.py\n(.*?)\n  ```", text, re.DOTALL)
+    """The docs' package and config, beside packages of names that must not be taken from here."""
+    text = (ROOT / "docs" / "how-to" / "extend.md").read_text()
+    code = re.search(r"# mypackage/losses.py\n(.*?)\n```", text, re.DOTALL)
     assert code
     folder = tmp_path / "work"
     for name in ("mypackage", *DECOYS):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("" if name == "mypackage" else "raise SystemExit('a decoy')\n")
-    (folder / "mypackage" / "losses.py").write_text(re.sub("^  ", "", code[1], flags=re.MULTILINE))
+    (folder / "mypackage" / "losses.py").write_text(code[1])
     named = re.search(r"`(model: [^`]*mypackage.losses.Softplus[^`]*)`", text)
     assert named
     (folder / "mine.yaml").write_text(named[1] + "\n")
@@ -44,7 +44,7 @@ def installed(tmp_path: Path) -> list[str]:
     return [sys.executable, str(script)]
 
 
-def test_it_trains_as_the_readme_prints_it_and_exports_without_it(
+def test_it_trains_as_the_docs_print_it_and_exports_without_it(
     mypackage: Path, installed: list[str], fit_words: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"

@@ -109,9 +109,9 @@ class TestPromptsAreNeverMadeUp:
 class TestColumns:
     ROW = {"question": "Hi", "better": "Good.", "worse": "Bad."}  # noqa: RUF012
 
-    def test_the_example_of_the_readme(self, tmp_path: Path) -> None:
-        readme = (Path(__file__).parents[2] / "README.md").read_text()
-        assert "--data.columns '{prompt: question, chosen: better, rejected: worse}'" in readme
+    def test_the_example_of_the_docs(self, tmp_path: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "how-to" / "data.md").read_text()
+        assert "--data.columns '{prompt: question, chosen: better, rejected: worse}'" in page
         (example,) = read(tmp_path, self.ROW, columns={"prompt": "question", "chosen": "better", "rejected": "worse"})
         assert (example.messages[0].content, example.responses) == ("Hi", ("Good.", "Bad."))
 
