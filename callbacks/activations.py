@@ -23,7 +23,7 @@ class ActivationCollector(Callback):
     instructions, data fingerprint, probe accuracies with length-only, random and shuffled controls). Vectors are by
     instruction where the method has instructions, else chosen less rejected. It needs pairs in training and validation
     data. Accuracies go to the loggers as `probe/layer_03/logistic` and so on, beside `probe/length_only`.
-    `align generate --steer`, `align sweep` and `align export-vectors` take the file.
+    `align generate --steer`, `align steer sweep` and `align steer export` take the file.
     """
 
     def __init__(

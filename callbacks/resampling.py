@@ -29,7 +29,7 @@ class IterativeResampling(Callback):
 
     A round is made when its first epoch begins, with the weights of that moment. Samples, rewards and sealed rounds
     are in `rounds/` of the run folder; a run that is killed goes on at the first sample that is missing. The
-    reference of the method stays what it is, unless it is PreviousRound. `align rounds RUN` lists the rounds.
+    reference of the method stays what it is, unless it is PreviousRound. `align show RUN` lists the rounds.
     """
 
     def __init__(  # noqa: PLR0913

@@ -56,7 +56,7 @@ def test_the_base_model_is_reproducible(tmp_path: Path) -> None:
     few = ("--checked_rows", "1000", "--rows", "1000")
     weights = []
     for name in ("a", "b"):
-        command = [sys.executable, "-m", "align", "synthetic-base", "--out", str(tmp_path / name), *few]
+        command = [sys.executable, "-m", "align", "init", "world", "--out", str(tmp_path / name), *few]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert "the base falls short" in done.stderr

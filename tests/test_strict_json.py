@@ -122,7 +122,19 @@ def test_commands_over_dialogues_that_no_reward_model_could_read(
     level = read_evaluation(Path("out/evaluation.json")).models["model"]["0.0"]
     assert all(math.isnan(value) for value in (*level.per_prompt["rm"], level.rewards["rm"]["total"].value))
     grid = json.dumps({"template": "Hi {value}", "values": ["a", "b"]})
-    probe = ["probe", "--model.path", "model", "--grid", grid, "--rewards.rm", "rm", *unread, "--out", "probe.json"]
+    probe = [
+        "benchmark",
+        "probe",
+        "--model.path",
+        "model",
+        "--grid",
+        grid,
+        "--rewards.rm",
+        "rm",
+        *unread,
+        "--out",
+        "probe.json",
+    ]
     assert main([*probe, "--generation.max_new_tokens", "4", "--generation.num_samples", "1"]) == 0
     effects = strict(Path("probe.json").read_text())["effects"]
     assert next(e["mean"] for e in effects if e["measure"] == "rm") == [None, None, None]

@@ -8,6 +8,7 @@ from typing import Any
 
 from align.annotation.form import RATING, Field, RatingScale, field_of
 from align.annotation.labellers import question_of
+from align.cli.shipped_configs import config_place
 from align.cli.yaml_check import checked_value, read_settings
 from align.errors import ConfigError
 
@@ -29,7 +30,7 @@ def labeller_form(path: str | None) -> tuple[Field, ...]:
 
 def _read(option: str, path: str, made: Callable[[str, Any], Field]) -> tuple[Field, ...]:
     place = f"{option} {path}"
-    rows = checked_value(read_settings(Path(path).expanduser(), place), place)
+    rows = checked_value(read_settings(Path(config_place(path)).expanduser(), place), place)
     if not isinstance(rows, list) or not rows:
         raise ConfigError(f"{place}: expected a list of fields, each with a name, and question, values and required")
     found = tuple(made(f"{place}, field {number}", row) for number, row in enumerate(rows, 1))

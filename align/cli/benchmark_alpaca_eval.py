@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from align.cli.evaluation_tables import judge_notes, show, write_json
-from align.cli.functions import call
-from align.cli.start import prepare
+from align.cli.functions import FunctionVerb
 from align.cli.unused import Unused, given, without
 from align.errors import ConfigError
 from align.evaluation.alpaca_eval import (
@@ -45,12 +44,6 @@ UNUSED = (
     ),
     Unused(("repeats", "fences", "store"), given("judge"), "belongs to --responder, a judge has its own: leave it out"),
 )
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    prepare(words)
-    return call(alpaca_eval, words, "benchmark alpaca-eval", config=True, unused=UNUSED)
 
 
 def alpaca_eval(  # noqa: PLR0913  the signature is the command line
@@ -192,3 +185,6 @@ def _write(path: str, text: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text + "\n" * (not text.endswith("\n")), encoding="utf-8")
     print(f"written to {path}")
+
+
+VERB = FunctionVerb(alpaca_eval, unused=UNUSED)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
 from align.cli.evaluation_tables import name, show, write_json
-from align.cli.functions import call
+from align.cli.functions import FunctionVerb
 from align.cli.model_options import gathered
-from align.cli.start import prepare
 from align.errors import ConfigError
 from align.evaluation.alignment_tax import cells, changes, headed
 from align.evaluation.harness import in_chat, wrapped
@@ -22,12 +22,6 @@ from align.models.asked import ModelAsking, asking, asking_of
 from align.models.backbone import Backbone
 from align.records.asking import MeasuredModel
 from align.sampling.http import Server
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    prepare(words)
-    return call(lm_eval, gathered(words, MeasuredModel), "benchmark lm-eval", config=True)
 
 
 def lm_eval(
@@ -140,3 +134,6 @@ def table(models: Sequence[str], found: Sequence[Sequence[Measured]]) -> Table:
         values, gaps = cells(change)
         view.add_row(*map(Text, (*headed(change), *values, *gaps)))
     return view
+
+
+VERB = FunctionVerb(lm_eval, reword=partial(gathered, kind=MeasuredModel))

@@ -10,8 +10,7 @@ from typing import Any
 import align.judges.endpoint
 import align.judges.local_model
 from align.cli.evaluation_tables import judge_notes, parts_table, show, write_json
-from align.cli.functions import call
-from align.cli.start import prepare
+from align.cli.functions import FunctionVerb
 from align.cli.unused import Unused, without
 from align.errors import ConfigError
 from align.evaluation.answer_files import read_mt_bench_questions
@@ -33,12 +32,6 @@ UNUSED = (
         "belongs to --answers and --responder, which ask a judge: name them, or leave it out",
     ),
 )
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    prepare(words)
-    return call(mt_bench, words, "benchmark mt-bench", config=True, unused=UNUSED)
 
 
 def mt_bench(  # noqa: PLR0913  the signature is the command line
@@ -130,3 +123,6 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json_text(row) + "\n" for row in rows), encoding="utf-8")
     print(f"{path}: {len(rows)} judgments")
+
+
+VERB = FunctionVerb(mt_bench, unused=UNUSED)

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from align.cli.evaluation_tables import name, parts_table, show, write_json
-from align.cli.functions import call
-from align.cli.reward_models import load_reward_models, tell_reading
-from align.cli.start import prepare
+from align.cli.functions import FunctionVerb
+from align.cli.reward_models import RewardFolders, load_reward_models, tell_reading
 from align.data.readers import read_rows
 from align.errors import ConfigError
 from align.evaluation.reward_benchmark import Kind, RewardBenchmarkItem, Scored, differences, judge_items, summarise
@@ -19,14 +18,8 @@ from align.rewards.reward_model_scorer import RewardModelScorer
 from align.rewards.scorers import Direction
 
 
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    prepare(words)
-    return call(rewards, words, "benchmark rewards", config=True)
-
-
 def rewards(
-    models: list[str],
+    models: RewardFolders,
     data: str,
     *,
     kind: Kind | None = None,
@@ -37,13 +30,14 @@ def rewards(
     """Say how often reward models give the right response the higher reward, by subset and section, with intervals.
 
     Args:
-        models: Reward model folders, ours or any sequence classifier; the first is what the others are compared with.
+        models: Reward model folders, ours or any sequence classifier, or folders by name (`--models.NAME DIR`); the
+            first is what the others are compared with.
         data: JSONL, JSON, Parquet, CSV or TSV file with `prompt`, `chosen`, `rejected` and `subset` (or `domain`);
             lists of chosen and rejected responses are best of n (RewardBench 2), or n by n (RM-Bench) where both are
             as long and no column counts them.
         kind: What the rows hold; null tells it from the first.
         direction: How several outputs become one reward; the first output by default.
-        reward_tokens: Longest dialogue they read whole, for all (2048) or by the last part of a folder's path
+        reward_tokens: Longest dialogue they read whole, for all (2048) or by name, or the last part of a folder's path
             ({rm: 2048}); null takes that of their training, or their context.
         out: JSON file to write; null prints the table alone.
     """
@@ -51,7 +45,7 @@ def rewards(
     names = list(dict.fromkeys(models))
     if not names:
         raise ConfigError("models: name at least one reward model folder")
-    reward_models = load_reward_models(names, reward_tokens)
+    reward_models = load_reward_models(models if isinstance(models, dict) else names, reward_tokens)
     scored = {path: _score(reward_model, items, found, direction) for path, reward_model in reward_models.items()}
     lines = {path: summarise(found, values) for path, values in scored.items()}
     apart = {path: differences(found, values, scored[names[0]]) for path, values in scored.items() if path != names[0]}
@@ -82,3 +76,6 @@ def _score(
     if unread == len(scored.values):
         raise ConfigError(f"{path}: the model could read none of {unread} rows of the file")
     return scored
+
+
+VERB = FunctionVerb(rewards)

@@ -11,9 +11,8 @@ from rich.text import Text
 
 import align.rewards.text_classifier
 from align.cli.evaluation_tables import name, short, show, write_json
-from align.cli.functions import call
-from align.cli.start import prepare
-from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING
+from align.cli.functions import FunctionVerb
+from align.cli.unused_of_models import HARNESS, PLAIN_TEXT, TRAINING
 from align.errors import ConfigError
 from align.evaluation.policy import Policy
 from align.evaluation.toxicity import Continuations, read_toxicity_prompts
@@ -25,12 +24,6 @@ from align.rewards.scorers import Scorer
 
 NAMED = (align.rewards.text_classifier.TextClassifier,)
 """Classes that `--toxicity` takes without their path."""
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    prepare(words)
-    return call(measure, words, "benchmark toxicity", config=True, unused=[TRAINING, HARNESS, PLAIN_TEXT])
 
 
 def measure(  # noqa: PLR0913  the signature is the command line
@@ -81,3 +74,6 @@ def measure(  # noqa: PLR0913  the signature is the command line
     }
     settings["asked"] = asking.as_dict()
     write_json(out, {"data": data, **settings, "results": [p._asdict() for p in found]})
+
+
+VERB = FunctionVerb(measure, unused=[TRAINING, HARNESS, PLAIN_TEXT])

@@ -12,9 +12,9 @@ from rich.text import Text
 import align.judges.endpoint
 import align.judges.local_model
 from align.cli.evaluation_tables import name, short, show, write_json
-from align.cli.functions import call
-from align.cli.start import prepare
-from align.cli.unused import HARNESS, PLAIN_TEXT, TRAINING, Settings, Unused
+from align.cli.functions import FunctionVerb
+from align.cli.unused import Settings, Unused
+from align.cli.unused_of_models import HARNESS, PLAIN_TEXT, TRAINING
 from align.errors import ConfigError
 from align.evaluation.policy import Policy
 from align.evaluation.truthful_answers import (
@@ -66,12 +66,6 @@ UNUSED = (
         ("store",), lambda settings: settings["judge"] is None, "belongs to --judge: scorers have stores of their own"
     ),
 )
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    prepare(words)
-    return call(truthfulqa, words, "benchmark truthfulqa", config=True, unused=UNUSED)
 
 
 def truthfulqa(  # noqa: PLR0913  the signature is the command line
@@ -188,3 +182,6 @@ def _judged_table(model: str, prompt: str, found: Sequence[JudgedAnswer]) -> Tab
         shares = map(short, (part.truthful, part.informative, part.both))
         table.add_row(*map(Text, (part.part, str(part.questions), str(part.unjudged), str(part.cut), *shares)))
     return table
+
+
+VERB = FunctionVerb(truthfulqa, unused=UNUSED)

@@ -11,13 +11,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from align.cli.functions import call
-from align.cli.start import prepare
+from align.cli.functions import FunctionVerb
+from align.cli.model_options import gathered
+from align.cli.typed_words import listed_first
 from align.errors import ConfigError
+from align.evaluation.asked_models import Models, paths_of
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.policy import Policy
+from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.records import Message
+from align.records.asking import Ask, AskedModel
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation, Request
 from align.sampling.sampler import Sampler
@@ -26,31 +30,23 @@ TALK = Generation(max_new_tokens=256, temperature=0.7)
 BEGIN_ANEW, LEAVE = "/new", "/quit"
 
 
-def run(words: list[str]) -> int:
-    """Run the verb; the first words are the models."""
-    named = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-    if len(named) > 2:
-        raise ConfigError(f"{named[2]!r}: align chat takes one model or two")
-    words = [*itertools.chain(*zip(("--model", "--model_b"), named, strict=False)), *words[len(named) :]]
-    prepare(words)
-    return call(chat, words, "chat", config=True)
-
-
-def chat(model: str, model_b: str | None = None, *, system: str | None = None, generation: Generation = TALK) -> None:
-    """Talk to a model in the terminal, or to two side by side: align chat MODEL [MODEL_B].
+def chat(models: Models, *, system: str | None = None, generation: Generation = TALK) -> None:
+    """Talk to a model in the terminal, or to two side by side: align chat MODEL [MODEL].
 
     A line is a turn, put to every model as its folder says it is asked; each goes on with its own answers. /new begins
     again, /quit or the end of the input leaves.
 
     Args:
-        model: Folder or hub id; also as the first word.
-        model_b: A second one that gets the same turns; also as the second word.
+        models: One or two folders or hub ids, before all options; or by name (`--models.NAME DIR`) with what is asked
+            otherwise, as in `--models.NAME.plain true`.
         system: System turn in front.
         generation: How to draw an answer.
     """
     if generation.num_samples != 1:
         raise ConfigError(f"generation.num_samples must be 1, a turn has one answer, got {generation.num_samples}")
-    speakers = [_load(path, system) for path in (model, model_b) if path is not None]
+    if not 1 <= len(models) <= 2:
+        raise ConfigError(f"models: align chat takes one model or two, got {len(models)}")
+    speakers = [_load(name, path, ask, system) for name, (path, ask) in zip(models, paths_of(models), strict=True)]
     console = Console()
     for turn in itertools.count():
         line = _read(console)
@@ -76,12 +72,12 @@ class _Speaker(NamedTuple):
     dialogue: tuple[Message, ...]
 
 
-def _load(path: str, system: str | None) -> _Speaker:
-    policy = Policy.load(Backbone(path))
-    policy.asking.tell(path)
+def _load(name: str, path: str, ask: Ask, system: str | None) -> _Speaker:
+    policy = Policy.load(Backbone(path), asking=asking_of(path, ask))
+    policy.asking.tell(name)
     engine = LocalEngine(policy.model, policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
     start = () if system is None else (Message("system", system),)
-    return _Speaker(path, policy, engine, start, start)
+    return _Speaker(name, policy, engine, start, start)
 
 
 def _read(console: Console) -> str | None:
@@ -111,3 +107,10 @@ def _show(console: Console, speakers: list[_Speaker], answers: list[str]) -> Non
         grid.add_column(ratio=1)
     grid.add_row(*(Panel(Text(a), title=Text(s.name)) for s, a in zip(speakers, answers, strict=True)))
     console.print(grid)
+
+
+def _spelled(words: list[str]) -> list[str]:
+    return gathered(listed_first("--models", words), AskedModel)
+
+
+VERB = FunctionVerb(chat, reword=_spelled)

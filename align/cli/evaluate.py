@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from align.cli.evaluation_prompts import prompts_of
 from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
-from align.cli.functions import call
+from align.cli.functions import FunctionVerb
 from align.cli.human_labels import tell_agreement
 from align.cli.model_options import gathered
-from align.cli.reward_models import load_reward_models, tell_reading
-from align.cli.start import prepare
+from align.cli.reward_models import RewardFolders, load_reward_models, tell_reading
 from align.cli.unused import Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
@@ -57,16 +57,10 @@ NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
 """Classes that `--judge` and `--judge.responder` take without their path."""
 
 
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    prepare(words)
-    return call(evaluate, gathered(words, AskedModel), "evaluate", config=True, unused=UNUSED)
-
-
 def evaluate(  # noqa: PLR0913  the signature is the command line
     models: Models,
     prompts: dict[str, str] | str,
-    rewards: dict[str, str] | list[str] | None = None,
+    rewards: RewardFolders | None = None,
     *,
     reward_tokens: Tokens = None,
     out: str = "runs/evaluation",
@@ -193,3 +187,6 @@ def _write(
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json_text(content, indent=1), encoding="utf-8")
     print(f"written to {out / 'evaluation.json'}")
+
+
+VERB = FunctionVerb(evaluate, reword=partial(gathered, kind=AskedModel), unused=UNUSED)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
-from align.cli.functions import call
+from align.cli.functions import FunctionVerb
 from align.cli.pushing import PUSHING, Target, push
 from align.cli.run_folder import checkpoint_folder, saved_settings
 from align.cli.start import prepare
@@ -17,11 +17,6 @@ from align.training.base_module import AlignModule
 
 LOSS = ("objective", "reference", "reduction", "weighting")
 """Settings of a module that only its loss reads."""
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    return call(export, words, "export", unused=PUSHING)
 
 
 def export(
@@ -102,3 +97,6 @@ def load_checkpoint(module: AlignModule, path: Path, *, with_loss: bool = True) 
         for name in [name for name in values if name.startswith("provider.")]:
             del values[name]
     module.restore(content)
+
+
+VERB = FunctionVerb(export, unused=PUSHING)

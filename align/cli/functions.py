@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any
 
@@ -17,36 +17,53 @@ from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports
 from align.cli.secrets import check_secret_settings
 from align.cli.settings_files import check_all_settings
+from align.cli.shipped_configs import with_shipped
 from align.cli.spellings import INSTEAD
+from align.cli.typed_words import spelled
 from align.cli.unused import Unused, refuse_unused
+from align.cli.verbs import LOADS_MODELS
+from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
 
 
-def call(
-    function: Callable[..., Any],
-    words: list[str],
-    verb: str,
-    *,
-    positional: bool = False,
-    config: bool = False,
-    unused: Sequence[Unused] = (),
-) -> int:
-    """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0).
+@dataclass(frozen=True)
+class FunctionVerb:
+    """A function that is a verb: its signature is the command line, and settings may stand in YAML files (`-c`)."""
 
-    With `config`, settings may stand in YAML files given by `-c`. `unused` are the options that do nothing beside
-    others: one that is given is refused before the function is called.
-    """
-    parser = parser_of(function, verb, positional=positional, config=config)
-    words = _flags_set(parser, words)
+    function: Callable[..., Any]
+    positional: bool = False
+    """Whether what is not keyword-only in the function is given without its name."""
+    unused: Sequence[Unused] = ()
+    """Options that do nothing beside others: one that is given is refused before the function is called."""
+    reword: Callable[[list[str]], list[str]] = list
+    """Writes as options what the parser cannot read as it is typed."""
+
+
+def run(verb: FunctionVerb, words: list[str], command: str) -> int:
+    """Check the files of a command, run it, and return its exit code."""
+    words = with_shipped(words)
+    check_configs(words)
+    if command in LOADS_MODELS:
+        from align.cli.start import prepare_loading  # imports transformers, which the others need not
+
+        prepare_loading()
+    return call(verb, verb.reword(words), command)
+
+
+def call(verb: FunctionVerb, words: list[str], command: str) -> int:
+    """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0)."""
+    function = verb.function
+    parser = parser_of(function, command, positional=verb.positional)
+    words = spelled(parser, words)
     try:
         parsed = parser.parse_args(words)
-        named = parser.parse_args(words, defaults=False) if unused else None
+        named = parser.parse_args(words, defaults=False) if verb.unused else None
         check_numbers(parsed)
         check_nulls(parsed, function)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         options = [action.dest for action in parser._actions if not action.dest.endswith(".help")]
-        line = explain(error, options, INSTEAD.get(verb, {}))
+        line = explain(error, options, INSTEAD.get(command, {}))
         raise ConfigError(line or str(error)) from error
     check_secret_settings(parsed)
     settings = values.as_dict()
@@ -54,17 +71,8 @@ def call(
     if named is not None:
         usual = parser.get_defaults()
         set_ = [name for name, value in named.items() if value is not None and not _usual_flag(value, usual.get(name))]
-        refuse_unused(unused, set_, settings)
+        refuse_unused(verb.unused, set_, settings)
     return function(**settings) or 0
-
-
-def _flags_set(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
-    """Return a command in which a flag that stands alone is set."""
-    flags = {name for a in parser._actions if getattr(a, "_typehint", None) is bool for name in a.option_strings}
-    found: list[str] = []
-    for word, after in itertools.zip_longest(words, words[1:], fillvalue="--"):
-        found += [word, "true"] if word in flags and after.startswith("--") else [word]
-    return found
 
 
 def _usual_flag(value: Any, usual: Any) -> bool:
@@ -72,19 +80,16 @@ def _usual_flag(value: Any, usual: Any) -> bool:
     return isinstance(value, bool) and value is usual
 
 
-def parser_of(
-    function: Callable[..., Any], verb: str, *, positional: bool = False, config: bool = False
-) -> ArgumentParser:
+def parser_of(function: Callable[..., Any], command: str, *, positional: bool = False) -> ArgumentParser:
     """Return the parser of a verb."""
     check_all_settings()
     mean_classes()
     allow_imports()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
-        prog=f"align {verb}", exit_on_error=False, allow_abbrev=False, description=_summary(function)
+        prog=f"align {command}", exit_on_error=False, allow_abbrev=False, description=_summary(function)
     )
-    if config:
-        parser.add_argument("-c", "--config", action="config", help="YAML file with settings; may be repeated.")
+    parser.add_argument("-c", "--config", action="config", help="YAML file with settings; may be repeated.")
     named: set[str | int] = {
         name for name, p in signature(function).parameters.items() if p.kind is Parameter.KEYWORD_ONLY
     }

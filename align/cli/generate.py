@@ -13,8 +13,9 @@ from align.activations.reading_vectors import Kind
 from align.activations.steering import Where
 from align.cli.answering import EngineName, Written, answerer
 from align.cli.answers import AnswerFormat, answer_file
-from align.cli.functions import call
-from align.cli.unused import GREEDY, TRAINING, Settings, Unused, given, without
+from align.cli.functions import FunctionVerb
+from align.cli.unused import Settings, Unused, given, without
+from align.cli.unused_of_models import GREEDY, TRAINING
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.encoding.templates import TemplateName
@@ -71,11 +72,6 @@ UNUSED = (
         "--server and --engine vllm make their own batches: leave it out",
     ),
 )
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    return call(generate, words, "generate", unused=UNUSED)
 
 
 def generate(  # noqa: PLR0913  the signature is the command line
@@ -192,3 +188,6 @@ def _output(path: str | None) -> Iterator[TextIO]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         yield file
+
+
+VERB = FunctionVerb(generate, unused=UNUSED)

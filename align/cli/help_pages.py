@@ -15,15 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
+from align.cli.verbs import commands, module_of
 
 FOLDER = Path(__file__).parent / "help"
-BELOW = {
-    "benchmark": ("rewards", "alpaca-eval", "truthfulqa", "toxicity", "mt-bench"),
-    "annotate": ("serve", "results", "export"),
-    "data": ("read", "export"),
-}
-"""Verbs with verbs of their own."""
 MADE_BY = FOLDER / "made_by.txt"
 _DEFAULTS = re.compile(r"default config file locations:.*?defaults\.yaml\n(?=\n)", re.DOTALL)
 
@@ -36,12 +30,6 @@ def help_page(words: Sequence[str]) -> str | None:
     return path.read_text(encoding="utf-8") if MADE_BY.read_text(encoding="utf-8") == parsers() else None
 
 
-def commands() -> list[tuple[str, ...]]:
-    """Return every command that has a page."""
-    verbs = [*LIGHTNING_VERBS, *OTHER_VERBS]
-    return [*((verb,) for verb in verbs), *((verb, below) for verb, names in BELOW.items() for below in names)]
-
-
 def parsers() -> str:
     """Return the versions of the libraries that make the text."""
     return "".join(f"{name} {version(name)}\n" for name in ("jsonargparse", "lightning"))
@@ -49,16 +37,13 @@ def parsers() -> str:
 
 def pages() -> Iterator[tuple[Path, str]]:
     """Yield every file as the parsers make it now; everything is imported first, so that all classes are known."""
-    from align.cli.lightning import run as run_lightning
+    from align.cli.main import run_verb
 
-    modules = {verb: importlib.import_module(f"align.cli.{verb.replace('-', '_')}") for verb in OTHER_VERBS}
-    for name in BELOW["benchmark"]:
-        importlib.import_module(f"align.cli.benchmark_{name.replace('-', '_')}")
+    for command in commands():
+        importlib.import_module(module_of(command))
     yield MADE_BY, parsers()
-    for words in commands():
-        run = run_lightning if words[0] in LIGHTNING_VERBS else modules[words[0]].run
-        given = [*words, "--help"] if words[0] in LIGHTNING_VERBS else [*words[1:], "--help"]
-        yield FOLDER / f"{'.'.join(words)}.txt", _told(run, given)
+    for command in commands():
+        yield FOLDER / f"{'.'.join(command)}.txt", _told(run_verb, [*command, "--help"])
 
 
 def _told(run: Callable[[list[str]], int], words: list[str]) -> str:

@@ -1,19 +1,14 @@
-"""`align init-model`: a small random Llama around an existing tokenizer, for trying things out without a download."""
+"""`align init model`: a small random Llama around an existing tokenizer, for trying things out without a download."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from align.cli.functions import call
+from align.cli.functions import FunctionVerb
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.small import byte_tokenizer, new_llama
 from align.models.tokenizer import load_tokenizer
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    return call(init_model, words, "init-model")
 
 
 def init_model(
@@ -53,3 +48,6 @@ def init_model(
     model.save_pretrained(out)
     loaded.save_pretrained(out)
     print(f"{out}: Llama with {model.num_parameters():,} parameters, {len(loaded):,} tokens")
+
+
+VERB = FunctionVerb(init_model)

@@ -34,11 +34,12 @@ from align.cli.run_folder import (
 )
 from align.cli.run_logger import RunLogger
 from align.cli.secrets import check_secret_settings
+from align.cli.shipped_configs import with_shipped
 from align.cli.start import prepare
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_settings, ended_by
 from align.cli.trusting import given_trust
-from align.cli.verbs import LIGHTNING_VERBS
+from align.cli.verbs import LISTED
 from align.errors import ConfigError
 
 DEFAULTS = str(Path(align.__file__).parent / "cli" / "defaults.yaml")
@@ -47,6 +48,7 @@ CHECK = "`off` leaves out the comparison with plain forward passes (the same as 
 
 def run(words: list[str]) -> int:
     """Parse and run a verb of the Trainer."""
+    words = with_shipped(words)
     prepare(words)
     try:
         with ending_together():
@@ -74,7 +76,7 @@ class AlignCLI(LightningCLI):
             import_all(package)
         sys.argv = [sys.argv[0], *words, *given_trust()]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False}
-        told = LIGHTNING_VERBS[words[0]]
+        told = LISTED[words[0]]
         subparser: dict[str, Any] = {"description": told, "default_config_files": [DEFAULTS], **strict}
         own = {words[0]: LightningCLI.subcommands()[words[0]]}
         self.subcommands = lambda: own  # type: ignore[method-assign]  # the other verbs' parsers take as long each

@@ -9,13 +9,24 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from align import __version__
 from align.cli.help_pages import help_page
+from align.cli.renamed import RENAMED_VERBS
 from align.cli.secrets import check_words
 from align.cli.trusting import take_trust
-from align.cli.verbs import LIGHTNING_VERBS, OTHER_VERBS
+from align.cli.verbs import (
+    ALIASES,
+    FIT_VERBS,
+    GROUPS,
+    LIGHTNING_VERBS,
+    LISTED,
+    command_of,
+    group_help,
+    module_of,
+    verb_list,
+)
 from align.errors import AlignError, did_you_mean
 
 HELP = """usage: align VERB [options]
@@ -24,10 +35,11 @@ Preference alignment of language models.
 
 {verbs}
 
-  align fit -c configs/method/dpo.yaml --data HHRLHFDataModule --data.path FILE_OR_DIR_OR_HUB_ID \\
+  align fit -c dpo --data HHRLHFDataModule --data.path FILE_OR_DIR_OR_HUB_ID \\
             --model.backbone.path DIR_OR_HUB_ID [--model.backbone.lora.r 16]
 
 align VERB --help          the options of a verb
+align VERB ... -c FILE     settings in YAML: a file, or one of `align config list`; may be repeated
 align VERB ... --debug     the traceback of an error
 align VERB ... --trust_remote_code
                            run the Python that a model folder brings; without it none runs, whatever a file says
@@ -58,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
-        verbs = {**LIGHTNING_VERBS, **OTHER_VERBS}
-        print(HELP.format(verbs="\n".join(f"  {verb:<16}{text}" for verb, text in verbs.items())))
+        print(HELP.format(verbs=verb_list()))
         return 0
     if words[0] == "--version":
         print(f"align {__version__}")
@@ -67,12 +78,13 @@ def _run(words: list[str]) -> int:
     for place, word in enumerate(words):
         _check_text(word, f"argument {place} of the command line")
     check_words(words)
+    words = [ALIASES.get(words[0], words[0]), *words[1:]]
     words = take_trust(words)
     page = help_page(words)
     if page is not None:
         print(page, end="")
         return 0
-    return _verb(words[0])(words)
+    return run_verb(words)
 
 
 def _check_text(word: str, place: str) -> None:
@@ -86,14 +98,26 @@ def _check_text(word: str, place: str) -> None:
         ) from error
 
 
-def _verb(word: str) -> Callable[[list[str]], int]:
-    if word in LIGHTNING_VERBS:
-        run: Callable[[list[str]], int] = importlib.import_module("align.cli.lightning").run
-        return run
-    if word in OTHER_VERBS:
-        module = importlib.import_module(f"align.cli.{word.replace('-', '_')}")
-        return lambda words: module.run(words[1:])
-    raise AlignError(f"unknown verb {word!r}{did_you_mean(word, {**LIGHTNING_VERBS, **OTHER_VERBS})}: see align --help")
+def run_verb(words: list[str]) -> int:
+    """Run a verb. Raises AlignError for one that there is not, or not by this name any more."""
+    verb, below = words[0], GROUPS.get(words[0], {})
+    if verb in RENAMED_VERBS:
+        raise AlignError(f"this verb is align {RENAMED_VERBS[verb]} now")
+    if verb not in LISTED:
+        raise AlignError(f"unknown verb {verb!r}{did_you_mean(verb, LISTED)}: see align --help")
+    command = command_of(words)
+    if below and len(command) == 1:
+        if not words[1:] or words[1] in ("-h", "--help"):
+            print(group_help(verb))
+            return 0
+        raise AlignError(f"unknown verb {words[1]!r}{did_you_mean(words[1], below)}: one of {', '.join(below)}")
+    module = importlib.import_module(module_of(command))
+    if verb in FIT_VERBS:
+        code: int = module.run(words if verb in LIGHTNING_VERBS else words[1:])
+        return code
+    from align.cli.functions import run
+
+    return run(module.VERB, words[len(command) :], " ".join(command))
 
 
 def _explained(error: Exception) -> tuple[str | None, int]:

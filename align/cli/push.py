@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from align.cli.functions import call
+from align.cli.functions import FunctionVerb
 from align.cli.pushing import Kind, Target
 from align.cli.pushing import push as push_files
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    return call(push, words, "push", positional=True)
 
 
 def push(
@@ -35,3 +30,6 @@ def push(
     """
     target, place = Target(id, kind, public, revision), Path(folder)
     push_files(place, target, later=target.command(place), dry_run=dry_run)
+
+
+VERB = FunctionVerb(push, positional=True)

@@ -1,14 +1,28 @@
-"""What classes and settings were called before, so that files which name them are told their present names."""
+"""What classes, settings and verbs were called before, so that who names them is told their present names."""
 
 FORMER_PACKAGES = ("align.", "callbacks.")
 RENAMED = {
-    "BaseWithoutAdapters": "BaseWithoutAdapters",
-    "PreferredDispreferredModule": "PreferredDispreferredModule",
-    "DirectionalRejectionSampling": "DirectionalRejectionSampling",
+    "AdapterOff": "BaseWithoutAdapters",
+    "GoodBadModule": "PreferredDispreferredModule",
+    "BestByDirection": "DirectionalRejectionSampling",
     "Points": "MinMaxScaled",
     "Weighted": "WeightedAttributes",
     "Mixture": "ReferenceMixture",
     "Prompts": "PromptsOnly",
-    "RewardModelScorer": "RewardModelScorer",
+    "RewardOracle": "RewardModelScorer",
 }
 RENAMED_SETTINGS = {"builder": "selection", "halves": "alternate_halves"}
+RENAMED_VERBS = {
+    "directions": "front measure",
+    "export-vectors": "steer export",
+    "init-model": "init model",
+    "pareto": "front compare",
+    "probe": "benchmark probe",
+    "rank": "data rank",
+    "rounds": "show",
+    "soup": "merge",
+    "stages": "run",
+    "sweep": "steer sweep",
+    "synthetic-base": "init world",
+    "synthetic-data": "data world",
+}

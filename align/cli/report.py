@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from itertools import takewhile
+from functools import partial
 from pathlib import Path
 
-from align.cli.functions import call
+from align.cli.functions import FunctionVerb
+from align.cli.typed_words import listed_first
 from align.errors import ConfigError
 from align.evaluation.report_inputs import gather
 from align.evaluation.report_page import markdown, write_page
 from align.evaluation.run_report import lead, sections
-
-
-def run(words: list[str]) -> int:
-    """Run the verb."""
-    folders = list(takewhile(lambda word: not word.startswith("-"), words))
-    if not folders and not any(word.startswith(("-h", "--help", "--runs")) for word in words):
-        raise ConfigError("name the folders to compare before the options: align report RUN RUN ...")
-    given = ["--runs", json.dumps(folders)] if folders else []
-    return call(report, [*given, *words[len(folders) :]], "report")
 
 
 def report(
@@ -37,7 +28,8 @@ def report(
     what lm-eval measured before and after (alignment tax).
 
     Args:
-        runs: Run folders, model folders, and folders of `align evaluate`, `align directions` or `align pareto`.
+        runs: Before all options, run folders, model folders, and folders of `align evaluate`, `align front measure` or
+            `align front compare`.
         lm_eval: Results of `align benchmark lm-eval`, or of lm-eval itself, before and after: the first model is what
             the others are compared with. Found in a run folder as lm_eval.json, or lm_eval_before.json and
             lm_eval_after.json.
@@ -53,3 +45,6 @@ def report(
     tables = Path(out).with_suffix(".md")
     tables.write_text(markdown(title, about, parts), encoding="utf-8")
     print(f"{about} Written to {out} and {tables}")
+
+
+VERB = FunctionVerb(report, reword=partial(listed_first, "--runs"))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from align.cli.evaluation_tables import name
 from align.rewards.named_rewards import Tokens, named_rewards
 from align.rewards.reward_model_scorer import RewardModelScorer
 
+RewardFolders = dict[str, str] | list[str]
+"""Reward model folders, by name or one after the other."""
 
-def load_reward_models(folders: Iterable[str] | Mapping[str, str], tokens: Tokens) -> dict[str, RewardModelScorer]:
+
+def load_reward_models(folders: RewardFolders, tokens: Tokens) -> dict[str, RewardModelScorer]:
     """Return the models of folders, by path or by the names given. Raises ConfigError for a number that none has."""
-    paths = folders if isinstance(folders, Mapping) else {path: path for path in folders}
+    paths = folders if isinstance(folders, dict) else {path: path for path in folders}
     return named_rewards(paths, tokens, called=name)
 
 

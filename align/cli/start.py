@@ -19,12 +19,17 @@ from align.cli.yaml_check import check_configs
 def prepare(words: list[str]) -> None:
     """Check config files and set the import policy."""
     check_configs(words)
-    check_launcher()
-    quiet()
+    prepare_loading()
     check_all_settings()
     mean_classes()
     allow_imports()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def prepare_loading() -> None:
+    """Do what a verb does before it loads a model."""
+    check_launcher()
+    quiet()
 
 
 def quiet() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from align.cli.verbs import LOADS_MODELS
+from align.cli.verbs import LOADS_MODELS, command_of
 from align.errors import ConfigError
 from align.models.foreign_code import OPTION, is_trusted, trust_foreign_code
 
@@ -22,8 +22,9 @@ def take_trust(words: Sequence[str]) -> list[str]:
         if name != OPTION:
             place += 1
             continue
-        if left[0] not in LOADS_MODELS:
-            raise ConfigError(f"{OPTION}: align {left[0]} loads no model: leave it out")
+        command = " ".join(command_of(left))
+        if command not in LOADS_MODELS:
+            raise ConfigError(f"{OPTION}: align {command} loads no model: leave it out")
         if not equals and left[place + 1 : place + 2] and left[place + 1] in VALUES:
             value = left.pop(place + 1)
         if (value or "true") not in VALUES:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from align.errors import ConfigError
-from align.models import backbone
-from align.models.asked import asking_of
 
 Settings = Mapping[str, Any]
 """The arguments of a verb by name, defaults included."""
@@ -37,31 +35,6 @@ def without(name: str, default: Any = None) -> Callable[[Settings], bool]:
 def given(name: str) -> Callable[[Settings], bool]:
     """Return a test that an option is given."""
     return lambda settings: settings[name] is not None
-
-
-def greedy(settings: Settings) -> bool:
-    """Return whether nothing is drawn at random."""
-    return bool(settings["generation"].temperature == 0)
-
-
-TRAINING = Unused(
-    tuple(f"model.{name}" for name in backbone.TRAINING),
-    always,
-    "belongs to training, this verb only asks the model: leave it out",
-)
-HARNESS = Unused(
-    ("model.check",),
-    always,
-    "belongs to align's own engines and layouts, lm-eval asks the model in its own way: leave it out",
-)
-PLAIN_TEXT = Unused(
-    ("model.chat_template",),
-    lambda settings: not settings["chat"] and not asking_of(settings["model"].path, settings["ask"]).puts,
-    "belongs to --chat true, prompts are plain text: leave it out",
-)
-GREEDY = Unused(
-    ("generation.seed",), greedy, "draws nothing at --generation.temperature 0: raise that, or leave it out"
-)
 
 
 def refuse_unused(rules: Iterable[Unused], named: Iterable[str], settings: Settings) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from align.cli.secrets import check_secrets
+from align.cli.shipped_configs import config_place, unknown_config
 from align.cli.yaml_extent import FAST, check_extent, line_of
 from align.cli.yaml_numbers import check_looks
 from align.errors import ConfigError, shorten
@@ -39,8 +40,10 @@ def check_configs(words: Sequence[str]) -> None:
 
 def check_config(name: str) -> None:
     """Refuse a config that is missing, empty, large, no mapping, or has what `check_yaml` refuses."""
-    place = f"config {name}"
-    node = check_yaml(read_settings(Path(name).expanduser(), place), place)
+    place, path = f"config {name}", Path(config_place(name)).expanduser()
+    if name and not path.exists():
+        raise unknown_config(name)
+    node = check_yaml(read_settings(path, place), place)
     if node is None:
         raise ConfigError(f"{place}: the file is empty")
     if not isinstance(node, yaml.MappingNode):

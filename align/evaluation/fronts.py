@@ -133,7 +133,7 @@ def read_front(path: Path) -> Front:
             raise ValueError(f"rewards of shape {front.rewards.shape}")
         return front
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: no file of `align directions` or `align pareto` ({error})") from error
+        raise DataError(f"{path}: no file of `align front measure` or `align front compare` ({error})") from error
 
 
 def _point(label: str, clause: str = "", angle: float | list[float] | None = None) -> Point:

@@ -17,7 +17,7 @@ from align.evaluation.run_reader import Run, read_run
 FRONT, FRONTS = "front.json", "fronts"
 LOOKED_FOR = (
     f"config.yaml or tensorboard events of `align fit`, config.json or adapter_config.json of a model, {RESULTS} of "
-    f"`align evaluate`, {FRONT} or {FRONTS}/*.json of `align directions` and `align pareto`, {FILE} or "
+    f"`align evaluate`, {FRONT} or {FRONTS}/*.json of `align front measure` and `align front compare`, {FILE} or "
     f"{' and '.join(PAIR)} of `align benchmark lm-eval`"
 )
 

@@ -81,7 +81,7 @@ def run() -> None:
     shutil.rmtree(RUN, ignore_errors=True)
     torch.set_num_threads(2)
     world = World()
-    align("synthetic-base", "--out", str(BASE))
+    align("init", "world", "--out", str(BASE))
     held_out = ("--data.preferences.held_out_size", str(PREFERENCES.held_out_size))
     fit("reward_model", "6e-4", *held_out, "--data.batching.groups", "44")
     callback = ("--trainer.callbacks+", "align.callbacks.gold.GoldEvaluation", "--trainer.callbacks.harmless", "48")

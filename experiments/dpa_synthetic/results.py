@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from align.cli.directions import SCALES
+from align.cli.front_measure import SCALES
 from align.evaluation.fronts import Front
 from align.evaluation.hypervolume import curve_dominates, hypervolume
 from align.records import Arc

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from results import Fronts, best, draw, show
 
-from align.cli.directions import SCALES, measured
+from align.cli.front_measure import SCALES, measured
 from align.cli.main import main
 from align.evaluation.fronts import Front, Point, read_front, write_front
 from align.models.backbone import Backbone
@@ -69,7 +69,7 @@ def models(given: Any, seed: int) -> dict[str, Path | list[Path]]:
             ends = f"[{out / 'dpo' / 'model'},{out / 'short' / 'model'}]"
             weights = "[{:.6f},{:.6f}]".format(*unit(angle))
             if code := main(
-                ["soup", "--models", ends, "--weights", weights, "--kind", "Signed", "--out", str(soups[-1])]
+                ["merge", "--models", ends, "--weights", weights, "--kind", "Signed", "--out", str(soups[-1])]
             ):
                 sys.exit(code)
     rounds = [out / "dpa" / "rounds" / f"model-{t:04d}" for t in range(given.rounds)] + [out / "dpa" / "model"]
@@ -105,7 +105,7 @@ def one(folder: Path) -> Front:
 
 def run_all(given: Any) -> None:
     """Run and measure every seed, print the table, draw."""
-    if not given.base.exists() and (code := main(["synthetic-base", "--out", str(given.base)])):
+    if not given.base.exists() and (code := main(["init", "world", "--out", str(given.base)])):
         sys.exit(code)
     optimum = best()
     every: list[Fronts] = []

@@ -99,7 +99,7 @@ def plot(results: Results, path: Path) -> None:
 def run_all(given: Any) -> Results:
     """Return the results of every run: by what is labelled, by rows, one per seed."""
     given.out.mkdir(parents=True, exist_ok=True)
-    if not given.base.exists() and (code := main(["synthetic-base", "--out", str(given.base)])):
+    if not given.base.exists() and (code := main(["init", "world", "--out", str(given.base)])):
         sys.exit(code)
     results: Results = {}
     kinds = MISSING if given.complete else {"half of the labels": 1.0}

@@ -67,7 +67,7 @@ def measure(model: Path, base: Path, path: Path) -> dict[str, float]:
 
 def run_all(out: Path, base: Path, seeds: int) -> None:
     """Run everything and print a table, one value per seed."""
-    if not base.exists() and (code := main(["synthetic-base", "--out", str(base)])):
+    if not base.exists() and (code := main(["init", "world", "--out", str(base)])):
         sys.exit(code)
     out.mkdir(parents=True, exist_ok=True)
     results = {"base": [measure(base, base, out / "base.json")]}

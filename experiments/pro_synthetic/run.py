@@ -89,7 +89,7 @@ def run_all(out: Path, base: Path, options: argparse.Namespace) -> Results:
     """Return the results of every run, one per seed."""
     out.mkdir(parents=True, exist_ok=True)
     if not base.exists():
-        align("synthetic-base", "--out", str(base))
+        align("init", "world", "--out", str(base))
     world = World()
     results: Results = {"base": [cached(out / "base.json", lambda: measure(base, base, world, options.prompts))]}
     for seed in range(options.seeds):

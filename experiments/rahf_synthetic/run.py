@@ -172,7 +172,7 @@ def run_all(out: Path, base: Path, seeds: int, pairs: int, names: Sequence[str])
     """Fit and measure what is not there yet, and return the results of every run, one per seed."""
     out.mkdir(parents=True, exist_ok=True)
     if not base.exists():
-        align("synthetic-base", "--out", str(base))
+        align("init", "world", "--out", str(base))
     start = AutoModelForCausalLM.from_pretrained
     cached(out / "base.json", lambda: gold_of(start(base), base, ""))
     for seed, name in itertools.product(range(seeds), names):

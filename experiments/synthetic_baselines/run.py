@@ -95,7 +95,7 @@ def run_all(out: Path, base: Path, seeds: int) -> dict[str, list[dict[str, Any]]
     """Return the results of every run, one per seed."""
     out.mkdir(parents=True, exist_ok=True)
     if not base.exists():
-        align("synthetic-base", "--out", str(base))
+        align("init", "world", "--out", str(base))
     world = World()
     results = {"base": [cached(out / "base.json", lambda: gold_of(base, base, world))]}
     for seed in range(seeds):

@@ -115,7 +115,18 @@ def test_steering_from_the_command_line(
     asked = tmp_path / "prompts.jsonl"
     asked.write_text('{"prompt": "a cat"}\n{"prompt": "a mat"}\n')
     out = str(tmp_path / "sweep.json")
-    words = ["sweep", "--model.path", str(base), "--steer", str(vectors), "--prompts", str(asked), "--out", out]
+    words = [
+        "steer",
+        "sweep",
+        "--model.path",
+        str(base),
+        "--steer",
+        str(vectors),
+        "--prompts",
+        str(asked),
+        "--out",
+        out,
+    ]
     assert main([*words, "--coefficients", "[0.0, 5.0]", "--generation.max_new_tokens", "5"]) == 0
     points = json.loads(Path(out).read_text())
     assert points[0]["rewards"] == {}
@@ -133,7 +144,7 @@ def test_a_sweep_is_scored_by_reward_models(base: Path, tmp_path: Path, capsys: 
     asked.write_text('{"prompt": "a cat"}\n{"prompt": "the red birds"}\n')
     greedy = ["--prompts", str(asked), "--generation.max_new_tokens", "6", "--generation.temperature", "0"]
     greedy += ["--generation.num_samples", "1"]
-    words = ["sweep", "--model.path", str(base), "--steer", str(vectors), "--coefficients", "[0.0]", *greedy]
+    words = ["steer", "sweep", "--model.path", str(base), "--steer", str(vectors), "--coefficients", "[0.0]", *greedy]
     assert main([*words, "--rewards", f"[{folder}]", "--out", str(out)]) == 0
     assert f"reward, {folder}" in capsys.readouterr().out
     generated = tmp_path / "out.jsonl"
@@ -152,7 +163,7 @@ def test_vectors_become_a_control_vector(base: Path, tmp_path: Path, capsys: pyt
     rows = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
     vectors, out = tmp_path / "vectors.safetensors", tmp_path / "vectors.gguf"
     save_vectors(vectors, {"mean": rows}, VectorNote((1, 2), "test", str(base)))
-    words = ["export-vectors", "--steer", str(vectors), "--out", str(out)]
+    words = ["steer", "export", "--steer", str(vectors), "--out", str(out)]
     assert main(words) == 2
     assert "layers has 1, the first block, which llama.cpp cannot steer" in capsys.readouterr().err
     assert main([*words, "--layers", "[2]"]) == 0

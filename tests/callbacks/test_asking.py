@@ -83,8 +83,8 @@ def test_pareto_asks_a_model_that_has_no_directions_as_its_folder_says(tmp_path:
     write_condition_file(Instructions("Be good.", "Be bad."), tmp_path / "hir")
     save_reward_model(tmp_path / "rm", outputs=("a", "b"))
     lines(tmp_path / "p.jsonl", [{"prompt": f"Tell me {n}", "completion": "c"} for n in range(3)])
-    words = ["pareto", "--models.usual", "hir", "--models.bare.path", "hir", "--models.bare.plain", "true"]
-    words += ["--models.base", "base", "--prompts", "p.jsonl", "--rewards", "[a,b]", "--out", "out"]
+    words = ["front", "compare", "--models.usual", "hir", "--models.bare.path", "hir", "--models.bare.plain", "true"]
+    words += ["--models.base", "base", "--prompts", "p.jsonl", "--attributes", "[a,b]", "--out", "out"]
     words += ["--scorer", "RewardFolder", "--scorer.path", "rm"]
     assert main([*words, "--generation.max_new_tokens", "4", "--generation.num_samples", "1"]) == 0
     usual, bare, base = (read_front(path) for path in sorted(Path("out/fronts").iterdir()))
@@ -129,15 +129,24 @@ class TestHowFarRewardModelsRead:
         assert found["None"][:2] == (512, False)
         assert found["None"][2] != found["30"][2]
 
-    @pytest.mark.parametrize("verb", ["probe", "sweep"])
+    @pytest.mark.parametrize("verb", ["benchmark probe", "steer sweep"])
     def test_of_a_verb(self, verb: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         save_vectors(tmp_path / "v.safetensors", {"mean": torch.ones(1, 32)}, VectorNote((1,), "a - b"))
         grid = {"template": f"{{value}} {self.LONG}{{context}}", "values": ["a", "b"], "contexts": ["1", "2"]}
         own = {
-            "probe": ("--grid", json.dumps(grid), "--rewards.rm", "rm"),
-            "sweep": ("--steer", "v.safetensors", "--prompts", "p.jsonl", "--rewards", "[rm]", "--coefficients", "[0]"),
+            "benchmark probe": ("--grid", json.dumps(grid), "--rewards.rm", "rm"),
+            "steer sweep": (
+                "--steer",
+                "v.safetensors",
+                "--prompts",
+                "p.jsonl",
+                "--rewards",
+                "[rm]",
+                "--coefficients",
+                "[0]",
+            ),
         }[verb]
-        words = [verb, "--model.path", "model", *own, "--generation.max_new_tokens", "4", "--out", "o.json"]
+        words = [*verb.split(), "--model.path", "model", *own, "--generation.max_new_tokens", "4", "--out", "o.json"]
         for limit, count in (("--reward_tokens", "30"), ("--reward_tokens.rm", "30")):
             assert main([*words, limit, count]) == 0
             assert "are longer than 30 tokens" in capsys.readouterr().out

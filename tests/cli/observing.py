@@ -104,7 +104,7 @@ def options_of(function: Callable[..., Any]) -> set[str]:
     hints = typing.get_type_hints(function)
     found: set[str] = set()
     for action in parser_of(function, "x")._actions:
-        if action.dest not in ("help", "config") and not action.dest.endswith(".help"):
+        if action.dest not in ("help", "config", "print_config") and not action.dest.endswith(".help"):
             found |= set(_leaves(action.dest, hints.get(action.dest)))
     return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
 

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -62,8 +61,8 @@ def pluggable_types() -> list[type]:
                 importlib.import_module(module.name)
     todo: list[Any] = [c for base in (L.LightningModule, L.LightningDataModule, L.Callback) for c in subclasses(base)]
     for module in pkgutil.iter_modules(importlib.import_module("align.cli").__path__, "align.cli."):
-        verb = importlib.import_module(module.name)
-        todo += [vars(verb)[name] for name in re.findall(r"return call\((\w+), ", inspect.getsource(verb))]
+        verb = vars(importlib.import_module(module.name)).get("VERB")
+        todo += [] if verb is None else [verb.function]
     found, seen = dict.fromkeys([L.LightningModule, L.LightningDataModule, L.Callback]), set()
     while todo:
         owner = todo.pop()

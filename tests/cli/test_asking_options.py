@@ -1,4 +1,4 @@
-"""Every option of the verbs that ask models, in every mode: `directions`, `pareto`, `probe`, `sweep`."""
+"""Every option of the verbs that ask models, in every mode: `front measure`, `front compare`, `benchmark probe`, `steer sweep`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from align.cli.directions import directions
-from align.cli.pareto import pareto
-from align.cli.probe import probe_grid
-from align.cli.sweep import sweep_command
+from align.cli.benchmark_probe import probe_grid
+from align.cli.front_compare import front_compare
+from align.cli.front_measure import front_measure
+from align.cli.steer_sweep import steer_sweep
 from align.evaluation.fronts import Front, Point, write_front
 from align.evaluation.hypervolume import hypervolume_interval
 from tests.cli.model_options import ASK, DRAWN, GREEDY, GREEDY_REFUSED, MODEL, MODEL_REFUSED
@@ -24,8 +24,8 @@ OTHER = ("--scorer", "RewardFolder", "--scorer.path", "THINGS/two2")
 PROMPTS = ("--prompts", "THINGS/pairs2.jsonl")
 NO_GREEDY = {("greedy", name): reason for name, reason in GREEDY_REFUSED.items()}
 DIRECTIONS = Verb(
-    directions,
-    "directions",
+    front_measure,
+    "front measure",
     {
         "directed": ("--model.path", "THINGS/model", "--count", "2", *SCORED),
         "greedy": ("--model.path", "THINGS/rated", *SCORED, *GREEDY),
@@ -44,19 +44,19 @@ DIRECTIONS = Verb(
 )
 FILES = ("--models", "[THINGS/one.json,THINGS/two.json]")
 PARETO = Verb(
-    pareto,
-    "pareto",
+    front_compare,
+    "front compare",
     {
         "folders": ("--models", "[THINGS/model,THINGS/plain]", "--count", "2", *SCORED),
         "greedy": ("--models", "[THINGS/rated,THINGS/one.json]", *SCORED, *GREEDY),
-        "files": (*FILES, "--rewards", "[helpfulness,-verbosity]"),
+        "files": (*FILES, "--attributes", "[helpfulness,-verbosity]"),
     },
     {
         **DRAWN,
         "models": ("--models", "[THINGS/other,THINGS/model]"),
         "scorer": OTHER,
         "prompts": PROMPTS,
-        "rewards": ("--rewards", "[helpfulness,verbosity]"),
+        "attributes": ("--attributes", "[helpfulness,verbosity]"),
         "reference": ("--reference", "[-9,9]"),
         "names": ("--names", "[a,b]"),
         "count": ("--count", "3"),
@@ -76,7 +76,7 @@ NO_REWARDS = {("*", "reward_tokens"): "belongs to --rewards"}
 GRID = ("--grid.template", "A {value} {context}.", "--grid.values", "[nurse,guard]", "--grid.contexts", "[at sea,here]")
 PROBE = Verb(
     probe_grid,
-    "probe",
+    "benchmark probe",
     {
         "drawn": ("--model.path", "THINGS/model", *GRID, *FEW),
         "greedy": ("--model.path", "THINGS/model", *GRID, *FEW, *GREEDY),
@@ -100,8 +100,8 @@ PROBE = Verb(
 )
 SWEPT = ("--model.path", "THINGS/model", "--steer", "THINGS/vectors.safetensors", "--coefficients", "[0,1]", *FEW)
 SWEEP = Verb(
-    sweep_command,
-    "sweep",
+    steer_sweep,
+    "steer sweep",
     {
         "drawn": (*SWEPT, "--prompts", "THINGS/pairs.jsonl"),
         "greedy": (*SWEPT, "--prompts", "THINGS/pairs.jsonl", *GREEDY),
@@ -132,7 +132,7 @@ def fronts(things: Path) -> Iterator[None]:
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).touch())
     monkeypatch.setitem(hypervolume_interval.__kwdefaults__, "draws", 20)
     monkeypatch.setattr("align.evaluation.statistics.RESAMPLES", 50)
-    monkeypatch.setattr("align.cli.pareto.SummaryWriter.add_figure", lambda *_: None)
+    monkeypatch.setattr("align.cli.front_compare.SummaryWriter.add_figure", lambda *_: None)
     for seed, name in enumerate(("one", "two")):
         rewards = np.random.default_rng(seed).normal(size=(2, 4, 2))
         points = (Point("0.0°"), Point("-45.0°"))

@@ -40,7 +40,7 @@ class TestCommandLine:
             (["generate", "--model.path", "x", "--promt", "y"], "unknown setting --promt, did you mean 'prompt'?"),
             (
                 ["generate", "--model", "x", "--prompt", "y"],
-                "--model: expected a YAML file of settings, got 'x'; a folder or hub id is named by --model.path",
+                "tokenizer x: cannot be loaded",
             ),
             (
                 ["generate", "--model.path", "x", "--prompt", "y", "--generation", "z"],

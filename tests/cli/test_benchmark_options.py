@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from align.oracles import model_backend
 
 from align.cli.benchmark_alpaca_eval import alpaca_eval
 from align.cli.benchmark_mt_bench import mt_bench
 from align.cli.benchmark_toxicity import measure
 from align.cli.benchmark_truthfulqa import truthfulqa
+from align.judges import model_backend
 from align.sampling.generation import Sample
 from tests.cli.model_options import ASK, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Verb, check, options_of

@@ -36,6 +36,8 @@ def test_two_models_side_by_side(
     assert len(boxes) == 3
     assert boxes[0] == boxes[2].rstrip("\n") + boxes[0][len(boxes[0].rstrip("\n")) :]  # greedy, from the beginning
     assert boxes[0] == alone.split("╭")[1]
+    named = talk(monkeypatch, capsys, "Hello\n", "--models.me", first, "--models.me.plain", "true")
+    assert "me" in named.split("╭")[1].splitlines()[0]
 
 
 def test_bad_input(told, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_card_and_report_say_what_was_found(
 
 def test_doctor_shows_it(pairs_file: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = ["--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)]
-    assert main(["doctor", "-c", METHOD, "-c", CPU, *source, "--model.backbone.path", str(model_folder)]) == 0
+    assert main(["check", "-c", METHOD, "-c", CPU, *source, "--model.backbone.path", str(model_folder)]) == 0
     text = capsys.readouterr().out
     assert "self-check: packed rows, values off by " in text
     assert "sampling: align's own engine" in text

@@ -13,7 +13,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from align.cli.main import HELP, LIGHTNING_VERBS, OTHER_VERBS, main
+from align.cli.main import HELP, main
+from align.cli.verbs import LISTED
 from tests.test_configs import CPU, METHOD, ROOT, scalars
 
 
@@ -39,13 +40,13 @@ def test_help_is_immediate_and_names_every_verb() -> None:
     done = subprocess.run([sys.executable, "-m", "align", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 10  # no torch, no lightning; the machine may be busy
     assert "torch" not in done.stderr
-    for verb in {**LIGHTNING_VERBS, **OTHER_VERBS}:
+    for verb in LISTED:
         assert verb in done.stdout
     light = "import sys, align.cli.main; align.cli.main.main(['--help']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", light], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("verb", [*LIGHTNING_VERBS, *OTHER_VERBS])
+@pytest.mark.parametrize("verb", LISTED)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     assert f"align {verb}" in capsys.readouterr().out.replace("[options] ", "")
@@ -221,7 +222,7 @@ class TestGenerate:
 
 
 def test_init_model_makes_an_ordinary_folder(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["init-model", "--tokenizer", str(model_folder), "--hidden_size", "16", "--num_hidden_layers", "1"]
+    arguments = ["init", "model", "--tokenizer", str(model_folder), "--hidden_size", "16", "--num_hidden_layers", "1"]
     assert main([*arguments, "--out", "made"]) == 0
     assert main([*arguments, "--out", "again"]) == 0
     models = [AutoModelForCausalLM.from_pretrained(name) for name in ("made", "again")]
@@ -251,10 +252,10 @@ def test_evaluating_verbs(
         assert f"{phase}/rewards/accuracies" in capsys.readouterr().out
 
 
-class TestDoctor:
+class TestCheck:
     def arguments(self, pairs: Path, model: Path) -> list[str]:
         return [
-            *("doctor", "-c", METHOD, "-c", CPU, "--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
+            *("check", "-c", METHOD, "-c", CPU, "--data", "PreferenceFileDataModule", "--data.path", str(pairs)),
             *("--model.backbone.path", str(model)),
         ]
 

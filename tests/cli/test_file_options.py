@@ -12,14 +12,14 @@ import pytest
 
 from align.annotation.annotation_store import AnnotationStore
 from align.annotation.form import RatingScale
-from align.cli import annotate
+from align.cli import annotate_export, annotate_results, annotate_serve
+from align.cli.data_world import data_world
 from align.cli.export import export
-from align.cli.export_vectors import export_vectors
 from align.cli.init_model import init_model
 from align.cli.main import main
+from align.cli.merge import merge
 from align.cli.report import report
-from align.cli.soup import soup
-from align.cli.synthetic_data import synthetic_data
+from align.cli.steer_export import steer_export
 from tests.annotation.service import fill, pairs
 from tests.cli.observing import Observed, Verb, check, options_of
 from tests.cli.things import judge_all, lines
@@ -27,8 +27,8 @@ from tests.test_configs import CPU, METHOD
 
 TWO = ("--models", "[THINGS/model,THINGS/other]")
 SOUP = Verb(
-    soup,
-    "soup",
+    merge,
+    "merge",
     {"full": (*TWO, "--weights", "[0.25,0.75]", "--out", "soup")},
     {
         "models": ("--models", "[THINGS/other,THINGS/model]"),
@@ -40,7 +40,7 @@ SOUP = Verb(
 )
 INIT = Verb(
     init_model,
-    "init-model",
+    "init model",
     {"bytes": ("--tokenizer", "bytes", "--out", "m", "--hidden_size", "16", "--num_hidden_layers", "1")},
     {
         "tokenizer": ("--tokenizer", "THINGS/model"),
@@ -53,20 +53,20 @@ INIT = Verb(
     },
 )
 VECTORS = Verb(
-    export_vectors,
-    "export-vectors",
+    steer_export,
+    "steer export",
     {"noted": ("--steer", "THINGS/deep.safetensors", "--out", "v.gguf")},
     {
         "steer": ("--steer", "THINGS/deep2.safetensors"),
         "out": ("--out", "w.gguf"),
         "model": ("--model", "THINGS/gpt2"),
-        "direction": ("--direction", "pca"),
+        "vector": ("--vector", "pca"),
         "layers": ("--layers", "[2]"),
     },
 )
 WORLD = Verb(
-    synthetic_data,
-    "synthetic-data",
+    data_world,
+    "data world",
     {"small": ("--out", "w", "--preferences.size", "40", "--preferences.held_out_size", "8")},
     {
         "out": ("--out", "x"),
@@ -90,7 +90,7 @@ WORLD = Verb(
 )
 MADE = ("--completions.a", "THINGS/ca.jsonl", "--completions.b", "THINGS/cb.jsonl", "--store", "new.sqlite")
 SERVE = Verb(
-    annotate.serve,
+    annotate_serve.serve,
     "annotate serve",
     {"new": MADE, "old": ("--store", "THINGS/judged.sqlite", "--raters", "[ann]")},
     {
@@ -131,14 +131,14 @@ SERVE = Verb(
     },
 )
 RESULTS = Verb(
-    annotate.results,
+    annotate_results.results,
     "annotate results",
     {"judged": ("--store", "THINGS/judged.sqlite")},
     {"store": ("--store", "THINGS/judged2.sqlite"), "out": ("--out", "r.json")},
 )
 JUDGED = ("--store", "THINGS/judged.sqlite", "--out", "e.txt")
 TAKEN = Verb(
-    annotate.export,
+    annotate_export.export,
     "annotate export",
     {"pairs": JUDGED, "lists": (*JUDGED, "--rows", "lists"), "responses": (*JUDGED, "--rows", "responses")},
     {

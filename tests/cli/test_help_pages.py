@@ -11,6 +11,7 @@ import pytest
 
 from align.cli import help_pages
 from align.cli.main import main
+from align.cli.verbs import LIGHTNING_VERBS
 
 
 def test_pages_are_what_the_parsers_make() -> None:
@@ -28,7 +29,7 @@ def test_pages_are_what_the_parsers_make() -> None:
 def test_every_verb_has_a_page(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--help"]) == 0
     page = capsys.readouterr().out
-    assert f"align {'[options] ' if words[0] in help_pages.LIGHTNING_VERBS else ''}{' '.join(words)}" in page
+    assert f"align {'[options] ' if words[0] in LIGHTNING_VERBS else ''}{' '.join(words)}" in page
     assert help_pages.help_page([*words, "--help"]) == page
 
 

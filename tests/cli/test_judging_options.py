@@ -1,4 +1,4 @@
-"""Every option of the verbs that judge responses, in every mode: `evaluate`, `rank`, `benchmark rewards`, `mt-bench`."""
+"""Every option of the verbs that judge responses, in every mode: `evaluate`, `data rank`, `benchmark rewards`, `mt-bench`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from align.cli.benchmark_mt_bench import mt_bench
 from align.cli.benchmark_rewards import rewards
+from align.cli.data_rank import rank
 from align.cli.evaluate import evaluate
-from align.cli.rank import rank
 from tests.cli.observing import Observed, Verb, check, options_of
 from tests.cli.things import lines
 
@@ -52,22 +52,22 @@ EVALUATE = Verb(
     },
     only={"greedy": ONLY_ONE, "judged": ["judge", "against", "human", "sampling.temperatures", "rewards", "models"]},
 )
-RANKED = ("--data", "THINGS/pairs.jsonl", "--reward", "THINGS/two", "--out", "o.txt")
+RANKED = ("--data", "THINGS/pairs.jsonl", "--rewards", "THINGS/two", "--out", "o.txt")
 ADD = ("--add.a", "THINGS/a.jsonl", "--add.b", "THINGS/b.jsonl", "--add.c", "THINGS/c.jsonl")
 RANK = Verb(
     rank,
-    "rank",
+    "data rank",
     {"own": RANKED, "filled": (*RANKED, *ADD, "--length", "3")},
     {
         "data": ("--data", "THINGS/pairs2.jsonl"),
-        "reward": ("--reward", "THINGS/two2"),
+        "rewards": ("--rewards", "THINGS/two2"),
         "out": ("--out", "other.txt"),
         "add": ("--add.a", "THINGS/b.jsonl"),
         "plan": ("--plan", "[b,b]"),
         "order": ("--order", "random"),
         "length": ("--length", "4"),
         "attributes": ("--attributes.verbosity", "1"),
-        "max_tokens": ("--max_tokens", "100"),
+        "reward_tokens": ("--reward_tokens", "100"),
         "scorer": ("--scorer", "GoldRewards"),
     },
     {("own", "length"): ("--data", "THINGS/lists.jsonl", "--length", "2")},

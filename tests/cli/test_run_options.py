@@ -1,4 +1,4 @@
-"""Every option of the verbs about data and runs: `data read`, `rounds`, `synthetic-base`."""
+"""Every option of the verbs about data and runs: `data read`, `show`, `init world`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from align.cli import synthetic_base as base
-from align.cli.data import read
-from align.cli.rounds import rounds
+from align.cli import init_world as base
+from align.cli.data_read import read
+from align.cli.show import show
 from align.data.synthetic import Corpus
 from align.rounds.round_store import RoundStore
 from align.training.optimizer import Optimizer
@@ -32,15 +32,15 @@ READ = Verb(
     only={"file": ["columns", "ignore_columns", "split"]},
 )
 ROUNDS = Verb(
-    rounds,
-    "rounds",
+    show,
+    "show",
     {"run": ("THINGS/rounds",)},
     {"run": (), "samples": ("--samples", "1")},
     only={"run": ["samples"]},
 )
 BASE = Verb(
-    base.synthetic_base,
-    "synthetic-base",
+    base.init_world,
+    "init world",
     {"new": ("--out", "w")},
     {
         "out": ("--out", "x"),

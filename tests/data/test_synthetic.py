@@ -154,9 +154,9 @@ def test_the_corpus_is_read_whole() -> None:
 
 def test_the_command_writes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ("--preferences.size", "10", "--preferences.held_out_size", "4")
-    assert main(["synthetic-data", "--out", "data", *few]) == 0
+    assert main(["data", "world", "--out", "data", *few]) == 0
     assert "hh-rlhf/train.jsonl: 10 rows" in capsys.readouterr().out
-    assert main(["synthetic-data", "--out", "data", *few]) == 2
+    assert main(["data", "world", "--out", "data", *few]) == 2
     assert "not empty" in capsys.readouterr().err
     for flag, value, words in (
         ("--world.entities", "0", r"world.entities must lie in 1..64, got 0"),
@@ -164,7 +164,7 @@ def test_the_command_writes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFi
         ("--world.facts", "9", r"world.facts must lie in 1..6, got 9"),
         ("--preferences.responses", "900", r"preferences.responses: 200 draws gave"),
     ):
-        assert main(["synthetic-data", "--out", "other", flag, value]) == 2
+        assert main(["data", "world", "--out", "other", flag, value]) == 2
         error = capsys.readouterr().err.strip()
         assert re.search(words, error), error
         assert "\n" not in error

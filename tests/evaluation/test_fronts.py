@@ -1,4 +1,4 @@
-"""Fronts of models: measured, kept, compared by `align directions` and `align pareto`."""
+"""Fronts of models: measured, kept, compared by `align front measure` and `align front compare`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from align.cli.front_compare import compare
 from align.cli.main import main
-from align.cli.pareto import compare
 from align.errors import DataError
 from align.evaluation.fronts import Front, Point, points_of, read_front, write_front
 from align.evaluation.hypervolume import hypervolume
@@ -49,7 +49,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     again = read_front(tmp_path / "a.json")
     assert again.points == one.points
     assert np.array_equal(again.rewards, one.rewards)
-    with pytest.raises(DataError, match="no file of `align directions`"):
+    with pytest.raises(DataError, match="no file of `align front measure`"):
         read_front(tmp_path / "b.json")
     with pytest.raises(DataError, match="no reward 'wit'"):
         one.columns(["helpfulness", "-wit"])
@@ -80,11 +80,11 @@ def test_commands(world_model: Path, tmp_path: Path, told: Callable[..., str], c
     plain.mkdir()
     for file in world_model.iterdir():
         (plain / file.name).write_bytes(file.read_bytes())
-    assert "no conditions.json" in told("directions", "--model.path", str(world_model))
+    assert "no conditions.json" in told("front", "measure", "--model.path", str(world_model))
     write_condition_file(Conditions(TwoDigits(), "direction", []), world_model)
     assert read_condition_file(str(world_model)) == ASKS
     out = tmp_path / "d"
-    assert main(["directions", "--model.path", str(world_model), "--count", "3", "--out", str(out), *SHORT]) == 0
+    assert main(["front", "measure", "--model.path", str(world_model), "--count", "3", "--out", str(out), *SHORT]) == 0
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 3
     assert "helpfulness 50 verbosity 49" in table[3]
@@ -92,7 +92,17 @@ def test_commands(world_model: Path, tmp_path: Path, told: Callable[..., str], c
     found = read_front(out / "front.json")
     assert found.rewards.shape == (3, 120, 2)
     models = f"[{plain},{out / 'front.json'}]"
-    words = ["pareto", "--models", models, "--rewards", "[helpfulness,-verbosity]", "--names", "[plain,asked]", *SHORT]
+    words = [
+        "front",
+        "compare",
+        "--models",
+        models,
+        "--attributes",
+        "[helpfulness,-verbosity]",
+        "--names",
+        "[plain,asked]",
+        *SHORT,
+    ]
     assert main([*words, "--reference", "[0,100]", "--out", str(tmp_path / "p")]) == 0
     content = json.loads((tmp_path / "p" / "pareto.json").read_text())
     assert content["reference"] == [0.0, 100.0]
@@ -106,10 +116,10 @@ def test_commands(world_model: Path, tmp_path: Path, told: Callable[..., str], c
 
 
 def bad_input(plain: Path, measured: Path, told: Callable[..., str]) -> None:
-    assert "name two with --rewards" in told("pareto", "--models", f"[{plain}]")
-    assert "1 models but 2 names" in told("pareto", "--models", f"[{plain}]", "--names", "[a,b]")
+    assert "name two with --attributes" in told("front", "compare", "--models", f"[{plain}]")
+    assert "1 models but 2 names" in told("front", "compare", "--models", f"[{plain}]", "--names", "[a,b]")
     both = f"[{measured},{measured}]"
-    assert "same name" in told("pareto", "--models", both, "--rewards", "[helpfulness,-verbosity]")
-    assert "name one" in told("directions", "--model.path", str(plain.parent / "world"), "--prompts", "x.jsonl")
+    assert "same name" in told("front", "compare", "--models", both, "--attributes", "[helpfulness,-verbosity]")
+    assert "name one" in told("front", "measure", "--model.path", str(plain.parent / "world"), "--prompts", "x.jsonl")
     (plain / "conditions.json").write_text('{"asks": "direction", "targets": [], "conditioning": {"form": "Odd"}}')
-    assert "form 'Odd', expected one of" in told("directions", "--model.path", str(plain))
+    assert "form 'Odd', expected one of" in told("front", "measure", "--model.path", str(plain))

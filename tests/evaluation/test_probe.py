@@ -80,7 +80,7 @@ def test_bad_grids(settings: dict[str, Any]) -> None:
 def test_verb(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "grid:\n  template: A {value}\n  values: [nurse, engineer]\n  words: {female: [she]}\n"
     Path("grid.yaml").write_text(text)
-    words = ["probe", "-c", "grid.yaml", "--model.path", str(model_folder), "--out", "probe.json"]
+    words = ["benchmark", "probe", "-c", "grid.yaml", "--model.path", str(model_folder), "--out", "probe.json"]
     assert main([*words, "--generation.max_new_tokens", "4"]) == 0
     assert "minus nurse" in capsys.readouterr().out
     assert len(json.loads(Path("probe.json").read_text())["effects"]) == 6

@@ -286,5 +286,5 @@ def test_layers_and_directions_have_their_sections(tmp_path: Path) -> None:
     assert "| dpa, 45 | 1.000 [0.000, 2.000] | 1.000 [1.000, 1.000] |" in table_text
     front["rewards"] = [[[1.0, 2.0]]]
     Path("swept/front.json").write_text(json.dumps(front))
-    with pytest.raises(DataError, match="no file of `align directions`"):
+    with pytest.raises(DataError, match="no file of `align front measure`"):
         gather(["swept"])

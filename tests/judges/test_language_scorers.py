@@ -151,7 +151,7 @@ def test_chance_of_yes_of_a_folder(model_folder: Path) -> None:
 def test_rank_by_a_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = {"prompt": "Which?", "chosen": "poor", "rejected": "good"}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
-    words = ["rank", "--data", "pairs.jsonl", "--out", "out.jsonl"]
+    words = ["data", "rank", "--data", "pairs.jsonl", "--out", "out.jsonl"]
     with answering(points) as server:
         words += ["--scorer", "LanguageModelScorer", "--scorer.responder", "Endpoint", "--scorer.responder.model"]
         words += ["judge-1", "--scorer.responder.base_url", server.url, "--scorer.responder.api_key_env", "null"]

@@ -137,7 +137,7 @@ def test_another_asking_never_reuses_answers(folders: dict[str, str]) -> None:
 def test_what_a_model_cannot_be_asked_is_named(
     name: str, words: tuple[str, str], told: str, folders: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for verb in (["evaluate", *SAMPLED], ["pareto", "--rewards", "[a,b]"]):
+    for verb in (["evaluate", *SAMPLED], ["front", "compare", "--attributes", "[a,b]"]):
         given = [*verb, "--models.m.path", folders[name], f"--models.m.{words[0]}", words[1]]
         assert main(given) == 2
         error = capsys.readouterr().err

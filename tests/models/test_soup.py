@@ -126,12 +126,25 @@ def test_what_does_not_fit(models: list[str], model_folder: Path, tmp_path: Path
 
 def test_the_verb(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "soup")
-    words = ["soup", "--models", f"[{models[1]}, {models[2]}]", "--out", out]
+    words = ["merge", "--models", f"[{models[1]}, {models[2]}]", "--out", out]
     assert main([*words, "--weights", "[0.8, -0.6]", "--kind", "Signed"]) == 0
     assert "0.571429" in capsys.readouterr().out
     assert weights(out)
     assert main([*words, "--weights", "[0.8, 0.6]"]) == 2
     assert "add up to 1" in capsys.readouterr().err
+
+
+def test_models_and_weights_by_name(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The order of the names of either does not matter."""
+    out = [str(tmp_path / name) for name in ("listed", "named", "no")]
+    assert main(["merge", "--models", f"[{models[1]}, {models[2]}]", "--weights", "[0.8, 0.2]", "--out", out[0]]) == 0
+    named = ["merge", "--models.a", models[1], "--models.b", models[2], "--weights.b", "0.2"]
+    assert main([*named, "--weights.a", "0.8", "--out", out[1]]) == 0
+    first, second = (weights(folder) for folder in out[:2])
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    capsys.readouterr()
+    assert main([*named, "--weights.c", "0.8", "--out", out[2]]) == 2
+    assert "weights: expected a number for each of a, b, got b, c" in capsys.readouterr().err
 
 
 def test_a_soup_is_asked_as_the_model_that_says_how(tmp_path: Path) -> None:

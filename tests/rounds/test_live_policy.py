@@ -177,7 +177,7 @@ def test_without_a_model_in_training(tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "p", "completions": ["a", "b"]}) + "\n")
     words = ["--data", str(rows), "--out", "o.jsonl", "--scorer", "YesProbability"]
-    assert main(["rank", *words, "--scorer.responder", "LivePolicy"]) == 2
+    assert main(["data", "rank", *words, "--scorer.responder", "LivePolicy"]) == 2
     (told,) = capsys.readouterr().err.strip().splitlines()
     assert "LivePolicy is the model being trained, in the scorer of the callback IterativeResampling" in told
 

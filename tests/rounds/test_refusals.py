@@ -111,7 +111,7 @@ def test_two_processes_make_the_rounds_of_one(tmp_path: Path, world_model: Path)
 
 def test_align_rounds_lists_them(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(prepare=killing(run.root / "j", "after add", 2)) == KILLED, run.log
-    assert main(["rounds", str(run.root)]) == 0
+    assert main(["show", str(run.root)]) == 0
     told = capsys.readouterr().out
     assert "acceptance" in told
     assert "round 0, reward " in told
@@ -119,4 +119,4 @@ def test_align_rounds_lists_them(run: Run, capsys: pytest.CaptureFixture[str]) -
     assert f"round 2 is not done: {there} samples are there" in told
     first = json.loads((run.root / "rounds" / "round-0000.jsonl").read_text().splitlines()[0])
     assert first["origins"] == ["policy@0", "policy@0"]
-    assert main(["rounds", "nowhere"]) == 2
+    assert main(["show", "nowhere"]) == 2

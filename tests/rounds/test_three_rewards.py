@@ -31,7 +31,10 @@ def test_from_training_to_hypervolumes(pairs_file: Path, tmp_path: Path) -> None
     assert sum(value**2 for value in directions) == pytest.approx(1)
     assert directions[0] * 2 / 3 + directions[1] * 2 / 3 - directions[2] / 3 >= 0.866 - 1e-3  # inside the cap
     measured = ["--prompts", str(pairs_file), "--scorer", scorer[0], "--scorer.path", scorer[1], *SHORT]
-    assert main(["pareto", "--models", "[runs/dpa/model,runs/dpa/rounds/model-0000]", *measured, "--out", "p"]) == 0
+    assert (
+        main(["front", "compare", "--models", "[runs/dpa/model,runs/dpa/rounds/model-0000]", *measured, "--out", "p"])
+        == 0
+    )
     found = json.loads(Path("p/pareto.json").read_text())
     assert "hypervolume" in json.dumps(found)
     assert found["rewards"] == ["helpfulness", "verbosity", "-harm"]  # less of what the axis weighs below 0

@@ -19,7 +19,7 @@ def test_one_ranks_and_the_other_measures(pairs_file: Path, tmp_path: Path) -> N
     model = save_tiny(tmp_path / "model", max_position_embeddings=512)
     ranks = save_reward_model(Path("runs/reward_model_train/model"), 1)
     measures = save_reward_model(Path("runs/reward_model_eval/model"), 2)
-    assert main(["rank", "--data", str(pairs_file), "--reward", str(ranks), "--out", "lists.jsonl"]) == 0
+    assert main(["data", "rank", "--data", str(pairs_file), "--rewards", str(ranks), "--out", "lists.jsonl"]) == 0
     configs = (ROOT / "configs" / name for name in ("method/pro.yaml", "callbacks/pro_two_rewards.yaml"))
     words = ["fit", *(word for file in configs for word in ("-c", str(file))), "-c", CPU]
     words += ["--data", "PreferenceFileDataModule", "--data.path", "lists.jsonl", "--trainer.max_epochs", "2"]
