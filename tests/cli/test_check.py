@@ -1,4 +1,4 @@
-"""`--check off`, and where the outcome of the self-check is shown: card, report, doctor."""
+"""`--check off`, and where the outcome of the self-check is shown: card, report, `align check`."""
 
 from __future__ import annotations
 
