@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -87,14 +88,23 @@ def parse_stages(words: list[str]) -> int:
     return 0
 
 
-def read_only(function: Callable[..., Any], words: list[str], verb: str, **options: Any) -> int:
-    """Read the settings of another verb, and do nothing with them."""
+def read_only(verb: Any, *words: Any, **options: Any) -> int:
+    """Read the settings of another verb, and do nothing with them: in the place of `align.cli.functions.call`.
+
+    TEMPORARY: a verb is a function, or will be a record that holds one.
+    """
+    quiet = idle(verb) if callable(verb) else dataclasses.replace(verb, function=idle(verb.function))
+    return REAL_CALL(quiet, *words, **options)
+
+
+def idle(function: Callable[..., Any]) -> Callable[..., int]:
+    """Return a function of the same signature that does nothing."""
 
     @functools.wraps(function)
     def nothing(*_: Any, **__: Any) -> int:
         return 0
 
-    return REAL_CALL(nothing, words, verb, **options)
+    return nothing
 
 
 REAL_CALL = functions.call
