@@ -70,6 +70,13 @@ def test_a_stage_is_given_the_model_as_its_method_takes_it(
     ]
 
 
+def test_stages_are_named_as_shipped_configs_are(ran: list[list[str]]) -> None:
+    words = ["run", "-s", "rahf_dual_stage1", "-s", "rahf_dual", "--out", "o", "--model.backbone.path", "base"]
+    assert main(words) == 0
+    assert ran[1][:3] == ["fit", "-c", "rahf_dual"]
+    assert ran[1][5:7] == ["--model.stage1", "o/1/model"]
+
+
 REACHES = [
     (("-c", "t.yaml"), (1, 1)),
     (("--seed_everything", "3"), (1, 1)),

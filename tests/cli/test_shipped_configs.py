@@ -9,7 +9,6 @@ import pytest
 from align.cli import shipped_configs
 from align.cli.config_list import about
 from align.cli.main import main
-from align.cli.run import parse
 from align.cli.shipped_configs import FOLDER, config_place, find_shipped, shipped, with_shipped
 from align.cli.yaml_check import check_configs
 from align.errors import ConfigError
@@ -48,10 +47,6 @@ def test_unknown_and_ambiguous_names_are_told(told, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match="config same: data/same and method/same are called so: name the folder too"):
         config_place("same")
     assert find_shipped("data/same") == Path("a")
-
-
-def test_stages_are_named_so_too() -> None:
-    assert parse(["-s", "sft", "-s", "dpo", "--out", "o"]).files == ["sft", "dpo"]
 
 
 def test_each_is_listed_with_what_it_says_of_itself(told, capsys: pytest.CaptureFixture[str]) -> None:
