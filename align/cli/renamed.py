@@ -4,6 +4,7 @@ FORMER_PACKAGES = ("align.", "callbacks.")
 RENAMED = {
     "AdapterOff": "BaseWithoutAdapters",
     "GoodBadModule": "PreferredDispreferredModule",
+    "BestOfN": "BestOfNLikelihood",  # the objective; the selection of rounds keeps the name
     "BestByDirection": "DirectionalRejectionSampling",
     "Points": "MinMaxScaled",
     "Weighted": "WeightedAttributes",
