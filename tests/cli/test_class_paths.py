@@ -176,6 +176,7 @@ class TestFit:
             (["--model.objective", "simpo"], "is now align.objectives.reference_free.SimPO"),
             (["--model.objective", "PRO"], "(PROModule takes it), did you mean 'CPO' or 'DPO' or 'DRO'?"),
             (["--model.objective", "align.objectives.pairwise.SimPO"], "is now align.objectives.reference_free.SimPO"),
+            (["--model.reference", "align.models.reference.FrozenCopy"], "is now align.models.references.FrozenCopy"),
             (
                 ["--model.objective", "align.objectives.ranking.PRO"],
                 "ranking.PRO is no PairObjective or PointObjective (PROModule takes it), did you mean 'CPO' or",
