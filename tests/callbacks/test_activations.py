@@ -131,8 +131,8 @@ def test_steering_from_the_command_line(
     points = json.loads(Path(out).read_text())
     assert points[0]["rewards"] == {}
     assert [p["coefficient"] for p in points] == [0, 5]
-    assert points[0]["kl"]["mean"] == 0
-    assert points[1]["kl"]["mean"] != 0
+    assert points[0]["kl"]["value"] == 0
+    assert points[1]["kl"]["value"] != 0
 
 
 def test_a_sweep_is_scored_by_reward_models(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +152,7 @@ def test_a_sweep_is_scored_by_reward_models(base: Path, tmp_path: Path, capsys: 
     texts = [json.loads(line)["completion"] for line in generated.read_text().splitlines()]
     scores = RewardModelScorer(folder).score([(Message("user", t),) for t in ("a cat", "the red birds")], texts)
     (point,) = json.loads(out.read_text())
-    assert point["rewards"][folder]["mean"] == pytest.approx(scores.mean().item(), rel=1e-5)
+    assert point["rewards"][folder]["value"] == pytest.approx(scores.mean().item(), rel=1e-5)
     assert main([*words, "--rewards", f"[{base}]"]) == 2
     assert "has no reward head" in capsys.readouterr().err
 

@@ -169,11 +169,8 @@ class TestFit:
     @pytest.mark.parametrize(
         ("extra", "line"),
         [
-            (
-                ["--model.objective", "SimPOO"],
-                "--model.objective: no class named 'SimPOO', is now align.objectives.reference_free.SimPO",
-            ),
-            (["--model.objective", "simpo"], "is now align.objectives.reference_free.SimPO"),
+            (["--model.objective", "SimPOO"], "--model.objective: no class named 'SimPOO', did you mean 'SimPO'?"),
+            (["--model.objective", "simpo"], "did you mean 'SimPO'?"),
             (["--model.objective", "PRO"], "(PROModule takes it), did you mean 'CPO' or 'DPO' or 'DRO'?"),
             (["--model.objective", "align.objectives.pairwise.SimPO"], "is now align.objectives.reference_free.SimPO"),
             (["--model.reference", "align.models.reference.FrozenCopy"], "is now align.models.references.FrozenCopy"),
