@@ -12,6 +12,7 @@ from tests.docs.commands import PAGES, ROOT
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 OTHERS = [*sorted(ROOT.glob("experiments/*/README.md")), ROOT / "benchmarks" / "README.md"]
+MODULE = re.compile(r"^::: (\S+)$", re.MULTILINE)
 README_LINES = 150
 
 
@@ -36,6 +37,12 @@ def test_every_page_is_on_the_site() -> None:
     listed = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     pages = [str(page.relative_to(ROOT)) for page in PAGES]
     assert [page for page in pages if f'"{page}"' not in listed] == []
+
+
+def test_the_api_names_modules_that_are_there() -> None:
+    named = [name for page in (ROOT / "docs" / "api").glob("*.md") for name in MODULE.findall(page.read_text())]
+    assert named
+    assert [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").is_file()] == []
 
 
 def test_the_front_door_stays_small() -> None:

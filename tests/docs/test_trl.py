@@ -22,7 +22,9 @@ from align.training.optimizer import Optimizer
 from tests.docs.commands import ROOT
 from tests.objectives.test_against_trl import LOSSES
 
-PAGE = (ROOT / "docs" / "trl.md").read_text(encoding="utf-8")
+PAGE = re.sub(
+    r"^```.*?^```", "", (ROOT / "docs" / "trl.md").read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+)
 NAME = re.compile(r"`([^`]+)`")
 GROUPS = {
     "model.backbone": {field.name for field in fields(Backbone)},
