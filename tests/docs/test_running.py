@@ -32,6 +32,7 @@ NOT_RUN = {
     "a server, or a judge with something to say": "Endpoint|base_url|LocalModel",
     "the hub, or columns of one data set": "push|UltraFeedback|helpsteer|hh_rlhf|HHRLHF",
     "a terminal or a page": "^chat|^annotate",
+    "an extra that may be missing": "^completion",
     "files of benchmarks": "^benchmark|alpaca_eval|mt_bench",
     "processes, a GPU or its launcher": "ddp|fsdp|multi_node|gpu.yaml",
     "a page of help": "help",
