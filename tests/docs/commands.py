@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -64,34 +63,6 @@ WRITTEN = {
     "runs/dpo/lm_eval.json",
 }
 """Files that commands write and none reads."""
-
-FORMER = {  # TEMPORARY, until the verbs have these names in the program: the merge of both removes it, with `former`
-    "merge": "soup",
-    "show": "rounds",
-    "run": "stages",
-    "check": "doctor",
-    "data rank": "rank",
-    "data world": "synthetic-data",
-    "steer sweep": "sweep",
-    "steer export": "export-vectors",
-    "front measure": "directions",
-    "front compare": "pareto",
-    "benchmark probe": "probe",
-    "init model": "init-model",
-    "init world": "synthetic-base",
-}
-
-
-def former(words: list[str]) -> list[str]:
-    """TEMPORARY: a command as the program before the new verbs takes it."""
-    if importlib.util.find_spec("align.cli.soup") is None:
-        return words
-    for length in (2, 1):
-        verb = FORMER.get(" ".join(words[:length]))
-        if verb is not None:
-            renamed = {"--rewards": "--reward"} if verb == "rank" else {}
-            return [verb, *(renamed.get(word, word) for word in words[length:])]
-    return words
 
 
 class Command(NamedTuple):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from align.cli import functions, lightning
+from align.cli import functions as verb_functions
+from align.cli import lightning, run
+from align.cli.functions import FunctionVerb
 from align.cli.main import main
 from align.cli.verbs import LIGHTNING_VERBS
 from tests.docs.commands import (
@@ -25,7 +27,6 @@ from tests.docs.commands import (
     all_commands,
     blocks,
     files_of,
-    former,
     kind_of,
     shown,
 )
@@ -36,7 +37,6 @@ COMMANDS = [
     pytest.param(command, marks=[pytest.mark.slow] * any(word in str(command.words) for word in SLOW), id=str(command))
     for command in all_commands()
 ]
-CHECKS, STAGES = ("check", "doctor"), ("run", "stages")
 PATHS = {"path": "pairs.jsonl"}
 BACKBONE = {"path": "HuggingFaceTB/SmolLM2-135M"}
 CONFIGS = {
@@ -77,37 +77,23 @@ def parse(words: list[str]) -> int:
 
 def parse_stages(words: list[str]) -> int:
     """Parse every stage of a command."""
-    from importlib import import_module
-
-    module = next(
-        import_module(f"align.cli.{name}") for name in reversed(STAGES) if (ROOT / f"align/cli/{name}.py").exists()
-    )
-    stages = module.parse(words)
+    stages = run.parse(words)
     for number, file in enumerate(stages.files, 1):
         parse(["fit", "-c", file, *stages.common, *stages.own.get(number, [])])
     return 0
 
 
-def read_only(verb: Any, *words: Any, **options: Any) -> int:
-    """Read the settings of another verb, and do nothing with them: in the place of `align.cli.functions.call`.
+def read_only(verb: FunctionVerb, words: list[str], command: str) -> int:
+    """Read the settings of another verb, and do nothing with them."""
 
-    TEMPORARY: a verb is a function, or will be a record that holds one.
-    """
-    quiet = idle(verb) if callable(verb) else dataclasses.replace(verb, function=idle(verb.function))
-    return REAL_CALL(quiet, *words, **options)
-
-
-def idle(function: Callable[..., Any]) -> Callable[..., int]:
-    """Return a function of the same signature that does nothing."""
-
-    @functools.wraps(function)
+    @functools.wraps(verb.function)
     def nothing(*_: Any, **__: Any) -> int:
         return 0
 
-    return nothing
+    return REAL_CALL(replace(verb, function=nothing), words, command)
 
 
-REAL_CALL = functions.call
+REAL_CALL = verb_functions.call
 
 
 @pytest.fixture(scope="module")
@@ -115,19 +101,13 @@ def parsing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["align"])
         patch.setenv("OPENAI_API_KEY", "none")
-        for module in [m for name, m in sys.modules.items() if name.startswith("align.cli.")]:
-            if getattr(module, "call", None) is REAL_CALL:
-                patch.setattr(module, "call", read_only)
-        patch.setattr(functions, "call", read_only)
+        patch.setattr(verb_functions, "call", read_only)
         yield
-    for name in [name for name in sys.modules if name.startswith("align.cli.")]:  # imported meanwhile
-        if getattr(sys.modules[name], "call", None) is read_only:
-            sys.modules[name].call = REAL_CALL  # type: ignore[attr-defined]
 
 
 def local(command: Command, folder: Path) -> list[str]:
     """Return a command with the configs of this tree, and with a config in the place of a run's or of one shown."""
-    return [_local(command.page, word, folder) for word in former(list(command.words))]
+    return [_local(command.page, word, folder) for word in command.words]
 
 
 def _local(page: str, word: str, folder: Path) -> str:
@@ -155,9 +135,9 @@ def test_the_program_takes_the_command(
     words = local(command, tmp_path)
     if words[0] in LIGHTNING_VERBS and not any(word.endswith("help") for word in words):
         assert parse(words) == 0
-    elif words[0] in CHECKS:
+    elif words[0] == "check":
         assert parse(["fit", *words[1:]]) == 0
-    elif words[0] in STAGES:
+    elif words[0] == "run":
         assert parse_stages(words[1:]) == 0
     else:
         assert main(words) == 0, capsys.readouterr().err

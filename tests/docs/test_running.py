@@ -23,7 +23,6 @@ from tests.docs.commands import (
     ROOT,
     SHOWN,
     commands_of,
-    former,
     kind_of,
     shown,
 )
@@ -90,7 +89,7 @@ def stand_in(page: str, word: str) -> str:
 
 def few(words: list[str]) -> list[str]:
     """Return what keeps a command small."""
-    if words[0] in ("fit", "run", "stages"):
+    if words[0] in ("fit", "run"):
         return LIMITS
     return {"generate": TOKENS, "evaluate": [*SAMPLED, "--sampling.limit", "4"], "sweep": TOKENS}.get(words[0], [])
 
@@ -104,7 +103,7 @@ CASES = {page: [c for c in commands_of(page) if not c.launcher and runs_here(c.w
 )
 def test_the_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in CASES[page]:
-        given = former(list(command.words))
+        given = list(command.words)
         words = [
             w if before == "--out" else stand_in(command.page, w)
             for before, w in zip(["", *given], given, strict=False)
