@@ -42,7 +42,7 @@ def completions(path: Path, prefix: str) -> str:
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["annotate"]) == main(["annotate", "--help"]) == 0
-    assert capsys.readouterr().out.count("results    wins") == 2
+    assert capsys.readouterr().out.count("results      wins") == 2
     assert main(["annotate", "serve", "--help"]) == 0
     assert "Names of models never reach the browser" in capsys.readouterr().out
 
