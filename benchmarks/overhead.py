@@ -21,7 +21,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from align.training.hashing_writer import HashingWriter
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from align.callbacks.throughput import Throughput
@@ -30,10 +29,11 @@ from align.data.encoded_groups import EncodedGroups
 from align.data.encoding import EncodingConfig
 from align.data.hh_rlhf import HHRLHFDataModule
 from align.data.loader import BatchLoader
+from align.files import HashingWriter
 from align.models.backbone import Backbone
-from align.modules import base_module, recording
 from align.modules.dpo import DPOModule
 from align.records import CandidateBatch
+from align.training import base_module, recording
 from align.training.checkpoint_io import AtomicCheckpointIO
 
 Seconds = dict[str, list[float]]

@@ -99,7 +99,7 @@ def evaluate_gold(
         policy: The model.
         tokenizer: Its tokenizer.
         world: The world the prompts belong to.
-        prompts: Held-out prompts; `align.data.synthetic.held_out_prompts` draws them.
+        prompts: Held-out prompts; `align.world.prompts.held_out_prompts` draws them.
         generation: How to sample; temperature 0 with one sample is greedy.
         user: Whose reward to report.
         base: The model to measure the KL divergence against; only sound at temperature 1 and top_p 1.

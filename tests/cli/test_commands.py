@@ -59,7 +59,7 @@ def test_help_explains_settings_of_a_method(capsys: pytest.CaptureFixture[str]) 
         "Weight of the chosen response's",
         "Model folder, adapter folder",
         "Peak learning rate",
-        "reference_cache.Cached",
+        "references.Cached",
     ):
         assert words in " ".join(text.split())
 
