@@ -159,5 +159,5 @@ def test_rank_by_a_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     told = json.loads((tmp_path / "out.jsonl").read_text())
     assert (told["completions"], told["scores"], told["ranks"]) == (["good", "poor"], [4, 1], [1, 0])
     assert '"questions asked": 2' in capsys.readouterr().out
-    assert main(words[:5]) == 2
+    assert main(words[:6]) == 2
     assert "one of the two, got neither" in capsys.readouterr().err
