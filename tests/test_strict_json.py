@@ -33,7 +33,12 @@ NO_RESULTS = {
             "encoding/encoder",
             "evaluation/completion_file",
         ),
-        *("evaluation/completions", "evaluation/report_inputs", "models/reference_cache", "judges/language_judge"),
+        *(
+            "evaluation/completions",
+            "evaluation/report_inputs",
+            "models/references/reference_cache",
+            "judges/language_judge",
+        ),
         *("judges/win_rates", "models/state_cache"),
     },
     "requests, and replies as a server or a model gave them": {
@@ -48,17 +53,17 @@ NO_RESULTS = {
     "texts that are put into prompts, templates, words of a command": {
         *(
             "cli/model_options",
-            "cli/report",
+            "cli/typed_words",
             "cli/class_paths",
             "data/turns",
             "encoding/chat_template",
             "encoding/jinja",
             "encoding/program",
         ),
-        *("judges/rubric", "records/example"),
+        *("judges/rubric", "records/example", "cli/schema"),
     },
     "notes of this program to itself": {
-        *("cli/run_folder", "cli/stages", "data/encoded", "data/once", "models/stage", "training/checkpoint_io"),
+        *("cli/run_folder", "cli/run", "data/encoded", "data/once", "models/stage", "training/checkpoint_io"),
         "rewards/ensemble",
     },
     "settings of a model folder, as transformers and PEFT write them": {
