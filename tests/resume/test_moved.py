@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.modules import checkpoint_contents
-from align.training.checkpoint_io import AtomicCheckpointIO, fault_of, newest_whole, remove_leftovers
+from align.files import remove_leftovers
+from align.training import checkpoint_contents
+from align.training.checkpoint_io import AtomicCheckpointIO, fault_of, newest_whole
 from tests.resume.runs import KILLED, Run, checkpoint_of, same
 from tests.resume.test_exact import NINE, command
 
