@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser
 
 from align.cli.class_paths import mean_classes
+from align.cli.explaining import explain_settings
 from align.cli.messages import explain
 from align.cli.null_check import check_nulls
 from align.cli.number_check import check_numbers
@@ -53,6 +54,7 @@ def run(verb: FunctionVerb, words: list[str], command: str) -> int:
 def call(verb: FunctionVerb, words: list[str], command: str) -> int:
     """Parse `words` by the function's signature, call it, and return its exit code (None counts as 0)."""
     function = verb.function
+    explain_settings(words)
     parser = parser_of(function, command, positional=verb.positional)
     words = spelled(parser, words)
     try:
@@ -85,7 +87,6 @@ def parser_of(function: Callable[..., Any], command: str, *, positional: bool = 
     check_all_settings()
     mean_classes()
     allow_imports()
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog=f"align {command}", exit_on_error=False, allow_abbrev=False, description=_summary(function)
     )

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 import align
-from align.cli.class_names import HOMES, import_all
+from align.cli.class_names import import_all
 from align.cli.gpu import use_gpu
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.lost_ranks import ending_together
@@ -72,7 +72,7 @@ class AlignCLI(LightningCLI):
     """LightningCLI with subclass mode for model and data, one folder per run whatever the logger."""
 
     def __init__(self, words: list[str]) -> None:
-        for package in HOMES.values():
+        for package in ("align.modules", "align.data"):
             import_all(package)
         sys.argv = [sys.argv[0], *words, *given_trust()]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False}

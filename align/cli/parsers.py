@@ -32,7 +32,7 @@ class _ParserOnly(AlignCLI):
 
 def command_parser(command: Sequence[str]) -> ArgumentParser:
     """Return the parser of a command; that of `align fit` for what takes its options."""
-    prepare([])
+    prepare(["--help"])
     for package in pkgutil.iter_modules(align.__path__, "align."):  # so that all classes are known
         if package.ispkg and package.name != "align.cli":
             import_all(package.name)

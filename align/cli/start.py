@@ -6,10 +6,10 @@ import logging
 import sys
 import warnings
 
-from jsonargparse import set_parsing_settings
 from transformers.utils import logging as transformers_logging
 
 from align.cli.class_paths import mean_classes
+from align.cli.explaining import explain_settings
 from align.cli.own_packages import allow_imports
 from align.cli.settings_files import check_all_settings
 from align.cli.trainer_check import check_launcher
@@ -23,7 +23,7 @@ def prepare(words: list[str]) -> None:
     check_all_settings()
     mean_classes()
     allow_imports()
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    explain_settings(words)
 
 
 def prepare_loading() -> None:
