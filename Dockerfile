@@ -1,6 +1,6 @@
 # docker build -t align .                                                                          # CPU
 # docker build -t align --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .    # CUDA
-# docker run --rm -v "$PWD:/work" [--gpus all] align fit -c dpo ...
+# docker run --rm -v "$PWD:/runs" [--gpus all] align fit -c dpo ...
 FROM python:3.12-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
@@ -16,6 +16,6 @@ RUN pip install --no-cache-dir --constraint /tmp/constraints.txt --index-url "$T
         --extra-index-url https://pypi.org/simple torch
 RUN --mount=from=build,source=/wheel,target=/wheel \
     pip install --no-cache-dir --constraint /tmp/constraints.txt /wheel/*.whl
-WORKDIR /work
+WORKDIR /runs
 ENTRYPOINT ["align"]
 CMD ["--help"]

@@ -12,7 +12,7 @@ from rich.text import Text
 from align.cli.evaluation_tables import short, show
 from align.cli.functions import FunctionVerb
 from align.cli.reward_models import RewardFolders, load_reward_models, tell_reading
-from align.cli.unused import Unused, without
+from align.cli.unused import REWARD_TOKENS
 from align.cli.unused_of_models import GREEDY, TRAINING
 from align.encoding.templates import TemplateName
 from align.evaluation.bias_probe import Effect, Grid, probe
@@ -27,7 +27,7 @@ from align.strict_json import json_text
 UNUSED = (
     TRAINING,
     GREEDY,
-    Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out"),
+    REWARD_TOKENS,
 )
 
 

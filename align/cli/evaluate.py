@@ -14,7 +14,7 @@ from align.cli.functions import FunctionVerb
 from align.cli.human_labels import tell_agreement
 from align.cli.model_options import gathered
 from align.cli.reward_models import RewardFolders, load_reward_models, tell_reading
-from align.cli.unused import Settings, Unused, always, without
+from align.cli.unused import REWARD_TOKENS, Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.comparison import common_scales
@@ -40,7 +40,7 @@ def _greedy(settings: Settings) -> bool:
 
 
 UNUSED = (
-    Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out"),
+    REWARD_TOKENS,
     Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
     Unused(
         ("sampling.generation.temperature",),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from jsonargparse import _typehints, set_parsing_settings
 
-ASKING = ("-h", "help", "comments")
-"""In words that ask: `--help`, `--model.help DPOModule`, `--print_config=comments`."""
+ASKING = re.compile(r"-h|--(.+\.)?help(=.*)?|(--print_config=.*)?comments.*")
+"""`--help`, `--model.help DPOModule`, `--print_config=comments`; a path with such a word in it asks for nothing."""
 _explained: list[bool] = []
 
 
@@ -16,7 +17,7 @@ def explain_settings(words: Sequence[str]) -> None:
 
     Parsers of classes are kept by jsonargparse for the whole process; those made without descriptions are forgotten.
     """
-    asked = any(word == ASKING[0] or any(sign in word for sign in ASKING[1:]) for word in words)
+    asked = any(map(ASKING.fullmatch, words))
     if asked and _explained != [True]:
         _typehints._cached_class_parsers.clear()
     if asked or not _explained:

@@ -11,7 +11,7 @@ from align.activations.reading_vectors import Kind
 from align.cli.functions import FunctionVerb
 from align.cli.generate import read_prompts
 from align.cli.reward_models import RewardFolders, load_reward_models, tell_reading
-from align.cli.unused import Unused, without
+from align.cli.unused import REWARD_TOKENS
 from align.cli.unused_of_models import GREEDY, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt, encoded
@@ -34,7 +34,7 @@ COEFFICIENTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 UNUSED = (
     TRAINING,
     GREEDY,
-    Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out"),
+    REWARD_TOKENS,
 )
 
 

@@ -45,3 +45,6 @@ def refuse_unused(rules: Iterable[Unused], named: Iterable[str], settings: Setti
             found = next((name for name in known if name == option or name.startswith(f"{option}.")), None)
             if found is not None and rule.when(settings):
                 raise ConfigError(f"--{found}: {rule.reason}")
+
+
+REWARD_TOKENS = Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out")

@@ -37,7 +37,7 @@ class Component:
 
     @property
     def parts(self) -> Sequence[Component]:
-        """Return the oracles that it asks."""
+        """Return what it asks."""
         return ()
 
     def ready(self) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from runs import RUNS, TEXTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -26,6 +25,7 @@ from align.world.gold_rewards import SENTENCE, read, request_of
 from align.world.language import TAGS
 from align.world.prompts import held_out_prompts
 from align.world.universe import Prompt, World
+from runs import RUNS, TEXTS
 
 ROOT = Path(__file__).parents[2]
 METHODS = ROOT / "configs" / "method"
