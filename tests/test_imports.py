@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-EVERYWHERE = {"records", "errors", "durable", "files", "distributed", "strict_json"}
+EVERYWHERE = {"records", "transfer", "errors", "durable", "files", "distributed", "strict_json"}
 ALLOWED = {
     "records": set(),
+    "transfer": set(),
     "errors": set(),
     "durable": set(),
     "files": set(),
@@ -56,7 +57,7 @@ ALLOWED = {
     },
 }
 TORCH_ONLY = {"scoring", "objectives", "records"}
-LIGHT = {"torch", "jaxtyping", "align", "__future__"}
+LIGHT = {"torch", "numpy", "jaxtyping", "align", "__future__"}
 FILES = sorted([*ROOT.glob("align/**/*.py"), *ROOT.glob("callbacks/**/*.py")])
 
 

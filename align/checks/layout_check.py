@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from align.checks.differences import Computed, Difference, compare, compute
 from align.checks.plain import plain_logprobs, plain_rewards
-from align.checks.tolerance import Tolerance, tolerance_of
+from align.checks.tolerance import Tolerance, rounded_embeddings, tolerance_of
 from align.errors import ModelError, shorten
 from align.records import CandidateBatch
 from align.scoring import score_tokens
@@ -141,7 +141,8 @@ class LayoutCheck:
 
     def _bound(self, batch: CandidateBatch, plain: Computed) -> Difference:
         """Measure the model's own rounding, and return the difference that is allowed for it."""
-        padded = self._run(lambda: self.scoring.plain(self.model, batch, padded=True))
+        with rounded_embeddings(self.model):
+            padded = self._run(lambda: self.scoring.plain(self.model, batch, padded=True))
         noise = Difference(0, 0) if isinstance(padded, str) else self._compare(padded, plain)
         return self.tolerance.bound(noise)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from align.records import CandidateBatch
-from align.scoring.decoder import SEGMENT_ATTENTION, unwrapped
+from align.scoring.decoder import PACKED_ATTENTION, unwrapped
 from align.scoring.rotary import forget_lengths
 
 
@@ -19,14 +19,14 @@ from align.scoring.rotary import forget_lengths
 def plain_attention(model: nn.Module) -> Iterator[None]:
     """Run with the attention the model would have had without us."""
     inner = unwrapped(model)
-    ours = inner.config._attn_implementation == SEGMENT_ATTENTION
+    ours = inner.config._attn_implementation == PACKED_ATTENTION
     if ours:
         inner.set_attn_implementation("sdpa")
     try:
         yield
     finally:
         if ours:
-            inner.set_attn_implementation(SEGMENT_ATTENTION)
+            inner.set_attn_implementation(PACKED_ATTENTION)
 
 
 def plain_logprobs(
@@ -41,7 +41,8 @@ def plain_logprobs(
         score_prompts: Return those of prompt tokens after the first too.
     """
     parts = []
-    scored = torch.ones_like(batch.response_ids) if batch.response_weights is None else batch.response_weights
+    device, weights = batch.response_ids.device, batch.response_weights
+    scored = torch.ones_like(batch.response_ids) if weights is None else torch.from_numpy(weights).to(device)
     masks = torch.split(scored > 0, list(batch.response_lengths))
     for c, (ids, logits) in enumerate(runs(model, batch, padded)):
         wide = torch.promote_types(logits.dtype, torch.float32)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from align.checks.differences import Difference
+from align.scoring.decoder import unwrapped
 
 
 class Tolerance(NamedTuple):
     """Bounds on relative differences: below `right` nothing is wrong, above `wrong` something is.
 
-    Between the two decides the model's own rounding, which is measured: the same rows alone and in a padded batch.
+    Between the two decides the model's own rounding, which is measured: the same rows alone, and in a padded batch
+    whose embeddings are rounded otherwise.
     """
 
     precision: str
@@ -39,6 +43,22 @@ TOLERANCES = {
 def tolerance_of(model: nn.Module) -> Tolerance:
     """Return the bounds for the precision a model runs in here and now."""
     return TOLERANCES[compute_dtype(model)]
+
+
+@contextmanager
+def rounded_embeddings(model: nn.Module) -> Iterator[None]:
+    """Give out embeddings that differ by a last digit of what the model computes in, up or down by a fixed draw."""
+    digit = torch.finfo(compute_dtype(model)).eps
+
+    def nudge(_: nn.Module, __: Any, out: Tensor) -> Tensor:
+        draw = torch.rand(out.shape[-1], generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1)
+        return (out * (1 + digit * draw.to(out.device, torch.promote_types(out.dtype, torch.float32)))).to(out.dtype)
+
+    handle = unwrapped(model).get_input_embeddings().register_forward_hook(nudge)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def compute_dtype(model: Any) -> torch.dtype:

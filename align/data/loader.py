@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
@@ -48,14 +47,21 @@ def _mapped(found: Any, change: Callable[[Any], Any]) -> Any:
     return change(found)
 
 
+class _Sent:
+    """A tensor on its way from a worker."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.array = values.numpy()
+
+
 def as_arrays(found: Any) -> Any:
     """Send a worker's batches through its pipe: tensors would each take an open file and room in /dev/shm."""
-    return _mapped(found, lambda value: value.numpy() if isinstance(value, torch.Tensor) else value)
+    return _mapped(found, lambda value: _Sent(value) if isinstance(value, torch.Tensor) else value)
 
 
 def as_tensors(found: Any) -> Any:
     """Return what the loader yields: a step where it planned one, else a batch."""
-    made = _mapped(found, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
+    made = _mapped(found, lambda value: torch.from_numpy(value.array) if isinstance(value, _Sent) else value)
     return Step(made) if isinstance(made, list) else made
 
 

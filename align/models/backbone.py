@@ -51,7 +51,7 @@ class Backbone:
     lora: LoRA | None = None
     """Train adapters and freeze the model; null trains all weights."""
     attn_implementation: str = "auto"
-    """`auto` (scaled dot products, and packed segments on a CPU), or a name known to transformers."""
+    """`auto` (scaled dot products, and flash kernels for packed rows), or a name known to transformers."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: about a third slower, far less memory."""
     dropout: bool = False

@@ -19,7 +19,7 @@ from align.models.causal import check_causal
 from align.models.deterministic import make_deterministic, note_rates, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
@@ -156,7 +156,7 @@ def _build(
 
 def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, masters: bool) -> nn.Module:
     if backbone.attn_implementation == "auto":
-        use_segment_attention(model)
+        use_packed_attention(model)
     if masters and trains_base(backbone, adapter):
         make_masters(model, backbone)
     if adapter is not None:

@@ -1,4 +1,4 @@
-"""Teaches transformers our packed-segment attention: one name that behaves as `sdpa` unless segments are given."""
+"""Teaches transformers our attention over packed rows: one name that behaves as `sdpa` unless a row is given."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from align.scoring.decoder import SEGMENT_ATTENTION
-from align.scoring.segment_attention import Segments, carried, segment_attention
+from align.scoring.decoder import PACKED_ATTENTION
+from align.scoring.packed_row import PackedRow, carried
 
 
 def _attention(
@@ -20,17 +20,16 @@ def _attention(
     if load is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return output, None
-    if not isinstance(load, Segments):  # one more token of rows that go on from shared prompts
+    if not isinstance(load, PackedRow):  # one more token of rows that go on from shared prompts
         return load.attend(module.layer_idx, query, key, value, options.get("scaling")), None
     dropout = options.get("dropout", 0.0)
-    output = segment_attention(query, key, value, load, scale=options.get("scaling"), dropout_p=dropout)
-    return output.transpose(1, 2).contiguous(), None
+    return load.attend(query, key, value, scale=options.get("scaling"), dropout_p=dropout), None
 
 
-def use_segment_attention(model: Any) -> None:
+def use_packed_attention(model: Any) -> None:
     """Switch a model whose attention goes through transformers' interface and would use `sdpa` to ours."""
-    ALL_ATTENTION_FUNCTIONS.register(SEGMENT_ATTENTION, _attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(SEGMENT_ATTENTION, sdpa_mask)
+    ALL_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, _attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, sdpa_mask)
     backed = getattr(model, "_supports_attention_backend", False)
     if backed and model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(SEGMENT_ATTENTION)
+        model.set_attn_implementation(PACKED_ATTENTION)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from align.activations import ActivationRecorder, decoder_parts
 from align.records import CandidateBatch
 from align.scoring.decoder import choose_layout, hidden_states
-from align.scoring.layouts import LAYOUTS, Plan, shift_positions
+from align.scoring.layouts import Plan, lay_out
+from align.transfer import to_device
 
 
 class ResponseStates(NamedTuple):
@@ -48,16 +49,16 @@ def response_states(
     response under prompts of different lengths would otherwise differ by its position.
     """
     name = choose_layout(model, batch, layout)
-    laid_out = LAYOUTS[name](batch, False)
+    offsets: list[int] = []
     if begin is not None and decoder_parts(model).absolute_positions:
         offsets = [start - length for start, length in zip(begin, batch.prompt_lengths, strict=True)]
-        laid_out = shift_positions(laid_out, batch, name, offsets)
+    laid_out = lay_out(batch, name, offsets=offsets)
     with ActivationRecorder(model, layers, _positions(laid_out, batch)) as tap:
         hidden_states(model, laid_out)
     counts = tuple(length + 1 for length in batch.response_lengths)
     in_prompt = torch.zeros(sum(counts), dtype=torch.bool)
     in_prompt[list(itertools.accumulate((0, *counts[:-1])))] = True
-    return ResponseStates(tap.states(), in_prompt.to(batch.response_ids.device), counts)
+    return ResponseStates(tap.states(), to_device(in_prompt, batch.response_ids.device), counts)
 
 
 def reading_vector(above: Tensor, below: Tensor) -> Tensor:

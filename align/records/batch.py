@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -63,8 +65,9 @@ class CandidateBatch(NamedTuple):
     """Names of the columns of `scores`, which hold NaN where a response has no label."""
     instructed: tuple[PromptTokens, ...] = ()
     """The prompts under each instruction, good before bad; none where a method has no instructions."""
-    response_weights: Float[Tensor, " response_token"] | None = None
-    """How much each response token counts; one of weight 0 is read and not scored. None where all count 1."""
+    response_weights: Float[NDArray[np.float32], " response_token"] | None = None
+    """How much each response token counts; one of weight 0 is read and not scored. None where all count 1. It stays on
+    the CPU, as lengths do: it decides which states are read."""
     padding: bool = False
     """Whether it counts nothing, and is only there so that every process computes something."""
     foreign: Foreign | None = None
@@ -102,7 +105,7 @@ class CandidateBatch(NamedTuple):
                 PromptTokens(torch.tensor([t for p in prompts for t in p], dtype=torch.long), tuple(map(len, prompts)))
                 for prompts in zip(*(g.instructed_ids for g in groups), strict=True)
             ),
-            response_weights=None if weights is None else torch.tensor(weights),
+            response_weights=None if weights is None else np.array(weights, np.float32),
         )
 
     def as_padding(self) -> CandidateBatch:
@@ -137,12 +140,12 @@ class CandidateBatch(NamedTuple):
         kept = [end - size + place for end, size in zip(ends, self.group_sizes, strict=True)]
         lengths = list(self.response_lengths)
         responses = torch.split(self.response_ids, lengths)
-        weights = None if self.response_weights is None else torch.split(self.response_weights, lengths)
+        weights = None if self.response_weights is None else np.split(self.response_weights, np.cumsum(lengths)[:-1])
         return self._kept_prompts(sorted({self.prompt_of[c] for c in kept}))._replace(
             response_ids=torch.cat([responses[c] for c in kept]),
             response_lengths=tuple(self.response_lengths[c] for c in kept),
             prompt_of=tuple(range(len(kept))),
-            response_weights=None if weights is None else torch.cat([weights[c] for c in kept]),
+            response_weights=None if weights is None else np.concatenate([weights[c] for c in kept]),
             group_sizes=(1,) * len(kept),
             ranks=self.ranks[kept],
             scores=self.scores[kept],

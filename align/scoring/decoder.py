@@ -16,11 +16,11 @@ from align.records import CandidateBatch
 from align.scoring.head import Head
 from align.scoring.layouts import Plan
 from align.scoring.own_head import is_plain, own_logits
+from align.scoring.packed_row import PackedRow
 from align.scoring.rotary import apart, forget_lengths, unscaled_length
-from align.scoring.segment_attention import Segments
 
-SEGMENT_ATTENTION = "align_segments"
-"""Name under which `segment_attention` is known to transformers once a model has been prepared for it."""
+PACKED_ATTENTION = "align_packed"
+"""Name under which attention over packed rows is known to transformers once a model has been prepared for it."""
 
 
 def unwrapped(model: nn.Module) -> Any:
@@ -69,25 +69,25 @@ def head(model: nn.Module) -> Head:
 def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidden"]:
     """Run the decoder over a plan and return its last hidden states, rows flattened one after another.
 
-    Raises ModelError where attention did not go through our function, which packed segments need.
+    Raises ModelError where attention did not go through our function, which a packed row needs.
     """
     inner = decoder(model)
     forget_lengths(inner, inner.config)
     if plan.lengths is not None and len(groups := apart(inner.config, plan.lengths)) > 1:
         return _apart(model, plan, groups)
     inputs: dict[str, Any] = {"attention_mask": plan.attention_mask}
-    if plan.segments is not None:
-        inputs["attention_mask"] = plan.segments.placeholder(plan.input_ids.device)
+    if plan.packed is not None:
+        inputs["attention_mask"] = plan.packed.placeholder(plan.input_ids.device)
     elif plan.attention_mask is not None and inner.config._attn_implementation == "eager":
         closed = torch.finfo(inner.dtype).min  # eager attention adds its mask to the scores
         inputs["attention_mask"] = (~plan.attention_mask).to(inner.dtype) * closed
     if (
-        plan.attention_mask is not None or plan.segments is not None or plan.shifted
+        plan.attention_mask is not None or plan.packed is not None or plan.shifted
     ):  # padded rows count their positions from 0, as every model does by itself
         inputs["position_ids"] = plan.position_ids
     states: Tensor = run_decoder(model, input_ids=plan.input_ids, use_cache=False, **inputs).last_hidden_state
-    if plan.segments is not None:
-        _check_packed(inner, plan.segments)
+    if plan.packed is not None:
+        _check_packed(inner, plan.packed)
     return states.flatten(0, 1)
 
 
@@ -109,9 +109,9 @@ def _apart(model: nn.Module, plan: Plan, groups: list[list[int]]) -> Float[Tenso
     return torch.cat(found)
 
 
-def _check_packed(inner: Any, segments: Segments) -> None:
-    """Raise ModelError where no layer asked for the segments, and remember it."""
-    if not segments.asked:
+def _check_packed(inner: Any, row: PackedRow) -> None:
+    """Raise ModelError where no layer asked for the row, and remember it."""
+    if not row.asked:
         inner.packs = False
         raise ModelError(
             f"model type {inner.config.model_type} does not hand masks on to its attention, which layout 'packed' "
@@ -123,7 +123,7 @@ def exact_layouts(model: nn.Module, batch: CandidateBatch) -> list[str]:
     """Return the layouts that are exact for this model and batch, padded rows first.
 
     A prompt cannot be shared under attention windows shorter than a candidate, by recurrent layers, under ALiBi, by a
-    model that takes no position ids, or where rotary angles depend on a row's length; packed segments need our
+    model that takes no position ids, or where rotary angles depend on a row's length; a packed row needs our
     attention function. Layouts that a check found wrong for this model (`align.checks.layout_check`) are left out.
     """
     refused = getattr(unwrapped(model), "refused_layouts", ())
@@ -137,22 +137,22 @@ def _takes(model: nn.Module, batch: CandidateBatch) -> list[str]:
     longest = min(attention_window(inner.config), unscaled_length(inner.config))
     if not can_share(inner) or max(lengths) > longest:
         return ["padded"]
-    packs = inner.config._attn_implementation == SEGMENT_ATTENTION and getattr(inner, "packs", True)
+    packs = inner.config._attn_implementation == PACKED_ATTENTION and getattr(inner, "packs", True)
     return ["padded", "shared", "packed"] if packs else ["padded", "shared"]
 
 
 def choose_layout(model: nn.Module, batch: CandidateBatch, layout: str = "auto") -> str:
     """Return the given layout, or for `auto` the fastest exact one.
 
-    That is packed segments on a CPU; on a GPU, where many small attention calls cost more than padding, shared rows, or
-    padded ones where no prompt is shared. Raises ValueError for a layout that is not exact here.
+    That is a packed row; else shared rows, or padded ones where no prompt is shared. Raises ValueError for a layout
+    that is not exact here.
     """
     exact = exact_layouts(model, batch)
     if layout != "auto":
         if layout not in exact:
             raise ValueError(f"layout {layout!r} is not exact for this model and batch, {exact} are: use 'auto'")
         return layout
-    if "packed" in exact and batch.response_ids.device.type == "cpu":
+    if "packed" in exact:
         return "packed"
     shares = batch.num_candidates > len(batch.prompt_lengths)
     return "shared" if shares and "shared" in exact else "padded"

@@ -1,20 +1,24 @@
 """Three ways to put candidate groups into a model's inputs; all give the same log-probabilities and gradients.
 
-A prompt with n responses costs n(P + R) tokens in padded rows, and P + nR in shared rows and packed segments, where
+A prompt with n responses costs n(P + R) tokens in padded rows, and P + nR in shared rows and in a packed row, where
 each response attends to its prompt and to itself only and positions restart after the prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from align.records import CandidateBatch
-from align.scoring.segment_attention import Segments
+from align.scoring.packed_row import PackedRow
+from align.scoring.placement import PLACEMENTS, BatchLengths, Bounds, Placement, scored_tokens
+from align.transfer import to_device
 
 
 class Plan(NamedTuple):
@@ -26,7 +30,7 @@ class Plan(NamedTuple):
     input_ids: Int[Tensor, "row position"]
     position_ids: Int[Tensor, "row position"]
     attention_mask: Tensor | None
-    segments: Segments | None
+    packed: PackedRow | None
     predictors: Int[Tensor, " token"]
     """Flat index of the state that predicts each scored token; a response's first token is predicted by its prompt."""
     targets: Int[Tensor, " token"]
@@ -39,110 +43,89 @@ class Plan(NamedTuple):
     """Tokens of every padded row; None where a prompt's responses share a row."""
 
 
-Layout = Callable[[CandidateBatch, bool], Plan]
+class _Request(NamedTuple):
+    """All that decides where tokens stand and which are scored."""
+
+    layout: str
+    lengths: BatchLengths
+    scored: bytes | None
+    score_prompts: bool
+    offsets: tuple[int, ...]
 
 
-class _Spans(NamedTuple):
-    """Flat start of the prompt and of the response of every candidate."""
+class _Indices(NamedTuple):
+    """What a plan needs beside the tokens themselves: a function of lengths only, so policy and reference share it."""
 
-    prompt: list[int]
-    response: list[int]
-
-
-def _units(batch: CandidateBatch) -> list[list[int]]:
-    """Return the candidates of each prompt."""
-    units: list[list[int]] = [[] for _ in batch.prompt_lengths]
-    for candidate, prompt in enumerate(batch.prompt_of):
-        units[prompt].append(candidate)
-    return units
-
-
-def _finish(batch: CandidateBatch, spans: _Spans, score_prompts: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return predictors, targets, counts and last of a plan from where its prompts and responses begin."""
-    prompts = torch.split(batch.prompt_ids, list(batch.prompt_lengths))
-    responses = torch.split(batch.response_ids, list(batch.response_lengths))
-    scored = None if batch.response_weights is None else batch.response_weights.cpu() > 0
-    masks = None if scored is None else torch.split(scored, list(batch.response_lengths))
-    predictors, targets, counts = [], [], []
-    for c, (start, length) in enumerate(zip(spans.response, batch.response_lengths, strict=True)):
-        prompt_length = batch.prompt_lengths[batch.prompt_of[c]]
-        if score_prompts:
-            predictors.append(torch.arange(spans.prompt[c], spans.prompt[c] + prompt_length - 1))
-            targets.append(prompts[batch.prompt_of[c]][1:])
-        own = torch.cat([torch.tensor([spans.prompt[c] + prompt_length - 1]), torch.arange(start, start + length - 1)])
-        predictors.append(own if masks is None else own[masks[c]])
-        targets.append(responses[c] if masks is None else responses[c][masks[c].to(responses[c].device)])
-        counts.append(len(predictors[-1]) + (prompt_length - 1 if score_prompts else 0))
-    device = batch.response_ids.device
-    last = torch.tensor([s + n - 1 for s, n in zip(spans.response, batch.response_lengths, strict=True)])
-    return torch.cat(predictors).to(device), torch.cat(targets), torch.tensor(counts, device=device), last.to(device)
+    bounds: Bounds | None
+    order: Tensor
+    positions: Tensor
+    part: Tensor
+    predictors: Tensor
+    targets: Tensor
+    counts: Tensor
+    last: Tensor
+    ends: Tensor
 
 
-def padded_rows(batch: CandidateBatch, score_prompts: bool = False) -> Plan:
-    """One right-padded row per candidate. Padding stands after every real token, so causal attention needs no mask."""
-    prompts = torch.split(batch.prompt_ids, list(batch.prompt_lengths))
-    responses = torch.split(batch.response_ids, list(batch.response_lengths))
-    rows = [torch.cat([prompts[p], r]) for p, r in zip(batch.prompt_of, responses, strict=True)]
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    width = ids.shape[1]
-    starts = [row * width for row in range(len(rows))]
-    spans = _Spans(starts, [s + batch.prompt_lengths[p] for s, p in zip(starts, batch.prompt_of, strict=True)])
-    positions = torch.arange(width, device=ids.device).expand_as(ids)
-    finished = _finish(batch, spans, score_prompts)
-    return Plan(ids, positions, None, None, *finished, lengths=tuple(map(len, rows)))
+def lay_out(batch: CandidateBatch, layout: str, *, score_prompts: bool = False, offsets: Sequence[int] = ()) -> Plan:
+    """Return the plan of a batch in a layout.
+
+    Args:
+        batch: The candidates.
+        layout: `padded`: one right-padded row per candidate, which causal attention needs no mask for. `shared`: one
+            padded row per prompt, `[prompt | r1 | ... | rn]`, under a boolean 4-D mask (True: may attend). `packed`:
+            everything in one row without padding, which needs our attention function.
+        score_prompts: Whether prompt tokens after the first are scored too.
+        offsets: So many positions further on every prompt, and its responses, are; none where all count from 0.
+    """
+    lengths = BatchLengths(*map(tuple, (batch.prompt_lengths, batch.response_lengths, batch.prompt_of)))
+    scored = None if batch.response_weights is None else (batch.response_weights > 0).tobytes()
+    shift = tuple(offsets) if any(offsets) else ()
+    request = _Request(layout, lengths, scored, score_prompts, shift)
+    found = _indices(request, batch.response_ids.device)
+    tokens = torch.cat([batch.prompt_ids, batch.response_ids])
+    ids = tokens[found.order.clamp(min=0)] if layout != "packed" else tokens[found.order]
+    packed = None if found.bounds is None else PackedRow(found.bounds, found.ends.int())
+    mask = _tree_mask(found.part) if layout == "shared" else None
+    finished = (found.predictors, tokens[found.targets], found.counts, found.last)
+    rows = zip(batch.prompt_of, batch.response_lengths, strict=True) if layout == "padded" else None
+    widths = None if rows is None else tuple(batch.prompt_lengths[p] + length for p, length in rows)
+    return Plan(ids, found.positions, mask, packed, *finished, shifted=bool(shift), lengths=widths)
 
 
-def shared_rows(batch: CandidateBatch, score_prompts: bool = False) -> Plan:
-    """One padded row per prompt, `[prompt | r1 | ... | rn]`, under a boolean 4-D mask (True: may attend)."""
-    ids, positions, segments = _share(batch)
-    width = max(len(row) for row in ids)
-    mask = torch.eye(width, dtype=torch.bool).repeat(len(ids), 1, 1, 1)
-    causal = torch.ones(width, width, dtype=torch.bool).tril()
-    spans = _Spans([0] * batch.num_candidates, [0] * batch.num_candidates)
-    for row, unit in enumerate(_units(batch)):
-        prompt = batch.prompt_lengths[row]
-        mask[row, 0, :prompt, :prompt] = causal[:prompt, :prompt]
-        for c in unit:
-            start, stop = segments[c], segments[c] + batch.response_lengths[c]
-            mask[row, 0, start:stop, :prompt] = True
-            mask[row, 0, start:stop, start:stop] = causal[: stop - start, : stop - start]
-            spans.prompt[c], spans.response[c] = row * width, row * width + start
-    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-    padded_positions = torch.nn.utils.rnn.pad_sequence(positions, batch_first=True).to(padded.device)
-    finished = _finish(batch, spans, score_prompts)
-    return Plan(padded, padded_positions, mask.to(padded.device), None, *finished)
+@lru_cache(maxsize=8)
+def _indices(wanted: _Request, device: torch.device) -> _Indices:
+    """Return index tensors of a batch on its device; they travel in one piece."""
+    lengths = wanted.lengths
+    placed = PLACEMENTS[wanted.layout](lengths)
+    marks = None if wanted.scored is None else np.frombuffer(wanted.scored, np.bool_)
+    tokens = scored_tokens(lengths, placed, marks, score_prompts=wanted.score_prompts)
+    last = placed.response_starts + np.asarray(lengths.responses) - 1
+    positions = placed.positions + (_shift(lengths, placed, wanted.offsets) if wanted.offsets else 0)
+    ends = np.asarray(sum(placed.bounds or (), ()), np.int64)
+    parts = [placed.order, positions, placed.part, *tokens, last, ends]
+    together = to_device(torch.from_numpy(np.concatenate([part.ravel() for part in parts])), device)
+    there = list(torch.split(together, [part.size for part in parts]))
+    there[:3] = [grid.view(placed.order.shape) for grid in there[:3]]
+    return _Indices(placed.bounds, *there)
 
 
-def packed_segments(batch: CandidateBatch, score_prompts: bool = False) -> Plan:
-    """Everything in one row without padding; attention runs segment by segment and needs our attention function."""
-    ids, positions, offsets = _share(batch)
-    spans = _Spans([0] * batch.num_candidates, [0] * batch.num_candidates)
-    trees, start = [], 0
-    for prompt, unit in enumerate(_units(batch)):
-        for c in unit:
-            spans.prompt[c], spans.response[c] = start, start + offsets[c]
-        responses = tuple((spans.response[c], batch.response_lengths[c]) for c in unit)
-        trees.append((start, batch.prompt_lengths[prompt], responses))
-        start += len(ids[prompt])
-    flat, flat_positions = torch.cat(ids)[None], torch.cat(positions).to(ids[0].device)[None]
-    return Plan(flat, flat_positions, None, Segments(trees), *_finish(batch, spans, score_prompts))
+def _shift(lengths: BatchLengths, placed: Placement, offsets: tuple[int, ...]) -> np.ndarray:
+    """Return by how many positions each place is moved: as many as its prompt; padding moves with nothing."""
+    prompts = np.arange(len(lengths.prompts))
+    owner = np.concatenate(
+        [np.repeat(prompts, lengths.prompts), np.repeat(np.asarray(lengths.prompt_of), lengths.responses)]
+    )
+    return np.where(placed.order < 0, 0, np.asarray(offsets)[owner][placed.order])
 
 
-def _share(batch: CandidateBatch) -> tuple[list[Tensor], list[Tensor], list[int]]:
-    """Return ids and positions of each prompt's row, and where in its row each candidate begins."""
-    prompts = torch.split(batch.prompt_ids, list(batch.prompt_lengths))
-    responses = torch.split(batch.response_ids, list(batch.response_lengths))
-    ids, positions, offsets = [], [], [0] * batch.num_candidates
-    for prompt, unit in enumerate(_units(batch)):
-        length = end = batch.prompt_lengths[prompt]
-        places = [torch.arange(length)]
-        for c in unit:
-            offsets[c] = end
-            places.append(torch.arange(length, length + batch.response_lengths[c]))
-            end += batch.response_lengths[c]
-        ids.append(torch.cat([prompts[prompt], *(responses[c] for c in unit)]))
-        positions.append(torch.cat(places))
-    return ids, positions, offsets
+def _tree_mask(part: Int[Tensor, "row position"]) -> Tensor:
+    """Return who may attend to whom in shared rows; padding attends to itself."""
+    earlier = torch.ones(part.shape[1], part.shape[1], dtype=torch.bool, device=part.device).tril()
+    same = part[:, :, None] == part[:, None, :]
+    inside = (part[:, None, :] == 0) & (part[:, :, None] >= 0)
+    open_ = (inside | (same & (part[:, None, :] >= 0))) & earlier
+    return (open_ | torch.eye(part.shape[1], dtype=torch.bool, device=part.device))[:, None]
 
 
 def count_positions(batch: CandidateBatch, layout: str) -> tuple[int, int]:
@@ -157,18 +140,4 @@ def count_positions(batch: CandidateBatch, layout: str) -> tuple[int, int]:
     return sum(rows) if layout == "packed" else len(rows) * max(rows), sum(rows)
 
 
-def shift_positions(plan: Plan, batch: CandidateBatch, layout: str, offsets: Sequence[int]) -> Plan:
-    """Return the plan with every prompt, and its responses, so many positions further on."""
-    if not any(offsets):
-        return plan
-    shift = torch.tensor(offsets)
-    if layout == "packed":
-        units = zip(batch.prompt_lengths, _units(batch), strict=True)
-        lengths = torch.tensor([p + sum(batch.response_lengths[c] for c in unit) for p, unit in units])
-        shift = shift.repeat_interleave(lengths)[None]
-    else:
-        shift = shift[:, None] if layout == "shared" else shift[list(batch.prompt_of)][:, None]
-    return plan._replace(position_ids=plan.position_ids + shift.to(plan.position_ids.device), shifted=True)
-
-
-LAYOUTS: dict[str, Layout] = {"padded": padded_rows, "shared": shared_rows, "packed": packed_segments}
+LAYOUTS = tuple(PLACEMENTS)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from align.records import CandidateBatch, ResponseScores
 from align.scoring.decoder import choose_layout, head, hidden_states
 from align.scoring.head import tiled
-from align.scoring.layouts import LAYOUTS, Plan
+from align.scoring.layouts import Plan, lay_out
 from align.scoring.reductions import Reduction
+from align.transfer import to_device
 
 
 class TokenScores(NamedTuple):
@@ -38,7 +39,7 @@ class TokenStates(NamedTuple):
 
 def plan(model: nn.Module, batch: CandidateBatch, layout: str = "auto", *, score_prompts: bool = False) -> Plan:
     """Lay a batch out for a model: `packed`, `shared`, `padded`, or `auto` for the fastest exact one."""
-    return LAYOUTS[choose_layout(model, batch, layout)](batch, score_prompts)
+    return lay_out(batch, choose_layout(model, batch, layout), score_prompts=score_prompts)
 
 
 def token_states(
@@ -79,16 +80,23 @@ def score_tokens(
 def sum_tokens(tokens: TokenScores, batch: CandidateBatch, reduction: Reduction | None = None) -> ResponseScores:
     """Return the numbers of every candidate; log-probabilities are weighted by the reduction, null the plain sum."""
     logprobs = tokens.logprobs
-    weights = batch.response_weights
+    weights = None if batch.response_weights is None else torch.from_numpy(batch.response_weights)
     if reduction is not None:
         own = reduction.weights(batch)
-        logprobs = logprobs * (own if weights is None else own[weights.cpu() > 0]).to(logprobs)
+        logprobs = logprobs * _like(own if weights is None else own[weights > 0], logprobs)
     if weights is not None:
-        logprobs = logprobs * weights[weights > 0].to(logprobs)
-    sums = torch.segment_reduce(logprobs, "sum", lengths=tokens.counts)
-    if tokens.collisions is None:
-        return ResponseScores(sums, tokens.counts)
-    return ResponseScores(sums, tokens.counts, torch.segment_reduce(tokens.collisions, "sum", lengths=tokens.counts))
+        logprobs = logprobs * _like(weights[weights > 0], logprobs)
+    sums, collisions = sum_runs(logprobs, tokens.counts), tokens.collisions
+    return ResponseScores(sums, tokens.counts, None if collisions is None else sum_runs(collisions, tokens.counts))
+
+
+def sum_runs(values: Float[Tensor, " token"], counts: Int[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:
+    """Return the sum of every candidate's run of values; a plan's counts need no check, which would wait for a GPU."""
+    return torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)
+
+
+def _like(weights: Tensor, values: Tensor) -> Tensor:
+    return to_device(weights.to(values.dtype), values.device)
 
 
 def score_responses(

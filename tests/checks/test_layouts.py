@@ -14,11 +14,11 @@ from align.checks.differences import Difference, compare, compute
 from align.checks.layout_check import LOGPROBS, REWARDS, LayoutCheck, LayoutVerdict, refuse_layouts
 from align.checks.tolerance import TOLERANCES, compute_dtype
 from align.errors import ModelError
-from align.models import packed_attention
 from align.models.deterministic import switch_off_rates
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.scoring.decoder import choose_layout, exact_layouts
 from align.scoring.head import Head
+from align.scoring.packed_row import PackedRow
 from tests.tiny import FAMILIES, random_batch, tiny_config, tiny_model
 
 BATCH = random_batch([3, 2, 1], longest=20)
@@ -28,7 +28,7 @@ def model_of(family: str = "llama", dtype: torch.dtype = torch.float32, **change
     """A model as a run trains it: in train mode, without dropout, with our attention."""
     changes |= dict.fromkeys(switch_off_rates(tiny_config(family)), 0.0)
     model = tiny_model(family, dtype, **changes).train()
-    use_segment_attention(model)
+    use_packed_attention(model)
     return model
 
 
@@ -76,7 +76,7 @@ def test_reward_models_are_compared_with_the_classifier_of_transformers() -> Non
 
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(tiny_config("llama", num_labels=2)).train()
-    use_segment_attention(model)
+    use_packed_attention(model)
     assert check(model, scoring=REWARDS).difference.within(Difference(1e-5, 1e-5))
     wrong = REWARDS._replace(ours=lambda *args: REWARDS.ours(*args) * 1.01)
     with pytest.raises(ModelError, match="rewards agree with a plain forward pass in no layout"):
@@ -84,19 +84,20 @@ def test_reward_models_are_compared_with_the_classifier_of_transformers() -> Non
 
 
 def leaking(*_: Any, **__: Any) -> Any:
-    """Attention over packed segments that lets every token see all before it, in other candidates too."""
+    """Attention over packed rows that lets every token see all before it, in other candidates too."""
 
-    def attend(query: Any, key: Any, value: Any, segments: Any, **options: Any) -> Any:
-        segments.asked += 1
+    def attend(row: Any, query: Any, key: Any, value: Any, **options: Any) -> Any:
+        row.asked += 1
         repeats = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-        return nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, **options)
+        found = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, **options)
+        return found.transpose(1, 2)
 
     return attend
 
 
 def test_attention_that_ignores_its_mask_is_replaced_by_the_next_layout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_attention, "segment_attention", leaking())
+    monkeypatch.setattr(PackedRow, "attend", leaking())
     model = model_of()
     found = check(model)
     assert (found.layout, list(found.refused)) == ("shared", ["packed"])
@@ -108,7 +109,7 @@ def test_a_layout_that_crashes_is_replaced_too(monkeypatch: pytest.MonkeyPatch) 
     def crash(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(packed_attention, "segment_attention", crash)
+    monkeypatch.setattr(PackedRow, "attend", crash)
     found = check(model_of())
     assert found.layout == "shared"
     assert found.refused == {"packed": "does not run: RuntimeError: no such kernel"}
@@ -131,11 +132,11 @@ def test_a_wrong_gradient_behind_right_values_is_seen(monkeypatch: pytest.Monkey
     """One per cent too much gradient, in packed rows only."""
 
     def sabotaged(*args: Any, **options: Any) -> Any:
-        right = segment_attention(*args, **options)
+        right = attend(*args, **options)
         return right + 0.01 * (right - right.detach())
 
-    segment_attention = packed_attention.segment_attention
-    monkeypatch.setattr(packed_attention, "segment_attention", sabotaged)
+    attend = PackedRow.attend
+    monkeypatch.setattr(PackedRow, "attend", sabotaged)
     found = check(model_of())
     assert found.layout == "shared"
     assert re.fullmatch(r"values off by \d\.\de-0\d, gradients by \d\.\de-02", found.refused["packed"])

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from align.checks.checked_rows import cut, rows_to_check
 from align.errors import ModelError
-from align.models import packed_attention
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
@@ -23,7 +22,9 @@ from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.pointwise import KTO
 from align.records import CandidateBatch, EncodedGroup
-from align.scoring.layouts import LAYOUTS, Plan
+from align.scoring import responses
+from align.scoring.layouts import Plan, lay_out
+from align.scoring.packed_row import PackedRow
 from align.training.optimizer import Optimizer
 from align.training.self_check import check_layouts
 from tests.checks.test_layouts import leaking, skip_scale
@@ -77,7 +78,7 @@ def test_a_layout_that_fails_is_replaced_for_policy_and_reference(
 ) -> None:
     right = DPOModule(Backbone(str(model_folder), dtype="float64"))
     expected = fit(right, pairs_data(pairs_file)).series("train/loss")
-    monkeypatch.setattr(packed_attention, "segment_attention", leaking())
+    monkeypatch.setattr(PackedRow, "attend", leaking())
     module = DPOModule(Backbone(str(model_folder), dtype="float64"))
     with pytest.warns(
         UserWarning, match=r"self-check: packed rows do not agree .* this run uses shared rows, which do"
@@ -185,7 +186,17 @@ def checked(model_folder: Path, rows: EncodedGroup, **settings: Any) -> str:
 
 def sabotage(monkeypatch: pytest.MonkeyPatch, wrong: Any) -> None:
     """Lay batches out as packed rows by something wrong."""
-    monkeypatch.setitem(LAYOUTS, "packed", wrong)
+
+    def laid_out(batch: CandidateBatch, layout: str, *, score_prompts: bool) -> Plan:
+        return (
+            wrong(batch, score_prompts) if layout == "packed" else lay_out(batch, layout, score_prompts=score_prompts)
+        )
+
+    monkeypatch.setattr(responses, "lay_out", laid_out)
+
+
+def packed(batch: CandidateBatch, score_prompts: bool) -> Plan:
+    return lay_out(batch, "packed", score_prompts=score_prompts)
 
 
 @pytest.mark.parametrize("rows", [DIALOGUE, OWN_PROMPTS])
@@ -195,11 +206,9 @@ def test_scored_turns_and_prompts_of_their_own_pass(rows: EncodedGroup, loss_on:
 
 
 def test_a_layout_that_scores_other_turns_is_seen(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = LAYOUTS["packed"]
-
     def shifted(batch: CandidateBatch, score_prompts: bool) -> Plan:
         assert batch.response_weights is not None
-        return packed(batch._replace(response_weights=batch.response_weights.roll(1)), score_prompts)
+        return packed(batch._replace(response_weights=np.roll(batch.response_weights, 1)), score_prompts)
 
     sabotage(monkeypatch, shifted)
     with pytest.warns(UserWarning, match=r"self-check: packed rows do not agree .*values off by"):
@@ -209,8 +218,6 @@ def test_a_layout_that_scores_other_turns_is_seen(model_folder: Path, monkeypatc
 def test_a_layout_that_gives_all_candidates_the_first_prompt_is_seen(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed = LAYOUTS["packed"]
-
     def first(batch: CandidateBatch, score_prompts: bool) -> Plan:
         size = batch.prompt_lengths[0]
         same = {"prompt_ids": batch.prompt_ids[:size], "prompt_lengths": (size,), "prompt_of": (0, 0)}
@@ -225,8 +232,6 @@ def test_a_layout_that_gives_all_candidates_the_first_prompt_is_seen(
 def test_a_layout_that_scores_prompts_wrongly_is_seen_where_they_are_scored(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed = LAYOUTS["packed"]
-
     def shifted(batch: CandidateBatch, score_prompts: bool) -> Plan:
         plan = packed(batch, score_prompts)
         return plan._replace(predictors=plan.predictors.roll(1)) if score_prompts else plan

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from align.models.backbone import Backbone, LoRA
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.models.references import BaseWithoutAdapters, Cached, FrozenCopy
 from align.modules.dpo import DPOModule
 from align.modules.reward_model import RewardModel
@@ -262,7 +262,7 @@ def test_generation_still_works_with_our_attention(model_folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     ids, mask = torch.tensor([[2, 2, 9, 10], [9, 10, 11, 12]]), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
     plain = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=8, do_sample=False, pad_token_id=2)
-    use_segment_attention(model)
+    use_packed_attention(model)
     ours = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=8, do_sample=False, pad_token_id=2)
     assert torch.equal(plain, ours)
 

@@ -14,13 +14,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from align.data.source import Report
 from align.errors import ConfigError, ModelError
-from align.models import packed_attention
 from align.models.backbone import Backbone, LoRA
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.regression import Regression
 from align.records import Example, Message
 from align.rewards.reward_model_scorer import RewardModelScorer
+from align.scoring.packed_row import PackedRow
 from tests.checks.test_layouts import leaking
 from tests.data.test_labels import BOTH
 from tests.models.test_reference import disturb
@@ -208,7 +208,7 @@ class TestSelfCheck:
     def test_a_wrong_layout_is_replaced_and_told_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = save_reward_model(tmp_path / "rm")
         expected = self.expected(folder)
-        monkeypatch.setattr(packed_attention, "segment_attention", leaking())
+        monkeypatch.setattr(PackedRow, "attend", leaking())
         oracle = RewardModelScorer(str(folder), reading="turn_end")
         with pytest.warns(
             UserWarning, match=r"packed rows do not agree .*reward model .*rm uses shared rows, which do"

@@ -10,7 +10,7 @@ import torch
 
 from align.checks.trust import CHECKED, OWN_ENGINE, trust
 from align.errors import ModelError
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.sampling import checked, local, prompt_cache
 from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation
@@ -24,7 +24,7 @@ GREEDY = Generation(max_new_tokens=8, temperature=0.0)
 
 def model_of(family: str, dtype: torch.dtype = torch.float32) -> Any:
     model = tiny_model(family, dtype)
-    use_segment_attention(model)
+    use_packed_attention(model)
     return model
 
 

@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.models.tokenizer import load_tokenizer
 from align.sampling.generation import Generation, Request, Sample
 from align.sampling.local import TransformersEngine
@@ -44,7 +44,7 @@ def test_greedy_equals_generate(family: str, ours: bool) -> None:
     model = tiny_model(family, dtype=torch.float64)
     expected = [by_generate(model, prompt, 12) for prompt in PROMPTS]
     if ours:
-        use_segment_attention(model)
+        use_packed_attention(model)
     assert [s.ids for s in drawn(model, settings=GREEDY)] == expected
     if not ours:
         assert not shares(model)
@@ -67,7 +67,7 @@ def test_who_shares() -> None:
     """Rotary and learnt positions share prompts; an attention window or another attention does not."""
     for family, expected in {"llama": True, "qwen2": True, "gpt2": True, "gemma2": False}.items():
         model = tiny_model(family)
-        use_segment_attention(model)
+        use_packed_attention(model)
         assert shares(model) == expected, family
 
 
@@ -76,7 +76,7 @@ def test_a_sample_depends_on_its_key_alone(family: str) -> None:
     """Neither other prompts, nor their order, the batches, nor how prompts are held change a sample."""
     model = tiny_model(family, dtype=torch.float64)
     plain = drawn(model)
-    use_segment_attention(model)
+    use_packed_attention(model)
     together = drawn(model)
     assert together == plain
     assert len({tuple(s.ids) for s in together}) > 8
@@ -107,7 +107,7 @@ def test_seeds_and_rounds_draw_anew_and_leave_the_global_stream() -> None:
 
 def test_first_tokens_have_the_model_s_frequencies() -> None:
     model = tiny_model()
-    use_segment_attention(model)
+    use_packed_attention(model)
     count = 4000
     found = drawn(model, PROMPTS[:1], Generation(max_new_tokens=1, num_samples=count, batch_tokens=8000))
     expected = model(torch.tensor(PROMPTS[:1])).logits[0, -1].softmax(-1).double()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.scoring import score_responses
 from align.scoring.decoder import head
 from tests.formulas.logprobs import plain_logprobs
@@ -56,7 +56,7 @@ def compared(model: Any, layout: str, **options: Any) -> None:
 @pytest.mark.parametrize("kind", ["factor", "cap", "bias", "before"])
 def test_what_no_setting_names(kind: str, layout: str) -> None:
     model = changed(kind)
-    use_segment_attention(model)
+    use_packed_attention(model)
     compared(model, layout)
     compared(model, layout, logit_bytes=8 * 64 * 3)  # in tiles, computed again in the backward pass
 

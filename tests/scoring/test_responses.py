@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.scoring import score_responses, score_tokens
 from align.scoring.decoder import choose_layout
@@ -48,7 +48,7 @@ def test_equals_plain_forward_in_float64(family: str, layout: str) -> None:
     model = tiny_model(family, torch.float64)
     batch = random_batch([2, 3, 1])
     expected, gradient = plain(model, batch)
-    use_segment_attention(model)
+    use_packed_attention(model)
     logprobs, own = scored(model, batch, layout)
     # Hugging Face computes some norms and the rotary angles in float32 whatever the weights, and Gemma 2's softmax too
     torch.testing.assert_close(logprobs, expected, rtol=1e-7 if family == "gemma2" else 1e-8, atol=0)
@@ -61,7 +61,7 @@ def test_equals_plain_forward_in_float32(family: str, layout: str) -> None:
     model = tiny_model(family)
     batch = random_batch([4, 2], seed=1)
     expected, gradient = plain(model, batch)
-    use_segment_attention(model)
+    use_packed_attention(model)
     logprobs, own = scored(model, batch, layout)
     torch.testing.assert_close(logprobs, expected, rtol=1e-6, atol=0)
     assert relative(own, gradient) < 2e-6
@@ -72,7 +72,7 @@ def test_bfloat16_stays_near_float32(layout: str) -> None:
     batch = random_batch([3, 2], seed=2)
     exact = plain_logprobs(tiny_model("llama", hidden_size=64), batch)
     model = tiny_model("llama", torch.bfloat16, hidden_size=64)
-    use_segment_attention(model)
+    use_packed_attention(model)
     scores = score_responses(model, batch, layout=layout)
     assert scores.logprobs.dtype == torch.float32
     assert relative(scores.logprobs, exact) < 0.02
@@ -81,7 +81,7 @@ def test_bfloat16_stays_near_float32(layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_with_adapters_and_checkpointing(layout: str) -> None:
     model = tiny_model("llama", torch.float64)
-    use_segment_attention(model)
+    use_packed_attention(model)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
     model = get_peft_model(model, config, autocast_adapter_dtype=False)
     batch = random_batch([2, 2], seed=3)
@@ -99,7 +99,7 @@ def test_with_adapters_and_checkpointing(layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_batch_composition_and_order_do_not_matter(layout: str) -> None:
     model = tiny_model("llama", torch.float64)
-    use_segment_attention(model)
+    use_packed_attention(model)
     together = score_responses(model, random_batch([2, 3, 1]), layout=layout).logprobs
     groups = split_groups(random_batch([2, 3, 1]))
     alone = torch.cat([score_responses(model, CandidateBatch.of([g]), layout=layout).logprobs for g in groups])
@@ -113,7 +113,7 @@ def test_batch_composition_and_order_do_not_matter(layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_candidates_of_a_group_may_have_different_prompts(layout: str) -> None:
     model = tiny_model("llama", torch.float64)
-    use_segment_attention(model)
+    use_packed_attention(model)
     batch = random_batch([1, 1, 1])._replace(group_sizes=(3,), prompt_of=(2, 0, 1))
     torch.testing.assert_close(
         score_responses(model, batch, layout=layout).logprobs, plain_logprobs(model, batch), rtol=1e-8, atol=0
@@ -123,7 +123,7 @@ def test_candidates_of_a_group_may_have_different_prompts(layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_prompt_tokens_can_be_scored(layout: str) -> None:
     model = tiny_model("gpt2", torch.float64)
-    use_segment_attention(model)
+    use_packed_attention(model)
     batch = random_batch([1, 1, 1], seed=4)
     scores = score_responses(model, batch, layout=layout, score_prompts=True)
     torch.testing.assert_close(scores.logprobs, plain_logprobs(model, batch, score_prompts=True), rtol=1e-8, atol=0)
@@ -173,7 +173,7 @@ def test_uniform_logits_score_log_vocabulary() -> None:
 class TestAutoLayout:
     def test_packs_on_a_cpu(self) -> None:
         model = tiny_model()
-        use_segment_attention(model)
+        use_packed_attention(model)
         assert choose_layout(model, random_batch([2])) == "packed"
 
     def test_shares_rows_without_our_attention(self) -> None:
@@ -185,7 +185,7 @@ class TestAutoLayout:
         for window, layout in ((24, "packed"), (10, "padded")):
             model = tiny_model("mistral", torch.float64, sliding_window=window)
             expected = plain_logprobs(model, batch)
-            use_segment_attention(model)
+            use_packed_attention(model)
             assert choose_layout(model, batch) == layout
             scores = score_responses(model, batch)
             torch.testing.assert_close(scores.logprobs, expected, rtol=1e-8, atol=0)

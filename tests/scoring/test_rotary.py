@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
@@ -60,7 +60,7 @@ def test_rows_score_as_they_do_alone(kind: str) -> None:
     model, batch = model_of(kind), batch_of(LENGTHS)
     fresh = [copy.deepcopy(model) for _ in LENGTHS]
     expected = torch.cat([plain_logprobs(m, row) for m, row in zip(fresh, alone(kind, LENGTHS), strict=True)])
-    use_segment_attention(model)
+    use_packed_attention(model)
     assert choose_layout(model, batch) == "padded"
     for _ in range(2):  # what a batch leaves behind does not touch the next
         own = score_responses(model, batch).logprobs
@@ -89,7 +89,7 @@ def test_the_angles_do_differ(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_short_batches_are_packed(kind: str) -> None:
     model = model_of(kind)
-    use_segment_attention(model)
+    use_packed_attention(model)
     batch = random_batch([2, 2], longest=4)
     assert choose_layout(model, batch) == "packed"
     torch.testing.assert_close(
@@ -99,7 +99,7 @@ def test_short_batches_are_packed(kind: str) -> None:
 
 def test_greedy_equals_plain_forwards_across_the_border() -> None:
     model = model_of("longrope")
-    use_segment_attention(model)
+    use_packed_attention(model)
     prompts = [[0, *range(5, 5 + n)] for n in (12, 6, 20)]
     found = sample(model, tiny_tokenizer(), prompts, Generation(max_new_tokens=8, temperature=0), eos_ids=[1])
     fresh = model_of("longrope")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.objectives.weighting import WPO
 from align.records import CandidateBatch
 from align.scoring import read_tokens, score_responses, sum_tokens, token_states
@@ -40,7 +40,7 @@ def scores(model, layout="auto", budget=2**30, batch: CandidateBatch = BATCH, **
 def test_collisions(layout: str, budget: int) -> None:
     model = tiny_model("gemma" if layout == "padded" else "llama", torch.float64)
     expected = plain.collisions(model, BATCH).detach()
-    use_segment_attention(model)
+    use_packed_attention(model)
     own = scores(model, layout, budget, collisions=True)
     assert own.collisions is not None
     assert not own.collisions.requires_grad
@@ -81,7 +81,7 @@ def shorter(candidate: int) -> int:
 def test_reductions(reduction: Reduction, weight, layout: str) -> None:
     model = tiny_model("llama", torch.float64)
     expected = plain.weighted(model, BATCH, weight)
-    use_segment_attention(model)
+    use_packed_attention(model)
     own = scores(model, layout, reduction=reduction)
     torch.testing.assert_close(own.logprobs, expected, rtol=1e-8, atol=0)
     assert own.lengths.tolist() == list(BATCH.response_lengths)
@@ -108,7 +108,7 @@ def test_forward_kl(layout: str, budget: int) -> None:
     policy, reference = moved_model(), tiny_model("llama", torch.float64)
     expected = plain.forward_kl(policy, reference, BATCH)
     (gradient,) = torch.autograd.grad(expected.sum(), policy.lm_head.weight)
-    use_segment_attention(policy)
+    use_packed_attention(policy)
     with torch.no_grad():
         hidden = token_states(reference, BATCH).hidden
 

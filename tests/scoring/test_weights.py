@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.records.group import counts_of
 from align.scoring import score_responses, score_tokens
@@ -24,7 +24,7 @@ def scorer(layout: str):
     """A double-precision model that takes the layout."""
     model = tiny_model(dtype=torch.float64)
     if layout == "packed":
-        use_segment_attention(model)
+        use_packed_attention(model)
     return model
 
 
