@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
+
+from align.scoring.linear_logprobs import linear_logprobs
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,27 @@ class Head:
     ) -> Float[Tensor, " token"]:
         """Return the log-probability of each target, in nats."""
         return _target_logprobs(self.logits(hidden), targets)
+
+    def tiled_logprobs(
+        self, hidden: Float[Tensor, "token hidden"], targets: Int[Tensor, " token"], budget: int
+    ) -> Float[Tensor, " token"]:
+        """Return the log-probability of each target; no more than `budget` bytes of logits exist at once."""
+        rows, matrix = max(budget // (8 * self.vocab_size), 1), self._matrix()
+        if matrix is None or len(hidden) <= rows:
+            return tiled(self.logprobs, (hidden, targets), 8 * self.vocab_size, budget)
+        return linear_logprobs(hidden, matrix, targets, rows)
+
+    def _matrix(self) -> Tensor | None:
+        """Return the vocabulary matrix where the head is the product with one and nothing more."""
+        layer: Any = self.projection
+        if (
+            type(layer) is not nn.Linear
+            or layer._parameters["bias"] is not None
+            or layer._forward_hooks
+            or layer._forward_pre_hooks
+        ):
+            return None
+        return None if isinstance(layer.weight, DTensor) else layer.weight
 
     def logprobs_and_collisions(
         self, hidden: Float[Tensor, "token hidden"], targets: Int[Tensor, " token"]

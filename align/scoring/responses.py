@@ -53,10 +53,9 @@ def token_states(
 def read_tokens(model: nn.Module, states: TokenStates, *, logit_bytes: int, collisions: bool = False) -> TokenScores:
     """Run the head over states of the same model. Arguments as in `score_tokens`."""
     own = head(model)
-    measure = own.logprobs_and_collisions if collisions else own.logprobs
-    values = tiled(measure, (states.hidden, states.targets), 8 * own.vocab_size, logit_bytes)
     if not collisions:
-        return TokenScores(values, states.counts)
+        return TokenScores(own.tiled_logprobs(states.hidden, states.targets, logit_bytes), states.counts)
+    values = tiled(own.logprobs_and_collisions, (states.hidden, states.targets), 8 * own.vocab_size, logit_bytes)
     return TokenScores(values[0], states.counts, values[1].detach())
 
 
