@@ -36,7 +36,7 @@ class LoRA:
             raise ConfigError(f"backbone.lora.lora_dropout must lie in [0, 1), got {self.lora_dropout}")
 
 
-TRAINING = ("lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes")
+TRAINING = ("lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes", "compile")
 """What only matters to a model that is trained."""
 
 
@@ -58,6 +58,8 @@ class Backbone:
     """Keep the dropout of the model's configuration; false switches it off."""
     layout: Literal["auto", "packed", "shared", "padded"] = "auto"
     """How candidate groups are laid out; `auto` takes the fastest exact one."""
+    compile: bool = False
+    """Compile the decoder with torch.compile, whatever the lengths: a minute at the start, faster steps on a GPU."""
     logit_bytes: int = 2**30
     """Logits are computed in tiles when they would take more bytes than this."""
     random_init: bool = False

@@ -24,6 +24,7 @@ from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
 from align.models.whole import load_whole, one_line
+from align.scoring.decoder import COMPILES, decoder
 
 MAX_LAYERS = 10_000
 """No model has more; building them would take hours before the weights are looked at."""
@@ -167,6 +168,7 @@ def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, ma
         raise_heads(model)
     if backbone.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    setattr(decoder(model), COMPILES, backbone.compile)
     model.train()
     return model  # type: ignore[no-any-return]
 

@@ -42,9 +42,15 @@ RUN_DECODER = "run_decoder"
 """Method of a sharded model that gathers its weights around a call of its decoder."""
 
 
+COMPILES = "compiles"
+"""Where a decoder, and every copy of it, keeps whether it is compiled."""
+
+
 def run_decoder(model: nn.Module, **inputs: Any) -> Any:
-    """Call the decoder, as a sharded model wants it called."""
-    return getattr(unwrapped(model), RUN_DECODER, decoder(model))(**inputs)
+    """Call the decoder, as a sharded model wants it called; compiled code is kept with the decoder's own code."""
+    body = decoder(model)
+    call = getattr(unwrapped(model), RUN_DECODER, body)
+    return (torch.compile(call, dynamic=True) if getattr(body, COMPILES, False) else call)(**inputs)
 
 
 LANGUAGE_HEAD = "language_head"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from align.checks.trust import trust
-from align.errors import StoreError
+from align.errors import ConfigError, StoreError
 from align.files import atomic_folder
 from align.models.adapters import evaluating, has_adapters
 from align.models.asked import ModelAsking, asking
@@ -77,6 +77,8 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.build_model():
             rank_zero_info(f"model {self.backbone.path}: {describe(self.model)}")
             if self.device_mesh is not None:
+                if self.backbone.compile:
+                    raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
                 shard(self.model, self.device_mesh)
 
     def build_model(self) -> bool:

@@ -11,13 +11,14 @@ MODEL = {
     "model.dropout": ("--model.dropout", "true"),
     "model.layout": ("--model.layout", "padded"),
     "model.logit_bytes": ("--model.logit_bytes", "1000"),
+    "model.compile": ("--model.compile", "true"),
     "model.random_init": ("--model.random_init", "true"),
     "model.revision": ("--model.revision", "abc"),
     "model.tokenizer": ("--model.tokenizer", "THINGS/two"),
     "model.check": ("--model.check", "false"),
     "model.chat_template": ("--model.chat_template", "THINGS/template.jinja"),
 }
-TRAINING = "model.lora model.gradient_checkpointing model.dropout model.layout model.logit_bytes"
+TRAINING = "model.lora model.gradient_checkpointing model.dropout model.layout model.logit_bytes model.compile"
 MODEL_REFUSED = {
     **{("*", name): "belongs to training" for name in TRAINING.split()},
     ("*", "model.revision"): "is a commit of a hub repository",

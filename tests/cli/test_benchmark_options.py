@@ -238,7 +238,7 @@ def test_option(name: str, mode: str, option: str, observed: Observed) -> None:
     check(VERBS[name], mode, option, observed)
 
 
-@pytest.mark.parametrize("option", ["lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes"])
+@pytest.mark.parametrize("option", ["lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes", "compile"])
 def test_a_judge_is_not_trained(option: str, observed: Observed) -> None:
     flag, value = MODEL[f"model.{option}"]
     tried = observed(["benchmark", "mt-bench", *ASKED, flag.replace("--", "--responder."), value])
