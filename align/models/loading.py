@@ -156,7 +156,7 @@ def _build(
 
 
 def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, masters: bool) -> nn.Module:
-    if backbone.attn_implementation == "auto":
+    if backbone.attn_implementation != "sdpa":
         use_packed_attention(model)
     if masters and trains_base(backbone, adapter):
         make_masters(model, backbone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -166,14 +167,22 @@ def choose_layout(model: nn.Module, batch: CandidateBatch, layout: str = "auto")
 
 def can_share(inner: Any) -> bool:
     """Tell whether a decoder takes 4-D masks and position ids that count from 0, and has attention layers only."""
+    if inner not in _SHARES:
+        _SHARES[inner] = _is_plain_attention(inner)
+    return _SHARES[inner] and "flash" not in (inner.config._attn_implementation or "")
+
+
+_SHARES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # all modules are looked at once, not in every step
+
+
+def _is_plain_attention(inner: Any) -> bool:
     config = inner.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     takes_positions = "position_ids" in inspect.signature(inner.forward).parameters
     counts = not any(hasattr(part, "create_position_ids_from_input_ids") for part in inner.modules())
     plain = kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "alibi", False)
     backend = getattr(inner, "_supports_attention_backend", False)
-    flash = "flash" in (inner.config._attn_implementation or "")
-    return bool(takes_positions and counts and plain and backend and not flash)
+    return bool(takes_positions and counts and plain and backend)
 
 
 def attention_window(config: Any) -> float:
