@@ -8,6 +8,8 @@ prompts stand before responses, every part is a slice of the row: nothing is gat
 from __future__ import annotations
 
 import itertools
+import warnings
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +56,7 @@ class PackedRow:
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         if dropout_p or not flash.takes(query):
+            _tell_slow(query.device.type, query.dtype, query.shape[-1], bool(dropout_p))
             found = segment_attention(query, key, value, self.bounds, scale=scale, dropout_p=dropout_p)
             return found.transpose(1, 2).contiguous()
         dtype = query.dtype
@@ -64,6 +67,18 @@ class PackedRow:
         q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
         output: Tensor = cascade(q, k, v, self.ends, self.sizes, scale)[0]
         return output[None].to(dtype)
+
+
+@lru_cache
+def _tell_slow(device: str, dtype: torch.dtype, width: int, dropout: bool) -> None:
+    """Say once why a GPU takes its time: on a CPU the parts cost what the kernels do."""
+    if device != "cpu":
+        why = "dropout in attention" if dropout else f"{dtype} and heads of {width}"
+        warnings.warn(
+            f"attention over packed rows runs part by part: {device} has no flash kernel for {why}; 16-bit precision "
+            "(trainer.precision bf16-mixed), heads of at most 256 and no dropout have one",
+            stacklevel=2,
+        )
 
 
 def carrying(mask: Tensor, load: Any) -> Tensor:

@@ -1,5 +1,6 @@
 """Attention over a packed row, against a dense mask in float64."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from align.scoring import flash
-from align.scoring.packed_row import PackedRow
+from align.scoring.packed_row import PackedRow, _tell_slow
 from align.scoring.placement import BatchLengths, Placement, packed
 
 CASES = {
@@ -113,6 +114,15 @@ def test_dropout_goes_by_the_dense_parts() -> None:
     wanted = row_of(placed).attend(*values)
     assert not torch.equal(found[0], found[1])
     assert float((found.mean(0) - wanted).abs().mean()) < 0.1 * float(wanted.abs().mean())
+
+
+def test_a_slow_way_on_a_gpu_is_told_once() -> None:
+    with pytest.warns(UserWarning, match=r"part by part: cuda has no flash kernel for torch.float32 and heads of 64"):
+        _tell_slow("cuda", torch.float32, 64, False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _tell_slow("cuda", torch.float32, 64, False)
+        _tell_slow("cpu", torch.float32, 64, True)
 
 
 def test_a_compiled_caller_has_one_graph_whatever_the_lengths() -> None:
