@@ -74,6 +74,7 @@ def about(report: Report) -> Iterator[str]:
         places = report.ids.get(reason, [])
         yield f"dropped: {count} {reason} ({', '.join(places)}{' …' if count > len(places) else ''})"
     yield from report.notes
+    yield from (f"WARNING {line}" for line in report.warnings)
 
 
 def unusable(examples: list[Example]) -> dict[str, list[str]]:

@@ -61,7 +61,7 @@ class Gathering(ABC):
         lengths = np.concatenate(self._lengths)
         report.add(self._dropped)
         report.kept = len(lengths)
-        report.warnings = warnings_of(self._notes, lengths, self._limit) if report.kept else []
+        report.warnings += warnings_of(self._notes, lengths, self._limit) if report.kept else []
 
 
 class GatheredGroups(Gathering):

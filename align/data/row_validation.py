@@ -15,7 +15,7 @@ from align.data.readers import Located
 from align.errors import DataError, did_you_mean, shorten
 from align.records import Message
 
-FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False, "-1": False, "-1.0": False}
 SURROGATE = re.compile("[\ud800-\udfff]")
 INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 """Letters that show nothing; control and format characters are known by their category."""
@@ -58,7 +58,7 @@ def number(where: str, name: str, value: object) -> float:
 
 
 def flag(where: str, name: str, value: object) -> bool | None:
-    """Return true or false, which may be written as text or as 1 and 0, None for a missing one. Raises RowError."""
+    """Return true or false, which may be text or 1 and 0 or -1, None for a missing one. Raises RowError."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     found = FLAGS.get(str(value).strip().lower()) if isinstance(value, (bool, int, float, str)) else None

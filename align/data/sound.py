@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from align.data.drop_report import Report
 from align.data.row_validation import unreadable
+from align.data.suspicions import Suspicions
 from align.records import Example
 
 
 def sound(examples: Iterable[Example], report: Report) -> Iterator[Example]:
     """Yield the examples that can be used; the others are counted in the report."""
     seen: dict[str, int] = {}
-    renamed = 0
+    renamed, suspicions = 0, Suspicions()
     for example in examples:
         content = hash(example)
         known = example.id in seen
@@ -24,6 +25,7 @@ def sound(examples: Iterable[Example], report: Report) -> Iterator[Example]:
         if fault := _fault(example):
             report.drop(fault, example.id, odd=True)
             continue
+        suspicions.look(example)
         if known:
             renamed += 1
             yield _renamed(example, seen)
@@ -31,6 +33,7 @@ def sound(examples: Iterable[Example], report: Report) -> Iterator[Example]:
             yield example
     if renamed:
         report.notes.append(f"{renamed} ids stood for another row before and were made unique")
+    report.warnings += suspicions.told()
 
 
 def _fault(example: Example) -> str | None:

@@ -197,5 +197,4 @@ def max_positions(backbone: Backbone) -> int:
 def pad_token(backbone: Backbone) -> int | None:
     """Return the padding token a model's configuration names."""
     base, _ = resolve(backbone)
-    found: int | None = _config(base, backbone).get_text_config().pad_token_id
-    return found
+    return _config(base, backbone).get_text_config().pad_token_id  # type: ignore[no-any-return]

@@ -181,3 +181,38 @@ class TestFiles:
                 with pytest.raises(DataError) as caught:
                     PreferenceFile(str(path)).read("train", Report())
                 assert "\n" not in str(caught.value)
+
+
+ASKED = [{"prompt": f"What is {n} and one?", "chosen": f"It is {n + 1}.", "rejected": f"It is {n}."} for n in range(5)]
+
+
+def told(tmp_path: Path, change: Any, count: int = 3) -> list[str]:
+    """Warnings about a file of which some rows are changed."""
+    report = Report()
+    assert len(write(tmp_path, *map(change, ASKED[:count]), *ASKED[count:]).read("train", report)) == 5
+    return report.warnings
+
+
+def repeating(row: dict[str, str]) -> dict[str, str]:
+    return {**row, **{side: f"{row['prompt']}\n{row[side]}" for side in ("chosen", "rejected")}}
+
+
+def against(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "chosen_score": 1.0, "rejected_score": 2.0}
+
+
+def test_answers_that_repeat_their_prompt_are_told(tmp_path: Path) -> None:
+    assert told(tmp_path, repeating, 2) == []
+    (found,) = told(tmp_path, repeating)
+    assert found.startswith("in 3 of 5 rows every response begins with its own prompt")
+
+
+def test_scores_against_the_ranking_are_told(tmp_path: Path) -> None:
+    (found,) = told(tmp_path, against)
+    assert found.startswith("in 3 of 3 rows the response ranked best has the lower score")
+    assert told(tmp_path, lambda row: {**against(row), "chosen_score": 2.5}) == []
+
+
+def test_minus_one_is_an_undesirable_answer(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Hi {n}", "completion": "There.", "label": n} for n in (1, -1)]
+    assert [example.scores for example in write(tmp_path, *rows).read("train", Report())] == [((1.0,),), ((0.0,),)]
