@@ -76,7 +76,7 @@ def backward(
         ends = (s.queries, s.keys, s.longest_query, s.longest_key)
         unread = torch.empty(2, dtype=torch.uint64, device=q.device)  # the state of dropout, of which there is none
         found: tuple[Tensor, Tensor, Tensor] = _ATEN._flash_attention_backward(
-            gradient, q, k, v, out, lse, *ends, 0.0, s.causal, unread, unread[:0], scale=scale
+            gradient, q, k, v, out, lse, *ends, 0.0, s.causal, unread, unread.new_empty(()), scale=scale
         )
         return found
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
