@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: setup format check test test-slow demo docs clean
+.PHONY: setup format check test test-slow test-gpu demo docs clean
 
 setup: $(VENV)/.installed
 
@@ -26,6 +26,9 @@ check test: setup  ## format check, lint, types, tests: what CI runs
 
 test-slow: setup  ## the long proofs
 	$(THREADS) $(BIN)/pytest -n 2 --dist loadfile --timeout 7200 -m slow
+
+test-gpu: setup  ## what a GPU computes; every test is skipped without one (ALIGN_TEST_DEVICE=cpu runs them dry)
+	$(THREADS) $(BIN)/pytest -n 4 -m gpu tests/gpu
 
 demo: setup  ## train on a small generated pair file and sample before and after
 	$(BIN)/python experiments/demo/run.py
