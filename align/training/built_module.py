@@ -79,7 +79,7 @@ class BuiltModule(MethodSettings, RecordingModule):
             if self.device_mesh is not None:
                 if self.backbone.compile:
                     raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
-                shard(self.model, self.device_mesh)
+                shard(self.model, self.device_mesh, self.trainer.precision)
 
     def build_model(self) -> bool:
         """Load the model unless it is there already, and tell whether it was not."""
