@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from align.models.packed_attention import use_segment_attention
+from align.models.packed_attention import use_packed_attention
 from align.records import CandidateBatch, EncodedGroup, RowLayout
 from align.scoring.chosen_layout import row_layout
 from align.scoring.decoder import choose_layout
@@ -34,7 +34,7 @@ def test_the_longest_candidate_is_that_of_the_window(window: int) -> None:
 
 def test_a_model_that_takes_one_layout_only_has_no_end() -> None:
     llama = tiny_model("llama")
-    use_segment_attention(llama)
+    use_packed_attention(llama)
     assert row_layout(llama, "auto", 10**9, CPU) == RowLayout("packed")
     assert row_layout(llama, "shared", 10**9, CPU) == RowLayout("shared")
     llama.refused_layouts = {"packed", "shared"}
