@@ -26,6 +26,7 @@ from align.data.encoding import EncodingConfig
 from align.data.hh_rlhf import HHRLHF, HHRLHFDataModule
 from align.data.splits import Division, Splits
 from align.data.views import Pairs
+from align.records import RowLayout
 
 SPLITS = Splits(val_fraction=0)
 PARTS = ("tokenizer", "read", "encode", "prepare", "open", "stream")
@@ -63,6 +64,7 @@ def _measure(part: str, rows: Path, tokenizer: str, cache: Path) -> None:
         max_response=None,
         scores_turns=False,
         step_groups=64,
+        row_layout=RowLayout,
         reads_others=False,
         take_labels=lambda labels: None,
         max_positions=8192,

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 import align
 from align.cli.class_names import import_all
-from align.cli.gpu import use_gpu
+from align.cli.gpu import precision_of, settle_precision
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.lost_ranks import ending_together
 from align.cli.monitors import watch
@@ -115,7 +115,7 @@ class AlignCLI(LightningCLI):
         config = self.config[self.subcommand]
         root = config.trainer.default_root_dir or _new_root(self.subcommand, config.model.class_path)
         config.trainer.default_root_dir = str(root)
-        use_gpu(config.trainer)
+        settle_precision(config.trainer, precision_of(Path(root)) if self.subcommand == "fit" else None)
         given = config.get("ckpt_path")
         if given not in (None, "last", "best", "hpc"):
             check_whole(given)

@@ -13,6 +13,7 @@ RENAMED = {
     "RewardOracle": "RewardModelScorer",
 }
 RENAMED_SETTINGS = {"builder": "selection", "halves": "alternate_halves"}
+RENAMED_CONFIGS = {"fsdp": "trainer/fsdp2", "trainer/fsdp": "trainer/fsdp2"}
 RENAMED_VERBS = {
     "directions": "front measure",
     "export-vectors": "steer export",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from align.cli.renamed import RENAMED_CONFIGS
 from align.errors import ConfigError, nearest
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -33,6 +34,8 @@ def find_shipped(name: str) -> Path:
 
 def unknown_config(name: str) -> ConfigError:
     """Return what is said of a name that is no file, and not that of a shipped config."""
+    if now := RENAMED_CONFIGS.get(_key(name)):
+        return ConfigError(f"config {name}: this config is {now} now: set it in the place of the former")
     guess = nearest(_key(name).rpartition("/")[2], {known.rpartition("/")[2] for known in shipped()})
     return ConfigError(
         f"config {name}: cannot be read (No such file or directory), and no shipped one has that name{guess}: "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from align.data.micro_batches import Batches, dealt, filled, levelled, split_up
+from align.data.positions import Positions
 from align.errors import ConfigError
 
-Batches = list[list[int]]
 WINDOW = 50
 """Batches whose groups are sorted by length together, where nothing is trained."""
 
@@ -25,10 +25,12 @@ class Batching:
     PRO, 128 for SimPO and RAHF's good and bad adapters, 8 for RAHF-Dual, 16 for LoRRA, 64 for all others. The last step
     of an epoch has what is left."""
     tokens: int = 4096
-    """Prompt and response tokens that one device computes at once, each prompt counted once; a longer group is computed
-    by itself. It changes memory and speed, never a step, its loss or its gradient."""
+    """Positions that one device computes at once: prompt and response tokens, each prompt counted once, and the padding
+    of a layout that pads (`backbone.layout`). A larger group is computed by itself, which the start says. It changes
+    memory and speed, never a step, its loss or its gradient."""
     group_by_length: bool = True
-    """Compute groups of similar length together, which pads little; false keeps the order."""
+    """Choose by length what is computed together: it pads little, and all processes end together; false keeps the
+    order."""
     num_workers: int = 0
     """Loader processes; 0 collates in the training process. For `data.streaming` 1 reads and tokenises ahead."""
     shuffle_window: int | None = None
@@ -42,84 +44,33 @@ class Batching:
         if self.num_workers < 0:
             raise ConfigError(f"batching.num_workers must not be negative, got {self.num_workers}")
 
-    def fill(self, order: Sequence[int], lengths: np.ndarray, budget: int | None = None) -> Batches:
-        """Cut an order of groups into micro-batches: a new one begins where the next group would exceed the budget."""
-        budget = budget or self.tokens
-        batches: Batches = [[]]
-        used = 0
-        for index in order:
-            if batches[-1] and used + lengths[index] > budget:
-                batches.append([])
-                used = 0
-            batches[-1].append(int(index))
-            used += int(lengths[index])
-        return batches
+    def divide(self, positions: Positions, ranks: int) -> list[Batches]:
+        """Cut the groups of a step into micro-batches and deal them to the ranks, which get about as many positions.
 
-    def divide(self, step: np.ndarray, lengths: np.ndarray, ranks: int) -> list[Batches]:
-        """Cut a step into micro-batches and deal them to the ranks, the longest first.
-
-        Ranks get equally many as far as there are groups; a rank may get none.
+        They get equally many micro-batches as far as there are groups; a rank may get none.
         """
-        order = step[np.argsort(-lengths[step], kind="stable")] if self.group_by_length else step
-        count = math.ceil(len(self.fill(order.tolist(), lengths)) / ranks) * ranks
-        batches = self._evenly(order.tolist(), lengths, count)
-        while len(batches) < min(count, len(step)):
-            widest = max((b for b in batches if len(b) > 1), key=lambda b: lengths[b].sum())
-            batches.remove(widest)
-            batches += halves(widest, lengths)
-        batches.sort(key=lambda b: -lengths[b].sum())
-        return [batches[rank::ranks] for rank in range(ranks)]
+        if self.group_by_length and (positions.widths == 1).all():
+            return levelled(positions.rows, self.tokens, ranks)
+        order = np.arange(len(positions.rows))
+        if self.group_by_length:
+            order = np.lexsort((-positions.rows, -positions.widths, positions.apart))
+        return dealt(order, positions, self.tokens, ranks)
 
-    def _evenly(self, order: list[int], lengths: np.ndarray, count: int) -> Batches:
-        """Fill up to `count` micro-batches with the smallest budget that is enough for all."""
-        high = self.tokens
-        low = min(math.ceil(lengths[order].sum() / count), high)
-        while low < high:
-            middle = (low + high) // 2
-            if len(self.fill(order, lengths, middle)) <= count:
-                high = middle
-            else:
-                low = middle + 1
-        return self.fill(order, lengths, high)
-
-    def in_order(self, indices: np.ndarray, lengths: np.ndarray, ranks: int) -> Batches:
+    def in_order(self, positions: Positions, ranks: int) -> Batches:
         """Return micro-batches of groups that nothing is trained on, a multiple of the ranks.
 
         Raises ConfigError when there are fewer groups than ranks.
         """
-        order = indices
+        order = np.arange(len(positions.rows))
+        windows = [order]
         if self.group_by_length and len(order):
-            size = max(int(WINDOW * self.tokens / max(lengths.mean(), 1)), 1)
+            size = max(int(WINDOW * self.tokens / positions.alone.mean()), 1)
             windows = [order[i : i + size] for i in range(0, len(order), size)]
-            order = np.concatenate([w[np.argsort(lengths[w], kind="stable")] for w in windows])
-        batches = self.fill(order.tolist(), lengths)
-        return split_up(batches, math.ceil(len(batches) / ranks) * ranks)
+            windows = [w[np.lexsort((positions.widths[w], positions.apart[w]))] for w in windows]
+        batches = [batch for window in windows for batch in filled(window, positions, self.tokens)]
+        return split_up(batches, positions, math.ceil(len(batches) / ranks) * ranks)
 
 
 def derive(*parts: object) -> int:
     """Return a 63-bit seed that depends on every part and on nothing else."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
-def halves(batch: list[int], lengths: np.ndarray) -> Batches:
-    """Cut a batch of two groups or more in two, of about as many tokens."""
-    sums = np.cumsum(lengths[batch])
-    place = int(np.abs(sums[:-1] - sums[-1] / 2).argmin()) + 1
-    return [batch[:place], batch[place:]]
-
-
-def split_up(batches: Batches, count: int) -> Batches:
-    """Split the largest batches until there are `count`. Raises ConfigError when there are fewer groups than that."""
-    batches = [list(b) for b in batches]
-    groups = sum(map(len, batches))
-    if groups < count:
-        raise ConfigError(
-            f"{groups} groups of data cannot fill {count} batches, one for each process: use fewer processes or more "
-            "data (data.splits.val_fraction decides how much is held out)"
-        )
-    while len(batches) < count:
-        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-        half = len(batches[largest]) // 2
-        batches.append(batches[largest][half:])
-        batches[largest] = batches[largest][:half]
-    return batches

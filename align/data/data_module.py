@@ -75,7 +75,9 @@ class PreferenceDataModule(ServingDataModule):
         self.groups: dict[str, EncodedGroups] = {}
         self.fingerprint = ""
         self.asks: Instructions | Scores | None = None  # how a model trained on this is asked, but for the prompt
+        self.needs: Needs | None = None
         self.usual_step, self.reads_others = 1, False  # what the method says
+        self._told = {}
         self.training_source: TrainingSource | None = None
 
     def setup(self, stage: str) -> None:
@@ -96,7 +98,7 @@ class PreferenceDataModule(ServingDataModule):
             put: What goes into every prompt beside what the view puts there.
         """
         view = self.view_of(needs)
-        self.usual_step, self.reads_others = needs.step_groups, needs.reads_others
+        self.needs, self.usual_step, self.reads_others = needs, needs.step_groups, needs.reads_others
         check_fractions(self.sources, self.splits)
         if self.streaming:
             check_streaming(self)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
+from align.data.extents import Extents, lengths_of
 from align.records import EncodedGroup
 from align.records.group import GroupCounts
 
@@ -42,11 +43,11 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
         self._columns = [_places(part.attributes, self.attributes) for part in parts]
         columns = table.with_format("arrow")[:]
         self.weights = np.asarray(columns["weight"], dtype=np.float64)
-        self.sizes = _lengths(columns["response_ids"])
+        self.sizes = lengths_of(columns["response_ids"])
         owner = np.repeat(np.arange(len(table)), self.sizes)
-        lengths = _lengths(pc.list_flatten(columns["response_ids"]))
-        self.longest_responses = np.zeros(len(table), dtype=np.int64)
-        np.maximum.at(self.longest_responses, owner, lengths)
+        lengths = lengths_of(pc.list_flatten(columns["response_ids"]))
+        self.extents = Extents.of(columns)
+        self.longest_responses = self.extents.longest_responses
         self.prompt_tokens = _prompt_tokens(columns)
         self.response_tokens = np.bincount(owner, weights=lengths, minlength=len(table)).astype(np.int64)
         self.scored_tokens = _scored_tokens(columns, self.response_tokens)
@@ -104,19 +105,14 @@ class EncodedGroups(Dataset[list[EncodedGroup]]):
         return np.stack(columns, 1) if columns else np.empty((len(rows), 0))
 
 
-def _lengths(lists: pa.ChunkedArray) -> np.ndarray:
-    """Return the length of each list, without a copy of what is in them."""
-    return np.asarray(pc.list_value_length(lists), dtype=np.int64)
-
-
 def _prompt_tokens(columns: pa.Table) -> np.ndarray:
     """Return the length of each group's prompt, or of all its prompts where its responses have their own."""
-    shared, own = _lengths(columns["prompt_ids"]), columns["own_prompt_ids"]
+    shared, own = lengths_of(columns["prompt_ids"]), columns["own_prompt_ids"]
     prompts = pc.list_flatten(own)
     if not len(prompts):
         return shared
-    owner = np.repeat(np.arange(len(shared)), _lengths(own))
-    sums = np.bincount(owner, weights=_lengths(prompts), minlength=len(shared)).astype(np.int64)
+    owner = np.repeat(np.arange(len(shared)), lengths_of(own))
+    sums = np.bincount(owner, weights=lengths_of(prompts), minlength=len(shared)).astype(np.int64)
     return np.where(sums > 0, sums, shared)
 
 
@@ -126,10 +122,10 @@ def _scored_tokens(columns: pa.Table, lengths: np.ndarray) -> np.ndarray:
     tokens = pc.list_flatten(rows)
     if not len(tokens):
         return lengths
-    owner = np.repeat(np.repeat(np.arange(len(lengths)), _lengths(rows)), _lengths(tokens))
+    owner = np.repeat(np.repeat(np.arange(len(lengths)), lengths_of(rows)), lengths_of(tokens))
     weights = np.asarray(pc.list_flatten(tokens), dtype=np.float64)
     sums = np.bincount(owner, weights=weights, minlength=len(lengths))
-    return np.where(_lengths(rows) > 0, sums, lengths)
+    return np.where(lengths_of(rows) > 0, sums, lengths)
 
 
 def _places(own: Sequence[str], attributes: Sequence[str]) -> list[int | None]:

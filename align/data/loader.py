@@ -14,7 +14,7 @@ from align.data.encoded_groups import EncodedGroups
 from align.data.order import BatchPlan, Order, StepOrder
 from align.data.shards import check_shards
 from align.errors import ResumeError
-from align.records import CandidateBatch, Step
+from align.records import CandidateBatch, RowLayout, Step
 
 
 class Collated(Dataset[Any]):
@@ -101,16 +101,17 @@ class BatchLoader:
             yield as_tensors(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return epoch, batches handed over, the budget, and what must not change."""
-        budget = self.sampler.batching.tokens
-        return {"epoch": self.sampler.epoch, "batches": self._given, "tokens": budget, **self._identity()}
+        """Return epoch, batches handed over, what decides micro-batches, and what must not change."""
+        order = self.sampler
+        cut = {"tokens": order.batching.tokens, "layout": order.layout.name}
+        return {"epoch": order.epoch, "batches": self._given, **cut, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the batches of a saved state. Raises ResumeError where the data or its division changed."""
         if "shards" in state:
             check_shards(state["shards"], None)
         check_same(state, self._identity())
-        check_budget(state, self.sampler.batching.tokens)
+        check_budget(state, self.sampler.batching.tokens, self.sampler.layout)
         self._resume = dict(state)
 
     def _identity(self) -> dict[str, Any]:
@@ -131,10 +132,12 @@ def check_same(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
             raise ResumeError(f"cannot resume: {key} was {state.get(key)!r} in the checkpoint and is {now!r} now")
 
 
-def check_budget(state: Mapping[str, Any], tokens: int) -> None:
-    """Warn of another budget of tokens than in a checkpoint."""
-    if state["tokens"] != tokens:
-        rank_zero_warn(
-            f"data.batching.tokens was {state['tokens']} in the checkpoint and is {tokens} now: the steps are the "
-            "same, the weights will be so up to rounding"
-        )
+def check_budget(state: Mapping[str, Any], tokens: int, layout: RowLayout) -> None:
+    """Warn of another budget of tokens than in a checkpoint, or another layout, such as on another device."""
+    for name, now in (("tokens", tokens), ("layout", layout.name)):
+        if (before := state.get(name, now)) != now:
+            setting = "data.batching.tokens" if name == "tokens" else "the layout of batches"
+            rank_zero_warn(
+                f"{setting} was {before} in the checkpoint and is {now} now: the steps are the same, the weights will "
+                "be so up to rounding"
+            )

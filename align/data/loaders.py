@@ -11,14 +11,16 @@ import lightning as L
 from align.data.batching import Batching
 from align.data.encoded_groups import EncodedGroups
 from align.data.loader import BatchLoader, check_same
+from align.data.needs import Needs
 from align.data.order import DistributedShard, PassOrder, StepOrder
+from align.data.positions import Positions, oversized
 from align.data.shards import check_shards
-from align.data.steps import steps_told
+from align.data.steps import steps_told, tell_lines
 from align.data.stream import Stream
 from align.data.stream_loader import StreamLoader
 from align.data.streaming import stream_loader, streamed_told
 from align.errors import ConfigError
-from align.records import CandidateBatch, Labels
+from align.records import CandidateBatch, Labels, RowLayout
 
 
 class TrainingSource(Protocol):
@@ -41,6 +43,9 @@ class ServingDataModule(L.LightningDataModule):
     fingerprint: str
     usual_step: int
     reads_others: bool
+    needs: Needs | None
+    """The module, once the data are connected to it."""
+    _told: dict[str, EncodedGroups]
     training_source: TrainingSource | None
     """Where the run makes its own training data."""
 
@@ -69,6 +74,18 @@ class ServingDataModule(L.LightningDataModule):
         if self.streaming:
             raise ConfigError(f"data.streaming true: {what} needs all rows at once: leave it out, or stream nothing")
 
+    @property
+    def row_layout(self) -> RowLayout:
+        """Return how the method's model lays batches out."""
+        return RowLayout() if self.needs is None else self.needs.row_layout()
+
+    def tell_oversized(self, split: str, groups: EncodedGroups) -> None:
+        """Say once of some groups how many exceed the budget by themselves."""
+        if self._told.get(split) is not groups:
+            self._told[split] = groups
+            told = oversized(Positions.of(groups.extents, self.row_layout), self.batching.tokens)
+            tell_lines([f"{split}: {told}"] if told else [])
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the data are: at the end of an epoch Lightning asks no loader of a resumed run."""
         if self.stream:
@@ -95,15 +112,17 @@ class ServingDataModule(L.LightningDataModule):
         """Return this rank's share of the batches of a split, in order; not of the training rows of a stream."""
         if split == "train":
             self.refuse_stream("a pass over the training split in order")
-        order = PassOrder(
-            self.groups[split], self.batching, share=DistributedShard.of(self.trainer), others=self.reads_others
-        )
+        groups, share = self.groups[split], DistributedShard.of(self.trainer)
+        self.tell_oversized(split, groups)
+        order = PassOrder(groups, self.batching, share=share, others=self.reads_others, layout=self.row_layout)
         return BatchLoader(order, self.fingerprint)
 
     def steps_of(self, groups: EncodedGroups, fingerprint: str) -> BatchLoader:
         """Return this rank's part of the steps over some groups, in an order by (seed, epoch)."""
         share, seed = DistributedShard.of(self.trainer), self.run_seed
-        order = StepOrder(groups, self.batching, seed, self.step_groups, share=share, others=self.reads_others)
+        self.tell_oversized("train", groups)
+        reading: dict[str, Any] = {"others": self.reads_others, "layout": self.row_layout}
+        order = StepOrder(groups, self.batching, seed, self.step_groups, share=share, **reading)
         return BatchLoader(order, fingerprint, seed)
 
     def train_dataloader(self) -> BatchLoader | StreamLoader:

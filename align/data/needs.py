@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from align.records import Instructions, Labels, TruncationPreset, ViewName
+from align.records import Instructions, Labels, RowLayout, TruncationPreset, ViewName
 
 
 class Needs(Protocol):
@@ -23,6 +23,9 @@ class Needs(Protocol):
 
     def take_labels(self, labels: Labels) -> None:
         """Take what the data module tells back of the labels it read."""
+
+    def row_layout(self) -> RowLayout:
+        """Return how the model lays batches out; asked when loaders are made."""
 
     @property
     def step_groups(self) -> int:

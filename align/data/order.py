@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from align.data.batching import Batches, Batching, derive
+from align.data.batching import Batching, derive
 from align.data.encoded_groups import EncodedGroups
-from align.records import StepTotals, totals_of
+from align.data.micro_batches import Batches
+from align.data.positions import Positions
+from align.records import RowLayout, StepTotals, totals_of
 
 
 class BatchPlan(NamedTuple):
@@ -43,10 +46,16 @@ class Order(ABC):
     """What one rank computes in an epoch."""
 
     def __init__(
-        self, groups: EncodedGroups, batching: Batching, *, share: DistributedShard, others: bool = False
+        self,
+        groups: EncodedGroups,
+        batching: Batching,
+        *,
+        share: DistributedShard,
+        others: bool = False,
+        layout: RowLayout = RowLayout(),
     ) -> None:
         self.groups, self.batching, self.share, self.others = groups, batching, share, others
-        self.lengths = groups.prompt_tokens + groups.response_tokens
+        self.layout = layout
         self.epoch = 0
         self.start = 0
 
@@ -63,6 +72,13 @@ class Order(ABC):
     @abstractmethod
     def batches(self) -> Batches:
         """Return all batches of the epoch, of all ranks: whole steps where there are steps."""
+
+    def positions(self, indices: Sequence[int] | np.ndarray) -> Positions:
+        """Return what the groups of a step, or of an evaluation, take of a batch."""
+        extents = self.groups.extents.take(np.asarray(indices))
+        if self.others:
+            extents = extents.beside(self.groups.extents.take(np.roll(indices, 1)))
+        return Positions.of(extents, self.layout)
 
     def _plans(self, parts: Batches, totals: StepTotals, order: Iterable[int]) -> list[BatchPlan]:
         """Return the plans of some batches of a step, or of an evaluation, that has its groups in this order."""
@@ -92,8 +108,9 @@ class StepOrder(Order):
         *,
         share: DistributedShard,
         others: bool = False,
+        layout: RowLayout = RowLayout(),
     ) -> None:
-        super().__init__(groups, batching, share=share, others=others)
+        super().__init__(groups, batching, share=share, others=others, layout=layout)
         self.seed, self.step = seed, step
 
     def __len__(self) -> int:
@@ -112,11 +129,11 @@ class StepOrder(Order):
 
     def plans(self, step: list[int]) -> list[BatchPlan]:
         """Return this rank's part of a step."""
-        totals = self._totals(step)
-        ranks = self.batching.divide(np.asarray(step), self.lengths, self.share.world_size)
-        own = self._plans(ranks[self.share.rank], totals, step)
-        shortest = [min(step, key=lambda i: int(self.lengths[i]))]
-        empty = self._plans([shortest], totals, step)[0]._replace(padding=True)
+        totals, positions = self._totals(step), self.positions(step)
+        ranks = self.batching.divide(positions, self.share.world_size)
+        own = self._plans([[step[n] for n in batch] for batch in ranks[self.share.rank]], totals, step)
+        shortest = step[int(positions.alone.argmin())]
+        empty = self._plans([[shortest]], totals, step)[0]._replace(padding=True)
         return own + [empty] * (max(map(len, ranks)) - len(own))
 
 
@@ -124,11 +141,17 @@ class PassOrder(Order):
     """Every group once and in order, as one whole: for evaluation."""
 
     def __len__(self) -> int:
-        return len(self.batches()) // self.share.world_size
+        return len(self._planned) // self.share.world_size
 
     def batches(self) -> Batches:
         """Return the micro-batches of all ranks."""
-        return self.batching.in_order(self.groups.draw(None), self.lengths, self.share.world_size)
+        return self._planned
+
+    @cached_property
+    def _planned(self) -> Batches:
+        order = self.groups.draw(None)
+        batches = self.batching.in_order(self.positions(order), self.share.world_size)
+        return [order[batch].tolist() for batch in batches]
 
     def __iter__(self) -> Iterator[BatchPlan]:
         batches, order = self.batches(), self.groups.draw(None).tolist()

@@ -121,7 +121,9 @@ class StreamLoader:
         assert trained in self._ends or trained.steps in (0, place["steps"]), (
             f"no place of {list(self._ends)} is {trained}"
         )
-        return {**place, "tokens": self.steps.settings.batching.tokens, **self._identity()}
+        settings = self.steps.settings
+        cut = {"tokens": settings.batching.tokens, "layout": settings.layout.name}
+        return {**place, **cut, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue behind a saved state. Raises ResumeError where the shards or their division changed."""
@@ -129,7 +131,7 @@ class StreamLoader:
             raise ResumeError("cannot resume: the data were not streamed in the checkpoint: set data.streaming false")
         check_shards(state["shards"], self.steps.stream.shards)
         check_same(state, self._identity())
-        check_budget(state, self.steps.settings.batching.tokens)
+        check_budget(state, self.steps.settings.batching.tokens, self.steps.settings.layout)
         self._resume, self._resumed = dict(state), dict(state)
 
     def _identity(self) -> dict[str, Any]:

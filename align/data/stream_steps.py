@@ -17,9 +17,11 @@ from align.data.drop_report import Report
 from align.data.encoded_groups import EncodedGroups, GroupTable
 from align.data.loader import Collated
 from align.data.order import DistributedShard, StepOrder
+from align.data.positions import Positions, oversized
+from align.data.steps import tell_lines
 from align.data.stream import Stream, StreamPlace, Window, as_state
 from align.errors import AlignError, DataError
-from align.records import CandidateBatch
+from align.records import CandidateBatch, RowLayout
 
 
 class Position(NamedTuple):
@@ -54,6 +56,8 @@ class StepSettings:
     """Whether every response is also read under another prompt of its step."""
     attributes: Sequence[str]
     """Columns of the scores."""
+    layout: RowLayout
+    """How the model lays batches out."""
 
 
 @dataclass
@@ -112,6 +116,7 @@ class StreamSteps(IterableDataset[Any]):
     def __init__(self, stream: Stream, settings: StepSettings) -> None:
         self.stream, self.settings = stream, settings
         self.epoch, self.start = 0, Position()
+        self._told = False
 
     def __iter__(self) -> Iterator[Handed | Report | AlignError]:
         try:
@@ -143,9 +148,17 @@ class StreamSteps(IterableDataset[Any]):
 
     def _step(self, pool: _Pool, count: int, number: int) -> Handed:
         given = self.settings
-        order = StepOrder(pool.groups, given.batching, 0, given.step, share=given.share, others=given.others)
+        reading: dict[str, Any] = {"share": given.share, "others": given.others, "layout": given.layout}
+        order = StepOrder(pool.groups, given.batching, 0, given.step, **reading)
         groups, after = pool.take(count, number)
+        self._tell(order.positions(groups))
         return Handed(Collated(pool.groups)[order.plans(groups)], after)
+
+    def _tell(self, positions: Positions) -> None:
+        """Say of the first step with a group above the budget that there is one."""
+        if not self._told and (told := oversized(positions, self.settings.batching.tokens)):
+            self._told = True
+            tell_lines([f"train, a step of the stream: {told}"])
 
 
 def report_of(state: Mapping[str, Any]) -> Report:

@@ -117,7 +117,7 @@ def _beside(division: Division, view: View, encoder: Encoder, num_proc: int | No
 def stream_loader(data: Any, stream: Stream) -> StreamLoader:
     """Return the steps of a data module's stream."""
     share = DistributedShard.of(data.trainer)
-    settings = StepSettings(data.batching, data.step_groups, share, data.reads_others, data.attributes)
+    settings = StepSettings(data.batching, data.step_groups, share, data.reads_others, data.attributes, data.row_layout)
     progress = None if data.trainer is None else StreamProgress(data.trainer)
     return StreamLoader(StreamSteps(stream, settings), data.fingerprint, progress)
 

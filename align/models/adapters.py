@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
-from torch import nn
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 Flags = list[tuple[Parameter, bool]]
@@ -15,6 +18,24 @@ Flags = list[tuple[Parameter, bool]]
 def has_adapters(model: nn.Module) -> bool:
     """Tell whether a model carries PEFT adapters."""
     return hasattr(model, "peft_config")
+
+
+def cast_once(model: nn.Module) -> None:
+    """Leave 16-bit inputs of LoRA layers to autocast where it is on.
+
+    PEFT makes float32 of them first, of which autocast makes the same 16 bits again: a copy that every layer keeps for
+    its backward pass. Layers of quantised bases do this by themselves.
+    """
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer._cast_input_dtype = MethodType(_cast_unless_autocast, layer)
+
+
+def _cast_unless_autocast(self: LoraLayer, x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if x is not None and x.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(x.device.type):
+        return x
+    cast: Tensor | None = LoraLayer._cast_input_dtype(self, x, dtype)
+    return cast
 
 
 @contextmanager

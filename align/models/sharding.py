@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from align.errors import ConfigError
 from align.scoring.decoder import RUN_DECODER, decoder, unwrapped
@@ -27,7 +28,7 @@ def refuse_sharded_files(strategy: Any) -> None:
             )
 
 
-def shard(model: nn.Module, mesh: DeviceMesh) -> None:
+def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> None:
     """Shard every block on its own, and embeddings, final norm and head as one group.
 
     Scoring calls decoder and head apart, so the decoder's call is made a forward method of the whole: it gathers that
@@ -35,11 +36,17 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
     Lightning's mesh has the nodes as rows and, by default, a node's processes as columns (`tensor_parallel`). No tensor
     is split here, so every process is a data rank: weights are sharded over the columns and repeated over the rows.
+
+    Under `bf16-mixed` blocks are gathered in bfloat16, which autocast would make of their weights anyway, and gradients
+    summed in float32. Their inputs stay as they are and the other group is gathered whole, so that what flows between
+    blocks is float32, as in one process: only norms see other weights than there, rounded ones.
     """
     data = mesh if mesh["tensor_parallel"].size() > 1 else mesh["data_parallel"]
     inner: Any = unwrapped(model)
+    half = torch.bfloat16 if precision == "bf16-mixed" else None
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
     for block in _blocks(decoder(model)):
-        fully_shard(block, mesh=data)
+        fully_shard(block, mesh=data, mp_policy=policy)
     fully_shard(inner, mesh=data, reshard_after_forward=False)
     setattr(inner, RUN_DECODER, MethodType(_call_decoder, inner))
     register_fsdp_forward_method(inner, RUN_DECODER)

@@ -9,6 +9,7 @@ from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, W
 from align.records.label_scaling import LabelScaling, combine
 from align.records.labels import Labels, Scale, column_of
 from align.records.reward_directions import Arc
+from align.records.row_layout import LayoutName, RowLayout
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 from align.records.step import Step
 
@@ -26,6 +27,7 @@ __all__ = [
     "Instructions",
     "LabelScaling",
     "Labels",
+    "LayoutName",
     "ListScores",
     "Message",
     "PairScores",
@@ -34,6 +36,7 @@ __all__ = [
     "PromptTokens",
     "ResponseScores",
     "Role",
+    "RowLayout",
     "Scale",
     "Step",
     "StepTotals",

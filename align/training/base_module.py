@@ -11,8 +11,9 @@ from align.checks.checked_rows import GroupsOfBatch
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.sharding import refuse_sharded_files
-from align.records import CandidateBatch, ResponseScores, Step, TruncationPreset
+from align.records import CandidateBatch, ResponseScores, RowLayout, Step, TruncationPreset
 from align.scoring import score_responses
+from align.scoring.chosen_layout import row_layout
 from align.scoring.decoder import choose_layout
 from align.scoring.layouts import count_positions
 from align.training.built_module import BuiltModule
@@ -43,6 +44,13 @@ class AlignModule(BuiltModule):
     def positions(self, batch: CandidateBatch) -> tuple[int, int]:
         """Return how many positions the model computes for a batch, and how many of them hold a token."""
         return count_positions(batch, choose_layout(self.model, batch, self.backbone.layout))
+
+    def row_layout(self) -> RowLayout:
+        """Return how the model lays batches out, what was asked for where it is not built yet."""
+        asked = self.backbone.layout
+        if not hasattr(self, "model"):
+            return RowLayout() if asked == "auto" else RowLayout(asked)
+        return row_layout(self.model, asked, self.max_positions, self.device)
 
     def setup(self, stage: str) -> None:
         """Write checkpoints whole or not at all, and remove what a killed run left behind."""

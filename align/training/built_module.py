@@ -14,7 +14,7 @@ from torch import nn
 from align.checks.trust import trust
 from align.errors import ConfigError, StoreError
 from align.files import atomic_folder
-from align.models.adapters import evaluating, has_adapters
+from align.models.adapters import cast_once, evaluating, has_adapters
 from align.models.asked import ModelAsking, asking
 from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
@@ -79,7 +79,7 @@ class BuiltModule(MethodSettings, RecordingModule):
             if self.device_mesh is not None:
                 if self.backbone.compile:
                     raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
-                shard(self.model, self.device_mesh)
+                shard(self.model, self.device_mesh, self.trainer.precision)
 
     def build_model(self) -> bool:
         """Load the model unless it is there already, and tell whether it was not."""
@@ -88,6 +88,7 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.attached and self.trainer.training:
             check_callbacks(self.trainer.callbacks, sharded=self.device_mesh is not None)  # type: ignore[attr-defined]
         self.model = self.build()
+        cast_once(self.model)
         if not self.backbone.check:
             trust(self.model)
         self._trained = trained_shapes(self)  # now, while they are whole

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from jsonargparse import Namespace
 
-from align.cli.gpu import use_gpu
+from align.cli.gpu import precision_of, settle_precision
+from align.cli.main import main
 from align.cli.trainer_check import check_trainer
 from align.errors import ConfigError
 
@@ -20,12 +22,19 @@ def _precision() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, *, there: bool = True, capability: int = 9, **settings: object) -> tuple:
+def chosen(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    there: bool = True,
+    capability: int = 9,
+    own: str | None = None,
+    **settings: object,
+) -> tuple:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
     torch.set_float32_matmul_precision("highest")
-    trainer = Namespace(**{"accelerator": "auto", "precision": None, **settings})
-    use_gpu(trainer)
+    trainer = Namespace(**{"accelerator": "auto", "precision": None, "plugins": None, **settings})
+    settle_precision(trainer, own)
     return trainer.precision, torch.get_float32_matmul_precision()
 
 
@@ -33,12 +42,47 @@ def test_a_gpu_computes_in_bfloat16_unless_told(monkeypatch: pytest.MonkeyPatch)
     assert chosen(monkeypatch) == ("bf16-mixed", "high")
     assert chosen(monkeypatch, accelerator="gpu", precision="16-mixed") == ("16-mixed", "high")
     assert chosen(monkeypatch, precision="32-true") == ("32-true", "highest")
-    assert chosen(monkeypatch, capability=7) == (None, "high")
+    assert chosen(monkeypatch, capability=7) == ("32-true", "highest")
 
 
-def test_a_cpu_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen(monkeypatch, there=False) == (None, "highest")
-    assert chosen(monkeypatch, accelerator="cpu") == (None, "highest")
+def test_a_cpu_computes_in_float32_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(monkeypatch, there=False) == ("32-true", "highest")
+    assert chosen(monkeypatch, accelerator="cpu") == ("32-true", "highest")
+    assert chosen(monkeypatch, accelerator="cpu", precision="bf16-mixed") == ("bf16-mixed", "highest")
+
+
+def test_a_run_that_goes_on_keeps_its_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert precision_of(tmp_path) is None
+    (tmp_path / "config.yaml").write_text("model: {class_path: x}\ntrainer: {precision: bf16-mixed}\n")
+    assert chosen(monkeypatch, there=False, own=precision_of(tmp_path)) == ("bf16-mixed", "highest")
+    assert chosen(monkeypatch, own="32-true") == ("32-true", "highest")
+    assert chosen(monkeypatch, own="32-true", precision="16-mixed") == ("16-mixed", "high")
+
+
+def test_a_plugin_that_decides_the_precision_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning refuses a precision beside one."""
+    plugin = Namespace(class_path="lightning.pytorch.plugins.MixedPrecision")
+    assert chosen(monkeypatch, plugins=[plugin])[0] is None
+    assert chosen(monkeypatch, plugins="SLURMEnvironment")[0] == "bf16-mixed"
+
+
+def test_what_was_chosen_on_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr("align.cli.gpu.rank_zero_info", told.append)
+    chosen(monkeypatch)
+    chosen(monkeypatch, precision="32-true")
+    chosen(monkeypatch, capability=7)
+    chosen(monkeypatch, there=False)
+    assert [line.partition(", ")[0] for line in told] == [
+        f"precision {p}" for p in ("bf16-mixed", "32-true", "32-true")
+    ]
+    assert "without TF32" in told[1]
+    assert "16-mixed is faster" in told[2]
+
+
+def test_the_former_config_names_its_successor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "-c", "configs/trainer/fsdp.yaml"]) == 2
+    assert "config configs/trainer/fsdp.yaml: this config is trainer/fsdp2 now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", Namespace(class_path="lightning.pytorch.strategies.FSDPStrategy")])

@@ -13,7 +13,7 @@ from align.data.encoded_groups import EncodedGroups, GroupTable
 from align.data.loader import BatchLoader
 from align.data.order import BatchPlan, DistributedShard, PassOrder, StepOrder
 from align.errors import ConfigError, ResumeError
-from align.records import EncodedGroup
+from align.records import EncodedGroup, RowLayout
 
 ALL = 10**9
 
@@ -91,7 +91,7 @@ def test_grouping_by_length_pads_less() -> None:
     tokens = data.prompt_tokens + data.response_tokens
 
     def padded(batching: Batching) -> float:
-        batches = [plan.indices for step in order(data, 64, batching) for plan in step]
+        batches = [plan.indices for step in order(data, 64, batching, layout=RowLayout("shared")) for plan in step]
         return sum(len(b) * tokens[b].max() for b in batches) / tokens.sum()
 
     assert padded(Batching(tokens=500)) < 1.1
@@ -209,3 +209,11 @@ class TestResume:
             self.loader(step=5).load_state_dict(state)
         with pytest.warns(UserWarning, match=r"batching\.tokens was 150 in the checkpoint and is 75 now"):
             self.loader(tokens=75).load_state_dict(state)
+
+    def test_another_layout_is_told_and_goes_on_with_the_same_steps(self) -> None:
+        first = self.loader()
+        whole, state = [sorted(step.ids) for step in first], self.loader().state_dict() | {"batches": 3}
+        second = BatchLoader(order(groups(40), 4, Batching(tokens=150), layout=RowLayout("padded")), "f")
+        with pytest.warns(UserWarning, match=r"layout of batches was packed in the checkpoint and is padded now"):
+            second.load_state_dict(state)
+        assert [sorted(step.ids) for step in second] == whole[3:]

@@ -19,6 +19,7 @@ from align.data.views import Pairs
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError, ResumeError
 from align.models.small import CHATML
+from align.records import RowLayout
 from tests.tiny import tiny_tokenizer, write_pairs
 
 
@@ -35,6 +36,7 @@ def needs(
         scores_turns=False,
         reads_others=False,
         step_groups=64,
+        row_layout=RowLayout,
         take_labels=lambda labels: None,
     )
 

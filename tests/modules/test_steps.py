@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from align.data.batching import Batching
+from align.data.positions import Positions
+from align.data.splits import Splits
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.modules.dpo import DPOModule
@@ -21,7 +23,7 @@ from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.pointwise import BCO, KTO
 from align.objectives.representation import RepresentationAlignment
-from align.records import Step
+from align.records import CandidateBatch, Step, StepTotals
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
 from tests.modules.aligned import TEXTS, adapters, single, tiny
@@ -30,6 +32,8 @@ from tests.tiny import random_batch
 
 STILL = Optimizer(learning_rate=1e-2, warmup_ratio=0.0, lr_scheduler_type="constant")
 BUDGETS = (64, 512, 10**6)
+TIGHT = 120
+"""A budget that some pairs exceed."""
 MAKERS: dict[str, Any] = {
     "sft": lambda folder: SFTModule(double(folder), optimizer=STILL),
     "dpo": lambda folder: DPOModule(double(folder), optimizer=STILL),
@@ -86,6 +90,31 @@ def test_steps_are_the_same_for_any_budget(method: str, model_folder: Path, scor
     assert min(runs[0][1].micro) > max(runs[1][1].micro)  # so that something is compared
     for run in runs[:2]:
         compare(run, runs[2])
+
+
+@pytest.mark.parametrize("layout", ["auto", "padded"])
+def test_the_budget_counts_positions_of_the_layout_in_use(
+    layout: Any, model_folder: Path, pairs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training and validation, by what the module says it computes; what is larger alone is told, once."""
+    told: list[str] = []
+    monkeypatch.setattr("align.data.steps.rank_zero_info", told.append)
+    module = DPOModule(Backbone(str(model_folder), layout=layout))
+    data = pairs_data(pairs_file, batching=Batching(groups=16, tokens=TIGHT), splits=Splits(0.3))
+    seen: dict[bool, int] = {True: 0, False: 0}
+
+    def loss(batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        seen[module.trainer.training] += 1
+        taken, _ = module.positions(batch)
+        assert taken <= TIGHT or len(batch.group_sizes) == 1
+        return DPOModule.loss(module, batch, totals)
+
+    monkeypatch.setattr(module, "loss", loss)
+    fit(module, data)
+    assert min(seen.values()) > 4
+    alone = Positions.of(data.groups["train"].extents, module.row_layout()).alone
+    (line,) = [line for line in told if line.startswith("train: WARNING")]
+    assert f"{(alone > TIGHT).sum()} of {len(alone)} groups take" in line
 
 
 def test_steps_of_rahf_are_the_same_for_any_budget(tmp_path: Path, scored_file: Path) -> None:
