@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
+Found = TypeVar("Found")
 
-def to_device(values: Tensor, device: torch.device) -> Tensor:
+
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
     """Return values on a device; a copy to a GPU goes by pinned memory, beside what the GPU computes."""
-    if device.type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        return pinned(values).to(device, non_blocking=True)
     return values.to(device)
+
+
+def tensor_on(device: torch.device | str, values: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """Return numbers as a tensor on a device, without the wait that `torch.tensor(values, device=...)` is."""
+    return to_device(torch.tensor(values, dtype=dtype), device)
+
+
+def pinned(values: Tensor) -> Tensor:
+    """Return values of the CPU in memory that a GPU reads by itself."""
+    return values if values.is_pinned() else values.pin_memory()
+
+
+def each(found: Found, kind: type, change: Callable[[Any], Any]) -> Found:
+    """Return records, and sequences of records, with what is of a kind in them changed, and all else as it is."""
+    given: Any = found
+    if isinstance(given, kind):
+        return change(given)  # type: ignore[no-any-return]
+    if hasattr(given, "_fields"):
+        return type(given)(*(each(value, kind, change) for value in given))  # type: ignore[no-any-return]
+    if isinstance(given, list | tuple) and given and isinstance(given[0], list | tuple | kind):
+        return type(given)([each(value, kind, change) for value in given])  # type: ignore[return-value]
+    return found  # numbers and names, of which there may be many

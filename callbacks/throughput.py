@@ -43,13 +43,16 @@ class Throughput(Callback):
             if not part.padding:
                 tokens += (sum(part.prompt_lengths) + sum(part.response_lengths)) * trainer.world_size
         self._tokens += tokens
-        pl_module.log("train/num_tokens", float(self._tokens))
-        pl_module.log("train/padding", 1 - self._held / self._positions)
-        pl_module.log("train/memory_gb", peak_memory() / 2**30)
+        numbers = {
+            "num_tokens": self._tokens,
+            "padding": 1 - self._held / self._positions,
+            "memory_gb": peak_memory() / 2**30,
+        }
         if self._started is not None:
             self._timed += tokens
-            rate = self._timed / (time.perf_counter() - self._started)
-            pl_module.log("train/tokens_per_second", rate, prog_bar=True)
+            numbers["tokens_per_second"] = self._timed / (time.perf_counter() - self._started)
+        for name, number in numbers.items():  # as tensors of the CPU: Lightning would put plain numbers on the device
+            pl_module.log(f"train/{name}", torch.tensor(float(number)), prog_bar=name == "tokens_per_second")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave validation out of the rate: start anew after it."""

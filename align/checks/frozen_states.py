@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from align.checks.layout_check import Scoring
 from align.checks.plain import runs
-from align.models.adapters import adapter_active, adapters_active, adapters_off
+from align.models.adapters import adapters_active
 from align.models.response_states import response_states
 from align.records import CandidateBatch
 from align.scoring.decoder import unwrapped
@@ -28,7 +28,7 @@ def states_under(adapters: Sequence[str], layers: Sequence[int]) -> Scoring:
             return response_states(model, batch, layers, layout=layout).values.flatten()
 
     def plain(model: nn.Module, batch: CandidateBatch, *, padded: bool = False) -> Tensor:
-        with adapter_active(model, adapters[0]) if adapters else adapters_off(model):
+        with _by_peft(model, adapters):
             return _plain_states(model, batch, layers, padded=padded)
 
     under = f"under adapter {adapters[0]}" if adapters else "of the base"
@@ -43,6 +43,24 @@ def _plain_states(model: nn.Module, batch: CandidateBatch, layers: Sequence[int]
             row, count = place if padded else 0, batch.response_lengths[place] + 1
             found.append(torch.stack([kept[layer][row, len(ids) - count : len(ids)] for layer in layers]))
     return torch.cat(found, dim=1).flatten()
+
+
+@contextmanager
+def _by_peft(model: Any, adapters: Sequence[str]) -> Iterator[None]:
+    """Run with the first of the adapters, or with none, as PEFT switches them, and put everything back."""
+    active, trained = list(model.active_adapters), [p for p in model.parameters() if p.requires_grad]
+    try:
+        if adapters:
+            model.set_adapter(adapters[0], inference_mode=True)
+            yield
+        else:
+            with model.disable_adapter():
+                yield
+    finally:
+        model.base_model.set_adapter(active)
+        model.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

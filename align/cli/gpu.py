@@ -16,6 +16,15 @@ FULL = ("32", "32-true", "64", "64-true")
 """Precisions that ask for every bit."""
 
 
+EVERY = 10
+"""Steps between two rows of a log on a GPU, where a step may take less time than the loggers."""
+
+
+def usual_log_interval(trainer: Any) -> int:
+    """Return `trainer.log_every_n_steps` where it is left open: each step has a row on a CPU."""
+    return EVERY if trainer.get("accelerator") in CUDA and torch.cuda.is_available() else 1
+
+
 def settle_precision(trainer: Any, own: str | None = None) -> None:
     """Set `trainer.precision` where it is left open, and how float32 is multiplied on a GPU, and say so there.
 

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 import align
 from align.cli.class_names import import_all
-from align.cli.gpu import precision_of, settle_precision
+from align.cli.gpu import precision_of, settle_precision, usual_log_interval
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.lost_ranks import ending_together
 from align.cli.monitors import watch
@@ -162,6 +162,8 @@ class AlignCLI(LightningCLI):
         kept = [c for c in given if last.get(type(c), c) is c]
         ordered = sorted(kept, key=lambda callback: getattr(callback, "acts_last", False))
         trainer.callbacks = [*ordered, watch(ordered)]
+        if trainer.get("log_every_n_steps") is None:
+            trainer.log_every_n_steps = usual_log_interval(trainer)
         if not trainer.get("fast_dev_run"):
             kwargs["logger"] = _loggers(trainer.get("logger"), trainer.get("default_root_dir") or ".")
         return super().instantiate_trainer(**kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from align.data.order import BatchPlan, Order, StepOrder
 from align.data.shards import check_shards
 from align.errors import ResumeError
 from align.records import CandidateBatch, RowLayout, Step
+from align.transfer import each, pinned
 
 
 class Collated(Dataset[Any]):
@@ -39,14 +40,6 @@ def as_it_is(found: Any) -> Any:
     return found
 
 
-def _mapped(found: Any, change: Callable[[Any], Any]) -> Any:
-    """Return steps, batches and their parts with their tensors or arrays changed."""
-    if isinstance(found, list | tuple):
-        parts = [_mapped(part, change) for part in found]
-        return type(found)(*parts) if hasattr(found, "_fields") else type(found)(parts)
-    return change(found)
-
-
 class _Sent:
     """A tensor on its way from a worker."""
 
@@ -56,12 +49,14 @@ class _Sent:
 
 def as_arrays(found: Any) -> Any:
     """Send a worker's batches through its pipe: tensors would each take an open file and room in /dev/shm."""
-    return _mapped(found, lambda value: _Sent(value) if isinstance(value, torch.Tensor) else value)
+    return each(found, torch.Tensor, _Sent)
 
 
 def as_tensors(found: Any) -> Any:
-    """Return what the loader yields: a step where it planned one, else a batch."""
-    made = _mapped(found, lambda value: torch.from_numpy(value.array) if isinstance(value, _Sent) else value)
+    """Return what the loader yields: a step where it planned one, else a batch, pinned where there is a GPU."""
+    made = each(found, _Sent, lambda sent: torch.from_numpy(sent.array))
+    if torch.cuda.is_available():  # torch's own pinning would make lists of tuples, and a call for each number in them
+        made = each(made, torch.Tensor, pinned)
     return Step(made) if isinstance(made, list) else made
 
 
@@ -80,7 +75,6 @@ class BatchLoader:
             batch_size=None,
             collate_fn=as_arrays if num_workers else as_it_is,
             num_workers=num_workers,
-            pin_memory=torch.cuda.is_available(),
             generator=own,
         )
         self._given = 0

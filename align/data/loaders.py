@@ -20,7 +20,7 @@ from align.data.stream import Stream
 from align.data.stream_loader import StreamLoader
 from align.data.streaming import stream_loader, streamed_told
 from align.errors import ConfigError
-from align.records import CandidateBatch, Labels, RowLayout
+from align.records import CandidateBatch, Labels, RowLayout, Step
 
 
 class TrainingSource(Protocol):
@@ -100,6 +100,14 @@ class ServingDataModule(L.LightningDataModule):
             check_shards(state.get("shards"), None if self.stream is None else self.stream.shards)
         else:
             check_same(state, self.state_dict())
+
+    def on_before_batch_transfer(self, batch: Step | CandidateBatch, dataloader_idx: int) -> Step | CandidateBatch:
+        """Let the method look at labels while they are on the CPU."""
+        check = getattr(self.trainer and self.trainer.lightning_module, "check_labels", None)
+        if check is not None:
+            for part in batch if isinstance(batch, Step) else (batch,):
+                check(part)
+        return batch
 
     def all_batches(self) -> Iterator[CandidateBatch]:
         """Yield every training and validation group once, this rank's share of them; not of a stream."""

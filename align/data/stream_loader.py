@@ -63,7 +63,6 @@ class StreamLoader:
             collate_fn=_sent if workers else as_it_is,
             num_workers=workers,
             worker_init_fn=_alone,
-            pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(derive(steps.stream.settings.seed, "loader")),
         )
         self._epoch: int | None = None

@@ -1,18 +1,30 @@
-"""One frozen model seen in several ways: contexts that switch adapters and modes, and put everything back."""
+"""One frozen model seen in several ways: contexts that switch adapters and modes, and put everything back.
+
+They stand around every frozen pass of a step, so that nothing in them is as long as the model has parameters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
-from torch.nn import Parameter
 
-Flags = list[tuple[Parameter, bool]]
+ADAPTED = "adapted_parts"
+"""Where a model keeps which of its parts have adapters."""
+
+
+class _Adapted(NamedTuple):
+    """The parts of a model with adapters, as long as it has these."""
+
+    adapters: tuple[tuple[str, int], ...]
+    parts: list[Any]
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -41,28 +53,26 @@ def _cast_unless_autocast(self: LoraLayer, x: Tensor | None, dtype: torch.dtype)
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch every part to evaluation mode (no dropout), and back to the mode each part was in."""
-    training = [part for part in model.modules() if part.training]
-    for part in training:
-        part.training = False
+    training = [part for part in _parts(model) if part.training]
+    _set(training, "training", False)
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        _set(training, "training", True)
 
 
 @contextmanager
 def adapters_off(model: Any) -> Iterator[None]:
     """Run the frozen model without its adapters."""
-    with _restored(model), model.disable_adapter():
+    with _restored(model) as parts:
+        _set(parts, "_disable_adapters", True)
         yield
 
 
 @contextmanager
 def adapter_active(model: Any, name: str) -> Iterator[None]:
-    """Run with one named adapter, without making it trainable."""
-    with _restored(model):
-        model.set_adapter(name, inference_mode=True)
+    """Run with one named adapter; what is trained stays what it was."""
+    with adapters_active(model, [name]):
         yield
 
 
@@ -70,20 +80,14 @@ def adapter_active(model: Any, name: str) -> Iterator[None]:
 def adapters_active(model: Any, names: Sequence[str]) -> Iterator[None]:
     """Run with these adapters at once, none for the bare base; what is trained stays what it was.
 
-    PEFT makes whatever it activates trainable and freezes the rest. Gradient checkpointing computes again in the
-    backward pass, after this context: only passes without gradient, or with the adapters active outside, may use both.
+    Gradient checkpointing computes again in the backward pass, after this context: only passes without gradient, or
+    with the adapters active outside, may use both.
     """
-    with _restored(model) as flags:
+    with _restored(model) as parts:
         if names:
-            model.base_model.set_adapter(list(names))
-        else:
-            model.base_model.disable_adapter_layers()
-        _restore_flags(flags)
-        try:
-            yield
-        finally:
-            if not names:
-                model.base_model.enable_adapter_layers()
+            _activate(model, parts, list(names))
+        _set(parts, "_disable_adapters", not names)
+        yield
 
 
 def freeze_but(model: Any, names: Sequence[str], trained: Sequence[str]) -> None:
@@ -94,17 +98,53 @@ def freeze_but(model: Any, names: Sequence[str], trained: Sequence[str]) -> None
 
 
 @contextmanager
-def _restored(model: Any) -> Iterator[Flags]:
-    """Put back which adapters are active and which parameters train, also after an exception."""
-    active = list(model.active_adapters)
-    flags = [(p, p.requires_grad) for p in model.parameters()]
+def _restored(model: Any) -> Iterator[list[Any]]:
+    """Give the parts with adapters, and put back which of those are active, also after an exception.
+
+    What PEFT's own calls set is set here without them: they walk the whole model, twice for each context, and change
+    what is trained.
+    """
+    parts = _adapted(model)
+    before = [(part, part.active_adapter, part.disable_adapters) for part in parts]
+    active = model.base_model.active_adapter
     try:
-        yield flags
+        yield parts
     finally:
-        model.base_model.set_adapter(active)
-        _restore_flags(flags)
+        model.base_model.active_adapter = active
+        for part, names, disabled in before:
+            vars(part).update(_active_adapter=names, _disable_adapters=disabled)
 
 
-def _restore_flags(flags: Flags) -> None:
-    for parameter, flag in flags:
-        parameter.requires_grad_(flag)
+def _activate(model: Any, parts: Sequence[Any], names: list[str]) -> None:
+    model.base_model.active_adapter = names
+    for part in parts:
+        wraps = isinstance(part, AuxiliaryTrainingWrapper)  # it has one adapter active at most, of those it knows
+        vars(part)["_active_adapter"] = [name for name in names if name in part._adapters] if wraps else names
+
+
+def _adapted(model: Any) -> list[Any]:
+    """Return the parts that have adapters, looked for again where adapters have come or gone."""
+    adapters = tuple((name, id(config)) for name, config in model.peft_config.items())
+    known: _Adapted | None = vars(model).get(ADAPTED)
+    if known is None or known.adapters != adapters:
+        found = [part for part in _parts(model) if isinstance(part, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+        known = vars(model)[ADAPTED] = _Adapted(adapters, found)
+    return known.parts
+
+
+def _parts(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield a model and all its parts, each once: `modules()` passes every one of them up through all levels."""
+    seen: set[nn.Module] = set()
+    left: list[nn.Module | None] = [model]
+    while left:
+        part = left.pop()
+        if part is not None and part not in seen:
+            seen.add(part)
+            left += part._modules.values()
+            yield part
+
+
+def _set(parts: Sequence[nn.Module], name: str, value: bool) -> None:
+    """Set a flag; an assignment to a module would look through its parameters, buffers and parts first."""
+    for part in parts:
+        vars(part)[name] = value

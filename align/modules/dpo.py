@@ -97,6 +97,10 @@ class DPOModule(ReferencedModule):
         self.losses.check(self)
         super().on_fit_start()
 
+    def check_labels(self, batch: CandidateBatch) -> None:
+        """Let the objective look at them."""
+        self.losses.check_labels(batch)
+
     def scored(self, model: nn.Module, batch: CandidateBatch) -> ResponseScores:
         """Return the response log-probabilities of any model, added up by this method's reduction."""
         return self._read(model, token_states(model, batch, layout=self.backbone.layout), batch)

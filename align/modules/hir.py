@@ -23,6 +23,7 @@ from align.scoring import score_responses, score_tokens
 from align.scoring.distributions import TokenStatistics, reference_states, token_statistics
 from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
+from align.transfer import tensor_on
 
 
 class HIRModule(ReferencedModule):
@@ -87,13 +88,13 @@ class HIRModule(ReferencedModule):
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return likelihood over the step's tokens plus contrast over its rows, and the options."""
         good, bad = (self._under(batch, instruction) for instruction in (0, 1))
-        lengths = torch.tensor(batch.response_lengths, device=good.logprobs.device)
-        place = torch.tensor([n for size in batch.group_sizes for n in range(size)], device=lengths.device)
+        lengths = tensor_on(good.logprobs.device, batch.response_lengths)
+        place = tensor_on(lengths.device, [n for size in batch.group_sizes for n in range(size)])
         if any(size != 2 for size in batch.group_sizes):
             raise ConfigError(f"data.view makes groups of {set(batch.group_sizes)} responses: instructions need pairs")
         chosen = place == 0
         owner = chosen.repeat_interleave(lengths, output_size=len(good.logprobs))
-        sums = [torch.segment_reduce(s.logprobs, "sum", lengths=lengths) for s in (good, bad)]
+        sums = [torch.segment_reduce(s.logprobs, "sum", lengths=lengths, unsafe=True) for s in (good, bad)]
         match, mismatch = torch.where(chosen, sums[0], sums[1]), torch.where(chosen, sums[1], sums[0])
         margin = self.objective.margin(match, mismatch, lengths)
         weights = batch.candidate_weights()
@@ -136,7 +137,7 @@ class HIRModule(ReferencedModule):
         return losses
 
     def _record(self, batch: CandidateBatch, match: Tensor, mismatch: Tensor, chosen: Tensor) -> None:
-        lengths = torch.tensor(batch.response_lengths, device=match.device)
+        lengths = tensor_on(match.device, batch.response_lengths)
         margin = self.objective.margin(match, mismatch, lengths).detach()
         weights = batch.candidate_weights()
         for name, rows in (("chosen", chosen), ("rejected", ~chosen)):

@@ -13,7 +13,7 @@ from align.models.backbone import Backbone
 from align.models.references import Reference
 from align.objectives.ranking import PRO, RankingObjective
 from align.objectives.ranking_metrics import ranking_metrics
-from align.records import CandidateBatch, ListScores, StepTotals, TruncationPreset
+from align.records import CandidateBatch, ListScores, ResponseScores, StepTotals, TruncationPreset
 from align.training.objective_call import ObjectiveCall, visible
 from align.training.optimizer import Optimizer
 from align.training.reference_code_eos import without_longest_ends
@@ -69,6 +69,11 @@ class PROModule(ReferencedModule):
     def rewards(self, batch: CandidateBatch) -> Float[Tensor, " candidate"]:
         """Return the data's reward of every candidate, NaN where there is none."""
         return batch.labels()
+
+    def check_labels(self, batch: CandidateBatch) -> None:
+        """Let the objective look at the rewards."""
+        zeros = torch.zeros(batch.num_candidates)
+        self.objective.check_labels(ListScores.of(ResponseScores(zeros, zeros + 1), batch, self.rewards(batch)))
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective over the step's lists."""

@@ -17,7 +17,7 @@ from align.models.model_export import is_writer
 from align.models.reward_file import read_reward_file, write_reward_file
 from align.models.tokenizer import choose_pad_token
 from align.objectives.regression import Regression
-from align.objectives.reward import BradleyTerry, RankedRewards, RewardObjective
+from align.objectives.reward import BradleyTerry, RankedRewards, RewardObjective, order_metrics
 from align.records import CandidateBatch, LabelScaling, ResponseScores, StepTotals, TruncationPreset, combine
 from align.scoring.responses import last_hidden_and_scores
 from align.scoring.reward_outputs import reward_head, reward_outputs
@@ -108,6 +108,11 @@ class RewardModel(AlignModule):
         combined = {"combined": combine(values, self.outputs, self.direction)} if self.direction else {}
         return {**dict(zip(self.outputs, shown.unbind(1), strict=True)), **combined}
 
+    def check_labels(self, batch: CandidateBatch) -> None:
+        """Let the objective look at the labels behind margins and strengths."""
+        if not isinstance(self.objective, Regression):
+            self.objective.check_labels(self._ranked(batch, torch.zeros(batch.num_candidates), self.objective))
+
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective over the step's groups or labels."""
         if isinstance(self.objective, Regression):
@@ -169,14 +174,8 @@ class RewardModel(AlignModule):
         return RankedRewards(batch.matrix(rewards), batch.matrix(batch.ranks), mask, batch.matrix(labels))
 
     def _record_order(self, batch: CandidateBatch, ranked: RankedRewards) -> None:
-        r, ordered = ranked.rewards.detach(), ranked.ordered()
-        pairs = ordered.sum((1, 2))
-        differences = ranked.differences().detach().where(ordered, 0)
-        self.record("accuracy", ((differences > 0) & ordered).sum((1, 2)) / pairs, batch.weights)
-        self.record("margin", differences.sum((1, 2)) / pairs, batch.weights)
-        best = (ranked.ranks == 0) & ranked.mask
-        self.record("rewards/chosen", r[best])
-        self.record("rewards/rejected", r[~best & ranked.mask])
+        for name, (values, weights) in order_metrics(ranked, batch.weights).items():
+            self.record(name, values, weights)
 
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run, with names and rescaling of the outputs."""

@@ -34,6 +34,11 @@ class ListSum(RankingObjective):
         """Return the weighted sum of the losses of each list."""
         return torch.stack(list(self.parts(policy, reference).values())).sum(0)
 
+    def check_labels(self, given: ListScores) -> None:
+        """Let every term look at them."""
+        for term in self.terms:
+            term.check_labels(given)
+
     def rewards(self, policy: ListScores, reference: ListScores) -> Float[Tensor, "group candidate"]:
         """Return those of the first term."""
         return self.terms[0].rewards(policy, reference)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import DataError
+from align.objectives.objective import holds
 from align.objectives.ranking import MASKED, RankingObjective
 from align.objectives.reward_values import RewardTransform
 from align.records import ListScores
@@ -91,6 +92,10 @@ class LiPO(LogRatioLists):
         losses = -F.logsigmoid(scores[:, :, None] - scores[:, None, :])
         return (weights * losses).where(better, 0).sum((1, 2))
 
+    def check_labels(self, given: ListScores) -> None:
+        """Raise DataError where a response has no reward."""
+        known_rewards(self, given)
+
     @staticmethod
     def _weights(scores: Tensor, values: Tensor) -> Float[Tensor, "group candidate candidate"]:
         ranks = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1) + 1
@@ -102,7 +107,7 @@ def known_rewards(
     objective: RankingObjective, lists: ListScores, transform: RewardTransform | None = None
 ) -> Float[Tensor, "group candidate"]:
     """Return the rewards of the data, 0 outside the mask. Raises DataError where a response has none."""
-    if not bool(lists.graded.all()):
+    if not holds(lists.graded):
         raise DataError(f"{type(objective).__name__} needs a reward for every response of the data, some have none")
     rewards = lists.scores.where(lists.mask, 0)
     return rewards if transform is None else transform(rewards, lists.mask)

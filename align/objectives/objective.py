@@ -5,7 +5,9 @@ the names in a base class's annotations up in the subclass's module, and takes a
 """
 
 from abc import ABC
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
 
 from align.errors import ConfigError
 from align.records import ViewName
@@ -33,3 +35,17 @@ class Objective(ABC):
         super().__init_subclass__()
         if "needs" in vars(cls):
             raise ConfigError(f"objective {cls.__name__} sets `needs`, which would be passed over: call it `requires`")
+
+    def check_labels(self, given: Any) -> None:
+        """Raise DataError where the loss cannot use the labels of a batch, while it is still on the CPU.
+
+        `given` is the record the loss is given of the policy, with zeros in the place of log-probabilities or rewards.
+        """
+
+
+def holds(condition: Tensor) -> bool:
+    """Tell whether a condition on labels holds everywhere; on a GPU it does, since `check_labels` has looked before.
+
+    To read it there would be to wait for all that was computed so far.
+    """
+    return condition.device.type != "cpu" or bool(condition.all())

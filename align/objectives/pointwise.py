@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.errors import DataError
-from align.objectives.objective import Objective
+from align.objectives.objective import Objective, holds
 from align.records import PointScores
 
 
@@ -41,6 +41,11 @@ class PointObjective(Objective):
     @abstractmethod
     def rewards(self, policy: PointScores, reference: PointScores) -> Float[Tensor, " candidate"]:
         """Return the implicit reward of each response, for the logs."""
+
+    def check_labels(self, given: PointScores) -> None:
+        """Raise DataError where labels are not those of the view."""
+        if self.view == "unpaired":
+            is_desirable(given)
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,6 @@ class PMPO(PointObjective):
 def is_desirable(scores: PointScores) -> Bool[Tensor, " candidate"]:
     """Return which labels are 1. Raises DataError for a label that is neither 1 nor 0."""
     desirable = scores.labels == 1
-    if not bool((desirable | (scores.labels == 0)).all()):
+    if not holds(desirable | (scores.labels == 0)):
         raise DataError(f"labels must be 1 (desirable) or 0 (undesirable), got {sorted(set(scores.labels.tolist()))}")
     return desirable

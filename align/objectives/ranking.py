@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.errors import DataError
-from align.objectives.objective import Objective
+from align.objectives.objective import Objective, holds
 from align.objectives.reward_values import RewardTransform
 from align.records import ListScores
 
@@ -88,6 +88,10 @@ class PRO(RankingObjective):
         weight, nll = self._sft(policy, ordered)
         return self.terms(ordered).sum(1) + weight * nll
 
+    def check_labels(self, given: ListScores) -> None:
+        """Raise DataError where rewards rise along a list, unless `on_unsorted` allows it."""
+        self._ordered(given)
+
     def rewards(self, policy: ListScores, reference: ListScores) -> Float[Tensor, "group candidate"]:
         """Return s."""
         return policy.means if self.score == "mean" else policy.logprobs
@@ -141,6 +145,6 @@ class PRO(RankingObjective):
         if self.on_unsorted == "sort":
             order = rewards.argsort(dim=1, descending=True, stable=True)
             return ListScores(*(values.gather(1, order) for values in policy))
-        if self.on_unsorted == "error" and bool((rewards[:, 1:] > rewards[:, :-1]).any()):
+        if self.on_unsorted == "error" and not holds(rewards[:, 1:] <= rewards[:, :-1]):
             raise DataError("rewards rise along a list: sort the data by reward (view ScoredLists), or set on_unsorted")
         return policy

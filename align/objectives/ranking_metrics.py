@@ -29,25 +29,28 @@ def ranking_metrics(
     better = policy.better()
     signs = (rewards[:, :, None] - rewards[:, None, :]).sign().where(better, 0)
     gaps, pairs = _gaps(policy)
-    known = policy.graded & several
-    graded = policy.scores.where(policy.graded[:, None] & policy.mask, 0)
+    all_graded = policy.graded
+    known = all_graded & several
+    graded = policy.scores.where(all_graded[:, None] & policy.mask, 0)
     best_other = rewards.where(rest, -math.inf).amax(1)
     rejected = (rewards * rest).sum(1) / count.clamp(min=1)
     other = (graded * rest).sum(1) / count.clamp(min=1)
-    values = {
+    in_pairs = pairs.sum((1, 2)).clamp(min=1)
+    found = {
         "rewards/chosen": (rewards[:, 0], policy.mask[:, 0]),
         "rewards/rejected": (rejected, several),
         "rewards/margins": (rewards[:, 0] - rejected, several),
-        "rewards/accuracies": ((rewards[:, 0] > best_other).double(), several),
+        "rewards/accuracies": ((rewards[:, 0] > best_other).to(rewards.dtype), several),
         "pro/kendall_tau": (signs.sum((1, 2)) / better.sum((1, 2)).clamp(min=1), better.any(2).any(1)),
-        "pro/frac_tied": ((gaps.abs() <= TIED).logical_and(pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1), known),
-        "pro/gap_mean": (gaps.where(pairs, 0).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1), known),
+        "pro/frac_tied": ((gaps.abs() <= TIED).logical_and(pairs).sum((1, 2)) / in_pairs, known),
+        "pro/gap_mean": (gaps.where(pairs, 0).sum((1, 2)) / in_pairs, known),
         "pro/gap_max": (gaps.where(pairs, -math.inf).amax((1, 2)), known),
-        "pro/frac_no_reward": ((~policy.graded).double(), policy.mask[:, 0]),
-        "rm/chosen": (graded[:, 0], policy.graded),
+        "pro/frac_no_reward": ((~all_graded).to(rewards.dtype), policy.mask[:, 0]),
+        "rm/chosen": (graded[:, 0], all_graded),
         "rm/margin": (graded[:, 0] - other, known),
     }
-    return {name: value.where(valid, math.nan) for name, (value, valid) in values.items()}
+    values, valid = (torch.stack(rows) for rows in zip(*found.values(), strict=True))
+    return dict(zip(found, values.where(valid, math.nan).unbind(), strict=True))
 
 
 def _gaps(policy: ListScores) -> tuple[Tensor, Tensor]:

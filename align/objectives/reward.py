@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from align.errors import DataError
-from align.objectives.objective import Objective
+from align.objectives.objective import Objective, holds
 
 
 class RankedRewards(NamedTuple):
@@ -42,7 +42,7 @@ class RankedRewards(NamedTuple):
         """
         ordered = self.ordered()
         strengths = self.scores[:, :, None] - self.scores[:, None, :]
-        if torch.isnan(strengths[ordered]).any():
+        if not holds(~(strengths.isnan() & ordered)):
             raise DataError(f"{asked_by} needs a score for every response of the data, some have none")
         return strengths.where(ordered, 0)
 
@@ -105,3 +105,23 @@ class BradleyTerry(RewardObjective):
             difference = difference - self.margin_scale * batch.strengths("margin_scale")
         losses = -F.logsigmoid(difference) + self.centering * (r[:, :, None] + r[:, None, :]) ** 2
         return batch.mean_over_pairs(losses)
+
+    def check_labels(self, given: RankedRewards) -> None:
+        """Raise DataError where a margin is asked for and an ordered pair has no scores."""
+        if self.margin_scale:
+            given.strengths("margin_scale")
+
+
+@torch.no_grad()
+def order_metrics(ranked: RankedRewards, weights: Float[Tensor, " group"]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return how rewards keep the order of their groups, for the logs: values and weights by name."""
+    rewards, ordered = ranked.rewards, ranked.ordered()
+    pairs = ordered.sum((1, 2))
+    differences = ranked.differences().where(ordered, 0)
+    best = (ranked.ranks == 0) & ranked.mask
+    return {
+        "accuracy": ((differences > 0).sum((1, 2)) / pairs, weights),
+        "margin": (differences.sum((1, 2)) / pairs, weights),
+        "rewards/chosen": (rewards, best),
+        "rewards/rejected": (rewards, ~best & ranked.mask),
+    }

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import DataError
+from align.objectives.objective import holds
 from align.objectives.pointwise import PointObjective, PointwiseContext, RatioPointObjective
 from align.records import PointScores
 
@@ -99,13 +100,17 @@ class SPPO(RatioPointObjective):
         self, policy: PointScores, reference: PointScores, context: PointwiseContext
     ) -> Float[Tensor, " candidate"]:
         """Return the squared distance of each log-ratio to its target."""
-        if not bool(((policy.labels >= 0) & (policy.labels <= 1)).all()):
-            low, high = policy.labels.min().item(), policy.labels.max().item()
+        self.check_labels(policy)
+        return (policy.logprobs - reference.logprobs - (policy.labels - 0.5) / self.beta) ** 2
+
+    def check_labels(self, given: PointScores) -> None:
+        """Raise DataError for labels that are no win rates."""
+        if not holds((given.labels >= 0) & (given.labels <= 1)):
+            low, high = given.labels.min().item(), given.labels.max().item()
             raise DataError(
                 f"labels must be win rates in [0, 1], got values from {low:g} to {high:g}: --data.view WinRateRows "
                 "--data.view.order always makes them of the order of the data's responses"
             )
-        return (policy.logprobs - reference.logprobs - (policy.labels - 0.5) / self.beta) ** 2
 
 
 @dataclass(frozen=True)

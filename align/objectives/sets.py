@@ -38,6 +38,10 @@ class SetContrast(LogRatioLists):
         contrast = logits.logsumexp(1) - logits.where(above, MASKED).logsumexp(1)
         return contrast.where(above.any(1), 0)
 
+    def check_labels(self, given: ListScores) -> None:
+        """Raise DataError where a response has no reward."""
+        known_rewards(self, given)
+
 
 @dataclass(frozen=True)
 class InfoNCA(LogRatioLists):
@@ -59,6 +63,10 @@ class InfoNCA(LogRatioLists):
         """Return the loss of each set, in nats. Raises ValueError without rewards."""
         logs = self.rewards(policy, reference).where(policy.mask, MASKED).log_softmax(1)
         return -(self.target(policy) * logs.where(policy.mask, 0)).sum(1)
+
+    def check_labels(self, given: ListScores) -> None:
+        """Raise DataError where a response has no reward."""
+        known_rewards(self, given)
 
     def target(self, policy: ListScores) -> Float[Tensor, "group candidate"]:
         """Return softmax(r / alpha) of each set, 0 outside the mask."""

@@ -34,6 +34,10 @@ class StrengthObjective(RewardObjective):
         """
         return batch.mean_over_pairs(self.pair_losses(batch.differences(), batch.strengths(type(self).__name__)))
 
+    def check_labels(self, given: RankedRewards) -> None:
+        """Raise DataError where an ordered pair has no labels."""
+        given.strengths(type(self).__name__)
+
 
 @dataclass(frozen=True)
 class ScaledBradleyTerry(StrengthObjective):

@@ -1,6 +1,6 @@
 """The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
 
-from align.records.batch import CandidateBatch, Foreign, PromptTokens
+from align.records.batch import CandidateBatch
 from align.records.conditioning_base import Conditioning
 from align.records.conditions import Tally, TwoDigits, WeightedRating
 from align.records.example import ASKING, Example, Message, PromptFormat, Role, TruncationPreset, ViewName
@@ -8,6 +8,7 @@ from align.records.group import EncodedGroup, StepTotals, totals_of
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
 from align.records.label_scaling import LabelScaling, combine
 from align.records.labels import Labels, Scale, column_of
+from align.records.other_tokens import Foreign, PromptTokens
 from align.records.reward_directions import Arc
 from align.records.row_layout import LayoutName, RowLayout
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from align.records.candidate_matrix import matrix_of, of_each
 from align.records.group import (
     EncodedGroup,
     StepTotals,
@@ -24,22 +24,8 @@ from align.records.group import (
     totals_of,
 )
 from align.records.labels import column_of
-
-
-class PromptTokens(NamedTuple):
-    """The prompts of a batch under one instruction."""
-
-    ids: Int[Tensor, " prompt_token"]
-    lengths: tuple[int, ...]
-
-
-class Foreign(NamedTuple):
-    """A response to another prompt of the step for every candidate."""
-
-    ids: Int[Tensor, " foreign_token"]
-    lengths: tuple[int, ...]
-    real: tuple[bool, ...]
-    """Whether both the prompt and the response are others; false in padding."""
+from align.records.other_tokens import Foreign, PromptTokens
+from align.transfer import each, tensor_on, to_device
 
 
 class CandidateBatch(NamedTuple):
@@ -108,6 +94,10 @@ class CandidateBatch(NamedTuple):
             response_weights=None if weights is None else np.array(weights, np.float32),
         )
 
+    def to(self, device: torch.device | str) -> CandidateBatch:
+        """Return the batch on a device, without waiting for it: what Lightning calls."""
+        return each(self, Tensor, lambda values: to_device(values, device))
+
     def as_padding(self) -> CandidateBatch:
         """Return a batch that is computed and counts nothing."""
         foreign = self.foreign and self.foreign._replace(real=(False,) * len(self.foreign.real))
@@ -139,7 +129,7 @@ class CandidateBatch(NamedTuple):
         ends = list(itertools.accumulate(self.group_sizes))
         kept = [end - size + place for end, size in zip(ends, self.group_sizes, strict=True)]
         lengths = list(self.response_lengths)
-        responses = torch.split(self.response_ids, lengths)
+        responses, own = torch.split(self.response_ids, lengths), tensor_on(self.ranks.device, kept)
         weights = None if self.response_weights is None else np.split(self.response_weights, np.cumsum(lengths)[:-1])
         return self._kept_prompts(sorted({self.prompt_of[c] for c in kept}))._replace(
             response_ids=torch.cat([responses[c] for c in kept]),
@@ -147,8 +137,8 @@ class CandidateBatch(NamedTuple):
             prompt_of=tuple(range(len(kept))),
             response_weights=None if weights is None else np.concatenate([weights[c] for c in kept]),
             group_sizes=(1,) * len(kept),
-            ranks=self.ranks[kept],
-            scores=self.scores[kept],
+            ranks=self.ranks[own],
+            scores=self.scores[own],
         )
 
     def _kept_prompts(self, kept: Sequence[int]) -> CandidateBatch:
@@ -166,7 +156,7 @@ class CandidateBatch(NamedTuple):
 
     def matrix(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """Return per-candidate values as `[group, candidate]`, missing cells filled."""
-        return pad_sequence(list(torch.split(values, list(self.group_sizes))), batch_first=True, padding_value=fill)
+        return matrix_of(values, self.group_sizes, fill)
 
     def mask(self, device: torch.device | str = "cpu") -> Bool[Tensor, "group candidate"]:
         """Return which cells of a matrix hold a candidate."""
@@ -180,7 +170,7 @@ class CandidateBatch(NamedTuple):
         if attribute is None and self.scores.shape[1] < 2:
             return self.scores[:, 0] if self.scores.shape[1] else torch.full_like(self.scores.sum(1), torch.nan)
         names = [attribute] if attribute is None or isinstance(attribute, str) else attribute
-        return self.scores[:, [column_of(self.attributes, name) for name in names]].mean(1)
+        return torch.stack([self.scores[:, column_of(self.attributes, name)] for name in names], dim=1).mean(1)
 
     def columns(self, attributes: Sequence[str]) -> Float[Tensor, "candidate attribute"]:
         """Return the scores with one column per given attribute, NaN for those the data does not have."""
@@ -195,5 +185,4 @@ class CandidateBatch(NamedTuple):
 
     def candidate_weights(self) -> Float[Tensor, " candidate"]:
         """Return the weight of each candidate's group."""
-        sizes = torch.tensor(self.group_sizes, device=self.weights.device)
-        return self.weights.repeat_interleave(sizes, output_size=self.num_candidates)
+        return of_each(self.weights, self.group_sizes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.transfer import tensor_on
 
 Table = Float[Tensor, "candidate attribute"]
 
@@ -27,15 +27,15 @@ class LabelScaling(NamedTuple):
 
     def points(self, labels: Table) -> Table:
         """Return labels as points; NaN stays NaN."""
-        return labels * labels.new_tensor(self.slopes) + labels.new_tensor(self.intercepts)
+        return labels * _like(labels, self.slopes) + _like(labels, self.intercepts)
 
     def labels(self, points: Table) -> Table:
         """Return points as labels, the inverse of `points`."""
-        return (points - points.new_tensor(self.intercepts)) / points.new_tensor(self.slopes)
+        return (points - _like(points, self.intercepts)) / _like(points, self.slopes)
 
     def points_of(self, outputs: Table) -> Table:
         """Return what the outputs of the head say, in points; they are not clamped."""
-        return outputs * self.unit + outputs.new_tensor(self.offsets)
+        return outputs * self.unit + _like(outputs, self.offsets)
 
     def plain(self) -> dict[str, Any]:
         """Return plain values, for a checkpoint or a file."""
@@ -54,6 +54,10 @@ class LabelScaling(NamedTuple):
         return made
 
 
+def _like(table: Table, numbers: Sequence[float]) -> Float[Tensor, " attribute"]:
+    return tensor_on(table.device, numbers, table.dtype)
+
+
 def combine(points: Table, attributes: Sequence[str], direction: Mapping[str, float]) -> Float[Tensor, " candidate"]:
     """Return the reward in a direction, the sum of weight times attribute (DPA, arXiv:2402.18571).
 
@@ -61,5 +65,4 @@ def combine(points: Table, attributes: Sequence[str], direction: Mapping[str, fl
     """
     if unknown := [name for name in direction if name not in attributes]:
         raise ConfigError(f"direction: no attribute {', '.join(unknown)} (there: {', '.join(attributes)})")
-    weights = torch.tensor([direction.get(name, 0.0) for name in attributes], dtype=points.dtype, device=points.device)
-    return points @ weights
+    return points @ _like(points, [direction.get(name, 0.0) for name in attributes])

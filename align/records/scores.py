@@ -77,7 +77,7 @@ class ListScores(NamedTuple):
     @property
     def graded(self) -> Bool[Tensor, " group"]:
         """Return which groups have a score for every candidate."""
-        return (~self.scores.isnan() | ~self.mask).all(1)
+        return ~(self.scores.isnan() & self.mask).any(1)
 
     def better(self) -> Bool[Tensor, "group candidate candidate"]:
         """Return which pairs (i, j) are strictly ordered, i better than j by rank."""

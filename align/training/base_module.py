@@ -85,11 +85,20 @@ class AlignModule(BuiltModule):
         if not self.checked and "train" in getattr(data, "groups", {}):
             self.checked = check_layouts(self, data.groups["train"], gradients=gradients)
 
+    def check_labels(self, batch: CandidateBatch) -> None:
+        """Look at the labels of a batch on the CPU: on a device that would be to wait for it at every batch.
+
+        Raises DataError where the method cannot use them.
+        """
+
     def on_train_batch_start(self, batch: Step | CandidateBatch, batch_idx: int) -> None:
         """Give every step a random stream of its own, the same after a resume."""
         if not self.checked:  # the data came without a data module, or in rounds
             first = batch[0] if isinstance(batch, Step) else batch
             self.checked = check_layouts(self, GroupsOfBatch(first), gradients=True)
+        if self.trainer.datamodule is None:  # type: ignore[attr-defined]  # ours have it look at every batch
+            for part in batch if isinstance(batch, Step) else (batch,):
+                self.check_labels(part.to("cpu"))
         seed_step(self.global_rank, self.current_epoch, batch_idx)
 
     def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:

@@ -3,38 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from align.transfer import tensor_on
+
+
+class _Recorded(NamedTuple):
+    """What was recorded under a name, not yet summed."""
+
+    name: str
+    values: Float[Tensor, " value"]
+    weights: Tensor | float
+    keep_nan: bool
+
 
 class Means:
-    """Weighted sums by name; one reduction over ranks when they are read."""
+    """Weighted sums by name, in float64; nothing waits for the device until they are read, once, all together.
+
+    Values are kept until the end of a micro-batch (`fold`), and those of one length summed as the rows of a matrix: a
+    dozen kernels, however many names there are.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._recorded: list[_Recorded] = []
+        self._sums: dict[tuple[str, ...], Float[Tensor, "name 2"]] = {}
 
     def add(self, name: str, values: Tensor, weights: Tensor | float = 1.0, *, keep_nan: bool = False) -> None:
         """Add values with weights to a mean; NaN says that a value is missing, unless it is to be kept."""
-        values = values.detach().double().flatten()
-        weights = torch.as_tensor(weights, dtype=torch.float64, device=values.device).expand_as(values)
-        known = ~values.isnan()
-        if keep_nan:
-            known |= weights > 0
-        entry = torch.stack([(values.where(known, 0) * weights).sum(), (weights * known).sum()])
-        self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+        self._recorded.append(_Recorded(name, _floats(values), weights, keep_nan))
 
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Sum what was recorded since the last time; names recorded again and again are added up as one vector."""
+        alike: dict[tuple[int, bool], list[_Recorded]] = {}
+        for found in self._recorded:
+            alike.setdefault((len(found.values), found.keep_nan), []).append(found)
+        self._recorded = []
+        if not alike:
+            return
+        names = tuple(found.name for rows in alike.values() for found in rows)
+        sums = torch.cat([_sums(rows) for rows in alike.values()])
+        self._sums[names] = self._sums[names] + sums if names in self._sums else sums
+
+    @torch.no_grad()
     def read(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Return all means of which a value is known, summed over ranks by `reduce`, and start again."""
-        names = sorted(self._sums)
+        """Return all means of which a value is known, on the CPU, summed over ranks by `reduce`, and start again."""
+        self.fold()
+        names = sorted({name for part in self._sums for name in part})
         if not names:
             return {}
-        sums = reduce(torch.stack([self._sums[name] for name in names]))
+        parts = torch.cat(list(self._sums.values()))
+        places = tensor_on(parts.device, [names.index(name) for part in self._sums for name in part])
         self._sums = {}
-        known = (sums[:, 1] > 0).tolist()
-        means = (sums[:, 0] / sums[:, 1]).float()
-        return {name: mean for name, mean, there in zip(names, means, known, strict=True) if there}
+        sums = reduce(parts.new_zeros(len(names), 2).index_add(0, places, parts)).tolist()
+        return {
+            name: torch.tensor(total / weight, dtype=torch.float32)
+            for name, (total, weight) in zip(names, sums, strict=True)
+            if weight > 0
+        }
+
+
+def _floats(values: Tensor) -> Tensor:
+    values = values.detach().flatten()
+    return values if values.is_floating_point() else values.float()
+
+
+def _sums(rows: list[_Recorded]) -> Float[Tensor, "name 2"]:
+    """Return the weighted sum of the known values of every row, and the weight of these."""
+    values, weights = torch.stack([row.values for row in rows]), _weights(rows)
+    if not rows[0].keep_nan:
+        weights = weights.masked_fill(values.isnan(), 0)
+    weighted = values.masked_fill(weights == 0, 0) * weights
+    return torch.stack([weighted.sum(1), weights.expand_as(values).sum(1)], dim=1)
+
+
+def _weights(rows: list[_Recorded]) -> Float[Tensor, "name value"]:
+    """Return the weights of every row in float64, one row for all where they are the same."""
+    first, like = rows[0].weights, rows[0].values
+    if all(row.weights is first for row in rows):
+        return _row(first, like)[None].double()
+    return torch.stack([_row(row.weights, like) for row in rows]).double()
+
+
+def _row(weights: Tensor | float, like: Tensor) -> Float[Tensor, " value"]:
+    made = weights.detach().to(like.device) if isinstance(weights, Tensor) else like.new_full((1,), weights)
+    return made.flatten().expand_as(like)
 
 
 def total_norm(gradients: Sequence[Tensor]) -> Tensor:

@@ -13,8 +13,8 @@ from torch.distributed.tensor import DTensor
 
 from align.errors import TrainingError, shorten
 
-NOT_FINITE = "not_finite"
-"""Name under which the ranks agree on a fault, in the one reduction a step has anyway."""
+FINITE = "finite"
+"""Name under which the ranks agree that there is no fault, in the one reduction a step has anyway."""
 
 
 class Found(NamedTuple):
@@ -42,12 +42,12 @@ class NonFiniteGuard:
         self._batches.append((ids, loss.detach()))
 
     def faulty(self, norm: Tensor, *, scaled: bool) -> Tensor:
-        """Return whether this rank's losses, or the gradient's norm, are not finite.
+        """Return whether this rank's losses, or the gradient's norm, are not finite, without waiting for it.
 
         A gradient scaler (`scaled`) finds gradients that overflow by itself and tries again with a smaller scale.
         """
-        losses = torch.stack([loss for _, loss in self._batches])
-        return ~losses.isfinite().all() | (~norm.isfinite() & (not scaled))
+        losses = [loss for _, loss in self._batches]
+        return ~torch.stack(losses if scaled else [*losses, norm.to(losses[0])]).isfinite().all()
 
     def taken(self) -> None:
         """Note that the step is taken."""

@@ -67,13 +67,16 @@ def visible(objective: Objective, reference: Record) -> Record:
 
 def finite_rows(records: tuple[Any, ...]) -> Tensor:
     """Return which groups or responses have finite inputs; a label may be NaN."""
-    rows = torch.ones(len(records[0][0]), dtype=torch.bool, device=records[0][0].device)
+    count = len(records[0][0])
+    scores: list[Tensor] = []
+    labels: list[Tensor] = []
     for record in records:
         for name, values in zip(record._fields, record, strict=True):
             if isinstance(values, Tensor) and not isinstance(values, _Unread) and values.is_floating_point():
-                bad = values.isinf() if name in LABELS else ~values.isfinite()
-                rows = rows & ~(bad.flatten(1).any(1) if values.dim() > 1 else bad)
-    return rows
+                columns = values.flatten(1) if values.dim() > 1 else values.expand(count)[:, None]
+                (labels if name in LABELS else scores).append(columns)
+    rows = torch.cat(scores, dim=1).isfinite().all(1)
+    return rows & ~torch.cat(labels, dim=1).isinf().any(1) if labels else rows
 
 
 def _repeated(record: Any) -> Any:

@@ -62,7 +62,7 @@ def pair_metrics(
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
-        "rewards/accuracies": (chosen > rejected).double(),
+        "rewards/accuracies": (chosen > rejected).to(chosen.dtype),
         "logps/chosen": policy.chosen,
         "logps/rejected": policy.rejected,
         "length/chosen": policy.chosen_lengths,

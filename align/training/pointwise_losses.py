@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from align.errors import ConfigError, DataError
-from align.objectives.objective import Objective
+from align.objectives.objective import Objective, holds
 from align.objectives.pointwise import KTO, PointObjective, PointwiseContext
 from align.records import CandidateBatch, PointScores, ResponseScores, Step
 from align.scoring import TokenStates
@@ -42,6 +42,11 @@ class PointwiseLosses(PreferenceLosses):
             raise ConfigError("DRO's value head is not sharded: take another trainer.strategy, such as ddp")
         check_data(self.objective, module.trainer.datamodule)  # type: ignore[attr-defined]
 
+    def check_labels(self, batch: CandidateBatch) -> None:
+        """Look at them as the objective will see them."""
+        zeros = torch.zeros(batch.num_candidates)
+        self.objective.check_labels(point_scores(batch, ResponseScores(zeros, zeros + 1), self.attribute))
+
     def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compute the inputs that are of the whole step."""
         self.inputs.begin_step(module, step)
@@ -67,7 +72,7 @@ class PointwiseLosses(PreferenceLosses):
 def point_scores(batch: CandidateBatch, scores: ResponseScores, attribute: str | None = None) -> PointScores:
     """Put scores and the labels of the data together. Raises DataError where a label is missing."""
     labels = batch.labels(attribute)
-    if bool(labels.isnan().any()):
+    if not holds(~labels.isnan()):
         raise DataError(f"a pointwise objective needs a label for every response, some of {batch.ids[:3]} have none")
     return PointScores.of(scores, batch, labels)
 

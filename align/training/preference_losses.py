@@ -24,6 +24,9 @@ class PreferenceLosses(ABC):
     def check(self, module: ReferencedModule) -> None:
         """Look at data and strategy before the first step. Raises ConfigError where the objective cannot be trained."""
 
+    def check_labels(self, batch: CandidateBatch) -> None:
+        """Look at the labels of a batch that is still on the CPU. Raises DataError where they are no use."""
+
     @abstractmethod
     def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compute what the objective reads of the whole step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -12,10 +12,13 @@ from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
 
 from align.records import CandidateBatch, Step, StepTotals
 from align.training.metrics import Means, total_norm
-from align.training.non_finite import NOT_FINITE, NonFiniteGuard
+from align.training.non_finite import FINITE, NonFiniteGuard
+from align.transfer import to_device
 
 Phase = Literal["train", "val", "test"]
 PROGRESS_BAR = {"loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins"}
+NORM = "grad_norm"
+"""Of the gradients before they are clipped."""
 ROWS = "rows"
 """How many groups the means of a validation or test run are over."""
 
@@ -32,6 +35,7 @@ class RecordingModule(L.LightningModule):
         self._norm = torch.zeros(())
         self._padding = False
         self._zeroed = False
+        self._written = True
 
     @property
     def attached(self) -> bool:
@@ -100,11 +104,14 @@ class RecordingModule(L.LightningModule):
         self._rows[phase] += len(batch.group_sizes)
         share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1
         self._means[phase].add("loss", loss / share, share, keep_nan=True)
+        self._means[phase].fold()
         self._padding = False
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the means of the step, its gradient norm before clipping, and the learning rate.
+
+        They are read with the decision whether the step is taken: the one time in a step that the CPU waits.
 
         A step that is not finite is left out: AdamW passes over a parameter without a gradient, so that weights,
         moments, weight decay and bias correction stay as they were (a gradient of zeros would move all four). The step
@@ -112,18 +119,20 @@ class RecordingModule(L.LightningModule):
         """
         gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
         norm = self._norm = total_norm(list(gradients.values()))
-        self._means["train"].add(NOT_FINITE, self._finite.faulty(norm, scaled=self.trainer.precision == "16-mixed"))
-        means = self._means["train"].read(self._sum_over_ranks)
-        if means.pop(NOT_FINITE) > 0:
+        found = self._means["train"]
+        faulty = self._finite.faulty(norm, scaled=self.trainer.precision == "16-mixed")
+        found.add(FINITE, ~faulty, keep_nan=True)
+        found.add(NORM, norm, keep_nan=True)
+        means = found.read(self._sum_over_ranks)
+        if means.pop(FINITE) < 1:
             self._finite.leave_out(self.trainer.global_step + 1, gradients)
             optimizer.zero_grad(set_to_none=True)
         else:
             self._finite.taken()
         self.log_means("train", means)
-        self.log("train/grad_norm", norm)
-        self.log("train/lr", optimizer.param_groups[0]["lr"])
+        self._log_number("train/lr", optimizer.param_groups[0]["lr"])
         if self._finite.skipped:
-            self.log("train/skipped_steps", float(self._finite.skipped))
+            self._log_number("train/skipped_steps", self._finite.skipped)
 
     def configure_gradient_clipping(
         self,
@@ -144,6 +153,18 @@ class RecordingModule(L.LightningModule):
         else:
             clip_grads_with_norm_(parameters, gradient_clip_val, self._norm)
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note whether Lightning is about to hand this step to the loggers."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        self._written = not every or self.trainer.should_stop or self.trainer.global_step % every == 0
+
+    def on_train_end(self) -> None:
+        """Hand the last step to the loggers where `trainer.log_every_n_steps` passed over it."""
+        if not self._written:
+            last = {name: value for name, value in self.trainer.callback_metrics.items() if name.startswith("train/")}
+            for logger in self.trainer.loggers:
+                logger.log_metrics({name: float(v) for name, v in last.items()}, step=self.trainer.global_step - 1)
+
     def on_validation_epoch_end(self) -> None:
         """Log the means of the validation run."""
         self._log_held_out("val")
@@ -156,8 +177,8 @@ class RecordingModule(L.LightningModule):
         """Log means, and beside them the number of rows they are over."""
         means = self._means[phase].read(self._sum_over_ranks)
         if means:
-            rows = torch.tensor(float(self._rows[phase]), device=self.device)
-            means[ROWS] = self._sum_over_ranks(rows)
+            rows = to_device(torch.tensor(float(self._rows[phase])), self.device)
+            means[ROWS] = self._sum_over_ranks(rows).cpu()
         self._rows[phase] = 0
         self.log_means(phase, means)
 
@@ -165,6 +186,10 @@ class RecordingModule(L.LightningModule):
         """Log means that are summed over all ranks."""
         for name, mean in means.items():
             self.log(f"{phase}/{name}", mean, prog_bar=phase == "train" and name in PROGRESS_BAR)
+
+    def _log_number(self, name: str, value: float) -> None:
+        """Log a number; Lightning would put one that is no tensor on the device, and wait to read it again."""
+        self.log(name, torch.tensor(float(value)))
 
     def _sum_over_ranks(self, sums: Tensor) -> Tensor:
         reduced = self.trainer.strategy.reduce(sums, reduce_op="sum")

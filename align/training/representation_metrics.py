@@ -56,13 +56,13 @@ class LayerErrorProfile:
         rows = torch.zeros(2, len(left), BINS, dtype=torch.float64, device=left.device)
         columns = found.places.clamp_max(BINS - 1).expand(2, len(left), -1)
         rows.scatter_add_(2, columns, torch.stack([left, whole]).double())
-        self.sums = rows.cpu() if self.sums is None else self.sums + rows.cpu()
+        self.sums = rows if self.sums is None else self.sums + rows
 
     def read(self) -> Tensor | None:
         """Return the share that is left by layer and position bin, and start again; None where nothing was added."""
         if self.sums is None:
             return None
-        (left, whole), self.sums = self.sums, None
+        (left, whole), self.sums = self.sums.cpu(), None
         shares: Tensor = left / whole.clamp_min(1e-12)
         return shares
 
@@ -72,32 +72,36 @@ def alignment_metrics(
     found: Alignment, layers: Sequence[int], alpha: float
 ) -> Iterator[tuple[str, Tensor, Tensor | float]]:
     """Yield sizes, cosine, projection and explained variance of every layer: names, values, weights."""
-    for row, layer in enumerate(layers):
-        delta, base, vector = found.delta[row], found.base[row], found.vector[row]
-        sizes, widths = vector.norm(dim=-1), base.norm(dim=-1)
-        energy = sizes.pow(2)
-        here = found.weights
-        name = f"layer_{layer:02d}"
-        ratio = sizes / widths.clamp_min(1e-12)
-        yield f"{name}/v_norm", sizes, here
-        yield f"{name}/h_norm", widths, here
-        yield f"{name}/shift", abs(alpha) * ratio, here
-        yield f"{name}/shift_last_prompt_token", abs(alpha) * ratio, found.prompt_weights
-        yield f"{name}/ignored", (ratio < IGNORED).double(), here
-        moved = delta.norm(dim=-1)
-        known = (energy > 0) & (moved > 0)
-        cosine = (delta * vector).sum(-1) / (moved * sizes).clamp_min(1e-12)
-        yield f"{name}/cosine", cosine, here * known
-        yield f"{name}/rho", (delta * vector).sum(-1) / energy.clamp_min(1e-12), here * energy
-        left = (delta - alpha * vector).pow(2).sum(-1) / (alpha**2 * energy).clamp_min(1e-12)
-        yield f"{name}/fve", 1 - left, here * energy
-        mean = (vector * here[:, None]).sum(0) / here.sum().clamp_min(1e-12)
-        spread = (energy * here).sum() / here.sum().clamp_min(1e-12)
-        yield f"{name}/consistency", mean.pow(2).sum() / spread.clamp_min(1e-12), here.sum()
-        yield f"{name}/error", found.errors[row], here
-    yield "states_not_finite", (~found.errors.isfinite()).double(), 1.0
-    ratios = abs(alpha) * (found.vector.norm(dim=-1) / found.base.norm(dim=-1).clamp_min(1e-12))
-    yield "shift", ratios.mean(0), found.weights
+    here = found.weights
+    sizes, widths, moved = found.vector.norm(dim=-1), found.base.norm(dim=-1), found.delta.norm(dim=-1)
+    # layer by layer, so that what is as wide as a state is there for one of them at a time
+    pairs = list(zip(found.delta, found.vector, strict=True))
+    along = torch.stack([(delta * vector).sum(-1) for delta, vector in pairs])
+    missed = torch.stack([(delta - alpha * vector).pow(2).sum(-1) for delta, vector in pairs])
+    mean = torch.stack([(vector * here[:, None]).sum(0) for _, vector in pairs])
+    energy = sizes.pow(2)
+    ratio = sizes / widths.clamp_min(1e-12)
+    shift, total = abs(alpha) * ratio, here.sum().clamp_min(1e-12)
+    left = missed / (alpha**2 * energy).clamp_min(1e-12)
+    consistency = (mean / total).pow(2).sum(-1) / ((energy * here).sum(-1) / total).clamp_min(1e-12)
+    same, weight = here.expand_as(sizes), here * energy
+    tables = {
+        "v_norm": (sizes, same),
+        "h_norm": (widths, same),
+        "shift": (shift, same),
+        "shift_last_prompt_token": (shift, found.prompt_weights.expand_as(sizes)),
+        "ignored": ((ratio < IGNORED).to(ratio.dtype), same),
+        "cosine": (along / (moved * sizes).clamp_min(1e-12), here * ((energy > 0) & (moved > 0))),
+        "rho": (along / energy.clamp_min(1e-12), weight),
+        "fve": (1 - left, weight),
+        "consistency": (consistency, here.sum().expand_as(consistency)),
+        "error": (found.errors, same),
+    }
+    for name, (values, weights) in tables.items():
+        for layer, value, own in zip(layers, values.unbind(), weights.unbind(), strict=True):
+            yield f"layer_{layer:02d}/{name}", value, own
+    yield "states_not_finite", ~found.errors.isfinite(), 1.0
+    yield "shift", shift.mean(0), here
 
 
 def layer_warnings(found: Alignment, layers: Sequence[int], alpha: float, *, low: bool) -> Iterator[str]:

@@ -35,6 +35,7 @@ from align.training.representation_metrics import (
     alignment_metrics,
     layer_warnings,
 )
+from align.transfer import tensor_on, to_device
 
 NO_STAGE = "none"
 
@@ -95,8 +96,7 @@ class RepresentationModule(AlignModule):
         self.cache = self._open_cache(model, list(folders)) if self.reading.cache == "disk" else None
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         rank_zero_info(f"layers {self.layers} are read; the adapter has {trained:,} parameters below layer {top}")
-        model.train()
-        return model  # type: ignore[no-any-return]
+        return model.train()  # type: ignore[no-any-return]
 
     def _open_cache(self, model: nn.Module, adapters: list[str]) -> StateCache:
         header = {
@@ -132,7 +132,7 @@ class RepresentationModule(AlignModule):
         targets = self.targets(batch)
         policy = self.hidden_states(self.plain(batch))
         wide = torch.promote_types(policy.values.dtype, torch.float32)
-        counts = torch.tensor(policy.counts, device=policy.in_prompt.device)
+        counts = tensor_on(policy.in_prompt.device, policy.counts)
         weights = batch.candidate_weights().repeat_interleave(counts, output_size=len(policy.in_prompt))
         return Alignment(
             delta=policy.values.detach().to(wide) - targets.base.to(wide),
@@ -141,7 +141,7 @@ class RepresentationModule(AlignModule):
             errors=self.objective(policy.values, self.objective.target(*targets)),
             weights=weights if self.reading.include_last_prompt_token else weights * ~policy.in_prompt,
             prompt_weights=weights * policy.in_prompt,
-            places=torch.cat([torch.arange(-1, n - 1).clamp_min(0) for n in policy.counts]).to(counts.device),
+            places=to_device(torch.cat([torch.arange(-1, n - 1).clamp_min(0) for n in policy.counts]), counts.device),
         )
 
     def targets(self, batch: CandidateBatch) -> RepresentationTargets:
@@ -180,8 +180,8 @@ class RepresentationModule(AlignModule):
             low = self.backbone.dtype in ("bfloat16", "float16")
             for warning in layer_warnings(found, self.layers, self.objective.alpha, low=low):
                 warnings.warn(warning, stacklevel=2)
-        for name, values, weights in alignment_metrics(found, self.layers, self.objective.alpha):
-            self.record(name, values, weights)
+        for recorded in alignment_metrics(found, self.layers, self.objective.alpha):
+            self.record(*recorded)
         every = self.reading.log_kl_every_n_steps
         if every and not (self.phase == "train" and self.global_step % every):
             self._record_divergence(batch)
@@ -196,5 +196,5 @@ class RepresentationModule(AlignModule):
             with adapters_active(self.model, self.start):
                 reference = reference_states(self.model, plain, layout)
             found = token_statistics(self.model, plain, reference=reference, layout=layout, logit_bytes=tile)
-        weights = batch.candidate_weights().repeat_interleave(found.counts.to(batch.weights.device))
+        weights = batch.candidate_weights().repeat_interleave(found.counts, output_size=len(found.divergences))
         self.record("kl", found.divergences, weights)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
-from align.cli.gpu import precision_of, settle_precision
+from align.cli.gpu import precision_of, settle_precision, usual_log_interval
 from align.cli.main import main
 from align.cli.trainer_check import check_trainer
 from align.errors import ConfigError
@@ -83,6 +83,12 @@ def test_what_was_chosen_on_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_former_config_names_its_successor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "-c", "configs/trainer/fsdp.yaml"]) == 2
     assert "config configs/trainer/fsdp.yaml: this config is trainer/fsdp2 now" in capsys.readouterr().err
+
+
+def test_a_gpu_logs_every_tenth_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, accelerator, expected in ((True, "auto", 10), (True, "cpu", 1), (False, "auto", 1)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert usual_log_interval(Namespace(accelerator=accelerator)) == expected
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", Namespace(class_path="lightning.pytorch.strategies.FSDPStrategy")])

@@ -156,7 +156,9 @@ def test_divergence_is_logged_when_asked(base: Path, tmp_path: Path) -> None:
         with adapters_active(module.model, ["good"]):
             start = module.model(ids).logits.log_softmax(-1)[0, len(prompt) - 1 : -1]
         expected += (start.exp() * (start - policy)).sum(-1).tolist()
-    assert logged == pytest.approx(sum(expected) / len(expected), rel=1e-3)  # float32: logs of 5 nats, differences of 1e-3
+    assert logged == pytest.approx(
+        sum(expected) / len(expected), rel=1e-3
+    )  # float32: logs of 5 nats, differences of 1e-3
     assert logged > 1e-4
     quiet = dual(base, stage1)
     loss_of(quiet, BATCH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -15,14 +16,20 @@ from torch.utils.data import DataLoader
 from align.data.batching import Batching
 from align.data.positions import Positions
 from align.data.splits import Splits
-from align.errors import ConfigError
+from align.errors import ConfigError, DataError
 from align.models.backbone import Backbone
 from align.modules.dpo import DPOModule
 from align.modules.pro import PROModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
+from align.objectives.list_sum import ListSum
+from align.objectives.lists import LiPO
 from align.objectives.pointwise import BCO, KTO
 from align.objectives.representation import RepresentationAlignment
+from align.objectives.reward import BradleyTerry
+from align.objectives.scored import SPPO
+from align.objectives.sets import InfoNCA, SetContrast
+from align.objectives.strength import ScaledBradleyTerry
 from align.records import CandidateBatch, Step, StepTotals
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
@@ -186,3 +193,56 @@ def test_plain_loaders_accumulate_as_before(model_folder: Path) -> None:
     trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     assert trainer.global_step == 2
     assert len(log.series("train/loss")) == 2
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2, 3, 4]), (3, [2, 4]), (5, [4]), (10, [4])])
+def test_the_last_step_is_logged_however_seldom(
+    every: int, expected: list[int], model_folder: Path, pairs_file: Path
+) -> None:
+    log = StepLog()
+    options = {"logger": log, "log_every_n_steps": every, "limit_train_batches": 5}
+    fit(DPOModule(Backbone(str(model_folder)), optimizer=STILL), pairs_data(pairs_file), **options)
+    assert log.steps == expected
+    assert {"train/loss", "train/grad_norm", "train/lr"} <= set(log.rows[-1])
+
+
+class StepLog(Log):
+    """Keeps the steps whose training metrics are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "train/loss" in metrics:
+            assert step is not None
+            self.rows.append(metrics)
+            self.steps.append(step)
+
+
+@pytest.mark.parametrize(
+    ("module", "labels", "told"),
+    [
+        (lambda b: DPOModule(b, KTO()), [0.5], "labels must be 1"),
+        (lambda b: DPOModule(b, SPPO()), [7.0], r"labels must be win rates in \[0, 1\]"),
+        (lambda b: DPOModule(b, BCO()), [float("nan")], "needs a label for every response"),
+        (PROModule, [1.0, 2.0], "rewards rise along a list"),
+        (lambda b: PROModule(b, LiPO()), [1.0, float("nan")], "LiPO needs a reward for every response"),
+        (lambda b: PROModule(b, ListSum([LiPO()], [1.0])), [1.0, float("nan")], "LiPO needs a reward for every"),
+        (lambda b: PROModule(b, InfoNCA()), [1.0, float("nan")], "InfoNCA needs a reward for every response"),
+        (lambda b: PROModule(b, SetContrast()), [1.0, float("nan")], "SetContrast needs a reward for every"),
+        (lambda b: RewardModel(b, ScaledBradleyTerry()), [1.0, float("nan")], "ScaledBradleyTerry needs a score"),
+        (lambda b: RewardModel(b, BradleyTerry(margin_scale=1.0)), [1.0, float("nan")], "margin_scale needs a score"),
+    ],
+)
+def test_labels_are_looked_at_before_a_batch_goes_to_its_device(
+    module: Any, labels: list[float], told: str, pairs_file: Path
+) -> None:
+    """Without a look at the model, which is on a device that nobody waits for."""
+    batch = random_batch([len(labels)] * 2)._replace(scores=torch.tensor([*labels, *labels])[:, None])
+    data = pairs_data(pairs_file)
+    data.trainer = SimpleNamespace(lightning_module=module(Backbone("none")))  # type: ignore[assignment]
+    with pytest.raises(DataError, match=told):
+        data.on_before_batch_transfer(Step([batch]), 0)
+    good = batch._replace(scores=torch.tensor([1.0, 0.0] * 2)[: len(labels) * 2, None])
+    assert data.on_before_batch_transfer(Step([good]), 0) == Step([good])

@@ -13,6 +13,7 @@ from torch import nn
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.records import CandidateBatch, ResponseScores
+from align.transfer import tensor_on
 
 Scored = Callable[[nn.Module, CandidateBatch], ResponseScores]
 Result = TypeVar("Result")
@@ -83,5 +84,5 @@ class NoReference(Reference):
     def score(self, policy: nn.Module, batch: CandidateBatch) -> ResponseScores:
         """Return zeros."""
         device = batch.response_ids.device
-        lengths = torch.tensor(batch.response_lengths, device=device)
+        lengths = tensor_on(device, batch.response_lengths)
         return ResponseScores(torch.zeros(len(lengths), device=device), lengths)

@@ -24,6 +24,7 @@ from align.models.backbone import Backbone
 from align.models.references.reference import Reference
 from align.models.references.reference_models import FrozenCopy, default_reference
 from align.records import CandidateBatch, ResponseScores
+from align.transfer import tensor_on
 
 Key = bytes
 
@@ -46,7 +47,7 @@ class ReferenceTable(nn.Module):
             )
         device = batch.response_ids.device
         logprobs, lengths = zip(*(row for row in rows if row is not None), strict=True)
-        return ResponseScores(torch.tensor(logprobs, device=device), torch.tensor(lengths, device=device))
+        return ResponseScores(tensor_on(device, logprobs), tensor_on(device, lengths))
 
     def load(self, path: Path) -> None:
         """Read a file. Raises ResumeError where it was made by other weights or another configuration."""
