@@ -77,6 +77,7 @@ def test_every_method_waits_once(method: str, guarded: Guarded) -> None:
     assert in_all(found["waits"]) <= 1, found["waits"]
 
 
+@pytest.mark.slow
 def test_an_adapter_switched_off_takes_no_wait(guarded: Guarded) -> None:
     found = asked(guarded, "dpo", "--model.backbone.lora.r", "2")
     assert in_all(found["waits"]) <= 1, found["waits"]
