@@ -65,7 +65,7 @@ class PackedRow:
             if (groups := query.shape[1] // key.shape[1]) > 1:  # not every torch groups heads there
                 key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
-        output: Tensor = cascade(q, k, v, self.ends, self.sizes, scale)[0]
+        output: Tensor = _Cascade.apply(q, k, v, self.ends, self.sizes, scale)  # type: ignore[no-untyped-call]
         return output[None].to(dtype)
 
 
@@ -184,13 +184,16 @@ def _(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tenso
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, ends, sizes, ctx.scale = inputs
-    ctx.save_for_backward(q, k, v, *output, ends, sizes)
+class _Cascade(torch.autograd.Function):
+    """The operators with their gradient; registering it with them would cost more than a layer's kernels take."""
 
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, ends: Tensor, sizes: Tensor, scale: float) -> Tensor:  # noqa: PLR0917
+        out, lse = cascade(q, k, v, ends, sizes, scale)
+        ctx.save_for_backward(q, k, v, out, lse, ends, sizes)
+        ctx.scale = scale
+        return out  # type: ignore[no-any-return]
 
-def _gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
-    return (*cascade_backward(gradient.contiguous(), *ctx.saved_tensors, ctx.scale), None, None, None)
-
-
-cascade.register_autograd(_gradients, setup_context=_keep)
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        return (*cascade_backward(gradient.contiguous(), *ctx.saved_tensors, ctx.scale), None, None, None)
