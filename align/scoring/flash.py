@@ -6,7 +6,9 @@ the gradient of each part is then that of the whole (as in ring attention, Liu e
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -27,10 +29,10 @@ class Sequences(NamedTuple):
     causal: bool
 
 
-def takes(query: Tensor) -> bool:
-    """Tell whether there is a kernel for these queries."""
+def takes(query: Tensor, *widths: int) -> bool:
+    """Tell whether there is a kernel for these queries and widths of heads."""
     if query.device.type == "cuda":
-        return query.dtype in _HALF and query.shape[-1] <= 256 and query.shape[-1] % 8 == 0
+        return query.dtype in _HALF and max(widths) <= 256
     return query.device.type == "cpu"
 
 
@@ -40,6 +42,18 @@ class Attended(NamedTuple):
     out: Float[Tensor, "query head width"]
     lse: Float[Tensor, "head query"]
     """Log-sum-exp of the scores, in float32 at least."""
+
+
+@lru_cache
+def tell_slow(device: str, dtype: torch.dtype, width: int, dropout: bool) -> None:
+    """Say once why a GPU takes its time: on a CPU the parts cost what the kernels do."""
+    if device != "cpu":
+        why = "dropout in attention" if dropout else f"{dtype} and heads of {width}"
+        warnings.warn(
+            f"attention over packed rows runs part by part: {device} has no flash kernel for {why}; 16-bit precision "
+            "(trainer.precision bf16-mixed), heads of at most 256 and no dropout have one",
+            stacklevel=2,
+        )
 
 
 def forward(

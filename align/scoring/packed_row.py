@@ -8,11 +8,10 @@ prompts stand before responses, every part is a slice of the row: nothing is gat
 from __future__ import annotations
 
 import itertools
-import warnings
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int32
 from torch import Tensor
 
@@ -44,19 +43,20 @@ class PackedRow:
         self,
         query: Float[Tensor, "1 head position width"],
         key: Float[Tensor, "1 keyhead position width"],
-        value: Float[Tensor, "1 keyhead position width"],
+        value: Float[Tensor, "1 keyhead position own"],
         *,
         scale: float | None = None,
         dropout_p: float = 0.0,
-    ) -> Float[Tensor, "1 position head width"]:
+    ) -> Float[Tensor, "1 position head own"]:
         """Return the attention of every position; one call per part where torch has no such kernel, or for dropout."""
         self.asked += 1
         if torch.is_autocast_enabled(query.device.type):
             dtype = torch.get_autocast_dtype(query.device.type)
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        if dropout_p or not flash.takes(query):
-            _tell_slow(query.device.type, query.dtype, query.shape[-1], bool(dropout_p))
+        widths = (query.shape[-1], value.shape[-1])
+        if dropout_p or not flash.takes(query, *widths):
+            flash.tell_slow(query.device.type, query.dtype, max(widths), bool(dropout_p))
             found = segment_attention(query, key, value, self.bounds, scale=scale, dropout_p=dropout_p)
             return found.transpose(1, 2).contiguous()
         dtype = query.dtype
@@ -64,21 +64,16 @@ class PackedRow:
             query, key, value = (part.to(torch.promote_types(dtype, torch.float32)) for part in (query, key, value))
             if (groups := query.shape[1] // key.shape[1]) > 1:  # not every torch groups heads there
                 key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+        wide = (
+            -max(widths) // 8 * -8
+        )  # zeros change neither scores nor outputs; heads of values may have a width of their own
+        q, k, v = (_widened(part[0].transpose(0, 1), wide) for part in (query, key, value))
         output: Tensor = _Cascade.apply(q, k, v, self.ends, self.sizes, scale)  # type: ignore[no-untyped-call]
-        return output[None].to(dtype)
+        return output[None, ..., : widths[1]].to(dtype)
 
 
-@lru_cache
-def _tell_slow(device: str, dtype: torch.dtype, width: int, dropout: bool) -> None:
-    """Say once why a GPU takes its time: on a CPU the parts cost what the kernels do."""
-    if device != "cpu":
-        why = "dropout in attention" if dropout else f"{dtype} and heads of {width}"
-        warnings.warn(
-            f"attention over packed rows runs part by part: {device} has no flash kernel for {why}; 16-bit precision "
-            "(trainer.precision bf16-mixed), heads of at most 256 and no dropout have one",
-            stacklevel=2,
-        )
+def _widened(values: Tensor, width: int) -> Tensor:
+    return values if values.shape[-1] == width else F.pad(values, (0, width - values.shape[-1]))
 
 
 def carrying(mask: Tensor, load: Any) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from align.scoring import flash
-from align.scoring.packed_row import PackedRow, _tell_slow
+from align.scoring.packed_row import PackedRow
 from align.scoring.placement import BatchLengths, Placement, packed
 
 CASES = {
@@ -70,7 +70,7 @@ def test_it_is_a_dense_mask_forward_and_backward(
     case: str, heads: tuple[int, int], kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not kernel:
-        monkeypatch.setattr(flash, "takes", lambda _: False)
+        monkeypatch.setattr(flash, "takes", lambda *_: False)
     placed = packed(CASES[case])
     values, mask = inputs(placed.order.size, heads), may_attend(CASES[case], placed)
     wanted = both(lambda given: dense(given, mask, 0.3), values)
@@ -118,11 +118,11 @@ def test_dropout_goes_by_the_dense_parts() -> None:
 
 def test_a_slow_way_on_a_gpu_is_told_once() -> None:
     with pytest.warns(UserWarning, match=r"part by part: cuda has no flash kernel for torch.float32 and heads of 64"):
-        _tell_slow("cuda", torch.float32, 64, False)
+        flash.tell_slow("cuda", torch.float32, 64, False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _tell_slow("cuda", torch.float32, 64, False)
-        _tell_slow("cpu", torch.float32, 64, True)
+        flash.tell_slow("cuda", torch.float32, 64, False)
+        flash.tell_slow("cpu", torch.float32, 64, True)
 
 
 def test_a_compiled_caller_has_one_graph_whatever_the_lengths() -> None:
@@ -144,3 +144,14 @@ def test_a_compiled_caller_has_one_graph_whatever_the_lengths() -> None:
         wanted = both(lambda given, placed=placed: attend(row_of(placed), given), values)
         assert off(found, wanted) == 0
     assert len(graphs) <= 2
+
+
+@pytest.mark.parametrize("widths", [(12, 8), (8, 12), (5, 5)])
+def test_values_may_have_heads_of_another_width(widths: tuple[int, int]) -> None:
+    placed = packed(CASES["pairs"])
+    mask, size = may_attend(CASES["pairs"], placed), placed.order.size
+    torch.manual_seed(0)
+    shapes = [(1, 4, size, widths[0]), (1, 2, size, widths[0]), (1, 2, size, widths[1])]
+    values = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    wanted = both(lambda given: dense(given, mask, 0.3), values)
+    assert off(both(lambda given: row_of(placed).attend(*given, scale=0.3), values), wanted) < 1e-12
