@@ -46,7 +46,7 @@ def settle_precision(trainer: Any, own: str | None = None) -> None:
 
 def precision_of(root: Path) -> str | None:
     """Return the precision of the run in a folder, None where there is none or it has not been settled."""
-    if not (root / CONFIG).exists():
+    if not os.path.exists(root / CONFIG):  # also where the name is too long: making the folder says so
         return None
     found = (saved_settings(root).get("trainer") or {}).get("precision")
     return None if found is None else str(found)
