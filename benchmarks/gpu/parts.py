@@ -46,7 +46,9 @@ class Drawing:
                 draw: Callable[[], int] = lambda: self.ours(engine)  # noqa: E731
             else:
                 with torch.device(device):
-                    model = AutoModelForCausalLM.from_config(self.shape.config, dtype=dtype).eval()
+                    model = AutoModelForCausalLM.from_config(
+                        self.shape.config, dtype=dtype, trust_remote_code=False
+                    ).eval()
                 draw = lambda: self.generate(model, device)  # noqa: E731
             draw()
             restart_peak(device)
@@ -76,7 +78,7 @@ class Drawing:
 def after_backward(shape: Shape, device: str) -> dict[str, Any]:
     """Return milliseconds of the norm, of clipping and of AdamW, and the rate of a checkpoint of the weights."""
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(shape.config)
+        model = AutoModelForCausalLM.from_config(shape.config, trust_remote_code=False)
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 1e-3)
     trained = list(model.parameters())

@@ -111,7 +111,9 @@ class Peer:
         """Train, and return what was measured."""
         torch.manual_seed(0)
         with torch.device(device):
-            model: Any = AutoModelForCausalLM.from_config(self.shape.config, attn_implementation=register())
+            model: Any = AutoModelForCausalLM.from_config(
+                self.shape.config, attn_implementation=register(), trust_remote_code=False
+            )
         frozen = copy.deepcopy(model).requires_grad_(False) if self.reference else None
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-7, weight_decay=0.0, fused=True)
         steps = list(itertools.islice(self._steps(), self.warm_up + self.steps))

@@ -34,7 +34,7 @@ class Asked:
     scores_turns = reads_others = False
 
     def __init__(self, tokenizer: str, view: str) -> None:
-        self.tokenizer, self.view = AutoTokenizer.from_pretrained(tokenizer), view
+        self.tokenizer, self.view = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False), view
 
     def take_labels(self, labels: Any) -> None:
         """Take nothing."""

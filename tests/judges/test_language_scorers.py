@@ -38,7 +38,7 @@ def text(body: dict[str, Any]) -> str:
 
 
 def points(body: dict[str, Any]) -> str:
-    if "bad" in text(body):
+    if "mute" in text(body):
         return "I cannot say."
     return f"<think>\nScore: 0\n</think>\nFine.\nScore: {4 if 'good' in text(body) else 1}"
 
@@ -46,7 +46,7 @@ def points(body: dict[str, Any]) -> str:
 def test_ratings_are_scores_and_asked_once() -> None:
     with answering(points) as server:
         one = LanguageModelScorer(endpoint(server.url), repeats=1)
-        found = one.score([*PROMPTS, PROMPTS[0], PROMPTS[0]], ["good", "poor", "bad", "good"])
+        found = one.score([*PROMPTS, PROMPTS[0], PROMPTS[0]], ["good", "poor", "mute", "good"])
         assert found[:, 0].tolist()[:2] == [4, 1]
         assert math.isnan(found[2, 0])
         assert found[3, 0] == 4

@@ -11,8 +11,10 @@ from align.scoring import score_responses
 from align.scoring.decoder import COMPILES, decoder
 from tests.tiny import random_batch, tiny_model
 
+SLOW = [pytest.param(layout, marks=pytest.mark.slow) for layout in ("shared", "padded")]
 
-@pytest.mark.parametrize("layout", ["packed", "shared", "padded"])
+
+@pytest.mark.parametrize("layout", ["packed", *SLOW])
 def test_eight_shapes_take_two_graphs_at_most(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs: list[Any] = []
 
