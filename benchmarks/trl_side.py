@@ -48,7 +48,8 @@ def run(method: Method, flags: Flags, *, folder: str = "runs/benchmarks", batch:
     pairs = batches_of(method, Path(folder), batch, seed)
     if not best:
         random.Random(seed).shuffle(pairs)
-    if best:
+    else:
+        pairs = by_length(pairs, batch, seed)
         trl.trainer.utils._use_triton = lambda device: True  # drop masked positions before the head, as on a GPU
     measured = pairs[WARM_UP * batch :]
     options: dict[str, Any] = {
@@ -92,6 +93,15 @@ def batches_of(method: Method, folder: Path, batch: int, seed: int) -> list[Row]
         for prompt, size in zip(prompts, one.group_sizes, strict=True):
             pairs.append((prompt.tolist(), *(next(responses).tolist() for _ in range(size))))
     return pairs
+
+
+def by_length(pairs: list[Row], batch: int, seed: int) -> list[Row]:
+    """Return the measured pairs in batches of similar length, as `group_by_length` makes them, in a random order."""
+    first, rest = pairs[: WARM_UP * batch], pairs[WARM_UP * batch :]
+    rest.sort(key=lambda row: len(row[0]) + max(map(len, row[1:])))
+    batches = [rest[start : start + batch] for start in range(0, len(rest), batch)]
+    random.Random(seed).shuffle(batches)
+    return [*first, *(row for one in batches for row in one)]
 
 
 def padding(pairs: list[Row], batch: int) -> float:
