@@ -22,7 +22,7 @@ EVERY = 10
 
 def usual_log_interval(trainer: Any) -> int:
     """Return `trainer.log_every_n_steps` where it is left open: each step has a row on a CPU."""
-    return EVERY if trainer.get("accelerator") in CUDA and torch.cuda.is_available() else 1
+    return EVERY if _on_gpu(trainer) else 1
 
 
 def settle_precision(trainer: Any, own: str | None = None) -> None:
@@ -32,7 +32,7 @@ def settle_precision(trainer: Any, own: str | None = None) -> None:
         trainer: The settings of the Trainer.
         own: What the run has that is gone on with; it keeps it, also on another device.
     """
-    gpu = trainer.get("accelerator") in CUDA and torch.cuda.is_available()
+    gpu = _on_gpu(trainer)
     if trainer.get("precision") is None and not _plugged(trainer.get("plugins")):
         usual, why = _usual() if gpu else ("32-true", "")
         trainer.precision, why = (own, "as the run that goes on") if own else (usual, why)
@@ -42,6 +42,10 @@ def settle_precision(trainer: Any, own: str | None = None) -> None:
         rank_zero_info(f"precision {trainer.precision}, as asked: products of float32 in full, without TF32")
     if gpu and str(trainer.get("precision")) not in FULL:
         torch.set_float32_matmul_precision("high")
+
+
+def _on_gpu(trainer: Any) -> bool:
+    return trainer.get("accelerator") in CUDA and torch.cuda.is_available()
 
 
 def precision_of(root: Path) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from align.records import Example
 
 SHORTEST = 8
@@ -24,7 +26,7 @@ class Suspicions:
             self._repeated += all(response.lstrip().startswith(asked) for response in example.responses)
         if len(example.attributes) == 1 and len(example.ranking) > 1 and example.scores:
             best, worst = (example.scores[group[0]][0] for group in (example.ranking[0], example.ranking[-1]))
-            self._scored += best != worst and best == best and worst == worst  # noqa: PLR0124  neither is NaN
+            self._scored += best != worst and not math.isnan(best + worst)
             self._against += best < worst
 
     def told(self) -> list[str]:

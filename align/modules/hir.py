@@ -21,6 +21,7 @@ from align.objectives.instruction import ContrastiveInstruction
 from align.records import CandidateBatch, Instructions, StepTotals, TruncationPreset, ViewName
 from align.scoring import score_responses, score_tokens
 from align.scoring.distributions import TokenStatistics, reference_states, token_statistics
+from align.scoring.responses import sum_runs
 from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
 from align.transfer import tensor_on
@@ -94,7 +95,7 @@ class HIRModule(ReferencedModule):
             raise ConfigError(f"data.view makes groups of {set(batch.group_sizes)} responses: instructions need pairs")
         chosen = place == 0
         owner = chosen.repeat_interleave(lengths, output_size=len(good.logprobs))
-        sums = [torch.segment_reduce(s.logprobs, "sum", lengths=lengths, unsafe=True) for s in (good, bad)]
+        sums = [sum_runs(s.logprobs, lengths) for s in (good, bad)]
         match, mismatch = torch.where(chosen, sums[0], sums[1]), torch.where(chosen, sums[1], sums[0])
         margin = self.objective.margin(match, mismatch, lengths)
         weights = batch.candidate_weights()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from align.scoring.decoder import head
 from align.scoring.head import tiled
-from align.scoring.responses import TokenStates
+from align.scoring.responses import TokenStates, sum_runs
 
 Logits = Callable[[Float[Tensor, "token hidden"]], Float[Tensor, "token vocab"]]
 """A head: from states to logits."""
@@ -40,4 +39,4 @@ def forward_kl(
         return (target.exp() * (target - own.logits(hidden).log_softmax(-1))).sum(-1)
 
     tokens = tiled(divergence, (states.hidden, reference), 16 * own.vocab_size, logit_bytes)
-    return torch.segment_reduce(tokens, "sum", lengths=states.counts, unsafe=True)
+    return sum_runs(tokens, states.counts)

@@ -141,7 +141,8 @@ def test_low_precision_and_far_targets_warn(base: Path, tmp_path: Path) -> None:
 def test_divergence_is_logged_when_asked(base: Path, tmp_path: Path) -> None:
     """0 at the start, where policy and start are one; then KL(start | policy) of next tokens, from whole forwards."""
     stage1 = adapters(base, tmp_path / "s", ["good", "bad"])
-    module = dual(base, stage1, reading={"log_kl_every_n_steps": 1})
+    exact = Backbone(str(base), dtype="float64")  # in float32 a divergence of 3e-4 has three digits
+    module = dual(base, stage1, reading={"log_kl_every_n_steps": 1}, backbone=exact)
     loss_of(module, BATCH)
     assert module._means["train"].read(lambda s: s)["kl"].item() == pytest.approx(0, abs=1e-6)
     spread(module)
@@ -156,9 +157,7 @@ def test_divergence_is_logged_when_asked(base: Path, tmp_path: Path) -> None:
         with adapters_active(module.model, ["good"]):
             start = module.model(ids).logits.log_softmax(-1)[0, len(prompt) - 1 : -1]
         expected += (start.exp() * (start - policy)).sum(-1).tolist()
-    assert logged == pytest.approx(
-        sum(expected) / len(expected), rel=1e-3
-    )  # float32: logs of 5 nats, differences of 1e-3
+    assert logged == pytest.approx(sum(expected) / len(expected), rel=1e-4)
     assert logged > 1e-4
     quiet = dual(base, stage1)
     loss_of(quiet, BATCH)
