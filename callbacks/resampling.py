@@ -15,6 +15,7 @@ from align.rewards.scorers import Direction, Scorer
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.round_loader import RoundLoader
+from align.rounds.sampled_rounds import OnlineMethod, check_online
 from align.rounds.schedule import set_schedule, steps_of_round
 from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
@@ -110,6 +111,7 @@ class IterativeResampling(Callback):
         data.refuse_stream("align.callbacks.resampling.IterativeResampling, which chooses among the prompts,")
         if getattr(pl_module, "view", None) == "win_rates":
             self.settings.check_win_rates()
+        check_online(pl_module, self.settings)
         training = Training()
         self.settings.scorer.follow(training)
         self.settings.scorer.ready()
@@ -139,6 +141,8 @@ class IterativeResampling(Callback):
             set_schedule(trainer, module.optimizer, steps_of_round(trainer, self.epochs), anew=first)
         if self._begun != number and self.settings.conditions is not None:
             module.train_under(self._rounds.note(number))
+        if self._begun != number and isinstance(module, OnlineMethod):
+            module.begin_round(self._rounds.sampled(), first=first)
         self._begun = number
 
     def _follow(self, trainer: Trainer, module: Any, number: int, *, first: bool) -> None:

@@ -16,6 +16,7 @@ from align.data.loader import BatchLoader
 from align.data.loaders import ServingDataModule, TrainingSource
 from align.data.needs import Needs
 from align.data.preparing import Found, prepare
+from align.data.sampled_groups import SAMPLE_VIEWS
 from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
 from align.data.splits import Splits, check_fractions, divide_source
@@ -122,7 +123,10 @@ class PreferenceDataModule(ServingDataModule):
     def view_of(self, needs: Needs) -> View:
         """Return what is made of an example: the view that was asked for, or the method's. Raises ConfigError."""
         check_view(self.view, needs.view, type(needs).__name__)
-        return self.view or {**VIEWS, **SCORED_VIEWS, **WIN_RATE_VIEWS, "hindsight": Hindsight()}[needs.view]
+        return (
+            self.view
+            or {**VIEWS, **SCORED_VIEWS, **WIN_RATE_VIEWS, **SAMPLE_VIEWS, "hindsight": Hindsight()}[needs.view]
+        )
 
     def _tables(self, source: Source, view: View) -> tuple[Found, list[str]]:
         """Return what is made of a source, its first rows where it is streamed, and hashes of what decides it."""

@@ -120,10 +120,14 @@ class ServingDataModule(L.LightningDataModule):
         """Return this rank's share of the batches of a split, in order; not of the training rows of a stream."""
         if split == "train":
             self.refuse_stream("a pass over the training split in order")
-        groups, share = self.groups[split], DistributedShard.of(self.trainer)
-        self.tell_oversized(split, groups)
+        self.tell_oversized(split, self.groups[split])
+        return self.pass_over(self.groups[split], self.fingerprint)
+
+    def pass_over(self, groups: EncodedGroups, fingerprint: str) -> BatchLoader:
+        """Return this rank's share of the batches of some groups, in order."""
+        share = DistributedShard.of(self.trainer)
         order = PassOrder(groups, self.batching, share=share, others=self.reads_others, layout=self.row_layout)
-        return BatchLoader(order, self.fingerprint)
+        return BatchLoader(order, fingerprint)
 
     def steps_of(self, groups: EncodedGroups, fingerprint: str) -> BatchLoader:
         """Return this rank's part of the steps over some groups, in an order by (seed, epoch)."""

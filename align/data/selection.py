@@ -25,6 +25,7 @@ def select(example: Example, order: Sequence[int], ranks: Sequence[int], suffix:
         scores=tuple(example.scores[i] for i in order) if example.scores else (),
         origins=tuple(example.origins[i] for i in order) if example.origins else (),
         answers=tuple(example.answers[i] for i in order) if example.answers else (),
+        response_ids=tuple(example.response_ids[i] for i in order) if example.response_ids else (),
         contexts=contexts if len(set(contexts)) > 1 else (),
         ranking=by_rank,
     )

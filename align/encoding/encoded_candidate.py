@@ -119,3 +119,24 @@ def _tokens_before(encoding: Any, rendered: Rendered) -> int:
         if token is not None:
             return int(token)
     return len(encoding.ids)
+
+
+def drawn_group(example: Example, prompt: list[int], eos_id: int, most: int) -> EncodedGroup:
+    """Return a group of responses as a policy drew them, nothing cut; one without tokens is its end alone.
+
+    Raises RowRefused for a prompt without tokens, and for more than `most` in all.
+    """
+    responses = [list(ids) or [eos_id] for ids in example.response_ids]
+    length = len(prompt) + max(map(len, responses))
+    if not prompt or length > most:
+        raise RowRefused("prompt without tokens" if not prompt else "drawn tokens over the limit")
+    return EncodedGroup(
+        id=example.id,
+        prompt_ids=prompt,
+        response_ids=responses,
+        ranks=list(example.ranks) or [0] * len(responses),
+        scores=[list(s) for s in example.scores] or [[] for _ in responses],
+        weight=example.weight,
+        truncated=[False] * len(responses),
+        length=length,
+    )

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from align.encoding.dialogue_spans import whole_dialogue
-from align.encoding.encoded_candidate import EncodedCandidate, Tokens, boundaries, weights_of
+from align.encoding.encoded_candidate import EncodedCandidate, Tokens, boundaries, drawn_group, weights_of
 from align.encoding.put import Put
 from align.encoding.rendered import special_tokens
 from align.encoding.rendering import RowRefused, Template
@@ -84,19 +84,16 @@ class Encoder:
     def encode(self, examples: Sequence[Example]) -> list[EncodedGroup | Dropped]:
         """Encode each example, or say why not. Candidates keep their order."""
         rendered = [self._render(example) for example in examples]
-        texts = [c.text for rows in rendered if isinstance(rows, list) for c in rows]
-        encodings = iter(self._words.encode(texts))
+        encodings = iter(self._words.encode([c.text for rows in rendered if isinstance(rows, list) for c in rows]))
         results: list[EncodedGroup | Dropped] = []
         for example, rows in zip(examples, rendered, strict=True):
-            if isinstance(rows, Dropped):
-                results.append(rows)
+            if isinstance(rows, list):
+                results.append(self._fitted(example, [c._replace(encoding=next(encodings)) for c in rows]))
             else:
-                results.append(
-                    self._fitted(example, [EncodedCandidate(c.rendered, c.spans, next(encodings)) for c in rows])
-                )
+                results.append(rows)
         return results
 
-    def _render(self, example: Example) -> list[EncodedCandidate] | Dropped:
+    def _render(self, example: Example) -> list[EncodedCandidate] | EncodedGroup | Dropped:
         prompts, answers = example.contexts or (example.messages,), example.turns
         asked, said = ([text for m in turns for text in m[1:4]] for turns in (chain.from_iterable(prompts), answers))
         often = 1 if example.contexts else len(example.responses)
@@ -105,6 +102,9 @@ class Encoder:
         if self.template.parses_special and any(map(self._special.search, (*asked, *said))):
             return Dropped(example.id, "special token typed in the text")
         try:
+            if example.response_ids:
+                prompt = self.prompt_ids(self._context(example, 0), example.tools)
+                return drawn_group(example, prompt, self.template.eos_id, self.truncation.max_total)
             return [self._candidate(example, place, answer) for place, answer in enumerate(answers)]
         except RowRefused as refusal:
             return Dropped(example.id, str(refusal))
@@ -149,6 +149,7 @@ class Encoder:
         rendered = self._render(example)
         if isinstance(rendered, Dropped):
             raise RowRefused(rendered.reason)
+        assert isinstance(rendered, list)
         encodings = self._words.encode([c.text for c in rendered])
         return [c._replace(encoding=e) for c, e in zip(rendered, encodings, strict=True)]
 

@@ -11,6 +11,7 @@ from align.records.labels import Labels, Scale, column_of
 from align.records.other_tokens import Foreign, PromptTokens
 from align.records.reward_directions import Arc
 from align.records.row_layout import LayoutName, RowLayout
+from align.records.sampled import SampledRound, SampledTokens
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 from align.records.step import Step
 
@@ -38,6 +39,8 @@ __all__ = [
     "ResponseScores",
     "Role",
     "RowLayout",
+    "SampledRound",
+    "SampledTokens",
     "Scale",
     "Step",
     "StepTotals",

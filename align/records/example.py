@@ -23,6 +23,7 @@ ViewName = Literal[
     "prompts",
     "regression",
     "win_rates",
+    "samples",
     "unpaired",
 ]
 """What a method trains on; `align.data.views`, `scored_lists` and `hindsight` make it."""
@@ -85,6 +86,8 @@ class Example:
     """Functions that may be called, as a JSON list of schemas."""
     whole: bool = False
     """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
+    response_ids: tuple[tuple[int, ...], ...] = ()
+    """The responses as the tokens a policy drew, their end included where it drew one; none where only texts count."""
 
     def __post_init__(self) -> None:
         for messages in (self.messages, *self.contexts):
@@ -92,7 +95,8 @@ class Example:
                 raise ValueError(f"example {self.id}: the messages must end with a user turn")
         if self.scores and len(self.scores) != len(self.responses):
             raise ValueError(f"example {self.id}: {len(self.scores)} score rows for {len(self.responses)} responses")
-        for name, found in {"answers": self.answers, "contexts": self.contexts}.items():
+        beside = {"answers": self.answers, "contexts": self.contexts, "response_ids": self.response_ids}
+        for name, found in beside.items():
             if found and len(found) != len(self.responses):
                 raise ValueError(f"example {self.id}: {len(found)} {name} for {len(self.responses)} responses")
         if any(len(row) != len(self.attributes) for row in self.scores):

@@ -59,6 +59,7 @@ def _example(row: dict[str, Any]) -> Example:
     values["answers"] = tuple(map(Message.of, row.get("answers", ())))
     values["contexts"] = tuple(tuple(map(Message.of, context)) for context in row.get("contexts", ()))
     values["ranking"] = tuple(tuple(group) for group in row.get("ranking", ()))
+    values["response_ids"] = tuple(map(tuple, row.get("response_ids", ())))
     scores = row.get("scores", ())
     values["scores"] = tuple(tuple(math.nan if v is None else v for v in s) for s in scores)
     return Example(**values)

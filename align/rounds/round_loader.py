@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from align.data.data_module import PreferenceDataModule
-from align.data.encoded import encode, load_cached
 from align.data.encoded_groups import EncodedGroups
 from align.data.loader import BatchLoader
 from align.data.row_validation import prompt_id
@@ -20,8 +18,9 @@ from align.data.views import View
 from align.encoding.encoder import Encoder
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError, ResumeError
-from align.records import Conditioning, Example
+from align.records import Conditioning, Example, SampledRound
 from align.rewards.components import PolicyNow, Training
+from align.rounds.encoded_rounds import encoded_round
 from align.rounds.manifest import summary
 from align.rounds.pipeline import make_round
 from align.rounds.plan import RoundPlan
@@ -36,6 +35,7 @@ from align.rounds.round_prompts import (
     under_the_base_sentence,
 )
 from align.rounds.round_store import RoundRow
+from align.rounds.sampled_rounds import sampled_round
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import policy_hash
 from align.sampling.checked import LocalEngine
@@ -60,6 +60,7 @@ class RoundLoader:
         self.acknowledged: dict[int, str] = {}
         """Hashes of the rounds that this run, or its checkpoint, has trained on."""
         self._loaders: dict[int, BatchLoader] = {}
+        self._trained_on: EncodedGroups | None = None
         self._pool: list[Example] = []
 
     @property
@@ -81,13 +82,27 @@ class RoundLoader:
         number = self.number
         if number not in self._loaders:
             sha256 = self._sealed(number)
-            groups = self._groups(number, sha256)
-            self._loaders = {number: self.data.steps_of(groups, sha256)}
+            groups = encoded_round(self.rounds, number, sha256, data=self.data, view=self._view())
+            self._trained_on, self._loaders = groups, {number: self.data.steps_of(groups, sha256)}
             tell_steps(groups, self.data.step_groups, f"round {number}: ")
             self.acknowledged[number] = sha256
         loader = self._loaders[number]
         self._mend_progress(len(loader))
         return loader
+
+    def sampled(self) -> SampledRound:
+        """Return the samples of the current round, for a method that trains on them as they were drawn."""
+        assert self._trained_on is not None
+        groups, number = self._trained_on, self.number
+        return sampled_round(
+            groups,
+            number,
+            temperature=self.settings.generation.temperature,
+            steps=len(self._loaders[number]) * self.epochs,
+            batches=lambda: self.data.pass_over(groups, self.acknowledged[number]),
+            path=self.rounds.folder / f"rollouts-{number:06d}.safetensors",
+            sha256=self.acknowledged[number],
+        )
 
     def _mend_progress(self, length: int) -> None:
         """Let a run that goes on from the last batch of an epoch begin the next one at its first batch.
@@ -178,22 +193,6 @@ class RoundLoader:
             if len({e.id for e in self._pool}) < len(self._pool):
                 raise ConfigError("rounds need ids that are unique over all data.sources")
         return self._pool
-
-    def _groups(self, number: int, sha256: str) -> EncodedGroups:
-        """Return a sealed round as the method's view has it, tokenised once."""
-        assert self.data.encoder is not None
-        view, folder = self._view(), Path(self.data.encoding.cache_dir)
-        key = hashlib.sha256(repr((sha256, repr(view), self.data.encoder.fingerprint)).encode()).hexdigest()[:24]
-        examples = self.rounds.read(number, sha256)
-        cached = load_cached(folder, key)
-        if cached is not None and cached[0]:
-            return EncodedGroups(cached[0], [1.0], cached[0][0].attributes)
-        report = Report(read=len(examples))
-        groups = view.apply(examples, report)
-        if not groups:
-            raise DataError(f"round {number}: no record is left for the method: {report}")
-        table = encode(groups, self.data.encoder, report, folder=folder, key=key, num_proc=self.data.encoding.num_proc)
-        return EncodedGroups([table], [1.0], table.attributes)
 
     def _view(self) -> View:
         return self.data.view_of(self.trainer.lightning_module)

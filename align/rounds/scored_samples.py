@@ -25,6 +25,8 @@ class ScoredSample(NamedTuple):
     """What selections select by: the scores weighed by the run's direction."""
     group: int = 0
     """Which of the prompt's conditions it was drawn under."""
+    ids: tuple[int, ...] = ()
+    """Its tokens as they were drawn."""
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,11 @@ def _candidate(plan: RoundPlan, sample: StoredSample, number: int, group: int) -
     assert sample.scores is not None
     penalty = plan.settings.missing_eos_penalty
     cut = sample.finish == "length"
-    if fault := text_fault(sample.text):
+    if not plan.settings.selection.takes_any_text and (fault := text_fault(sample.text)):
         return f"sample: {fault}"
     if cut and penalty is None:
         return "sample: cut off at its limit"
     reward = plan.direction.of(plan.settings.scorer.attributes, sample.scores) - (penalty or 0.0) * cut
     if not math.isfinite(reward):
         return "sample: no reward"
-    return ScoredSample(number, sample.text.strip(), sample.finish, sample.scores, reward, group)
+    return ScoredSample(number, sample.text.strip(), sample.finish, sample.scores, reward, group, tuple(sample.ids))

@@ -15,6 +15,9 @@ from align.rounds.scored_samples import PromptSamples, best_of
 class Selection(ABC):
     """Makes training records of a round."""
 
+    takes_any_text = False
+    """Whether a sample without text, or with characters that no file holds, can be trained on, as its tokens can."""
+
     @abstractmethod
     def build(self, drawn: Sequence[PromptSamples], report: Report) -> list[Example]:
         """Return the records; prompts that give none are counted by reason."""

@@ -64,6 +64,28 @@ class Head:
             collisions = (2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1)
         return torch.stack([_target_logprobs(logits, targets), collisions])
 
+    def logprobs_and_entropies(
+        self, hidden: Float[Tensor, "token hidden"], targets: Int[Tensor, " token"]
+    ) -> Float[Tensor, "2 token"]:
+        """Return the log-probability of each target and, without gradient, the entropy where it stands, in nats."""
+        logits = self.logits(hidden)
+        with torch.no_grad():
+            entropies = _entropies(logits.log_softmax(-1))
+        return torch.stack([_target_logprobs(logits, targets), entropies])
+
+    def logprobs_and_entropy_gradients(
+        self, hidden: Float[Tensor, "token hidden"], targets: Int[Tensor, " token"]
+    ) -> Float[Tensor, "2 token"]:
+        """Return both with gradient, which keeps a second matrix of logits."""
+        every = self.logits(hidden).log_softmax(-1)
+        return torch.stack([every.gather(1, targets[:, None])[:, 0], _entropies(every)])
+
+    def cooled(self, temperature: float) -> Head:
+        """Return the head with its logits divided by a temperature."""
+        if temperature == 1:
+            return self
+        return Head(lambda hidden: self.projection(hidden) / temperature, self.vocab_size)
+
 
 class _TargetLogprobs(torch.autograd.Function):
     """`log_softmax` at the targets, keeping the logits and one number per token where torch keeps a second matrix."""
@@ -85,6 +107,11 @@ class _TargetLogprobs(torch.autograd.Function):
 def _target_logprobs(logits: Float[Tensor, "token vocab"], targets: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
     logprobs: Tensor = _TargetLogprobs.apply(logits, targets)  # type: ignore[no-untyped-call]
     return logprobs
+
+
+def _entropies(logprobs: Float[Tensor, "token vocab"]) -> Float[Tensor, " token"]:
+    """Return the entropies; a token that cannot be drawn adds nothing, and no NaN to the gradient."""
+    return -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)
 
 
 def tiled(measure: Callable[..., Tensor], tokens: Sequence[Tensor], row_bytes: int, budget: int) -> Tensor:

@@ -23,6 +23,8 @@ class TokenScores(NamedTuple):
     counts: Int[Tensor, " candidate"]
     collisions: Float[Tensor, " token"] | None = None
     """log sum_v p(v)^2 where each token stands, without gradient; only where asked for."""
+    entropies: Float[Tensor, " token"] | None = None
+    """Entropy of the distribution each token is drawn from, in nats; only where asked for."""
 
 
 class TokenStates(NamedTuple):
@@ -57,6 +59,24 @@ def read_tokens(model: nn.Module, states: TokenStates, *, logit_bytes: int, coll
         return TokenScores(own.tiled_logprobs(states.hidden, states.targets, logit_bytes), states.counts)
     values = tiled(own.logprobs_and_collisions, (states.hidden, states.targets), 8 * own.vocab_size, logit_bytes)
     return TokenScores(values[0], states.counts, values[1].detach())
+
+
+def read_sampled(
+    model: nn.Module, states: TokenStates, *, temperature: float, logit_bytes: int, entropy_gradients: bool = False
+) -> TokenScores:
+    """Run the head as tokens are drawn at a temperature: logits are divided by it, and entropies are told.
+
+    Args:
+        model: The model of the states.
+        states: What the head reads.
+        temperature: Of sampling.
+        logit_bytes: As in `score_tokens`.
+        entropy_gradients: Whether entropies have a gradient.
+    """
+    own = head(model).cooled(temperature)
+    read = own.logprobs_and_entropy_gradients if entropy_gradients else own.logprobs_and_entropies
+    found = tiled(read, (states.hidden, states.targets), 12 * own.vocab_size, logit_bytes)
+    return TokenScores(found[0], states.counts, entropies=found[1])
 
 
 def score_tokens(

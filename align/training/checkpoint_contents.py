@@ -13,7 +13,7 @@ from align.models.condition_file import plain_form
 from align.training.seeding import run_seed
 
 Shapes = dict[str, tuple[int, ...]]
-MODELS = {"model", "reference_model"}
+MODELS = {"model", "reference_model", "critic"}
 """Parts of a module whose buffers come with the backbone."""
 
 

@@ -1,0 +1,76 @@
+"""Online policy gradients on groups of samples: GRPO, RLOO and their relatives, without a critic."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from align.models.backbone import Backbone
+from align.models.references import Reference
+from align.objectives.policy_gradient import PolicyGradient
+from align.records import CandidateBatch, StepTotals
+from align.training.optimizer import Optimizer
+from align.training.rollout_module import RolloutModule
+from align.training.rollouts import Rollouts
+
+
+class GroupPolicyModule(RolloutModule):
+    """Trains a policy on its own samples, n for a prompt, each against the others.
+
+    `IterativeResampling` with the selection `EverySample` draws and scores them; a round of `prompts` equal to
+    `data.batching.groups` is one optimiser step, so that every step is on fresh samples.
+    """
+
+    learning_rates = (1e-6, 1e-5)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: PolicyGradient = PolicyGradient(),
+        *,
+        reference: Reference | None = None,
+        optimizer: Optimizer = Optimizer(lr_scheduler_type="constant_with_warmup"),
+    ) -> None:
+        """Configure the policy gradient.
+
+        Args:
+            backbone: The policy.
+            objective: Advantage, ratio, surrogate and means.
+            reference: Where reference log-probabilities come from; null takes the policy's start, and none at beta 0.
+            optimizer: AdamW and its schedule.
+        """
+        super().__init__(backbone, reference, optimizer)
+        self.objective = objective
+        self.entropy_gradients = objective.entropy_weight > 0
+
+    @property
+    def reads_reference(self) -> bool:
+        """Whether the objective does."""
+        return self.objective.reads_reference
+
+    @property
+    def masks_truncated(self) -> bool:
+        """Whether the objective does."""
+        return self.objective.mask_truncated
+
+    @property
+    def reads_old(self) -> bool:
+        """Whether the divergence stands in the reward."""
+        return self.objective.reads_reference and self.objective.kl == "k1_in_reward"
+
+    def judge(self, rollouts: Rollouts) -> None:
+        """Add the advantage of every token, which is that of its sample."""
+        sampled, columns, ratios = rollouts.sampled, rollouts.columns, None
+        if self.reads_old:
+            ratios = rollouts.sums(columns["old_logprobs"].double() - columns["reference_logprobs"].double())
+        rewards = self.objective.shaped(torch.from_numpy(sampled.rewards), ratios)
+        columns["advantages"] = rollouts.by_token(self.objective.advantage(rewards.numpy(), sampled.sizes))
+
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return the objective over the step's samples or tokens."""
+        tokens = self.sampled_tokens(batch, self._states(self.model, batch))
+        losses, clipped = self.objective(tokens)
+        self.record_samples(batch, tokens, clipped)
+        weighted = losses * tokens.on_tokens(batch.candidate_weights())
+        over = self.step_tokens if self.objective.mean == "token" else self.step_samples
+        return self.objective.added_up(weighted, tokens) / over - self.objective.bonus(tokens) / self.step_tokens

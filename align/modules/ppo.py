@@ -1,0 +1,119 @@
+"""RLHF by PPO: a policy and a critic trained on the policy's own samples."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from align.errors import ConfigError
+from align.models.adapters import evaluating
+from align.models.backbone import Backbone
+from align.models.references import Reference
+from align.models.value_functions import Critic, CriticSettings, TrunkValue
+from align.objectives.ppo import PPO
+from align.records import CandidateBatch, SampledTokens, StepTotals
+from align.scoring import TokenStates
+from align.training.optimizer import Optimizer
+from align.training.rollout_module import RolloutModule
+from align.training.rollouts import Columns, Rollouts
+
+
+class PPOModule(RolloutModule):
+    """Trains a policy on its own samples against a critic's values, near a reference policy.
+
+    `IterativeResampling` with the selection `EverySample` draws and scores them; its `epochs` are PPO's inner epochs,
+    and `data.batching.groups` prompts are a mini-batch.
+    """
+
+    learning_rates = (1e-6, 1e-5)
+    critic: Critic
+    kl_coef: Tensor
+    """Weight of the divergence in the next round; in checkpoints."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: PPO = PPO(),
+        *,
+        value: CriticSettings = TrunkValue(),
+        reference: Reference | None = None,
+        optimizer: Optimizer = Optimizer(lr_scheduler_type="constant_with_warmup"),
+    ) -> None:
+        """Configure PPO.
+
+        Args:
+            backbone: The policy.
+            objective: Rewards of tokens, advantages, clips.
+            value: The critic: a head on the policy, an adapter beside it, or a model of its own.
+            reference: Where reference log-probabilities come from; null takes the policy's start.
+            optimizer: AdamW and its schedule, for policy and critic.
+        """
+        super().__init__(backbone, reference, optimizer)
+        self.objective, self.value = objective, value
+        self.entropy_gradients = objective.entropy_weight > 0
+        self.register_buffer("kl_coef", torch.tensor(objective.kl_coef, dtype=torch.float64))
+
+    @property
+    def reads_reference(self) -> bool:
+        """Whether a divergence is taken off the rewards."""
+        return self.objective.kl_coef > 0
+
+    @property
+    def reads_old(self) -> bool:
+        """Always: values are those of the round's start."""
+        return True
+
+    def build(self) -> nn.Module:
+        """Load the policy, its reference and the critic."""
+        policy = super().build()
+        if self.device_mesh is not None:
+            raise ConfigError("PPOModule's critic is not sharded: take another trainer.strategy, such as ddp")
+        self.critic = self.value.build(policy, self.backbone, self.tokenizer)
+        return policy
+
+    def score_sampled(self, batch: CandidateBatch, states: TokenStates) -> Columns:
+        """Return the critic's values as the round begins."""
+        with evaluating(self.critic):
+            return {"old_values": self._values(batch, states)}
+
+    def judge(self, rollouts: Rollouts) -> None:
+        """Add advantages and returns, and let the coefficient of the divergence follow its target."""
+        columns, sampled, objective = rollouts.columns, rollouts.sampled, self.objective
+        old, values = columns["old_logprobs"].double(), columns["old_values"].double().numpy()
+        reference = columns["reference_logprobs"].double() if self.reads_reference else old
+        divergence, coefficient = objective.divergence(old, reference).numpy(), float(self.kl_coef)
+        found = objective.estimates(
+            objective.scores(sampled.rewards), divergence, values, sampled.lengths, kl_coef=coefficient
+        )
+        columns.update({name: torch.from_numpy(v).float() for name, v in found._asdict().items()})
+        kl = float(divergence.sum() / len(sampled.lengths))
+        if objective.adaptive_kl is not None:
+            self.kl_coef.fill_(objective.adaptive_kl.next(coefficient, kl, len(sampled.lengths)))
+        rank_zero_info(f"round {sampled.number}: KL {kl:.4g} nats a sample at kl_coef {coefficient:.4g}")
+
+    def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
+        """Return the losses of policy and critic over the step's tokens."""
+        states = self._states(self.model, batch)
+        tokens = self.sampled_tokens(batch, states)._replace(values=self._values(batch, states))
+        policy, clipped = self.objective(tokens)
+        critic, stopped = self.objective.value_losses(tokens)
+        weights = tokens.on_tokens(batch.candidate_weights())
+        self.record_samples(batch, tokens, clipped)
+        self._record(tokens, policy, critic, stopped, weights)
+        losses = policy + self.objective.vf_coef * critic
+        if self.objective.entropy_weight:
+            losses = losses - self.objective.entropy_weight * tokens.entropies
+        return (losses * weights).sum() / self.step_tokens
+
+    def _values(self, batch: CandidateBatch, states: TokenStates) -> Tensor:
+        return self.critic.values(self.model, batch, states, layout=self.backbone.layout)
+
+    def _record(self, tokens: SampledTokens, policy: Tensor, critic: Tensor, stopped: Tensor, weights: Tensor) -> None:
+        assert tokens.values is not None
+        assert tokens.returns is not None
+        self.record("policy_loss", policy.detach(), weights)
+        self.record("value_loss", critic.detach(), weights)
+        self.record("value_clip_ratio", stopped.to(weights.dtype), weights)
+        self.record("value", tokens.values.detach(), weights)
+        self.record("return", tokens.returns, weights)

@@ -1,0 +1,173 @@
+"""Proximal policy optimisation of a policy with a critic: rewards of tokens, their advantages, both losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from align.errors import ConfigError
+from align.objectives.objective import Objective
+from align.objectives.policy_gradient import Estimator, kl_estimate
+from align.objectives.surrogates import Clipped, Surrogate
+from align.records import SampledTokens
+
+
+class Estimates(NamedTuple):
+    """What a critic's values and the rewards say of every token of a round."""
+
+    advantages: Float[NDArray[np.float64], " token"]
+    returns: Float[NDArray[np.float64], " token"]
+
+
+def generalized_advantages(
+    rewards: Float[NDArray[np.float64], " token"],
+    values: Float[NDArray[np.float64], " token"],
+    lengths: NDArray[np.int64],
+    *,
+    gamma: float,
+    lam: float,
+) -> Estimates:
+    """Return GAE (Schulman et al. 2016, arXiv:1506.02438, Eq. 16) of samples that stand one after the other.
+
+    delta_t = R_t + gamma V_(t+1) - V_t and A_t = delta_t + gamma lam A_(t+1), with V and A 0 beyond the last token; the
+    return is A + V.
+    """
+    ends = np.cumsum(lengths)
+    last = np.zeros(len(rewards), dtype=bool)
+    last[ends - 1] = True
+    following = np.where(last, 0.0, np.roll(values, -1))
+    advantages = rewards + gamma * following - values
+    for back in range(1, int(lengths.max())):  # all samples at once, from their ends
+        own = ends[lengths > back] - 1 - back
+        advantages[own] += gamma * lam * advantages[own + 1]
+    return Estimates(advantages, advantages + values)
+
+
+@dataclass(frozen=True)
+class AdaptiveKL:
+    """A coefficient that follows a target (Ziegler et al. 2019, arXiv:1909.08593, section 2.2)."""
+
+    target: float = 6.0
+    """KL from the reference, summed over a sample, in nats."""
+    horizon: int = 10000
+    """Samples after which an error of 20 % or more has moved the coefficient by a fifth."""
+
+    def __post_init__(self) -> None:
+        if self.target <= 0 or self.horizon < 1:
+            raise ConfigError(
+                f"objective.adaptive_kl: target must be positive and horizon at least 1, got {self.target}, "
+                f"{self.horizon}"
+            )
+
+    def next(self, coefficient: float, kl: float, samples: int) -> float:
+        """Return the coefficient after so many samples with a mean KL."""
+        return coefficient * (1 + min(max(kl / self.target - 1, -0.2), 0.2) * samples / self.horizon)
+
+
+@dataclass(frozen=True)
+class PPO(Objective):
+    """RLHF by PPO (Ouyang et al. 2022, arXiv:2203.02155; Schulman et al. 2017, arXiv:1707.06347).
+
+    Every token costs the divergence from the reference, the last one also has the sample's score. Clips and weights are
+    those of TRL's PPOTrainer, which gives the score one position later; the stabilisers are those of PPO-max (Zheng et
+    al. 2023, arXiv:2307.04964).
+    """
+
+    kl_coef: float = 0.05
+    """Weight of the divergence in the rewards; where it begins under `adaptive_kl`."""
+    kl: Estimator = "k1"
+    """Its estimate at each token."""
+    gamma: float = 1.0
+    """Discount."""
+    lam: float = 0.95
+    """Decay of the generalised advantage estimate."""
+    surrogate: Surrogate = field(default_factory=Clipped)
+    """What of the importance ratio has a gradient."""
+    cliprange_value: float | None = 0.2
+    """How far a value may move from that of the round's start before its gradient stops; null does not clip."""
+    vf_coef: float = 0.1
+    """Weight of the critic's loss."""
+    entropy_weight: float = 0.0
+    """Weight of the mean entropy per token, which the loss raises."""
+    whiten_advantages: bool = True
+    """Give the advantages of a round mean 0 and variance 1."""
+    whiten_rewards: bool = False
+    """Give the rewards of a round's tokens variance 1; their mean stays."""
+    normalize_scores: bool = False
+    """Give the scores of a round mean 0 and variance 1, before they are clipped."""
+    clip_scores: float | None = None
+    """Largest size of a score; null does not clip."""
+    adaptive_kl: AdaptiveKL | None = None
+    """Move `kl_coef` towards a target; null leaves it as it is."""
+
+    view = "samples"
+    requires = frozenset({"reference", "values"})
+    learning_rates = (1e-6, 1e-5)
+
+    def __post_init__(self) -> None:
+        for name in ("kl_coef", "vf_coef", "entropy_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"objective.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"objective.{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("cliprange_value", "clip_scores"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(f"objective.{name} must be positive or null, got {getattr(self, name)}")
+        if self.adaptive_kl is not None and not self.kl_coef:
+            raise ConfigError("objective.adaptive_kl has nothing to move at kl_coef 0: set kl_coef")
+
+    def scores(self, rewards: Float[NDArray[np.float64], " sample"]) -> NDArray[np.float64]:
+        """Return the scores of a round, normalised and clipped as asked."""
+        if self.normalize_scores:
+            rewards = whitened(rewards)
+        return rewards if self.clip_scores is None else np.clip(rewards, -self.clip_scores, self.clip_scores)
+
+    def estimates(
+        self,
+        scores: Float[NDArray[np.float64], " sample"],
+        divergence: Float[NDArray[np.float64], " token"],
+        values: Float[NDArray[np.float64], " token"],
+        lengths: NDArray[np.int64],
+        *,
+        kl_coef: float,
+    ) -> Estimates:
+        """Return advantages and returns of a round: -kl_coef times the divergence, and the score at the last token."""
+        rewards = -kl_coef * divergence
+        rewards[np.cumsum(lengths) - 1] += scores
+        if self.whiten_rewards:
+            rewards = whitened(rewards) + rewards.mean()
+        found = generalized_advantages(rewards, values, lengths, gamma=self.gamma, lam=self.lam)
+        return found._replace(advantages=whitened(found.advantages)) if self.whiten_advantages else found
+
+    def divergence(self, policy: Tensor, reference: Tensor) -> Tensor:
+        """Return the estimate at each token."""
+        return kl_estimate(self.kl, policy, reference)
+
+    def __call__(self, tokens: SampledTokens) -> tuple[Float[Tensor, " token"], Tensor]:
+        """Return the policy's loss of each token, and where the surrogate clips."""
+        return self.surrogate(tokens, tokens.logprobs - tokens.old_logprobs)
+
+    def value_losses(self, tokens: SampledTokens) -> tuple[Float[Tensor, " token"], Tensor]:
+        """Return half the squared error of each token's value, the larger of plain and clipped, and where it clips."""
+        assert tokens.values is not None
+        assert tokens.old_values is not None
+        assert tokens.returns is not None
+        errors = (tokens.values - tokens.returns).square()
+        if self.cliprange_value is None:
+            return errors / 2, torch.zeros_like(errors, dtype=torch.bool)
+        moved = (tokens.values - tokens.old_values).clamp(-self.cliprange_value, self.cliprange_value)
+        clipped = (tokens.old_values + moved - tokens.returns).square()
+        return torch.maximum(errors, clipped) / 2, clipped > errors
+
+
+def whitened(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values with mean 0 and variance 1 (n - 1 in the denominator, 1e-8 added), as TRL whitens."""
+    variance = values.var(ddof=1) if len(values) > 1 else 0.0
+    return np.asarray((values - values.mean()) / np.sqrt(variance + 1e-8))

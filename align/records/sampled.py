@@ -1,0 +1,76 @@
+"""Tokens that a policy drew, with what is known of them when it is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from align.records.batch import CandidateBatch
+
+
+@dataclass(frozen=True)
+class SampledRound:
+    """The samples of one round and their rewards; a group stands in a run of its size."""
+
+    number: int
+    ids: Sequence[str]
+    """Names of the groups."""
+    sizes: NDArray[np.int64]
+    """Samples of each group."""
+    lengths: NDArray[np.int64]
+    """Tokens of each sample."""
+    rewards: Float[NDArray[np.float64], " sample"]
+    finished: Float[NDArray[np.float64], " sample"]
+    """1 for a sample that ended by itself, 0 for one cut off at its limit."""
+    temperature: float
+    """At which they were drawn."""
+    steps: int
+    """Optimiser steps that are trained on them, over all epochs of the round."""
+    batches: Callable[[], Iterable[CandidateBatch]]
+    """This process's share of the groups, each once over all processes."""
+    path: Path
+    """Where what is computed of the samples is kept for a run that goes on inside the round."""
+    sha256: str
+    """Of the round's sealed file."""
+
+
+class SampledTokens(NamedTuple):
+    """The tokens of the samples of a batch, those of one sample in a run of `counts[candidate]`."""
+
+    logprobs: Float[Tensor, " token"]
+    """Of the policy as it is, at the temperature of sampling."""
+    old_logprobs: Float[Tensor, " token"]
+    """Of the policy that drew them."""
+    advantages: Float[Tensor, " token"]
+    entropies: Float[Tensor, " token"]
+    """Of the policy where each token stands, in nats."""
+    counted: Float[Tensor, " token"]
+    """1 for a token whose loss counts, 0 for one of a sample that is masked or of padding."""
+    counts: Int[Tensor, " candidate"]
+    reference_logprobs: Float[Tensor, " token"] | None = None
+    """Of the reference policy, where it is read."""
+    values: Float[Tensor, " token"] | None = None
+    """Of the critic as it is, where there is one."""
+    old_values: Float[Tensor, " token"] | None = None
+    returns: Float[Tensor, " token"] | None = None
+
+    def sums(self, values: Float[Tensor, " token"]) -> Float[Tensor, " candidate"]:
+        """Return the sum of every sample's values."""
+        return torch.segment_reduce(values, "sum", lengths=self.counts, unsafe=True)
+
+    def on_tokens(self, values: Float[Tensor, " candidate"]) -> Float[Tensor, " token"]:
+        """Return the value of every token's sample."""
+        return values.repeat_interleave(self.counts, output_size=len(self.logprobs))
+
+    @property
+    def lengths(self) -> Float[Tensor, " candidate"]:
+        """Return how many tokens of each sample count, at least 1."""
+        return self.sums(self.counted).clamp(min=1)

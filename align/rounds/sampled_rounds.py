@@ -1,0 +1,58 @@
+"""Rounds of methods that train on samples as they were drawn: what they are given, and what fits them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow.compute as pc
+
+from align.data.encoded_groups import EncodedGroups
+from align.data.extents import lengths_of
+from align.errors import ConfigError
+from align.records import SampledRound, column_of
+from align.rounds.every_sample import FINISHED, EverySample
+from align.rounds.settings import RoundSettings
+
+PLACE = "align.callbacks.resampling.IterativeResampling"
+
+
+@runtime_checkable
+class OnlineMethod(Protocol):
+    """A method that trains on samples as they were drawn."""
+
+    def begin_round(self, sampled: SampledRound, *, first: bool) -> None:
+        """Take the samples of a round; `first` tells whether no step was taken on them yet."""
+
+
+def check_online(module: object, settings: RoundSettings) -> None:
+    """Raise ConfigError where a method and what rounds make do not fit each other."""
+    online, every = isinstance(module, OnlineMethod), isinstance(settings.selection, EverySample)
+    name = type(module).__name__
+    if online != every:
+        fix = "set selection EverySample" if online else f"{name} trains on records, take another selection"
+        raise ConfigError(f"{PLACE}.selection {type(settings.selection).__name__} does not fit {name}: {fix}")
+    if not online:
+        return
+    if settings.generation.temperature == 0 or settings.generation.top_p < 1:
+        raise ConfigError(
+            f"{PLACE}.generation: {name} needs the probabilities of what was drawn, which are those of the model at a "
+            f"temperature above 0 and top_p 1, got {settings.generation.temperature:g}, {settings.generation.top_p:g}"
+        )
+    if settings.replay is not None or settings.conditions is not None:
+        raise ConfigError(f"{PLACE}: {name} trains on its own samples alone: leave replay and conditions out")
+
+
+def sampled_round(groups: EncodedGroups, number: int, **more: Any) -> SampledRound:
+    """Return the samples of a sealed round as its method is given them."""
+    columns = groups.table.with_format("arrow")[:]
+    place = {name: column_of(groups.attributes, name) for name in ("reward", FINISHED)}
+    return SampledRound(
+        number,
+        ids=columns["id"].to_pylist(),
+        sizes=np.asarray(groups.sizes),
+        lengths=lengths_of(pc.list_flatten(columns["response_ids"])),
+        rewards=groups.labels[:, place["reward"]],
+        finished=groups.labels[:, place[FINISHED]],
+        **more,
+    )

@@ -1,0 +1,201 @@
+"""What methods share that train on samples of the policy as they were drawn."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from align.checks.checked_rows import GroupsOfBatch
+from align.errors import ConfigError
+from align.models.adapters import evaluating
+from align.models.backbone import Backbone
+from align.models.references import Reference
+from align.objectives.policy_gradient import kl_estimate
+from align.records import CandidateBatch, ResponseScores, SampledRound, SampledTokens, Step
+from align.scoring import TokenScores, TokenStates, read_sampled, token_states
+from align.scoring.responses import sum_runs
+from align.training.optimizer import Optimizer
+from align.training.reference_policy import ReferencedModule
+from align.training.rollouts import Columns, Rollouts
+from align.training.self_check import check_layouts, start_checked
+from align.transfer import to_device
+
+
+class RolloutModule(ReferencedModule):
+    """Trains in rounds of its own samples: what belongs to their policy is computed when a round begins.
+
+    Old log-probabilities are those of our scorer, not of the engine that drew the tokens. At the first step of a round
+    the policy is the one that drew, so that its ratio is exactly 1.
+    """
+
+    view = "samples"
+    truncation = "usual"
+    entropy_gradients = False
+
+    def __init__(self, backbone: Backbone, reference: Reference | None, optimizer: Optimizer) -> None:
+        super().__init__(backbone, optimizer)
+        self.reference = reference
+        self.rollouts: Rollouts | None = None
+        self._first_step = False
+        self.step_samples = self.step_tokens = torch.ones(())  # of all processes
+
+    @property
+    @abstractmethod
+    def reads_reference(self) -> bool:
+        """Whether the reference's log-probabilities are read."""
+
+    @property
+    def masks_truncated(self) -> bool:
+        """Whether samples cut off at their limit are left out of the loss."""
+        return False
+
+    @property
+    def reads_old(self) -> bool:
+        """Whether advantages need the log-probabilities of the policy that drew, however few steps follow."""
+        return False
+
+    @abstractmethod
+    def judge(self, rollouts: Rollouts) -> None:
+        """Add the columns that follow from rewards and from what was scored: advantages at least."""
+
+    def score_sampled(self, batch: CandidateBatch, states: TokenStates) -> Columns:
+        """Return what else is computed of samples when a round begins, under the policy's states."""
+        return {}
+
+    def build(self) -> nn.Module:
+        """Load the policy and its reference."""
+        policy = super().build()
+        if self.reference is not None and not self.reads_reference:
+            raise ConfigError(
+                f"{type(self).__name__} reads no reference at beta 0: leave model.reference out, or set objective.beta"
+            )
+        self.build_reference(policy, needed=self.reads_reference).check_computed("samples of the policy")
+        return policy
+
+    def on_fit_start(self) -> None:
+        """Make sure that there are rounds."""
+        if getattr(self.trainer.datamodule, "training_source", None) is None:  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"{type(self).__name__} trains on its own samples: add -c configs/callbacks/online.yaml, or "
+                "align.callbacks.resampling.IterativeResampling with the selection EverySample"
+            )
+        super().on_fit_start()
+
+    def _check(self, *, gradients: bool = False) -> None:
+        """Leave the self-check to the first round, whose samples it looks at."""
+
+    def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Compute nothing: the data have prompts only. Callbacks that sample follow."""
+
+    def begin_round(self, sampled: SampledRound, *, first: bool) -> None:
+        """Take the samples of a round, and compute or recall what belongs to the policy that drew them.
+
+        Args:
+            sampled: The samples.
+            first: Whether no step was taken on them yet.
+        """
+        self._first_step = first
+        self.rollouts = Rollouts(sampled)
+        if first:
+            if not self.checked:
+                self.checked = check_layouts(self, GroupsOfBatch(next(iter(sampled.batches()))), gradients=True)
+            old = self.reads_old or sampled.steps > 1
+            if old or self.reads_reference:
+                self.rollouts.columns = self.rollouts.gathered(self._scored(sampled, old=old))
+            self.judge(self.rollouts)
+            if sampled.steps > 1:
+                self.rollouts.keep()
+        else:
+            self.rollouts.recall()
+
+    @torch.no_grad()
+    def _scored(self, sampled: SampledRound, *, old: bool) -> Iterator[tuple[CandidateBatch, Columns]]:
+        """Yield this process's batches with log-probabilities of the policy, where `old` asks, and the reference."""
+        with self.trainer.precision_plugin.forward_context(), evaluating(self.model):
+            for batch in sampled.batches():
+                moved, found = self.trainer.strategy.batch_to_device(batch), Columns()
+                if old:
+                    states = self._states(self.model, moved)
+                    found = {
+                        "old_logprobs": self._read(self.model, states).logprobs,
+                        **self.score_sampled(moved, states),
+                    }
+                if self.reads_reference:
+                    found["reference_logprobs"] = self._reference(moved, found.get("old_logprobs"))
+                yield batch, found
+
+    def _reference(self, batch: CandidateBatch, own: Tensor | None) -> Tensor:
+        """Return the reference's log-probabilities; at the very first batch they are compared with the policy's."""
+        read = self.built_reference.run(self.model, lambda model: self._read(model, self._states(model, batch)))
+        if own is not None:
+            policy, reference = (ResponseScores(sum_runs(v, read.counts), read.counts) for v in (own, read.logprobs))
+            start_checked(self, policy, reference)
+        return read.logprobs
+
+    def _states(self, model: nn.Module, batch: CandidateBatch) -> TokenStates:
+        return token_states(model, batch, layout=self.backbone.layout)
+
+    def _read(self, model: nn.Module, states: TokenStates) -> TokenScores:
+        assert self.rollouts is not None
+        return read_sampled(
+            model,
+            states,
+            temperature=self.rollouts.sampled.temperature,
+            logit_bytes=self.backbone.logit_bytes,
+            entropy_gradients=self.entropy_gradients and torch.is_grad_enabled(),
+        )
+
+    def begin_step(self, step: Step) -> None:
+        """Count the samples and tokens of the step, over all processes: what its losses are divided by."""
+        counts = torch.zeros(2, dtype=torch.float64)
+        for batch in step:
+            weights = self._kept(batch) * batch.candidate_weights().cpu()
+            lengths = torch.tensor(batch.response_lengths)
+            counts += torch.stack([batch.candidate_weights().cpu().sum(), (weights * lengths).sum()]).double()
+        counts = to_device(counts.float(), self.device)
+        if dist.is_initialized():
+            dist.all_reduce(counts)
+        self.step_samples, self.step_tokens = counts.clamp(min=1)
+
+    def _kept(self, batch: CandidateBatch) -> Tensor:
+        """Return 1 for every sample whose loss counts, on the CPU."""
+        assert self.rollouts is not None
+        if not self.masks_truncated:
+            return torch.ones(batch.num_candidates)
+        return self.rollouts.samples_of(batch, self.rollouts.sampled.finished)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note that the policy is no longer the one that drew."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self._first_step = False
+
+    def sampled_tokens(self, batch: CandidateBatch, states: TokenStates) -> SampledTokens:
+        """Return the tokens of a batch under the policy, with what was computed of them when the round began."""
+        assert self.rollouts is not None
+        read, known = self._read(self.model, states), self.rollouts.of(batch, states.hidden.device)
+        if self._first_step:
+            known["old_logprobs"] = read.logprobs.detach()
+        counts, kept = states.counts, to_device(self._kept(batch), states.hidden.device)
+        counted = kept.repeat_interleave(counts, output_size=len(read.logprobs))
+        assert read.entropies is not None
+        return SampledTokens(read.logprobs, entropies=read.entropies, counted=counted, counts=counts, **known)
+
+    def record_samples(self, batch: CandidateBatch, tokens: SampledTokens, clipped: Tensor) -> None:
+        """Record what is watched while a policy trains on its samples."""
+        assert self.rollouts is not None
+        weights = batch.candidate_weights()
+        own = tokens.on_tokens(weights) * tokens.counted
+        self.record("reward", batch.labels("reward"), weights)
+        self.record("finished", batch.labels("finished"), weights)
+        self.record("length", tokens.counts, weights)
+        self.record("entropy", tokens.entropies.detach(), own)
+        self.record("clip_ratio", clipped.to(own.dtype), own)
+        with torch.no_grad():
+            self.record("old_kl", kl_estimate("k3", tokens.old_logprobs, tokens.logprobs), own)
+            if tokens.reference_logprobs is not None:
+                self.record("kl", kl_estimate("k3", tokens.logprobs, tokens.reference_logprobs), own)
