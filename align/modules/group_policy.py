@@ -71,6 +71,10 @@ class GroupPolicyModule(RolloutModule):
         tokens = self.sampled_tokens(batch, self._states(self.model, batch))
         losses, clipped = self.objective(tokens)
         self.record_samples(batch, tokens, clipped)
-        weighted = losses * tokens.on_tokens(batch.candidate_weights())
+        weights = tokens.on_tokens(batch.candidate_weights())
         over = self.step_tokens if self.objective.mean == "token" else self.step_samples
-        return self.objective.added_up(weighted, tokens) / over - self.objective.bonus(tokens) / self.step_tokens
+        loss = self.objective.added_up(losses * weights, tokens) / over
+        if self.objective.entropy_weight:
+            bonus = (tokens.entropies * tokens.counted * weights).sum() / self.step_tokens
+            loss = loss - self.objective.entropy_weight * bonus
+        return loss

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -53,8 +52,9 @@ class PolicyGradient(Objective):
     """Divisor of `mean: fixed`, such as the longest sample."""
     beta: float = 0.0
     """Weight of the divergence from the reference policy."""
-    kl: Literal["k1_in_reward", "k2", "k3"] = "k3"
-    """Where it stands: summed over the sample and taken off its reward (RLOO), or an estimate in the loss."""
+    kl: Literal["k1_in_reward", "k2", "k3", "k3_weighted"] = "k3_weighted"
+    """Where it stands: summed over the sample and taken off its reward (RLOO), or an estimate in the loss. GRPO's paper
+    has `k3`, whose gradient is not that of the divergence; times the ratio it is (DeepSeek-V3.2, arXiv:2512.02556)."""
     entropy_weight: float = 0.0
     """Weight of the mean entropy per token, which the loss raises."""
     mask_truncated: bool = False
@@ -73,7 +73,7 @@ class PolicyGradient(Objective):
             raise ConfigError(
                 f"objective.length {self.length} belongs to mean fixed, which needs it: got mean {self.mean}"
             )
-        if not self.beta and self.kl != "k3":
+        if not self.beta and self.kl != "k3_weighted":
             raise ConfigError(f"objective.kl {self.kl} has no effect at beta 0: set beta, or leave it out")
         if isinstance(self.surrogate, GammaWeighted) and self.ratio != "token":
             raise ConfigError("objective.ratio has no effect on GammaWeighted, which takes the whole sample: leave it")
@@ -96,10 +96,12 @@ class PolicyGradient(Objective):
 
     def __call__(self, tokens: SampledTokens) -> tuple[Float[Tensor, " token"], Bool[Tensor, " token"]]:
         """Return the loss of each token, before any mean, and at which of them the surrogate clips."""
-        losses, clipped = self.surrogate(tokens, self._log_ratios(tokens))
-        if self.kl != "k1_in_reward" and tokens.reference_logprobs is not None:
-            losses = losses + self.beta * kl_estimate(self.kl, tokens.logprobs, tokens.reference_logprobs)
-        return losses, clipped
+        ratios = self._log_ratios(tokens)
+        losses, clipped = self.surrogate(tokens, ratios)
+        if self.kl == "k1_in_reward" or tokens.reference_logprobs is None:
+            return losses, clipped
+        estimate = kl_estimate("k2" if self.kl == "k2" else "k3", tokens.logprobs, tokens.reference_logprobs)
+        return losses + self.beta * (estimate * ratios.exp() if self.kl == "k3_weighted" else estimate), clipped
 
     def _log_ratios(self, tokens: SampledTokens) -> Float[Tensor, " token"]:
         each = tokens.logprobs - tokens.old_logprobs
@@ -114,9 +116,3 @@ class PolicyGradient(Objective):
         if self.mean == "sequence":
             counted = counted / tokens.on_tokens(tokens.lengths)
         return counted.sum() / (self.length or 1)
-
-    def bonus(self, tokens: SampledTokens) -> Tensor:
-        """Return a batch's sum of what the entropy takes off the loss, divided by the step's counted tokens later."""
-        if not self.entropy_weight:
-            return torch.zeros((), device=tokens.logprobs.device)
-        return self.entropy_weight * (tokens.entropies * tokens.counted).sum()
