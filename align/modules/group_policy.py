@@ -12,6 +12,7 @@ from align.records import CandidateBatch, StepTotals
 from align.training.optimizer import Optimizer
 from align.training.rollout_module import RolloutModule
 from align.training.rollouts import Rollouts
+from align.training.sampled_metrics import record_samples
 
 
 class GroupPolicyModule(RolloutModule):
@@ -70,7 +71,7 @@ class GroupPolicyModule(RolloutModule):
         """Return the objective over the step's samples or tokens."""
         tokens = self.sampled_tokens(batch, self._states(self.model, batch))
         losses, clipped = self.objective(tokens)
-        self.record_samples(batch, tokens, clipped)
+        record_samples(self, batch, tokens, clipped)
         weights = tokens.on_tokens(batch.candidate_weights())
         over = self.step_tokens if self.objective.mean == "token" else self.step_samples
         loss = self.objective.added_up(losses * weights, tokens) / over

@@ -17,6 +17,7 @@ from align.scoring import TokenStates
 from align.training.optimizer import Optimizer
 from align.training.rollout_module import RolloutModule
 from align.training.rollouts import Columns, Rollouts
+from align.training.sampled_metrics import record_samples
 
 
 class PPOModule(RolloutModule):
@@ -99,7 +100,7 @@ class PPOModule(RolloutModule):
         policy, clipped = self.objective(tokens)
         critic, stopped = self.objective.value_losses(tokens)
         weights = tokens.on_tokens(batch.candidate_weights())
-        self.record_samples(batch, tokens, clipped)
+        record_samples(self, batch, tokens, clipped)
         self._record(tokens, policy, critic, stopped, weights)
         losses = policy + self.objective.vf_coef * critic
         if self.objective.entropy_weight:

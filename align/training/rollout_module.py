@@ -15,7 +15,6 @@ from align.errors import ConfigError
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.references import Reference
-from align.objectives.policy_gradient import kl_estimate
 from align.records import CandidateBatch, ResponseScores, SampledRound, SampledTokens, Step
 from align.scoring import TokenScores, TokenStates, read_sampled, token_states
 from align.scoring.responses import sum_runs
@@ -184,18 +183,3 @@ class RolloutModule(ReferencedModule):
         counted = kept.repeat_interleave(counts, output_size=len(read.logprobs))
         assert read.entropies is not None
         return SampledTokens(read.logprobs, entropies=read.entropies, counted=counted, counts=counts, **known)
-
-    def record_samples(self, batch: CandidateBatch, tokens: SampledTokens, clipped: Tensor) -> None:
-        """Record what is watched while a policy trains on its samples."""
-        assert self.rollouts is not None
-        weights = batch.candidate_weights()
-        own = tokens.on_tokens(weights) * tokens.counted
-        self.record("reward", batch.labels("reward"), weights)
-        self.record("finished", batch.labels("finished"), weights)
-        self.record("length", tokens.counts, weights)
-        self.record("entropy", tokens.entropies.detach(), own)
-        self.record("clip_ratio", clipped.to(own.dtype), own)
-        with torch.no_grad():
-            self.record("old_kl", kl_estimate("k3", tokens.old_logprobs, tokens.logprobs), own)
-            if tokens.reference_logprobs is not None:
-                self.record("kl", kl_estimate("k3", tokens.logprobs, tokens.reference_logprobs), own)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from align.callbacks.policy_watch import PolicyWatch
 from align.callbacks.resampling import IterativeResampling
 from align.data.batching import Batching
 from align.data.synthetic import SyntheticDataModule
-from align.errors import ConfigError
+from align.errors import ConfigError, TrainingError
 from align.models.backbone import Backbone, LoRA
 from align.models.value_functions import AdapterValue, CriticSettings, ModelValue, TrunkValue
 from align.modules.dpo import DPOModule
@@ -152,6 +153,17 @@ def test_prompts_of_equal_rewards_and_long_samples(world_model: Path) -> None:
 def test_what_does_not_fit_is_refused(made: Any, options: dict[str, Any], told: str, world_model: Path) -> None:
     with pytest.raises(ConfigError, match=told):
         run(made(Backbone(str(world_model))), 1, **options)
+
+
+def test_a_run_that_collapses_ends_with_a_reason(world_model: Path) -> None:
+    """Thirty steps towards samples of no words end in one sample for all; each limit stops it at another step."""
+    for limits, told in (({"min_entropy": 4.0}, "train/entropy"), ({"max_kl": 0.05}, "train/kl")):
+        watch = PolicyWatch(**{"max_kl": None, "min_entropy": None, "patience": 3, **limits})
+        data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=Batching(groups=6), seed=0)
+        with pytest.raises(TrainingError, match=f"{told} is .* 3 steps in a row"):
+            fit(grpo(world_model, PolicyGradient(beta=1e-6)), data, callbacks=[rounds(), watch], max_epochs=30)
+    with pytest.raises(ConfigError, match="patience"):
+        PolicyWatch(patience=0)
 
 
 def test_without_rounds_there_is_nothing_to_train_on(world_model: Path) -> None:

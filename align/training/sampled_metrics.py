@@ -1,0 +1,39 @@
+"""What is watched while a policy trains on its own samples."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from align.objectives.policy_gradient import kl_estimate
+from align.records import CandidateBatch, SampledTokens
+from align.training.recording import RecordingModule
+
+
+def record_samples(
+    module: RecordingModule, batch: CandidateBatch, tokens: SampledTokens, clipped: Bool[Tensor, " token"]
+) -> None:
+    """Record rewards and lengths of samples, entropy and divergences per token, and the share of clipped tokens."""
+    weights, rewards = batch.candidate_weights(), batch.labels("reward")
+    own = tokens.on_tokens(weights) * tokens.counted
+    module.record("reward", rewards, weights)
+    module.record("reward_spread", _spread(batch.matrix(rewards), batch.mask(rewards.device)), batch.weights)
+    module.record("finished", batch.labels("finished"), weights)
+    module.record("length", tokens.counts, weights)
+    module.record("entropy", tokens.entropies.detach(), own)
+    module.record("clip_ratio", clipped.to(own.dtype), own)
+    with torch.no_grad():
+        module.record("old_kl", kl_estimate("k3", tokens.old_logprobs, tokens.logprobs), own)
+        if tokens.reference_logprobs is not None:
+            module.record("kl", kl_estimate("k3", tokens.logprobs, tokens.reference_logprobs), own)
+
+
+def _spread(
+    rewards: Float[Tensor, "group candidate"], mask: Bool[Tensor, "group candidate"]
+) -> Float[Tensor, " group"]:
+    """Return the deviation of the rewards of each group, NaN of a sample alone."""
+    counts = mask.sum(1)
+    means = (rewards * mask).sum(1) / counts
+    squares = ((rewards - means[:, None]) * mask).square().sum(1)
+    return (squares / (counts - 1)).sqrt().where(counts > 1, torch.nan)
