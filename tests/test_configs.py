@@ -53,11 +53,18 @@ GOLD = {
     "pro_bootstrap": "pro",
     "dpa_synthetic": "dpa",
     "sppo_rounds": "sppo",
+    "online": "grpo",
+    "online_ppo": "ppo",
 }
 """Fragments that need the synthetic world, by method."""
 
 
-ROUNDS = ("iterative_dpo", "on_policy_dpo", "pro_bootstrap", "raft")
+ONLINE = {
+    **dict.fromkeys(("grpo", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "rloo", "reinforce_pp"), "online"),
+    "ppo": "online_ppo",
+}
+"""Methods that train on their own samples, by the fragment that draws them."""
+ROUNDS = ("iterative_dpo", "on_policy_dpo", "pro_bootstrap", "raft", "online", "online_ppo", *ONLINE)
 """Fragments that sample before every epoch."""
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}
 """Epochs of the first round; later ones sample, which tests/rounds/test_directional.py does with a model that ends."""
@@ -74,6 +81,9 @@ def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
     if path.stem in GOLD:
         method = str(ROOT / "configs" / "method" / f"{GOLD[path.stem]}.yaml")
         return ["fit", "-c", method, *SYNTHETIC, "-c", str(path), "--model.backbone.path", model]
+    if path.stem in ONLINE:
+        rounds = str(ROOT / "configs" / "callbacks" / f"{ONLINE[path.stem]}.yaml")
+        return ["fit", "-c", str(path), *SYNTHETIC, "-c", rounds, "--model.backbone.path", model]
     kind = path.relative_to(ROOT / "configs").parts[0]
     method = [] if kind in ("method", "quick_start.yaml") else ["-c", METHOD]
     source = [] if kind in ("data", "quick_start.yaml") else ["--data", "PreferenceFileDataModule", "--data.path", data]
@@ -96,6 +106,8 @@ def test_every_objective_has_a_config() -> None:
         "PROModule",
         "HIRModule",
         "PreferredDispreferredModule",
+        "GroupPolicyModule",
+        "PPOModule",
     )
     names = (
         *modules,
@@ -148,6 +160,7 @@ VARIANTS = {
         "sft_pro",
     ),
     *("pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "rahf_dual_code", "rahf_dual_paper"),
+    *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo"),
     *("rahf_single_stage1_paper", "reward_model_flip", "reward_model_scaled", "reward_model_soft", "bfloat16_lora"),
 }
 """Other values of another fragment's settings, or trained elsewhere as well: the long proofs run them."""

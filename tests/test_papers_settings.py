@@ -9,6 +9,7 @@ import yaml
 
 from align.cli.export import build_module
 from align.data.encoding import EncodingConfig
+from tests.test_configs import ONLINE
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +61,7 @@ OPTIMIZERS = {
     **dict.fromkeys(("rahf_single", "rahf_dual", "rahf_dual_code", "rahf_dual_paper", "lorra"), ("constant", 0, 0.0)),
     **dict.fromkeys(("rahf_single_stage1", "rahf_single_stage1_paper", "hir"), ("linear", 100, 0.0)),
     **dict.fromkeys(("dpa", "steerlm"), ("cosine", 20, 0.0)),
+    **dict.fromkeys(ONLINE, ("constant_with_warmup", 100, 0.0)),  # nobody knows how long an online run will be
 }
 """Schedule, warm-up steps of 1000, and weight decay where they are a paper's; cosine, 100 and none otherwise."""
 

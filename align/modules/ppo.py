@@ -11,7 +11,7 @@ from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.references import Reference
 from align.models.value_functions import Critic, CriticSettings, TrunkValue
-from align.objectives.ppo import PPO
+from align.objectives.proximal import PPO
 from align.records import CandidateBatch, SampledTokens, StepTotals
 from align.scoring import TokenStates
 from align.training.optimizer import Optimizer

@@ -11,7 +11,7 @@ from torch import Tensor
 from align.errors import ConfigError
 from align.objectives.advantages import GroupAdvantage
 from align.objectives.objective import Objective
-from align.objectives.surrogates import Clipped, GammaWeighted, Surrogate
+from align.objectives.surrogates import ClippedRatio, GammaWeighted, Surrogate
 from align.records import SampledTokens
 
 Estimator = Literal["k1", "k2", "k3"]
@@ -40,7 +40,7 @@ class PolicyGradient(Objective):
 
     advantage: GroupAdvantage = field(default_factory=GroupAdvantage)
     """Rewards against each other."""
-    surrogate: Surrogate = field(default_factory=Clipped)
+    surrogate: Surrogate = field(default_factory=ClippedRatio)
     """What of the importance ratio has a gradient."""
     ratio: Literal["token", "sequence", "product"] = "token"
     """Of each token; of the sample, its geometric mean over tokens (GSPO, arXiv:2507.18071, Eq. 7); or of the sample,

@@ -30,7 +30,7 @@ class Surrogate(ABC):
 
 
 @dataclass(frozen=True)
-class Clipped(Surrogate):
+class ClippedRatio(Surrogate):
     """PPO's clip (Schulman et al. 2017, arXiv:1707.06347, Eq. 7), as GRPO, DAPO, GSPO and RLOO take it."""
 
     low: float = 0.2

@@ -12,23 +12,23 @@ import torch
 from align.errors import ConfigError
 from align.objectives.advantages import GroupAdvantage
 from align.objectives.policy_gradient import PolicyGradient, kl_estimate
-from align.objectives.surrogates import Clipped, GammaWeighted, SoftGate, TruncatedRatio
+from align.objectives.surrogates import ClippedRatio, GammaWeighted, SoftGate, TruncatedRatio
 from align.records import CandidateBatch
 from tests.objectives.sampled import FINISHED, Taken
 from tests.objectives.trl_models import OPTIONS, assert_same
 from tests.tiny import tiny_tokenizer
 
-HIGHER = Clipped(0.2, 0.28)
+HIGHER = ClippedRatio(0.2, 0.28)
 LOSSES: list[tuple[dict[str, Any], PolicyGradient]] = [
     ({"loss_type": "grpo"}, PolicyGradient()),
     ({"loss_type": "grpo", "beta": 0.04}, PolicyGradient(beta=0.04)),
     ({"loss_type": "grpo", "beta": 0.04, "use_bias_correction_kl": False}, PolicyGradient(beta=0.04, kl="k3")),
     ({"loss_type": "grpo", "epsilon_high": 0.28}, PolicyGradient(surrogate=HIGHER)),
-    ({"loss_type": "grpo", "delta": 1.4}, PolicyGradient(surrogate=Clipped(most=1.4))),
+    ({"loss_type": "grpo", "delta": 1.4}, PolicyGradient(surrogate=ClippedRatio(most=1.4))),
     ({"loss_type": "grpo", "entropy_coef": 0.05}, PolicyGradient(entropy_weight=0.05)),
     (
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.1},
-        PolicyGradient(surrogate=Clipped(0.1), ratio="sequence"),
+        PolicyGradient(surrogate=ClippedRatio(0.1), ratio="sequence"),
     ),
     ({"loss_type": "dr_grpo", "max_completion_length": 7}, PolicyGradient(mean="fixed", length=7)),
     ({"loss_type": "bnpo"}, PolicyGradient(mean="token")),
@@ -81,7 +81,7 @@ def test_rloo_is_that_of_trl(tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
 
-    taken = Taken(PolicyGradient(ratio="product", surrogate=Clipped(0.3), beta=0.05, kl="k1_in_reward"))
+    taken = Taken(PolicyGradient(ratio="product", surrogate=ClippedRatio(0.3), beta=0.05, kl="k1_in_reward"))
     trainer = RLOOTrainer(
         model=taken.policy,
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
@@ -171,4 +171,4 @@ def test_settings_without_an_effect_are_refused(options: dict[str, Any], told: s
     with pytest.raises(ConfigError):
         GroupAdvantage("none", "group")
     with pytest.raises(ConfigError):
-        Clipped(0.2, most=1.1)
+        ClippedRatio(0.2, most=1.1)

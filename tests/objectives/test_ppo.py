@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from align.errors import ConfigError
-from align.objectives.ppo import PPO, AdaptiveKL, generalized_advantages, whitened
-from align.objectives.surrogates import Clipped
+from align.objectives.proximal import PPO, AdaptiveKL, generalized_advantages, whitened
+from align.objectives.surrogates import ClippedRatio
 from align.records import SampledTokens
 
 REWARDS, VALUES = np.array([-0.01, 0.02, 0.97]), np.array([0.2, 0.4, 0.5])
@@ -101,4 +101,4 @@ def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         AdaptiveKL(target=0.0)
     with pytest.raises(ConfigError):
-        Clipped(-0.1)
+        ClippedRatio(-0.1)

@@ -21,7 +21,7 @@ from align.modules.dpo import DPOModule
 from align.modules.group_policy import GroupPolicyModule
 from align.modules.ppo import PPOModule
 from align.objectives.policy_gradient import PolicyGradient
-from align.objectives.ppo import PPO, AdaptiveKL
+from align.objectives.proximal import PPO, AdaptiveKL
 from align.rewards.scorers import Direction, GoldRewards
 from align.rounds.every_sample import EverySample, SoftOverlong
 from align.rounds.pair_selections import BestWorst

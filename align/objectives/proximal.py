@@ -14,7 +14,7 @@ from torch import Tensor
 from align.errors import ConfigError
 from align.objectives.objective import Objective
 from align.objectives.policy_gradient import Estimator, kl_estimate
-from align.objectives.surrogates import Clipped, Surrogate
+from align.objectives.surrogates import ClippedRatio, Surrogate
 from align.records import SampledTokens
 
 
@@ -87,7 +87,7 @@ class PPO(Objective):
     """Discount."""
     lam: float = 0.95
     """Decay of the generalised advantage estimate."""
-    surrogate: Surrogate = field(default_factory=Clipped)
+    surrogate: Surrogate = field(default_factory=ClippedRatio)
     """What of the importance ratio has a gradient."""
     cliprange_value: float | None = 0.2
     """How far a value may move from that of the round's start before its gradient stops; null does not clip."""
