@@ -29,7 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "data and models": {
         "data": "look at data files before anything is trained on them, and make new ones",
-        "init": "make a small model from nothing, to try things out",
+        "init": "make a model folder: a small one from nothing, or one from a GGUF file",
         "merge": "add up the weights of models, or the updates of adapters",
         "export": "write a model folder from a run's checkpoint, merged if asked",
         "push": "upload a model folder, or one of data, to the Hugging Face hub",
@@ -76,6 +76,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "init": {
         "model": "a small random Llama around a tokenizer",
+        "gguf": "a folder from a GGUF file",
         "world": "the base model of the synthetic world, trained from scratch",
     },
 }
