@@ -37,6 +37,22 @@ def on_first(function: Callable[[], T]) -> T:
     return result
 
 
+def on_all(function: Callable[[], T]) -> list[T]:
+    """Run on every process and return all results on all; an error on one of them is raised on all."""
+    if not _several():
+        return [function()]
+    told: list[Any] = [None, None]
+    try:
+        told[0] = function()
+    except Exception as error:
+        told[1] = error
+    found = gather(told)
+    for _, fault in found:
+        if fault is not None:
+            raise fault
+    return [result for result, _ in found]
+
+
 def gather(value: T) -> list[T]:
     """Return the values of all processes, on all."""
     if not _several():

@@ -75,6 +75,11 @@ class RewardEnsemble(Scorer):
         return f"ensemble {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     @property
+    def shares(self) -> bool:
+        """Return whether all members do, and no file of scales is to be measured on all responses."""
+        return self.standardise is None and all(scorer.shares for scorer in self.scorers.values())
+
+    @property
     def parts(self) -> Sequence[Component]:
         """Return the members."""
         return list(self.scorers.values())

@@ -32,6 +32,11 @@ class Scorer(Component, ABC):
     """Whether a score depends on the other responses to the prompt, so that all have to be in one call."""
 
     @property
+    def shares(self) -> bool:
+        """Return whether every process may score a part of a round; what keeps replies or asks a server may not."""
+        return False
+
+    @property
     @abstractmethod
     def identity(self) -> str:
         """Return what decides the numbers; scores kept under another identity are not used."""
@@ -63,6 +68,8 @@ class RewardFolder(Scorer):
         with torch.random.fork_rng(devices=[]):
             return RewardModelScorer(self.path, max_tokens=self.max_tokens)
 
+    shares = True
+
     @property
     def attributes(self) -> tuple[str, ...]:  # type: ignore[override]
         """Return the names of the model's outputs."""
@@ -87,6 +94,7 @@ class GoldRewards(Scorer):
     """The gold rewards of the synthetic world."""
 
     attributes = REWARDS
+    shares = True
 
     def __init__(self, world: World = World()) -> None:
         """Name the world.

@@ -38,11 +38,8 @@ def make_round(rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], en
         _draw(rounds, plan, {(s.prompt, s.number) for s in known}, engine)
     seconds = time.perf_counter() - began
 
-    def finish() -> RoundRow:
-        score_missing(rounds.store, plan)
-        return seal(rounds, plan, data, own=engine is None, seconds=seconds)
-
-    return on_first(finish)
+    score_missing(rounds, plan)
+    return on_first(lambda: seal(rounds, plan, data, own=engine is None, seconds=seconds))
 
 
 def _take(rounds: RoundFolder, plan: RoundPlan) -> None:

@@ -4,36 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from align.distributed import on_all, on_first, rank, world_size
 from align.records import Message
 from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Scorer
 from align.rounds.plan import RoundPlan
+from align.rounds.round_folder import RoundFolder
 from align.rounds.round_store import RoundStore, StoredSample
 
 SCORED_TOGETHER = 256
-"""Samples whose rewards are committed at a time."""
+"""Samples of a process whose rewards are committed at a time."""
+Key = tuple[str, str]
+"""Id of the prompt's record, and the response."""
 
 
-def score_missing(store: RoundStore, plan: RoundPlan) -> None:
+def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
     """Score what has no score yet, committing as it goes; equal responses to a prompt are scored once.
 
-    A scorer that compares gets all samples of a prompt at once, each as often as it was drawn.
+    A scorer that compares gets all samples of a prompt at once, each as often as it was drawn. Every process calls;
+    each scores a part where the scorer can be asked by several, and an error of one ends all.
     """
-    if plan.settings.scorer.compares:
-        _score_together(store, plan)
+    scorer = plan.settings.scorer
+    if scorer.compares:
+        on_first(lambda: _score_together(rounds.store, plan))
         return
-    scorer, examples = plan.settings.scorer, {p.request.id: p.example for p in plan.prompts}
-    samples = store.samples(plan.number)
+    examples = {p.request.id: p.example for p in plan.prompts}
+    samples = on_first(lambda: rounds.store.samples(plan.number))
     known = {(examples[s.prompt].id, s.text): s.scores for s in samples if s.scores is not None}
     left = [s for s in samples if s.scores is None]
-    for first in range(0, len(left), SCORED_TOGETHER):
-        part = left[first : first + SCORED_TOGETHER]
+    parts = world_size() if scorer.shares else 1
+    for first in range(0, len(left), SCORED_TOGETHER * parts):
+        part = left[first : first + SCORED_TOGETHER * parts]
         new = {(e.id, s.text): e.messages for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known}
-        if new:
-            rows = _scores(plan.settings.scorer, list(new.values()), [text for _, text in new])
-            known |= dict(zip(new, rows, strict=True))
+        known |= _scored(scorer, new, parts)
         scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
-        store.add_scores(plan.number, scored, scorer.identity)
+        on_first(lambda scored=scored: rounds.store.add_scores(plan.number, scored, scorer.identity))  # type: ignore[misc]
+
+
+def _scored(scorer: Scorer, new: dict[Key, tuple[Message, ...]], parts: int) -> dict[Key, tuple[float, ...]]:
+    """Return the scores of responses, of which each of so many processes computes a part."""
+
+    def own() -> dict[Key, tuple[float, ...]]:
+        keys = list(new)[rank() :: parts] if rank() < parts else []
+        rows = _scores(scorer, [new[key] for key in keys], [text for _, text in keys]) if keys else []
+        return dict(zip(keys, rows, strict=True))
+
+    return {key: row for found in on_all(own) for key, row in found.items()}
 
 
 def _score_together(store: RoundStore, plan: RoundPlan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,26 @@ def test_two_processes_train_as_one(method: str, tmp_path: Path, world_model: Pa
     assert two() == 0, two.log
     for name in ("train/loss", "train/grad_norm", "train/reward", "train/kl"):
         assert scalars(two.root, name) == pytest.approx(scalars(one.root, name), rel=1e-4, abs=1e-6), name
+
+
+def test_an_error_while_one_process_scores_ends_both(tmp_path: Path, world_model: Path) -> None:
+    """Both score a part of the samples; the second one fails."""
+    arguments = command(world_model, "--trainer.max_epochs", "1", method="grpo", selection=EVERY)
+    both = ["-c", str(TRAINER / "ddp_cpu.yaml"), "--trainer.devices", "2"]
+    two = Pair(tmp_path / "two", [*arguments[:5], *both, *arguments[5:]])
+
+    def prepare() -> None:
+        original = GoldRewards.score
+
+        def failing(self: GoldRewards, prompts: Any, responses: Any) -> Any:
+            if os.environ["RANK"] == "1":
+                raise ConfigError("the scorer of the second process has a fault")
+            return original(self, prompts, responses)
+
+        GoldRewards.score = failing  # type: ignore[method-assign]
+
+    assert two(prepare=prepare) == 2
+    assert "the scorer of the second process has a fault" in two.log
 
 
 @pytest.mark.parametrize("method", ["grpo", pytest.param("ppo", marks=pytest.mark.slow)])
