@@ -15,6 +15,7 @@ from torch import Tensor
 
 from align.errors import ConfigError, DataError
 from align.files import atomic_write_text
+from align.records import Example
 from align.rewards.components import Component
 from align.rewards.scorers import Dialogue, Scorer
 
@@ -27,7 +28,8 @@ class RewardEnsemble(Scorer):
 
     Coste et al. 2023 (arXiv:2310.02743): the minimum is worst-case optimisation, the mean less k times the variance
     uncertainty-weighted optimisation. Of every member the first attribute counts. A response that one member cannot
-    score has no score.
+    score has no score. Every member's score is an attribute too, by its name: `direction.weights`
+    {right: 1, long: -0.1} add up rewards of different kinds, by functions, models and judges.
     """
 
     def __init__(
@@ -52,8 +54,8 @@ class RewardEnsemble(Scorer):
                 of one scale, such as seeds of one training.
         """
         names = list(scorers)
-        if len(names) < LEAST or any(s.compares for s in scorers.values()):
-            raise ConfigError("scorers: name at least two, each of which scores responses by themselves")
+        if len(names) < LEAST:
+            raise ConfigError(f"scorers: name at least two, got {', '.join(names) or 'none'}")
         if k is not None and (not combine.startswith("mean_minus") or not k >= 0):
             raise ConfigError(f"k must be at least 0 and belongs to mean_minus_..., got {k} with {combine}")
         if weights is not None and combine == "minimum":
@@ -64,7 +66,7 @@ class RewardEnsemble(Scorer):
         self.scorers, self.combine, self.k = scorers, combine, 1.0 if k is None else k
         self.weights = [given[name] / sum(given.values()) for name in names]
         self.standardise = None if standardise is None else Path(standardise).expanduser()
-        self.attributes = ("ensemble", *names)
+        self.attributes, self.compares = ("ensemble", *names), any(s.compares for s in scorers.values())
         self._told = False
 
     @property
@@ -85,8 +87,16 @@ class RewardEnsemble(Scorer):
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the combined score and each member's, on the common scale."""
-        columns = [scorer.score(prompts, responses)[:, 0].double() for scorer in self.scorers.values()]
-        scores = self._scaled(torch.stack(columns, dim=1))
+        return self._together([scorer.score(prompts, responses) for scorer in self.scorers.values()])
+
+    def score_examples(
+        self, examples: Sequence[Example], responses: Sequence[str]
+    ) -> Float[Tensor, "response attribute"]:
+        """Return the same, of members that may read the columns of the records."""
+        return self._together([scorer.score_examples(examples, responses) for scorer in self.scorers.values()])
+
+    def _together(self, found: Sequence[Float[Tensor, "response _"]]) -> Float[Tensor, "response attribute"]:
+        scores = self._scaled(torch.stack([columns[:, 0].double() for columns in found], dim=1))
         return torch.cat([self._combined(scores)[:, None], scores], dim=1)
 
     def _combined(self, scores: Float[Tensor, "response member"]) -> Float[Tensor, " response"]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from align.errors import ConfigError
 from align.models.folder_checks import folder_hash, local_folder
-from align.records import Message
+from align.records import Example, Message
 from align.rewards.components import Component
 from align.rewards.reward_model_scorer import RewardModelScorer
 from align.world.gold_rewards import REWARDS, gold
@@ -39,6 +39,12 @@ class Scorer(Component, ABC):
     @abstractmethod
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the scores of each response to the prompt beside it, NaN where there is none."""
+
+    def score_examples(
+        self, examples: Sequence[Example], responses: Sequence[str]
+    ) -> Float[Tensor, "response attribute"]:
+        """Return the scores of each response to the prompt of the record beside it, whose kept columns may be read."""
+        return self.score([example.messages for example in examples], responses)
 
     def report(self) -> dict[str, object]:
         """Return what should stand beside the scores: invalid replies, requests, cost."""

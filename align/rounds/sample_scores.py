@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from align.records import Message
+from align.records import Example
 from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Scorer
 from align.rounds.plan import RoundPlan
@@ -28,7 +28,7 @@ def score_missing(store: RoundStore, plan: RoundPlan) -> None:
     left = [s for s in samples if s.scores is None]
     for first in range(0, len(left), SCORED_TOGETHER):
         part = left[first : first + SCORED_TOGETHER]
-        new = {(e.id, s.text): e.messages for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known}
+        new = {(e.id, s.text): e for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known}
         if new:
             rows = _scores(plan.settings.scorer, list(new.values()), [text for _, text in new])
             known |= dict(zip(new, rows, strict=True))
@@ -46,14 +46,14 @@ def _score_together(store: RoundStore, plan: RoundPlan) -> None:
         part: list[StoredSample] = []
         while left and (not part or len(part) + len(left[0]) <= SCORED_TOGETHER):
             part += left.pop(0)
-        rows = _scores(plan.settings.scorer, [examples[s.prompt].messages for s in part], [s.text for s in part])
+        rows = _scores(plan.settings.scorer, [examples[s.prompt] for s in part], [s.text for s in part])
         scored = [s._replace(scores=row) for s, row in zip(part, rows, strict=True)]
         store.add_scores(plan.number, scored, plan.settings.scorer.identity)
 
 
-def _scores(scorer: Scorer, prompts: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[tuple[float, ...]]:
+def _scores(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str]) -> list[tuple[float, ...]]:
     """Return finite scores, or NaN where there is none."""
-    scores = scorer.score(prompts, texts)
+    scores = scorer.score_examples(examples, texts)
     infinite = scores.where(~scores.isnan(), scores.new_zeros(()))  # NaN says that there is no score
-    refuse_not_finite(type(scorer).__name__, scorer.attributes, prompts, infinite)
+    refuse_not_finite(type(scorer).__name__, scorer.attributes, [e.messages for e in examples], infinite)
     return [tuple(row) for row in scores.tolist()]
