@@ -43,10 +43,9 @@ class ClippedRewards(DerivedScorer):
             raise ConfigError(f"limits name {unknown[0]!r}, the scorer has {', '.join(known)}")
         return known
 
-    @property
-    def identity(self) -> str:
-        """Return the scorer's identity and the limits."""
-        text = repr((type(self.scorer).__name__, self.scorer.identity, self.limits))
+    def known_by(self, scorer: str) -> str:
+        """Return a hash of the scorer and the limits."""
+        text = repr((type(self.scorer).__name__, scorer, self.limits))
         return f"clipped {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:

@@ -24,6 +24,20 @@ class DerivedScorer(Scorer):
         """Return the scorer."""
         return (self.scorer,)
 
+    @property
+    def identity(self) -> str:
+        """Return what the scorer is known by, and what is made of it."""
+        return self.known_by(self.scorer.identity)
+
+    @property
+    def lasting_identity(self) -> str:
+        """Return the same without what may be mended."""
+        return self.known_by(self.scorer.lasting_identity)
+
+    @abstractmethod
+    def known_by(self, scorer: str) -> str:
+        """Return a name for what is made of a scorer that goes by this one."""
+
     def report(self) -> dict[str, object]:
         """Return what the scorer tells."""
         return self.scorer.report()

@@ -72,7 +72,14 @@ class RewardEnsemble(Scorer):
     @property
     def identity(self) -> str:
         """Return a hash of the members and of how they are combined."""
-        members = {name: scorer.identity for name, scorer in self.scorers.items()}
+        return self._known_by({name: scorer.identity for name, scorer in self.scorers.items()})
+
+    @property
+    def lasting_identity(self) -> str:
+        """Return the same without what may be mended."""
+        return self._known_by({name: scorer.lasting_identity for name, scorer in self.scorers.items()})
+
+    def _known_by(self, members: dict[str, str]) -> str:
         text = repr((members, self.combine, self.k, self.weights, str(self.standardise)))
         return f"ensemble {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

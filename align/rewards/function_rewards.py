@@ -71,7 +71,12 @@ class FunctionRewards(Scorer):
     @property
     def identity(self) -> str:
         """Return a hash of the function's source file, its name and its arguments; not of what the file imports."""
-        own = (self.process.hash, self.source.name, sorted(self.arguments.items()), self.conversational)
+        return f"{self.lasting_identity} {self.process.hash[:16]}"
+
+    @property
+    def lasting_identity(self) -> str:
+        """Return the same without the source, which may be mended while a run goes on."""
+        own = (self.source.name, sorted(self.arguments.items()), self.conversational)
         return f"function {self.source.told} {hashlib.sha256(repr(own).encode()).hexdigest()[:16]}"
 
     def ready(self) -> None:
@@ -90,7 +95,11 @@ class FunctionRewards(Scorer):
 
     def report(self) -> dict[str, object]:
         """Return how many responses were asked for, and those without a score by reason, with the first of them."""
-        told: dict[str, object] = {"function": self.source.told, "asked": self._scored}
+        told: dict[str, object] = {
+            "function": self.source.told,
+            "source": self.process.hash[:16],
+            "asked": self._scored,
+        }
         return {**told, "no score": dict(self._faults), "first": self._first} if self._faults else told
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
@@ -130,7 +139,7 @@ class FunctionRewards(Scorer):
         if not any(map(math.isnan, found)) and not self._told:
             self._told = True
             rank_zero_warn(
-                f"{self._named} {fault} for {len(pairs)} responses at once and gave each a score alone, which is taken: "
+                f"{self._named} {fault} for {len(pairs)} responses at once and gave each a score alone, which counts: "
                 "give it fewer at a time (batch_size) or longer (time_limit), or mend it"
             )
         return found

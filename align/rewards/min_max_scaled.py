@@ -30,10 +30,9 @@ class MinMaxScaled(DerivedScorer):
         self.scales = {name: (float(low), float(high)) for name, (low, high) in scales.items()}
         self.attributes = tuple(scales)
 
-    @property
-    def identity(self) -> str:
-        """Return the scorer's identity and the scales."""
-        text = repr((self.scorer.identity, self.scales))
+    def known_by(self, scorer: str) -> str:
+        """Return a hash of the scorer and the scales."""
+        text = repr((scorer, self.scales))
         return f"points {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:

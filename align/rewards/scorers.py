@@ -36,6 +36,11 @@ class Scorer(Component, ABC):
     def identity(self) -> str:
         """Return what decides the numbers; scores kept under another identity are not used."""
 
+    @property
+    def lasting_identity(self) -> str:
+        """Return the identity without what may be mended while a run goes on: the source of a reward function."""
+        return self.identity
+
     @abstractmethod
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the scores of each response to the prompt beside it, NaN where there is none."""

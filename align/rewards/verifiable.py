@@ -18,12 +18,12 @@ FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n\s*```\s*\Z", re.DOTALL)
 
 
 def math_answer(completion: str, answer: str | float) -> float:
-    r"""Return whether a response has the right result: equal as mathematics, not as text (`math-verify`, extra `verify`).
+    r"""Return whether a response has the right result: equal as mathematics (`math-verify`, extra `verify`).
 
-    Of a response counts what follows its thought (`</think>`) and the last `####`; there its last `\boxed{}`, or all of
-    them together, else an answer that is announced, else the last number or formula, as `math-verify` has it. What takes
-    it more than 5 s to evaluate is wrong. Raises ValueError for an answer that is no mathematics: its row would never be
-    rewarded.
+    Of a response counts what follows its thought (`</think>`) and the last `####`; there its last `\boxed{}`, or all
+    of them together, else an answer that is announced, else the last number or formula, as `math-verify` has it. What
+    takes it more than 5 s to evaluate is wrong. Raises ValueError for an answer that is no mathematics: its row would
+    never be rewarded.
     """
     try:
         from math_verify import parse, verify
@@ -113,7 +113,7 @@ def parses_as_json(completion: str, keys: Sequence[str] | None = None) -> float:
 
 
 def sentiment(completion: str) -> float:
-    """Return how positive a response is, from -1 to 1: VADER's compound score (Hutto and Gilbert 2014; extra `verify`)."""
+    """Return how positive a response is, from -1 to 1: VADER's compound (Hutto and Gilbert 2014; extra `verify`)."""
     return float(_vader().polarity_scores(completion)["compound"])
 
 

@@ -51,10 +51,9 @@ class WeightedAttributes(DerivedScorer):
                 raise ConfigError(f"weighted.attributes.{name} names {unknown[0]!r}, the scorer has {', '.join(known)}")
         return [[known.index(other) for other in weights] for weights in self.weights.values()]
 
-    @property
-    def identity(self) -> str:
-        """Return the scorer's identity and the weights, which are checked: rounds ask for it before they sample."""
-        text = repr((type(self.scorer).__name__, self.scorer.identity, self.weights, self.columns))
+    def known_by(self, scorer: str) -> str:
+        """Return a hash of the scorer and the weights, which are checked: rounds ask for it before they sample."""
+        text = repr((type(self.scorer).__name__, scorer, self.weights, self.columns))
         return f"weighted {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from align.records import Example
 from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Scorer
@@ -19,6 +21,8 @@ def score_missing(store: RoundStore, plan: RoundPlan) -> None:
 
     A scorer that compares gets all samples of a prompt at once, each as often as it was drawn.
     """
+    if count := store.forget_scores(plan.number, plan.settings.scorer.identity):
+        rank_zero_warn(f"round {plan.number}: {count} scores by another version of the scorer are made anew")
     if plan.settings.scorer.compares:
         _score_together(store, plan)
         return

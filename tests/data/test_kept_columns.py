@@ -39,7 +39,7 @@ def test_what_is_kept_is_no_response_and_no_label(tmp_path: Path) -> None:
     assert (example.responses, example.kept) == ((), {"answer": "#### 3"})
     (example,) = read(tmp_path, {"prompt": "p", "label": "C"}, keep_columns=["label"])
     assert example.kept == {"label": "C"}
-    with pytest.raises(DataError, match="fit no convention"):
+    with pytest.raises(DataError, match=r"fit no convention"):
         read(tmp_path, {"question": "1 + 2?", "solution": "3"})
     assert read(tmp_path, {"question": "1 + 2?", "solution": "3"}, keep_columns=["solution"])[0].kept == {
         "solution": "3"
@@ -80,18 +80,18 @@ def test_data_is_known_by_them_where_there_are_any(tmp_path: Path) -> None:
 @pytest.mark.bad_input
 class TestFaults:
     def test_a_column_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="data.keep_columns: no column 'answr', did you mean 'answer'"):
+        with pytest.raises(ConfigError, match=r"data.keep_columns: no column 'answr', did you mean 'answer'"):
             read(tmp_path, {"prompt": "a", "answer": "b"}, keep_columns=["answr"])
 
     def test_one_that_is_read_past(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="both name 'answer'"):
+        with pytest.raises(ConfigError, match=r"both name 'answer'"):
             source(tmp_path, {"prompt": "a"}, keep_columns=["answer"], ignore_columns=["answer"])
 
     def test_what_json_cannot_hold_is_counted_by_column(self, tmp_path: Path) -> None:
         rows = [{"prompt": f"p {n}", "when": n} for n in range(3)]
         table = pa.Table.from_pylist(rows).set_column(1, "when", pa.array([1, 2, 3], pa.timestamp("s")))
         pq.write_table(table, tmp_path / "t.parquet")
-        with pytest.raises(DataError, match="data.keep_columns: 'when' is nothing that JSON can hold"):
+        with pytest.raises(DataError, match=r"data.keep_columns: 'when' is nothing that JSON can hold"):
             PreferenceFile(str(tmp_path / "t.parquet"), keep_columns=["when"]).read("train", Report())
         report = Report()
         rows = [{"prompt": f"p {n}", "x": float("nan") if n == 1 else n} for n in range(9)]

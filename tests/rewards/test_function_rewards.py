@@ -85,7 +85,9 @@ def test_columns_reach_the_function_row_by_row(file: Path) -> None:
     examples = [row(n, answer=a) for n, a in enumerate(["yes", "no", "yes"])]
     assert scorer.score_examples(examples, ["yes", "yes", "yes"]).tolist() == [[1], [0], [1]]
     assert scorer.attributes == ("accuracy",)
-    assert scorer.report() == {"function": f"{file}:accuracy", "asked": 3}
+    told = scorer.report()
+    assert (told["function"], told["asked"]) == (f"{file}:accuracy", 3)
+    assert told.keys() == {"function", "source", "asked"}
     assert scorer.score_examples([], []).shape == (0, 1)
 
 
@@ -141,12 +143,15 @@ def test_a_fault_is_named_with_its_sample_or_counted(file: Path, fault: str) -> 
 @pytest.mark.bad_input
 def test_a_function_that_fails_for_everything_ends_a_run_that_drops(file: Path) -> None:
     scorer = FunctionRewards(f"{file}:bad", on_error="drop")
-    with pytest.warns(UserWarning, match="raised"), pytest.raises(RewardError, match="no score for any of 8 responses"):
+    with (
+        pytest.warns(UserWarning, match=r"raised"),
+        pytest.raises(RewardError, match=r"no score for any of 8 responses"),
+    ):
         scorer.score([ASK] * 20, ["raise"] * 20)
 
 
 def test_what_works_alone_and_not_together_is_taken_and_told(file: Path) -> None:
-    with pytest.warns(UserWarning, match="raised ValueError: too many at once .* for 3 responses at once"):
+    with pytest.warns(UserWarning, match=r"raised ValueError: too many at once .* for 3 responses at once"):
         assert FunctionRewards(f"{file}:wrong_alone").score([ASK] * 3, ["a", "b", "c"])[:, 0].tolist() == [1, 1, 1]
 
 
@@ -179,9 +184,9 @@ def test_a_missing_column_names_the_option(file: Path) -> None:
     scorer = FunctionRewards(f"{file}:accuracy")
     with pytest.raises(ConfigError, match=r"'answer', which row 1 does not carry: .* --data.keep_columns '\[answer\]'"):
         scorer.check_examples([row(answer="x"), row(1, solution="x")])
-    with pytest.raises(ConfigError, match="asks for 'answer', which prompt 0 does not carry"):
+    with pytest.raises(ConfigError, match=r"asks for 'answer', which prompt 0 does not carry"):
         scorer.score([ASK], ["a"])
-    with pytest.raises(ConfigError, match="names 'completions', which function .* is given as something else"):
+    with pytest.raises(ConfigError, match=r"names 'completions', which function .* is given as something else"):
         scorer.check_examples([row(answer="x", completions="y")])
 
 
@@ -197,7 +202,7 @@ def test_identity_is_source_and_settings(file: Path) -> None:
     file.write_text(SOURCE + "\n")
     assert identity() != before
     running.process.close()
-    with pytest.raises(ConfigError, match="changed while the run was going"):
+    with pytest.raises(ConfigError, match=r"changed while the run was going"):
         running.score([ASK], ["a"])
 
 

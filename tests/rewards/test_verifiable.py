@@ -53,7 +53,7 @@ def test_mathematics_agrees_with_trl_on_boxed_answers() -> None:
 
 def test_an_answer_that_is_no_mathematics_is_an_error() -> None:
     pytest.importorskip("math_verify")
-    with pytest.raises(ValueError, match="'Because of the rain' cannot be read as mathematics"):
+    with pytest.raises(ValueError, match=r"'Because of the rain' cannot be read as mathematics"):
         verifiable.math_answer("42", "Because of the rain")
 
 
@@ -112,7 +112,7 @@ def test_a_pattern_that_never_ends_is_ended() -> None:
     scorer = FunctionRewards(
         "align.rewards.verifiable:matches", arguments={"pattern": "^(a+)+$"}, time_limit=0.5, on_error="drop"
     )
-    with pytest.warns(UserWarning, match="did not return within 0.5 s"):
+    with pytest.warns(UserWarning, match=r"did not return within 0.5 s"):
         found = scorer.score([ASK] * 2, ["aaa", "a" * 60 + "b"])[:, 0].tolist()
     assert found[0] == 1
     assert math.isnan(found[1])
