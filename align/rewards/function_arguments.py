@@ -57,7 +57,8 @@ class FunctionArguments:
                 of = f"{example.id}{f' of {example.source}' if example.source else ''}"
                 raise ConfigError(
                     f"function {self.told!r} asks for {missing[0]!r}, which {of} does not carry: keep its column, "
-                    f"--data.keep_columns '[{', '.join(needed)}]', or set arguments.{missing[0]}"
+                    f"--data.keep_columns '[{', '.join(needed)}]' of a run, --keep_columns of other verbs, or set "
+                    f"arguments.{missing[0]}"
                 )
             if clash := [name for name in kept if name in self.own or name in self.arguments]:
                 raise ConfigError(
