@@ -19,7 +19,7 @@ from align.records import Example
 from align.rewards.components import Component
 from align.rewards.scorers import Dialogue, Scorer
 
-Combination = Literal["mean", "minimum", "mean_minus_variance", "mean_minus_deviation"]
+Combination = Literal["mean", "minimum", "mean_minus_variance", "mean_minus_deviation", "apart"]
 LEAST = 2
 
 
@@ -28,8 +28,8 @@ class RewardEnsemble(Scorer):
 
     Coste et al. 2023 (arXiv:2310.02743): the minimum is worst-case optimisation, the mean less k times the variance
     uncertainty-weighted optimisation. Of every member the first attribute counts. A response that one member cannot
-    score has no score. Every member's score is an attribute too, by its name: `direction.weights`
-    {right: 1, long: -0.1} add up rewards of different kinds, by functions, models and judges.
+    score has no score. Every member's score is an attribute too, by its name; `apart` gives these alone, for rewards of
+    different kinds, by functions, models and judges, that `direction.weights` {right: 1, long: -0.1} add up.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RewardEnsemble(Scorer):
 
         Args:
             scorers: The members by name.
-            combine: mean, minimum, mean_minus_variance or mean_minus_deviation.
+            combine: mean, minimum, mean_minus_variance, mean_minus_deviation, or apart for the direction to do it.
             k: How many times the spread is taken off; 1 where left out.
             weights: Of the members in mean and spread, positive; null weighs them alike.
             standardise: JSON file of each member's mean and deviation, by which its scores are put on one scale. Where
@@ -58,15 +58,17 @@ class RewardEnsemble(Scorer):
             raise ConfigError(f"scorers: name at least two, got {', '.join(names) or 'none'}")
         if k is not None and (not combine.startswith("mean_minus") or not k >= 0):
             raise ConfigError(f"k must be at least 0 and belongs to mean_minus_..., got {k} with {combine}")
-        if weights is not None and combine == "minimum":
-            raise ConfigError("weights have no effect on the minimum: leave them out")
+        if weights is not None and combine in ("minimum", "apart"):
+            told = "the minimum" if combine == "minimum" else "scores apart, which direction.weights weighs"
+            raise ConfigError(f"weights have no effect on {told}: leave them out")
         given = dict.fromkeys(names, 1.0) if weights is None else weights
         if set(given) != set(names) or not all(w > 0 for w in given.values()):
             raise ConfigError(f"weights must be positive and name {', '.join(names)}, got {weights}")
         self.scorers, self.combine, self.k = scorers, combine, 1.0 if k is None else k
         self.weights = [given[name] / sum(given.values()) for name in names]
         self.standardise = None if standardise is None else Path(standardise).expanduser()
-        self.attributes, self.compares = ("ensemble", *names), any(s.compares for s in scorers.values())
+        self.attributes = tuple(names) if combine == "apart" else ("ensemble", *names)
+        self.compares = any(scorer.compares for scorer in scorers.values())
         self._told = False
 
     @property
@@ -104,7 +106,7 @@ class RewardEnsemble(Scorer):
 
     def _together(self, found: Sequence[Float[Tensor, "response _"]]) -> Float[Tensor, "response attribute"]:
         scores = self._scaled(torch.stack([columns[:, 0].double() for columns in found], dim=1))
-        return torch.cat([self._combined(scores)[:, None], scores], dim=1)
+        return scores if self.combine == "apart" else torch.cat([self._combined(scores)[:, None], scores], dim=1)
 
     def _combined(self, scores: Float[Tensor, "response member"]) -> Float[Tensor, " response"]:
         weights = scores.new_tensor(self.weights)
@@ -151,7 +153,7 @@ class RewardEnsemble(Scorer):
     def _tell_scales(self, scores: Float[Tensor, "response member"]) -> None:
         """Warn once where the members' scores are of different scales, so that the widest decides alone."""
         known = scores[~scores.isnan().any(1)]
-        if self._told or len(known) < LEAST:
+        if self._told or len(known) < LEAST or self.combine == "apart":
             return
         self._told = True
         means, spread = known.mean(0), known.std(0)

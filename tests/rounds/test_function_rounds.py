@@ -11,6 +11,7 @@ import pytest
 
 from align.cli.main import main
 from align.judges.win_rates import ScorerJudge, WinRates
+from align.models.small import new_llama, word_tokenizer
 from align.records import Example, Message
 from align.rewards.clipped_rewards import ClippedRewards
 from align.rewards.ensemble import RewardEnsemble
@@ -83,6 +84,38 @@ def _samples(columns: str) -> list[Any]:
         return db.execute(f"SELECT {columns} FROM sample ORDER BY prompt, number").fetchall()
 
 
+def test_the_shipped_rewards_are_those_of_a_reader(tmp_path: Path) -> None:
+    """A model of digits answers at random; right is who ends with the sum, GSM8K's mark and a box apart."""
+    pytest.importorskip("math_verify")
+    tokenizer = word_tokenizer(["+", "?"])
+    model = new_llama(tokenizer, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, max_positions=256)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [
+        {"prompt": f"{n % 4} + {n % 5} ?", "chosen": "1", "rejected": "0", "answer": f"so\n#### {n % 4 + n % 5}"}
+        for n in range(20)
+    ]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ("method/dpo.yaml", "callbacks/verifiable_rewards.yaml")
+    command = ["fit", *(word for name in files for word in ("-c", str(ROOT / "configs" / name))), "-c", CPU]
+    command += [
+        "--data.path",
+        "data.jsonl",
+        "--model.backbone.path",
+        str(tmp_path / "model"),
+        "--data.batching.groups",
+        "4",
+    ]
+    command += ["--trainer.max_epochs", "1", "--trainer.default_root_dir", "run"]
+    assert main([*command, "--trainer.callbacks.generation.max_new_tokens", "3"]) == 0
+    answers = {f"line {n + 1}": str(n % 4 + n % 5) for n in range(20)}
+    found = [(answers[p], text.split(), json.loads(scores)) for p, text, scores in _samples("prompt, text, scores")]
+    for answer, said, scores in found:
+        if said and said[-1].isdigit() and "+" not in said:
+            assert scores == [float(said[-1] == answer), 0.0], said
+    assert {scores[0] for _, _, scores in found} == {0.0, 1.0}
+
+
 class Constant(Scorer):
     """Stands for a reward model: two attributes that need no columns."""
 
@@ -111,6 +144,9 @@ def test_functions_models_and_win_rates_weigh_together() -> None:
         scorer.check_examples([example])
         rows = scorer.score_examples([example] * 2, ["b", "bb"]).tolist()
         assert [direction.of(scorer.attributes, row) for row in rows] == pytest.approx(expected)
+    apart = RewardEnsemble({"right": right, "model": Constant()}, "apart")
+    assert apart.attributes == ("right", "model")
+    assert apart.score_examples([example] * 2, ["b", "bb"]).tolist() == [[0, 1], [1, 2]]
     renamed = WeightedAttributes(wins, {"share": {"win_rate": 1.0}})
     assert renamed.compares
     assert renamed.score_examples([example] * 2, ["b", "bb"])[:, 0].tolist() == [0.25, 0.75]
