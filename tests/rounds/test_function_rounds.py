@@ -182,3 +182,15 @@ def test_a_mended_function_is_the_same_scorer_for_a_run_and_another_for_its_scor
         assert before[0] != after[0]
         assert before[1] == after[1]
     assert found[1][1] != found[0][1]
+
+
+def test_the_functions_of_the_docs(tmp_path: Path) -> None:
+    """Two words are one from three and none from two; 'Please' is polite."""
+    page = (ROOT / "docs" / "how-to" / "reward-functions.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_rewards.py").write_text(code)
+    examples = [Example(str(n), (Message("user", "a"),), kept_columns=json.dumps({"answer": n})) for n in (3, "2")]
+    found = [
+        FunctionRewards(f"my_rewards.py:{f}").score_examples(examples, ["Please do"] * 2) for f in ("near", "polite")
+    ]
+    assert [scores[:, 0].tolist() for scores in found] == [[-1, 0], [1, 1]]
