@@ -23,7 +23,7 @@ from align.rewards.function_source import FunctionSource
 from align.rewards.scorers import Dialogue, Scorer
 
 AT_FAULT = 8
-"""So many responses asked for one by one and none with a score: the function is at fault, not its responses."""
+"""So many prompts of a call fail, and none was answered before: the function is at fault, not what it is given."""
 
 
 class FunctionRewards(Scorer):
@@ -66,7 +66,8 @@ class FunctionRewards(Scorer):
         self.conversational = conversational
         self.attributes = (name or self.source.name,)
         self.process = FunctionProcess(self.source, time_limit)
-        self._scored, self._faults, self._first, self._told = 0, Counter[str](), "", False
+        self._asked, self._faults, self._first, self._told = 0, Counter[str](), "", False
+        self._failed: set[str] | None = None  # prompts of a call that failed, until one is answered
 
     @property
     def identity(self) -> str:
@@ -98,7 +99,7 @@ class FunctionRewards(Scorer):
         told: dict[str, object] = {
             "function": self.source.told,
             "source": self.process.hash[:16],
-            "asked": self._scored,
+            "asked": self._asked,
         }
         return {**told, "no score": dict(self._faults), "first": self._first} if self._faults else told
 
@@ -111,13 +112,13 @@ class FunctionRewards(Scorer):
     ) -> Float[Tensor, "response attribute"]:
         """Return the scores, NaN for a response without one. Raises RewardError where that stops the run."""
         self.check_examples(examples)
-        pairs = list(zip(examples, responses, strict=True))
+        pairs, self._failed = list(zip(examples, responses, strict=True)), set()
         size = 1 if self._form.single else self.batch_size
         found = [v for first in range(0, len(pairs), size) for v in self._scores(pairs[first : first + size])]
         return torch.tensor(found, dtype=torch.float64).reshape(-1, 1)
 
     def _scores(self, pairs: Sequence[tuple[Example, str]]) -> list[float]:
-        self._scored += len(pairs)
+        self._asked += len(pairs)
         try:
             found = self._called(pairs)
         except FunctionFault as fault:
@@ -132,10 +133,6 @@ class FunctionRewards(Scorer):
                 found.append(self._number(pair, self._called([pair])[0]))
             except FunctionFault as own:
                 found.append(self._without(pair, own))
-            if len(found) == AT_FAULT and all(map(math.isnan, found)):
-                raise RewardError(
-                    f"{self._named} has no score for any of {AT_FAULT} responses asked for one by one: {self._first}"
-                )
         if not any(map(math.isnan, found)) and not self._told:
             self._told = True
             rank_zero_warn(
@@ -151,6 +148,7 @@ class FunctionRewards(Scorer):
         return found
 
     def _number(self, pair: tuple[Example, str], value: float | str | None) -> float:
+        self._failed = None
         return value if isinstance(value, float) else self._without(pair, FunctionFault(f"returned {value}"))
 
     def _without(self, pair: tuple[Example, str], fault: FunctionFault) -> float:
@@ -165,6 +163,12 @@ class FunctionRewards(Scorer):
             self._first = line
             rank_zero_warn(f"{line}: it has no score (said once; on_error: drop)")
         self._faults[fault.kind] += 1
+        if self._failed is not None:
+            self._failed.add(example.id)
+            if len(self._failed) == AT_FAULT:
+                raise RewardError(
+                    f"{self._named} failed for each of the first {AT_FAULT} prompts of a call: {self._first}"
+                )
         return math.nan
 
     @property

@@ -142,12 +142,24 @@ def test_a_fault_is_named_with_its_sample_or_counted(file: Path, fault: str) -> 
 
 @pytest.mark.bad_input
 def test_a_function_that_fails_for_everything_ends_a_run_that_drops(file: Path) -> None:
-    scorer = FunctionRewards(f"{file}:bad", on_error="drop")
-    with (
-        pytest.warns(UserWarning, match=r"raised"),
-        pytest.raises(RewardError, match=r"no score for any of 8 responses"),
+    """One prompt with all its samples is not everything, nor is a function that returns None."""
+    for source, name, fault in (
+        (SOURCE, "bad", "raise"),
+        ("import time\n\ndef f(completion):\n    time.sleep(60)", "f", ""),
     ):
-        scorer.score([ASK] * 20, ["raise"] * 20)
+        file.write_text(source)
+        scorer = FunctionRewards(f"{file}:{name}", on_error="drop", time_limit=0.1 if name == "f" else 60)
+        with (
+            pytest.warns(UserWarning, match=r"raised|return"),
+            pytest.raises(RewardError, match=r"each of the first 8"),
+        ):
+            scorer.score([ASK] * 20, [fault] * 20)
+    file.write_text(SOURCE)
+    scorer = FunctionRewards(f"{file}:bad", on_error="drop")
+    with pytest.warns(UserWarning, match=r"raised"):
+        found = scorer.score_examples([row(1)] * 9 + [row(2)], ["raise"] * 9 + ["good"])[:, 0].tolist()
+    assert [math.isnan(value) for value in found] == [True] * 9 + [False]
+    assert scorer.score([ASK] * 10, ["none"] * 10).isnan().all()
 
 
 def test_what_works_alone_and_not_together_is_taken_and_told(file: Path) -> None:
