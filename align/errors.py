@@ -58,6 +58,12 @@ class JudgeError(AlignError):
     """A judge that cannot be asked: a key that is refused, a model the server does not know, a redirect."""
 
 
+class RewardError(AlignError):
+    """A reward function that raised, hung, ended its process or returned no number; what was sampled is kept."""
+
+    exit_code = 3
+
+
 class Paused(AlignError):
     """Work that a budget or a service stopped; what is done is kept, and the same command goes on with the rest."""
 

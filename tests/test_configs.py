@@ -172,12 +172,12 @@ VARIANTS = {
         pytest.param(p, marks=[pytest.mark.slow] if p.stem in VARIANTS else [])
         for p in CONFIGS
         if p.parent.name in ("method", "model", "callbacks")
-        and p.stem not in ("judge", "sppo_rounds", "pro_two_rewards", "self_rewarding")
+        and p.stem not in ("judge", "sppo_rounds", "pro_two_rewards", "self_rewarding", "verifiable_rewards")
     ],
     ids=relative,
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    """The judge's fragment needs a server and runs in tests/judges; those of SPPO, two rewards and self-rewarding in tests/rounds."""
+    """The judge's fragment needs a server and runs in tests/judges; those of SPPO, two rewards, self-rewarding and functions in tests/rounds."""
     if path.stem == "rewards":
         save_reward_model(Path("runs/reward_model/model"))
     if path.stem in ("dpa", "steerlm"):

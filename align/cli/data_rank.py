@@ -11,7 +11,7 @@ from typing import Any, Literal
 from align.cli import evaluation_tables
 from align.cli.functions import FunctionVerb
 from align.cli.reward_models import RewardFolders, tell_reading
-from align.cli.unused import Unused, without
+from align.cli.unused import KEEP_COLUMNS, Unused, without
 from align.data.augment import Expansion, Generations, by_prompt
 from align.data.preference_file import PreferenceFile
 from align.data.row_validation import prompt_id
@@ -25,6 +25,7 @@ from align.rewards.scorers import RewardFolder, Scorer
 from align.strict_json import json_text
 
 UNUSED = (
+    KEEP_COLUMNS,
     Unused(("plan", "order"), without("add"), "belongs to --add: name files of generations, or leave it out"),
     Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: set the scorer's own, or leave it out"),
 )
@@ -36,6 +37,7 @@ def rank(  # noqa: PLR0913  the signature is the command line
     rewards: RewardFolders | None = None,
     *,
     scorer: Scorer | None = None,
+    keep_columns: list[str] | None = None,
     add: dict[str, str] | None = None,
     plan: list[str] | None = None,
     order: Literal["given", "random"] = "given",
@@ -53,7 +55,8 @@ def rank(  # noqa: PLR0913  the signature is the command line
             training split.
         out: JSONL file to write.
         rewards: The reward model folder, `--rewards DIR` or by a name of its own.
-        scorer: In place of `rewards`: LanguageModelScorer, RubricScorer, YesProbability, WinRates, RewardEnsemble ...
+        scorer: In place of `rewards`: LanguageModelScorer, RubricScorer, YesProbability, FunctionRewards ...
+        keep_columns: Columns of the data that reward functions read, such as `[answer]`.
         add: Files of generations by a name for each, as `align generate` writes them (`--add.weak FILE`).
         plan: The names in `add` in the order they are taken, some perhaps several times; null takes each once.
         order: Take the plan as it stands, or shuffled for every record.
@@ -68,11 +71,12 @@ def rank(  # noqa: PLR0913  the signature is the command line
     ranker = _scorer(rewards, scorer, reward_tokens)
     weights = _weights(attributes, ranker.attributes, "scorer" if scorer else "reward model")
     report, added = Report(), Report()
-    examples = _plain(PreferenceFile(data).read("train", report), report)
+    examples = _plain(PreferenceFile(data, keep_columns=keep_columns or ()).read("train", report), report)
     report.kept = len(examples)
     generations = {name: by_prompt(PreferenceFile(path).read("train", Report())) for name, path in (add or {}).items()}
     lists = [expansion.expand(example, generations, added) for example in examples]
-    scores = ranker.score([e.messages for e in lists for _ in e.responses], [t for e in lists for t in e.responses])
+    ranker.check_examples(lists)
+    scores = ranker.score_examples([e for e in lists for _ in e.responses], [t for e in lists for t in e.responses])
     picked = scores[:, [name in weights for name in ranker.attributes]]
     values = iter((picked @ scores.new_tensor([weights[n] for n in ranker.attributes if n in weights])).tolist())
     rows = [

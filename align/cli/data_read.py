@@ -15,6 +15,7 @@ from align.data.row_validation import blank
 from align.data.selection import fault_of
 from align.errors import ConfigError, DataError, shorten
 from align.records import Example, Message
+from align.strict_json import json_text
 
 SHOWN, LINE = 3, 600
 
@@ -24,6 +25,7 @@ def read(
     *,
     columns: dict[str, str] | None = None,
     ignore_columns: list[str] | None = None,
+    keep_columns: list[str] | None = None,
     split: str = "train",
 ) -> None:
     """Show how a file, folder or hub dataset is read.
@@ -32,9 +34,10 @@ def read(
         file: A JSONL, JSON, Parquet, CSV or TSV file, a folder, or a hub id.
         columns: The data's columns by the name they should have, such as `{prompt: question, chosen: better}`.
         ignore_columns: Columns to read past.
+        keep_columns: Columns for reward functions, such as `[answer]`.
         split: The split to read, `train`, `val` or `test`.
     """
-    source, report = source_of(file, split, columns, ignore_columns), Report()
+    source, report = source_of(file, split, columns, ignore_columns, keep_columns), Report()
     fault: DataError | None = None
     examples: list[Example] = []
     try:
@@ -54,9 +57,11 @@ def read(
         raise fault
 
 
-def source_of(file: str, split: str, columns: dict[str, str] | None, ignored: list[str] | None) -> PreferenceFile:
+def source_of(
+    file: str, split: str, columns: dict[str, str] | None, ignored: list[str] | None, kept: list[str] | None = None
+) -> PreferenceFile:
     """Return the reader of a file. Raises ConfigError for a split that it has not."""
-    source = PreferenceFile(file, columns=columns, ignore_columns=ignored or ())
+    source = PreferenceFile(file, columns=columns, ignore_columns=ignored or (), keep_columns=kept or ())
     names = source.split_names()
     if not names.get(split):
         raise ConfigError(f"--split {split}: {file} has {', '.join(n for n, found in names.items() if found)}")
@@ -95,6 +100,8 @@ def table(examples: list[Example]) -> Table:
         for place in range(max(len(example.responses), 1)):
             asked = place == 0 or bool(example.contexts)
             cells = [example.id, _prompt(example.context(place), example.tools)] if asked else ["", ""]
+            if example.kept_columns and place == 0:
+                cells[1] += f"\nkept: {shorten(json_text(example.kept), LINE)}"
             shown.add_row(*(Text(cell) for cell in [*cells, *_response(example, place)]))
     return shown
 

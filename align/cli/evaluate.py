@@ -13,8 +13,8 @@ from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, 
 from align.cli.functions import FunctionVerb
 from align.cli.human_labels import tell_agreement
 from align.cli.model_options import gathered
-from align.cli.reward_models import RewardFolders, load_reward_models, tell_reading
-from align.cli.unused import REWARD_TOKENS, Settings, Unused, always, without
+from align.cli.reward_models import RewardFolders, beside, load_reward_models, tell_reading, tell_scorer
+from align.cli.unused import KEEP_COLUMNS, REWARD_TOKENS, Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.comparison import common_scales
@@ -30,6 +30,7 @@ from align.judges.local_model import LocalModel
 from align.judges.preference import GoldJudge, Judge, ResponseScorer, RewardJudge
 from align.records.asking import AskedModel
 from align.rewards.named_rewards import Tokens
+from align.rewards.scorers import Scorer
 from align.strict_json import json_text
 
 REFERENCES = "references"
@@ -40,6 +41,7 @@ def _greedy(settings: Settings) -> bool:
 
 
 UNUSED = (
+    KEEP_COLUMNS,
     REWARD_TOKENS,
     Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
     Unused(
@@ -63,6 +65,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     rewards: RewardFolders | None = None,
     *,
     reward_tokens: Tokens = None,
+    scorer: Scorer | None = None,
+    keep_columns: list[str] | None = None,
     out: str = "runs/evaluation",
     sampling: Sampling = Sampling(),
     start: str | None = None,
@@ -86,6 +90,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
             the one that trained the policy.
         reward_tokens: Longest dialogue they read whole, for all (2048) or by name, or the last part of a folder's path
             ({rm: 2048}); null takes that of their training, or their context.
+        scorer: What responses are worth beside the reward models: FunctionRewards, LanguageModelScorer, WinRates ...
+        keep_columns: Columns of the prompts that reward functions read, such as `[answer]`.
         out: Folder to write.
         sampling: How responses are drawn.
         start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
@@ -107,12 +113,12 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     if start is not None:
         _check_start(askings, sampling)
     levels = list(dict.fromkeys(sampling.temperatures))
-    asked, notes = prompts_of(prompts, sampling.limit)
+    asked, notes = prompts_of(prompts, sampling.limit, keep_columns or ())
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
     sampler = EvaluationSampler(Path(out), asked, sampling, askings)
     reward_models = load_reward_models(rewards or [], reward_tokens)
-    scorers: dict[str, ResponseScorer] = dict(reward_models)
+    scorers = beside(reward_models, scorer, asked)
     reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
     show(reward_table(reports, askings.told))
     read = tell_reading(reward_models)
@@ -122,8 +128,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         show(scale_table(scales, askings.told))
     people = None if judge is None or human is None else tell_agreement(judge, human)
     files = {name: {str(t): _kept(sampler, name, t) for t in levels} for name in names}
-    settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked)}
-    settings |= {"sampling": asdict(sampling), "start": start, "against": against, "rewards": read}
+    settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked), "sampling": asdict(sampling)}
+    settings |= {"start": start, "against": against, "rewards": read, "scorer": tell_scorer(scorer)}
     told = {"asked": askings.as_dict(), "human": None if people is None else people._asdict()}
     extra: dict[str, Any] = {**told, "standardised": scales}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)

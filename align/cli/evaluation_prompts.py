@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align.data.preference_file import PreferenceFile
@@ -13,12 +13,20 @@ from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 
 
-def prompts_of(files: Mapping[str, str] | str, limit: int | None) -> tuple[list[EvaluationPrompt], dict[str, Any]]:
-    """Return the prompts of each file and what became of its rows; a prompt that stands twice is asked once."""
+def prompts_of(
+    files: Mapping[str, str] | str, limit: int | None, kept: Sequence[str] = ()
+) -> tuple[list[EvaluationPrompt], dict[str, Any]]:
+    """Return the prompts of each file and what became of its rows; a prompt that stands twice is asked once.
+
+    Args:
+        files: A file, or several by subset.
+        limit: At most so many of each.
+        kept: Columns for reward functions.
+    """
     found: dict[Any, EvaluationPrompt] = {}
     notes: dict[str, Any] = {}
     for name, path in ({"": files} if isinstance(files, str) else dict(files)).items():
-        source, report = PreferenceFile(path), Report()
+        source, report = PreferenceFile(path, keep_columns=kept), Report()
         split = next(s for s in ("test", "val", "train") if source.split_names()[s])
         for example in source.read(split, report):
             if example.messages in found:

@@ -15,7 +15,7 @@ from align.cli.explaining import explain_settings
 from align.cli.messages import explain
 from align.cli.null_check import check_nulls
 from align.cli.number_check import check_numbers
-from align.cli.own_packages import allow_imports
+from align.cli.own_packages import allow_imports, check_functions
 from align.cli.secrets import check_secret_settings
 from align.cli.settings_files import check_all_settings
 from align.cli.shipped_configs import with_shipped
@@ -62,6 +62,7 @@ def call(verb: FunctionVerb, words: list[str], command: str) -> int:
         named = parser.parse_args(words, defaults=False) if verb.unused else None
         check_numbers(parsed)
         check_nulls(parsed, function)
+        check_functions(parsed)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         options = [action.dest for action in parser._actions if not action.dest.endswith(".help")]

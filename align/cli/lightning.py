@@ -22,6 +22,7 @@ from align.cli.gpu import precision_of, settle_precision, usual_log_interval
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.lost_ranks import ending_together
 from align.cli.monitors import watch
+from align.cli.own_packages import check_functions
 from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
 from align.cli.run_folder import (
     CONFIG,
@@ -104,6 +105,7 @@ class AlignCLI(LightningCLI):
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         check_secret_settings(config)
+        check_functions(config)
         if config.check is not None:
             config.model.init_args.backbone.check = config.check
         check_settings(config)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align.cli.evaluation_tables import name
+from align.errors import ConfigError
+from align.evaluation.completions import EvaluationPrompt, examples_of
+from align.judges.preference import ResponseScorer
 from align.rewards.named_rewards import Tokens, named_rewards
 from align.rewards.reward_model_scorer import RewardModelScorer
+from align.rewards.scorers import Scorer
+from align.strict_json import json_text
 
 RewardFolders = dict[str, str] | list[str]
 """Reward model folders, by name or one after the other."""
@@ -17,6 +22,32 @@ def load_reward_models(folders: RewardFolders, tokens: Tokens) -> dict[str, Rewa
     """Return the models of folders, by path or by the names given. Raises ConfigError for a number that none has."""
     paths = folders if isinstance(folders, dict) else {path: path for path in folders}
     return named_rewards(paths, tokens, called=name)
+
+
+def beside(
+    reward_models: Mapping[str, RewardModelScorer], scorer: Scorer | None, prompts: Sequence[EvaluationPrompt]
+) -> dict[str, ResponseScorer]:
+    """Return reward models with another scorer, by the name of its score, or of its class where it has several.
+
+    Raises ConfigError where a reward model has that name, and for a scorer that cannot be asked about the prompts.
+    """
+    found: dict[str, ResponseScorer] = dict(reward_models)
+    if scorer is not None:
+        scorer.ready()
+        scorer.check_examples(examples_of(prompts))
+        called = scorer.attributes[0] if len(scorer.attributes) == 1 else type(scorer).__name__
+        if called in found:
+            raise ConfigError(f"--scorer and a reward model are both called {called}: give the folder another name")
+        found[called] = scorer
+    return found
+
+
+def tell_scorer(scorer: Scorer | None) -> str | None:
+    """Print what a scorer tells, and return what it is known by."""
+    if scorer is None:
+        return None
+    print(f"scorer: {json_text(scorer.report())}")
+    return scorer.identity
 
 
 def tell_reading(reward_models: Mapping[str, RewardModelScorer]) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections import Counter
@@ -79,7 +80,9 @@ def _scanners() -> list[Any]:
     from importlib import import_module
 
     places = (name.split(".") for name in SCANNERS)
-    return [getattr(import_module(f"detect_secrets.plugins.{module}"), name)() for module, name in places]
+    found = [getattr(import_module(f"detect_secrets.plugins.{module}"), name)() for module, name in places]
+    logging.captureWarnings(False)  # detect-secrets turns it on when it is imported, and nobody would see a warning
+    return found
 
 
 def _random(value: str) -> bool:

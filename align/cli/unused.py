@@ -47,4 +47,5 @@ def refuse_unused(rules: Iterable[Unused], named: Iterable[str], settings: Setti
                 raise ConfigError(f"--{found}: {rule.reason}")
 
 
+KEEP_COLUMNS = Unused(("keep_columns",), without("scorer"), "belongs to --scorer: name one, or leave it out")
 REWARD_TOKENS = Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: name a folder, or leave it out")

@@ -1,14 +1,16 @@
-"""What became of the columns: renamed as asked, and those that nothing reads named, or refused where they mean much."""
+"""What became of the columns: renamed or kept as asked, and those that nothing reads named, or refused."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from align.data.column_layouts import PROMPTS
 from align.data.convention import Convention
 from align.data.conventions import CONVENTIONS
-from align.data.drop_report import Report
+from align.data.drop_report import Report, RowError
 from align.data.readers import Located
 from align.data.row_parts import EVERYWHERE, TOOLS
 from align.data.turns import READ
@@ -28,6 +30,8 @@ ENTRY = frozenset(
     }
 )
 """Keys of one of several responses that are read."""
+ASKED = EVERYWHERE.union(PROMPTS)
+"""Columns that belong to the prompt or the row, also where they are kept."""
 MAPPING = {"context": "--data.columns '{input: context}' adds it to the prompt, "}
 """What to write for a column that says something."""
 
@@ -46,6 +50,32 @@ def check_columns(rows: Sequence[Located], columns: Mapping[str, str]) -> None:
         raise ConfigError(
             f"data.columns: no column {theirs!r}{did_you_mean(theirs, there)} (there: {', '.join(map(str, there))})"
         )
+
+
+def check_kept(rows: Sequence[Located], kept: Sequence[str]) -> None:
+    """Raise ConfigError for a column to be kept that the first rows of a file do not have."""
+    there = list(dict.fromkeys(str(name) for located in rows for name in located.row))
+    for name in kept:
+        if rows and name not in there:
+            raise ConfigError(
+                f"{rows[0].where}: data.keep_columns: no column {name!r}{did_you_mean(name, there)} "
+                f"(there: {', '.join(there)})"
+            )
+
+
+def kept_columns(located: Located, kept: Sequence[str]) -> str:
+    """Return the columns of a row to be kept as JSON, null for those it leaves out; nothing where none are asked for.
+
+    Raises RowError for a value that JSON has no word for, such as a date or NaN.
+    """
+    values = {name: located.row.get(name) for name in kept}
+    for name, value in values.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            reason = f"data.keep_columns: {name!r} is nothing that JSON can hold"
+            raise RowError(located.where, reason, f"{reason} ({error})") from error
+    return json.dumps(values, allow_nan=False) if values else ""
 
 
 @cache

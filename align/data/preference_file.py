@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from align.data.cells import decoded
 from align.data.choosing import PEEK, choose, convention_of
-from align.data.column_use import check_columns, note_columns, renamed
+from align.data.column_use import ASKED, check_columns, check_kept, kept_columns, note_columns, renamed
 from align.data.convention import Convention
 from align.data.data_module import PreferenceDataModule
 from align.data.drop_report import Report, RowError
 from align.data.readers import Located
 from align.data.row_parts import RowParts, example_of
 from align.data.source import ReadRow, Source
+from align.errors import ConfigError
 from align.records import Example
 
 
@@ -29,6 +31,7 @@ class PreferenceFile(Source):
         *,
         columns: Mapping[str, str] | None = None,
         ignore_columns: Sequence[str] = (),
+        keep_columns: Sequence[str] = (),
         **options: Any,
     ) -> None:
         """Describe the data.
@@ -37,27 +40,40 @@ class PreferenceFile(Source):
             path: A file, a folder (`train.jsonl`, `test.jsonl`, ... or another layout of the hub), or a hub id.
             columns: The data's columns by the name they should have, such as `{prompt: question, chosen: better}`.
             ignore_columns: Columns to read past, which would otherwise be named or refused.
+            keep_columns: Columns for reward functions, such as `[answer]`; they are no response and no label unless
+                `columns` names them too.
             options: See Source.
         """
         super().__init__(path, **options)
         self.columns, self.ignore_columns = dict(columns or {}), tuple(ignore_columns)
+        self._kept = tuple(dict.fromkeys(keep_columns))
+        aside = set(self._kept) - ASKED - set(self.columns.values())
+        self._past = (*self.ignore_columns, *aside)
+        if both := [name for name in self._kept if name in self.ignore_columns]:
+            raise ConfigError(f"data.keep_columns and data.ignore_columns both name {both[0]!r}: leave one of them out")
 
     def reading(self, first: Sequence[Located]) -> ReadRow:
         """Return the convention that most of the first rows of a file follow."""
         check_columns(first, self.columns)
+        check_kept(first, self._kept)
         known = [decoded(self._renamed(one), strict=False) for one in first]
         convention = self.adapted(choose(known))
         why = next(convention.why(one.row) for one in known if convention.matches(one.row))
         return ReadRow(functools.partial(self._read, convention), convention.name, why)
 
+    def fingerprint_of(self, content: str) -> str:
+        """Return the hash with the columns that are kept; without any it is what it was before there was a choice."""
+        return super().fingerprint_of(f"{content} keeps {self._kept}" if self._kept else content)
+
     def _renamed(self, located: Located) -> Located:
-        return renamed(located, self.columns, self.ignore_columns)
+        return renamed(located, self.columns, self._past)
 
     def adapted(self, convention: Convention) -> Convention:
         """Return the convention as this source reads it."""
         return convention
 
     def _read(self, convention: Convention, located: Located, report: Report) -> Iterator[Example]:
+        kept = kept_columns(located, self._kept)
         located = decoded(self._renamed(located))
         own = _own(convention, located)
         report.layouts[own.name] += 1
@@ -65,7 +81,8 @@ class PreferenceFile(Source):
         found = own.read(located)
         name = self._name(located)
         for parts in [found] if isinstance(found, RowParts) else found:
-            yield example_of(located, parts, name, self.name)
+            example = example_of(located, parts, name, self.name)
+            yield replace(example, kept_columns=kept) if kept else example
 
     def _name(self, located: Located) -> str:
         """Return the id of a row: its own, or its place."""
@@ -93,6 +110,7 @@ class PreferenceFileDataModule(PreferenceDataModule):
         *,
         columns: dict[str, str] | None = None,
         ignore_columns: list[str] | None = None,
+        keep_columns: list[str] | None = None,
         **options: Any,
     ) -> None:
         """Describe the data.
@@ -102,7 +120,9 @@ class PreferenceFileDataModule(PreferenceDataModule):
             max_samples: Use at most this many examples of each split, chosen by a hash of their ids.
             columns: The data's columns by the name they should have, such as `{prompt: question, chosen: better}`.
             ignore_columns: Columns to read past, which would otherwise be named or refused.
+            keep_columns: Columns for reward functions, such as `[answer]`; they are no response and no label unless
+                `columns` names them too.
             options: See PreferenceDataModule.
         """
-        source = PreferenceFile(path, columns=columns, ignore_columns=ignore_columns or (), max_samples=max_samples)
-        super().__init__([source], **options)
+        beside = {"ignore_columns": ignore_columns or (), "keep_columns": keep_columns or ()}
+        super().__init__([PreferenceFile(path, columns=columns, max_samples=max_samples, **beside)], **options)

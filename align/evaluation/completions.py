@@ -23,13 +23,23 @@ class EvaluationPrompt(NamedTuple):
     """The response it is compared with: the chosen one of the data, where it has one."""
     tools: str = ""
     """Functions that may be called, as a JSON list of schemas."""
+    kept_columns: str = ""
+    """Columns of its row that reward functions read, as an Example has them."""
 
     @classmethod
     def of(cls, example: Example, subset: str) -> EvaluationPrompt:
         """Return the prompt of an example; its reference is the best response, or the only one."""
         best = example.ranking[0][0] if example.ranking else 0
         reference = example.responses[best] if example.responses else None
-        return cls(example.messages, subset, reference, example.tools)
+        return cls(example.messages, subset, reference, example.tools, example.kept_columns)
+
+
+def examples_of(prompts: Sequence[EvaluationPrompt]) -> list[Example]:
+    """Return prompts as records, for scorers that read their columns."""
+    return [
+        Example(f"prompt {number}", p.messages, tools=p.tools, source=p.subset, kept_columns=p.kept_columns)
+        for number, p in enumerate(prompts, 1)
+    ]
 
 
 def encoded(encoder: Encoder, prompts: Sequence[EvaluationPrompt]) -> list[list[int]]:
@@ -46,8 +56,11 @@ def encoded(encoder: Encoder, prompts: Sequence[EvaluationPrompt]) -> list[list[
 
 
 def fingerprint(prompts: Sequence[EvaluationPrompt]) -> str:
-    """Return a hash of prompts, their order and their references: results of the same can be compared in pairs."""
-    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
+    """Return a hash of prompts, their order and their references: results of the same can be compared in pairs.
+
+    What only a reward function reads changes no response.
+    """
+    return hashlib.sha256(json.dumps([prompt[:-1] for prompt in prompts]).encode()).hexdigest()[:16]
 
 
 class EvaluatedCompletion(NamedTuple):

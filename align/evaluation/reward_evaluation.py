@@ -7,15 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from align.errors import ConfigError
-from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
+from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt, examples_of
 from align.evaluation.gold_evaluation import log_ratios
 from align.evaluation.policy import Policy
 from align.evaluation.statistics import Interval, bootstrap, mean_interval
 from align.evaluation.text import character_bleu, corpus_bleu, distinct, lengths, refuses, repetition
 from align.judges.preference import ResponseScorer
+from align.rewards.scorers import Scorer
 from align.sampling.generation import Sample
 
 TOTAL = "total"
@@ -70,11 +72,11 @@ def evaluate_responses(
         kl: See `divergence`.
     """
     owners = np.array([c.prompt for c in completions])
-    dialogues, texts = [prompts[i].messages for i in owners], [c.text for c in completions]
+    texts = [c.text for c in completions]
     rewards: dict[str, dict[str, RewardSummary]] = {}
     per_prompt: dict[str, list[float]] = {}
     for name, scorer in scorers.items():
-        scores = scorer.score(dialogues, texts).double().numpy()
+        scores = _scores(scorer, [prompts[i] for i in owners], texts)
         labels = getattr(scorer, "attributes", None) or [str(i) for i in range(scores.shape[1])]
         for column, label in enumerate(labels):
             values = scores[:, column]
@@ -86,6 +88,14 @@ def evaluate_responses(
     parts = {s: [c for c in completions if prompts[c.prompt].subset == s] for s in sorted(set(subsets))}
     by_subset = {s: _text_measures(prompts, part) for s, part in parts.items()} if len(parts) > 1 else {}
     return ResponseReport(rewards, _text_measures(prompts, completions), kl, per_prompt, by_subset, subsets)
+
+
+def _scores(
+    scorer: ResponseScorer, prompts: Sequence[EvaluationPrompt], texts: Sequence[str]
+) -> Float[np.ndarray, "response attribute"]:
+    if isinstance(scorer, Scorer):
+        return scorer.score_examples(examples_of(prompts), texts).double().numpy()
+    return scorer.score([prompt.messages for prompt in prompts], texts).double().numpy()
 
 
 def divergence(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
-from align.records import Message
+from align.records import Example, Message
 from align.rewards.components import Component
 from align.world.gold_rewards import User, gold
 from align.world.universe import World
@@ -55,6 +55,12 @@ class Judge(Component, ABC):
     @abstractmethod
     def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
         """Return the preference between `first[i]` and `second[i]` for every prompt."""
+
+    def prefer_examples(
+        self, examples: Sequence[Example], first: Sequence[str], second: Sequence[str]
+    ) -> list[Preference]:
+        """Return the preferences for the prompts of records, whose kept columns may be read."""
+        return self.prefer([example.messages for example in examples], first, second)
 
     def report(self) -> dict[str, object]:
         """Return what should stand beside the results: invalid replies, requests, cost."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from align.errors import ConfigError
 from align.judges.preference import Judge, Preference, better
+from align.records import Example
 from align.rewards.components import Component
 from align.rewards.scorers import Dialogue, Direction, Scorer
 
@@ -49,14 +51,25 @@ class ScorerJudge(Judge):
 
     def prefer(self, prompts: Sequence[Dialogue], first: Sequence[str], second: Sequence[str]) -> list[Preference]:
         """Return preferences; order plays no part. A response without a score makes its pair invalid."""
-        distinct = dict.fromkeys(zip([*map(tuple, prompts)] * 2, [*first, *second], strict=True))
-        rows = self.scorer.score([prompt for prompt, _ in distinct], [text for _, text in distinct]).tolist()
+        return self._preferences(self.scorer.score, list(map(tuple, prompts)), first, second)
+
+    def prefer_examples(
+        self, examples: Sequence[Example], first: Sequence[str], second: Sequence[str]
+    ) -> list[Preference]:
+        """Return the same, of a scorer that may read the columns of the records."""
+        return self._preferences(self.scorer.score_examples, examples, first, second)
+
+    def _preferences(
+        self, score: Callable[..., Tensor], asked: Sequence[Any], first: Sequence[str], second: Sequence[str]
+    ) -> list[Preference]:
+        distinct = dict.fromkeys(zip([*asked] * 2, [*first, *second], strict=True))
+        rows = score([one for one, _ in distinct], [text for _, text in distinct]).tolist()
         rewards = [self.direction.of(self.scorer.attributes, row) for row in rows]
         known = dict(zip(distinct, rewards, strict=True))
         found = []
-        for prompt, a, b in zip(map(tuple, prompts), first, second, strict=True):
-            one, other = known[prompt, a], known[prompt, b]
-            chance = 0.5 * (1 + math.tanh((one - other) / 2)) if self.graded else better(one, other)
+        for one, a, b in zip(asked, first, second, strict=True):
+            left, right = known[one, a], known[one, b]
+            chance = 0.5 * (1 + math.tanh((left - right) / 2)) if self.graded else better(left, right)
             found.append(Preference(chance, chance))
         return found
 
@@ -97,16 +110,31 @@ class WinRates(Scorer):
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return win rates among the responses of this call to the same prompt."""
+        return self._rates(self.judge.prefer, prompts, prompts, responses)
+
+    def score_examples(
+        self, examples: Sequence[Example], responses: Sequence[str]
+    ) -> Float[Tensor, "response attribute"]:
+        """Return the same, by a judge that may read the columns of the records."""
+        return self._rates(self.judge.prefer_examples, examples, [e.messages for e in examples], responses)
+
+    def _rates(
+        self,
+        prefer: Callable[..., list[Preference]],
+        asked: Sequence[Any],
+        prompts: Sequence[Dialogue],
+        texts: Sequence[str],
+    ) -> Float[Tensor, "response attribute"]:
         groups: dict[str, list[int]] = {}
         for place, prompt in enumerate(prompts):
             groups.setdefault(json.dumps([m.as_turn() for m in prompt]), []).append(place)
         pairs = [(i, j) for group in groups.values() for n, i in enumerate(group) for j in group[n + 1 :]]
-        asked, first = [prompts[i] for i, _ in pairs], [responses[i] for i, _ in pairs]
-        found = self.judge.prefer(asked, first, [responses[j] for _, j in pairs]) if pairs else []
-        chances = torch.full((len(responses), len(responses)), math.nan, dtype=torch.float64)
+        first, second = [texts[i] for i, _ in pairs], [texts[j] for _, j in pairs]
+        found = prefer([asked[i] for i, _ in pairs], first, second) if pairs else []
+        chances = torch.full((len(texts), len(texts)), math.nan, dtype=torch.float64)
         for (i, j), one in zip(pairs, found, strict=True):
             chances[i, j], chances[j, i] = one.probability, 1 - one.probability
-        rates = torch.full((len(responses), 1), math.nan, dtype=torch.float64)
+        rates = torch.full((len(texts), 1), math.nan, dtype=torch.float64)
         for group in groups.values():
             rates[group, 0] = win_rates(chances[group][:, group])
         return rates

@@ -88,6 +88,8 @@ class Example:
     """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
     response_ids: tuple[tuple[int, ...], ...] = ()
     """The responses as the tokens a policy drew, their end included where it drew one; none where only texts count."""
+    kept_columns: str = ""
+    """Columns of its row that reward functions read, as a JSON object; null stands for one that the row leaves out."""
 
     def __post_init__(self) -> None:
         for messages in (self.messages, *self.contexts):
@@ -101,6 +103,11 @@ class Example:
                 raise ValueError(f"example {self.id}: {len(found)} {name} for {len(self.responses)} responses")
         if any(len(row) != len(self.attributes) for row in self.scores):
             raise ValueError(f"example {self.id}: attributes {self.attributes} do not name the columns of its scores")
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Return the columns that were kept, by name."""
+        return dict(json.loads(self.kept_columns)) if self.kept_columns else {}
 
     @property
     def ranks(self) -> tuple[int, ...]:

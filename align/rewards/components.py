@@ -9,6 +9,7 @@ from typing import Any
 from align.encoding.encoder import Encoder
 from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
+from align.records import Example
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Component:
         """Raise an error for what would stop it at the first question, before anything is sampled for it."""
         for part in self.parts:
             part.ready()
+
+    def check_examples(self, examples: Sequence[Example]) -> None:
+        """Raise an error for what these records lack, before anything is sampled for them."""
+        for part in self.parts:
+            part.check_examples(examples)
 
     def follow(self, training: Training) -> None:
         """Take the run whose model is asked, where the model being trained is."""

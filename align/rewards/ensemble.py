@@ -15,10 +15,11 @@ from torch import Tensor
 
 from align.errors import ConfigError, DataError
 from align.files import atomic_write_text
+from align.records import Example
 from align.rewards.components import Component
 from align.rewards.scorers import Dialogue, Scorer
 
-Combination = Literal["mean", "minimum", "mean_minus_variance", "mean_minus_deviation"]
+Combination = Literal["mean", "minimum", "mean_minus_variance", "mean_minus_deviation", "apart"]
 LEAST = 2
 
 
@@ -27,7 +28,8 @@ class RewardEnsemble(Scorer):
 
     Coste et al. 2023 (arXiv:2310.02743): the minimum is worst-case optimisation, the mean less k times the variance
     uncertainty-weighted optimisation. Of every member the first attribute counts. A response that one member cannot
-    score has no score.
+    score has no score. Every member's score is an attribute too, by its name; `apart` gives these alone, for rewards of
+    different kinds, by functions, models and judges, that `direction.weights` {right: 1, long: -0.1} add up.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class RewardEnsemble(Scorer):
 
         Args:
             scorers: The members by name.
-            combine: mean, minimum, mean_minus_variance or mean_minus_deviation.
+            combine: mean, minimum, mean_minus_variance, mean_minus_deviation, or apart for the direction to do it.
             k: How many times the spread is taken off; 1 where left out.
             weights: Of the members in mean and spread, positive; null weighs them alike.
             standardise: JSON file of each member's mean and deviation, by which its scores are put on one scale. Where
@@ -52,25 +54,34 @@ class RewardEnsemble(Scorer):
                 of one scale, such as seeds of one training.
         """
         names = list(scorers)
-        if len(names) < LEAST or any(s.compares for s in scorers.values()):
-            raise ConfigError("scorers: name at least two, each of which scores responses by themselves")
+        if len(names) < LEAST:
+            raise ConfigError(f"scorers: name at least two, got {', '.join(names) or 'none'}")
         if k is not None and (not combine.startswith("mean_minus") or not k >= 0):
             raise ConfigError(f"k must be at least 0 and belongs to mean_minus_..., got {k} with {combine}")
-        if weights is not None and combine == "minimum":
-            raise ConfigError("weights have no effect on the minimum: leave them out")
+        if weights is not None and combine in ("minimum", "apart"):
+            told = "the minimum" if combine == "minimum" else "scores apart, which direction.weights weighs"
+            raise ConfigError(f"weights have no effect on {told}: leave them out")
         given = dict.fromkeys(names, 1.0) if weights is None else weights
         if set(given) != set(names) or not all(w > 0 for w in given.values()):
             raise ConfigError(f"weights must be positive and name {', '.join(names)}, got {weights}")
         self.scorers, self.combine, self.k = scorers, combine, 1.0 if k is None else k
         self.weights = [given[name] / sum(given.values()) for name in names]
         self.standardise = None if standardise is None else Path(standardise).expanduser()
-        self.attributes = ("ensemble", *names)
+        self.attributes = tuple(names) if combine == "apart" else ("ensemble", *names)
+        self.compares = any(scorer.compares for scorer in scorers.values())
         self._told = False
 
     @property
     def identity(self) -> str:
         """Return a hash of the members and of how they are combined."""
-        members = {name: scorer.identity for name, scorer in self.scorers.items()}
+        return self._known_by({name: scorer.identity for name, scorer in self.scorers.items()})
+
+    @property
+    def lasting_identity(self) -> str:
+        """Return the same without what may be mended."""
+        return self._known_by({name: scorer.lasting_identity for name, scorer in self.scorers.items()})
+
+    def _known_by(self, members: dict[str, str]) -> str:
         text = repr((members, self.combine, self.k, self.weights, str(self.standardise)))
         return f"ensemble {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -90,9 +101,17 @@ class RewardEnsemble(Scorer):
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the combined score and each member's, on the common scale."""
-        columns = [scorer.score(prompts, responses)[:, 0].double() for scorer in self.scorers.values()]
-        scores = self._scaled(torch.stack(columns, dim=1))
-        return torch.cat([self._combined(scores)[:, None], scores], dim=1)
+        return self._together([scorer.score(prompts, responses) for scorer in self.scorers.values()])
+
+    def score_examples(
+        self, examples: Sequence[Example], responses: Sequence[str]
+    ) -> Float[Tensor, "response attribute"]:
+        """Return the same, of members that may read the columns of the records."""
+        return self._together([scorer.score_examples(examples, responses) for scorer in self.scorers.values()])
+
+    def _together(self, found: Sequence[Float[Tensor, "response _"]]) -> Float[Tensor, "response attribute"]:
+        scores = self._scaled(torch.stack([columns[:, 0].double() for columns in found], dim=1))
+        return scores if self.combine == "apart" else torch.cat([self._combined(scores)[:, None], scores], dim=1)
 
     def _combined(self, scores: Float[Tensor, "response member"]) -> Float[Tensor, " response"]:
         weights = scores.new_tensor(self.weights)
@@ -139,7 +158,7 @@ class RewardEnsemble(Scorer):
     def _tell_scales(self, scores: Float[Tensor, "response member"]) -> None:
         """Warn once where the members' scores are of different scales, so that the widest decides alone."""
         known = scores[~scores.isnan().any(1)]
-        if self._told or len(known) < LEAST:
+        if self._told or len(known) < LEAST or self.combine == "apart":
             return
         self._told = True
         means, spread = known.mean(0), known.std(0)

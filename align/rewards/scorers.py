@@ -15,7 +15,7 @@ from torch import Tensor
 
 from align.errors import ConfigError
 from align.models.folder_checks import folder_hash, local_folder
-from align.records import Message
+from align.records import Example, Message
 from align.rewards.components import Component
 from align.rewards.reward_model_scorer import RewardModelScorer
 from align.world.gold_rewards import REWARDS, gold
@@ -41,9 +41,20 @@ class Scorer(Component, ABC):
     def identity(self) -> str:
         """Return what decides the numbers; scores kept under another identity are not used."""
 
+    @property
+    def lasting_identity(self) -> str:
+        """Return the identity without what may be mended while a run goes on: the source of a reward function."""
+        return self.identity
+
     @abstractmethod
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the scores of each response to the prompt beside it, NaN where there is none."""
+
+    def score_examples(
+        self, examples: Sequence[Example], responses: Sequence[str]
+    ) -> Float[Tensor, "response attribute"]:
+        """Return the scores of each response to the prompt of the record beside it, whose kept columns may be read."""
+        return self.score([example.messages for example in examples], responses)
 
     def report(self) -> dict[str, object]:
         """Return what should stand beside the scores: invalid replies, requests, cost."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -12,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
-from align.rewards.components import Component
-from align.rewards.scorers import Dialogue, Scorer
+from align.rewards.derived_scorer import DerivedScorer
+from align.rewards.scorers import Scorer
 
 
-class WeightedAttributes(Scorer):
+class WeightedAttributes(DerivedScorer):
     """Attributes made of another scorer's: each the weighted mean of some of them.
 
     DPA (Wang et al. 2024, arXiv:2402.18571, section 4.1) calls helpfulness the mean of four of its reward model's
@@ -39,7 +38,8 @@ class WeightedAttributes(Scorer):
                 raise ConfigError(
                     f"weighted.attributes.{name}: expected a positive weight for each score, got {weights}"
                 )
-        self.scorer, self.weights = scorer, attributes
+        super().__init__(scorer)
+        self.weights = attributes
         self.attributes = tuple(attributes)
 
     @cached_property
@@ -51,23 +51,12 @@ class WeightedAttributes(Scorer):
                 raise ConfigError(f"weighted.attributes.{name} names {unknown[0]!r}, the scorer has {', '.join(known)}")
         return [[known.index(other) for other in weights] for weights in self.weights.values()]
 
-    @property
-    def identity(self) -> str:
-        """Return the scorer's identity and the weights, which are checked: rounds ask for it before they sample."""
-        text = repr((type(self.scorer).__name__, self.scorer.identity, self.weights, self.columns))
+    def known_by(self, scorer: str) -> str:
+        """Return a hash of the scorer and the weights, which are checked: rounds ask for it before they sample."""
+        text = repr((type(self.scorer).__name__, scorer, self.weights, self.columns))
         return f"weighted {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    @property
-    def parts(self) -> Sequence[Component]:
-        """Return the scorer."""
-        return (self.scorer,)
-
-    def report(self) -> dict[str, object]:
-        """Return what the scorer tells."""
-        return self.scorer.report()
-
-    def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
+    def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:
         """Return the means, NaN where one of the scores is missing."""
-        scores = self.scorer.score(prompts, responses)
         shares = [scores.new_tensor(list(w.values())) / sum(w.values()) for w in self.weights.values()]
         return torch.stack([scores[:, p] @ share for p, share in zip(self.columns, shares, strict=True)], dim=1)

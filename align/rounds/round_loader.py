@@ -139,6 +139,7 @@ class RoundLoader:
         template = self.data.encoder.template  # type: ignore[union-attr]
         engine = LocalEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
         prompts, replayed = self._prompts(number), self._replayed(number)
+        self.settings.scorer.check_examples([prompt.example for prompt in prompts])
         policy, conditions = policy_hash(module), self.settings.conditions
         plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning)
         writer = Encoder(module.tokenizer, template, Truncation())

@@ -93,6 +93,14 @@ class RoundStore(DurableFile):
         rows = [(_dump(s.scores or ()), scorer, number, s.prompt, s.number) for s in scored]
         self._write("UPDATE sample SET scores = ?, scorer = ? WHERE round = ? AND prompt = ? AND number = ?", rows)
 
+    def forget_scores(self, number: int, scorer: str) -> int:
+        """Forget the scores that another scorer gave, such as a function before it was mended; return their number."""
+        others = "round = ? AND scores IS NOT NULL AND scorer != ?"
+        ((count,),) = self.read(f"SELECT COUNT(*) FROM sample WHERE {others}", number, scorer)
+        if count:
+            self._write(f"UPDATE sample SET scores = NULL, scorer = NULL WHERE {others}", [(number, scorer)])
+        return int(count)
+
     def samples(self, number: int) -> list[StoredSample]:
         """Return the samples of a round, by prompt and number."""
         found = self.read(

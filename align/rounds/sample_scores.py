@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from align.distributed import on_all, on_first, rank, world_size
-from align.records import Message
+from align.records import Example
 from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Scorer
 from align.rounds.plan import RoundPlan
@@ -25,6 +27,8 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
     each scores a part where the scorer can be asked by several, and an error of one ends all.
     """
     scorer = plan.settings.scorer
+    if count := on_first(lambda: rounds.store.forget_scores(plan.number, scorer.identity)):
+        rank_zero_warn(f"round {plan.number}: {count} scores by another version of the scorer are made anew")
     if scorer.compares:
         on_first(lambda: _score_together(rounds.store, plan))
         return
@@ -35,13 +39,13 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
     parts = world_size() if scorer.shares else 1
     for first in range(0, len(left), SCORED_TOGETHER * parts):
         part = left[first : first + SCORED_TOGETHER * parts]
-        new = {(e.id, s.text): e.messages for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known}
+        new = {(e.id, s.text): e for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known}
         known |= _scored(scorer, new, parts)
         scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
         on_first(lambda scored=scored: rounds.store.add_scores(plan.number, scored, scorer.identity))  # type: ignore[misc]
 
 
-def _scored(scorer: Scorer, new: dict[Key, tuple[Message, ...]], parts: int) -> dict[Key, tuple[float, ...]]:
+def _scored(scorer: Scorer, new: dict[Key, Example], parts: int) -> dict[Key, tuple[float, ...]]:
     """Return the scores of responses, of which each of so many processes computes a part."""
 
     def own() -> dict[Key, tuple[float, ...]]:
@@ -62,14 +66,14 @@ def _score_together(store: RoundStore, plan: RoundPlan) -> None:
         part: list[StoredSample] = []
         while left and (not part or len(part) + len(left[0]) <= SCORED_TOGETHER):
             part += left.pop(0)
-        rows = _scores(plan.settings.scorer, [examples[s.prompt].messages for s in part], [s.text for s in part])
+        rows = _scores(plan.settings.scorer, [examples[s.prompt] for s in part], [s.text for s in part])
         scored = [s._replace(scores=row) for s, row in zip(part, rows, strict=True)]
         store.add_scores(plan.number, scored, plan.settings.scorer.identity)
 
 
-def _scores(scorer: Scorer, prompts: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[tuple[float, ...]]:
+def _scores(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str]) -> list[tuple[float, ...]]:
     """Return finite scores, or NaN where there is none."""
-    scores = scorer.score(prompts, texts)
+    scores = scorer.score_examples(examples, texts)
     infinite = scores.where(~scores.isnan(), scores.new_zeros(()))  # NaN says that there is no score
-    refuse_not_finite(type(scorer).__name__, scorer.attributes, prompts, infinite)
+    refuse_not_finite(type(scorer).__name__, scorer.attributes, [e.messages for e in examples], infinite)
     return [tuple(row) for row in scores.tolist()]

@@ -78,7 +78,7 @@ class RoundSettings:
 
     def fingerprint(self, *more: object) -> str:
         """Return a hash of all that decides a round's samples and records, beside its weights."""
-        scorer = (type(self.scorer).__name__, self.scorer.identity)
+        scorer = (type(self.scorer).__name__, self.scorer.lasting_identity)
         parts = (self.generation, scorer, self.selection, self.direction, self.prompts, self.replay)
         text = repr((*parts, self.missing_eos_penalty, self.alternate_halves, self.conditions, *more))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ from align.cli.evaluate import evaluate
 from tests.cli.observing import Observed, Verb, check, options_of
 from tests.cli.things import lines
 
+LENGTH = "align.rewards.verifiable:length"
 DRAWING = ("--sampling.temperatures", "[1]", "--sampling.generation.max_new_tokens", "4")
 MODELS = ("--models", "[THINGS/model]", "--prompts", "THINGS/pairs.jsonl", *DRAWING)
 JUDGED = ("--judge", "RewardJudge", "--judge.path", "THINGS/reward")
@@ -27,6 +28,11 @@ EVALUATE = Verb(
         "prompts": ("--prompts", "THINGS/pairs2.jsonl"),
         "rewards": ("--rewards", "[THINGS/reward]"),
         "reward_tokens": ("--rewards", "[THINGS/reward]", "--reward_tokens.reward", "20"),
+        "scorer": ("--scorer", "FunctionRewards", "--scorer.function", LENGTH),
+        "keep_columns": (
+            *("--prompts", "THINGS/alpaca.json", "--scorer", "FunctionRewards", "--scorer.function", LENGTH),
+            *("--keep_columns", "[dataset]"),
+        ),
         "out": ("--out", "elsewhere"),
         "sampling.temperatures": ("--sampling.temperatures", "[0.5]"),
         "sampling.generation.max_new_tokens": ("--sampling.generation.max_new_tokens", "3"),
@@ -69,9 +75,14 @@ RANK = Verb(
         "attributes": ("--attributes.verbosity", "1"),
         "reward_tokens": ("--reward_tokens", "100"),
         "scorer": ("--scorer", "GoldRewards"),
+        "keep_columns": ("--keep_columns", "[prompt]"),
     },
     {("own", "length"): ("--data", "THINGS/lists.jsonl", "--length", "2")},
-    {("*", "scorer"): "one of the two", **{("own", name): "belongs to --add" for name in ("plan", "order")}},
+    {
+        ("*", "scorer"): "one of the two",
+        ("*", "keep_columns"): "belongs to --scorer",
+        **{("own", name): "belongs to --add" for name in ("plan", "order")},
+    },
 )
 REWARDS = Verb(
     rewards,

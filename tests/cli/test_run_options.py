@@ -27,9 +27,10 @@ READ = Verb(
         "file": (),
         "columns": ("--columns", "{prompt: question}"),
         "ignore_columns": ("--ignore_columns", "[note]"),
+        "keep_columns": ("--keep_columns", "[note]"),
         "split": ("--split", "test"),
     },
-    only={"file": ["columns", "ignore_columns", "split"]},
+    only={"file": ["columns", "ignore_columns", "keep_columns", "split"]},
 )
 ROUNDS = Verb(
     show,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import random
 import string
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -159,3 +161,13 @@ def test_text_that_only_reads_like_settings_is_fine() -> None:
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             if "sk-" not in line and "https://user:" not in line:
                 check_secrets(line, f"{path}: {line}")
+
+
+def test_warnings_are_seen_after_a_command_line_was_searched() -> None:
+    """detect-secrets hands all warnings to a logger without a handler when it is imported."""
+    code = (
+        "import warnings\nfrom align.cli.secret_patterns import key_in\n"
+        "assert not key_in('just a long enough word')\nwarnings.warn('seen by the user')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "UserWarning: seen by the user" in done.stderr

@@ -16,6 +16,7 @@ LIST = re.compile(r"\[(.*)\]")
 FILE = re.compile(r"(?!https?:)[\w.*-]+/[\w./*-]+|[\w.-]+\.(?:jsonl|json|csv|yaml|parquet|safetensors|gguf|html)")
 
 MODEL, REWARD, PAIRS, LISTS, PROMPTS, OTHER = "model", "reward", "pairs", "lists", "prompts", "other"
+MATHS = "maths"
 QUESTIONS, CONFIG, REWARD_CONFIG, SHOWN = "questions", "config", "reward_config", "shown"
 NAMES = {
     "HuggingFaceTB/SmolLM2-135M": MODEL,
@@ -28,6 +29,7 @@ NAMES = {
     "pairs.jsonl": PAIRS,
     "questions.jsonl": QUESTIONS,
     "human.jsonl": PAIRS,
+    "math.jsonl": MATHS,
     "alpaca.jsonl": PAIRS,
     "weak.jsonl": PROMPTS,
     "strong.jsonl": PROMPTS,
@@ -42,6 +44,7 @@ NAMES = {
     "runs/reward_model_multi/config.yaml": REWARD_CONFIG,
     "mine.yaml": CONFIG,
     "my-rounds.yaml": SHOWN,
+    "reward-rounds.yaml": SHOWN,
     "ME/my-model": OTHER,
     "ME/my-pairs": OTHER,
     "vectors.safetensors": OTHER,

@@ -134,8 +134,15 @@ def _local(page: str, word: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_program_takes_the_command(
-    parsing: None, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parsing: None,
+    command: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name, equals, value in (word.partition("=") for word in command.launcher):
+        if equals and name.startswith("ALIGN_"):
+            monkeypatch.setenv(name, value)
     unknown = [name for name in files_of(command.words) if kind_of(name) is None]
     assert not unknown, f"not in the table of tests/docs/commands.py: {unknown}"
     words = local(command, tmp_path)

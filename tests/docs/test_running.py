@@ -13,6 +13,7 @@ from align.cli.main import main
 from tests.docs.commands import (
     LIST,
     LISTS,
+    MATHS,
     MODEL,
     NAMES,
     PAGES,
@@ -32,7 +33,7 @@ NOT_RUN = {
     "a server, or a judge with something to say": "Endpoint|base_url|LocalModel",
     "the hub, or columns of one data set": "push|UltraFeedback|helpsteer|hh_rlhf|HHRLHF",
     "a terminal or a page": "^chat|^annotate",
-    "an extra that may be missing": "^completion",
+    "an extra that may be missing": "^completion|math_answer|verifiable_rewards",
     "files of benchmarks": "^benchmark|alpaca_eval|mt_bench",
     "processes, a GPU or its launcher": "ddp|fsdp|multi_node|gpu.yaml",
     "a page of help": "help",
@@ -49,6 +50,7 @@ LIMITS = [
 ROWS: dict[str, Callable[[str], dict[str, object]]] = {
     PAIRS: lambda prompt: {"prompt": prompt, "chosen": "yes it is", "rejected": "no"},
     QUESTIONS: lambda prompt: {"question": prompt, "better": "yes it is", "worse": "no"},
+    MATHS: lambda prompt: {"question": prompt, "answer": "3"},
     PROMPTS: lambda prompt: {"prompt": prompt, "completion": "yes"},
     LISTS: lambda prompt: {"prompt": prompt, "completions": ["yes", "no", "it is"], "scores": [2.0, 1.0, 0.0]},
 }

@@ -133,6 +133,8 @@ def test_different_scales_are_told() -> None:
     [
         ("mean", {"k": 1.0}, "belongs to mean_minus"),
         ("minimum", {"weights": {"one": 1.0, "two": 2.0}}, "no effect on the minimum"),
+        ("apart", {"weights": {"one": 1.0, "two": 2.0}}, "no effect on scores apart, which direction.weights weighs"),
+        ("apart", {"k": 1.0}, "belongs to mean_minus"),
         ("mean", {"weights": {"one": 1.0}}, "name one, two"),
         ("mean", {"weights": {"one": 1.0, "two": 0.0}}, "must be positive"),
     ],
