@@ -120,6 +120,11 @@ class Optimizer:
                 "constant_with_warmup, or leave it out"
             )
 
+    @property
+    def state_bytes(self) -> float:
+        """Return the bytes of state for each byte of trained weights: two moments, and what Kahan summation keeps."""
+        return 3.0 if self.kahan else 2.0
+
     def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
         """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""
         trained = [p for p in parameters if p.requires_grad]
