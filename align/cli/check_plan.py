@@ -98,7 +98,7 @@ def tell_plan(module: Any, asked: Asked, load: Load) -> Iterator[str]:
     tokens = max(load.budget, load.longest)
     yield f"{'GPUs':<18}" + "".join(f"{name:>14}" for name in (*Memory._fields, "peak"))
     for count in COUNTS:
-        for spread in _spreads(count):
+        for spread in _spreads(count, whole=sized.module.quantised):
             memory = sized.memory(tokens, spread)
             figures = "".join(f"{size / 2**30:14.2f}" for size in (*memory, memory.total))
             yield f"{f'{count} {spread}' if count > 1 else '1':<18}{figures}"
@@ -106,9 +106,9 @@ def tell_plan(module: Any, asked: Asked, load: Load) -> Iterator[str]:
     yield from _told_cards(sized, load, tokens, sharded=asked.sharded)
 
 
-def _spreads(count: int) -> list[Spread]:
-    if count == 1:
-        return [Spread()]
+def _spreads(count: int, *, whole: bool) -> list[Spread]:
+    if count == 1 or whole:
+        return [Spread(count)]
     return [Spread(count)] * (count == COUNTS[1]) + [Spread(count, min(count, NODE))]
 
 
@@ -141,7 +141,7 @@ def _told_cards(sized: Sized, load: Load, tokens: int, *, sharded: bool) -> Iter
         fits = [
             spread
             for count in COUNTS
-            for spread in _spreads(count)
+            for spread in _spreads(count, whole=sized.module.quantised)
             if sized.memory(tokens, spread).total <= card.usable
         ]
         if not fits:

@@ -24,6 +24,14 @@ class LoRA:
     """Dropout on the adapters' input."""
     target_modules: str | list[str] = "all-linear"
     """Layers that get an adapter: names, a pattern, or every linear layer but the head."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(r) (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732)."""
+    use_dora: bool = False
+    """Train magnitudes beside directions (DoRA, Liu et al. 2024, arXiv:2402.09353)."""
+    modules_to_save: list[str] | None = None
+    """Layers trained whole beside the adapters, as copies."""
+    target_parameters: list[str] | None = None
+    """Parameters that are no layer's weight and get an adapter, such as experts: `mlp.experts.gate_up_proj`."""
 
     def __post_init__(self) -> None:
         if self.r < 1:
@@ -50,6 +58,8 @@ class Backbone:
     """Dtype of the weights; `auto` keeps the checkpoint's. For mixed precision keep float32, set trainer.precision."""
     lora: LoRA | None = None
     """Train adapters and freeze the model; null trains all weights."""
+    quantization: Literal["nf4"] | None = None
+    """Hold the frozen model's linear layers in 4 bits, their scales in 8 (QLoRA, by bitsandbytes); needs adapters."""
     attn_implementation: str = "auto"
     """`auto` (scaled dot products, and flash kernels for packed rows), or a name known to transformers."""
     gradient_checkpointing: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,39 +31,54 @@ class Weights(NamedTuple):
     outside: int
     """Weights outside the blocks: embeddings, last norm, head."""
     outside_trained: int
+    unpacked: int
+    """The largest matrix that is held in 4 bits, as it is while it is multiplied with."""
+
+
+NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a weight in 4 bits: 64 share a scale of 8, 256 scales one of 32 (QLoRA, section 3)."""
 
 
 def weights_of(module: Any) -> Weights:
     """Return those of a module that is built, with or without values."""
     model, reference = module.model, getattr(module, "reference_model", None)
-    own = _unique(model)
+    sizes = _Sizes(module)
+    own = list(model.parameters())
     blocks = blocks_of(decoder(model))
-    largest = max((_unique(block) for block in blocks), key=_bytes)
+    largest = max((list(block.parameters()) for block in blocks), key=sizes.of)
     inside = {id(p) for block in blocks for p in block.parameters()}
     outside = [p for p in own if id(p) not in inside]
     return Weights(
         parameters=sum(p.numel() for p in own),
-        trained_parameters=sum(p.numel() for p in own if p.requires_grad),
-        held=_bytes(own),
-        trained=_bytes(_trained(own)),
-        reference=0 if reference is None else _bytes(_unique(reference)),
-        block=_bytes(largest),
-        block_trained=_bytes(_trained(largest)),
-        outside=_bytes(outside),
-        outside_trained=_bytes(_trained(outside)),
+        trained_parameters=sum(p.numel() for p in _trained(own)),
+        held=sizes.of(own),
+        trained=sizes.of(_trained(own)),
+        reference=0 if reference is None else sizes.of(list(reference.parameters())),
+        block=sizes.of(largest),
+        block_trained=sizes.of(_trained(largest)),
+        outside=sizes.of(outside),
+        outside_trained=sizes.of(_trained(outside)),
+        unpacked=sizes.unpacked,
     )
 
 
-def _unique(module: nn.Module) -> list[torch.Tensor]:
-    return list(module.parameters())
+class _Sizes:
+    """Bytes of parameters, those of frozen linear layers in blocks as they are quantised."""
+
+    def __init__(self, module: Any) -> None:
+        blocks = blocks_of(decoder(module.model))
+        linear = [p for b in blocks for part in b.modules() if isinstance(part, nn.Linear) for p in (part.weight,)]
+        packed = [p for p in linear if not p.requires_grad] if getattr(module, "quantised", False) else []
+        self._packed = {id(p) for p in packed}
+        self.unpacked = max((p.numel() * p.element_size() for p in packed), default=0)
+
+    def of(self, parameters: Sequence[torch.Tensor]) -> int:
+        """Return their bytes."""
+        return round(sum(p.numel() * (NF4 if id(p) in self._packed else p.element_size()) for p in parameters))
 
 
-def _trained(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+def _trained(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [p for p in parameters if p.requires_grad]
-
-
-def _bytes(parameters: list[torch.Tensor]) -> int:
-    return sum(p.numel() * p.element_size() for p in parameters)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def on_meta(module: Any, **settings: Any) -> Any:
     if getattr(module, "stage1", None) is not None:
         raise ModelError("model.stage1: the first stage's adapters are read to know their sizes: measure a short run")
     own = copy.deepcopy(module)
-    own.backbone = replace(module.backbone, random_init=True, check=False, compile=False, **settings)
+    asked = replace(module.backbone, **settings)
+    own.backbone = replace(asked, random_init=True, check=False, compile=False, quantization=None)
+    own.quantised = asked.quantization is not None  # there are no weights to do it with: sizes are counted
     if folder is not None and module.backbone.tokenizer is None and not _has_tokenizer(folder):
         own.__dict__["tokenizer"] = NoTokenizer()
     with torch.device("meta"):

@@ -44,7 +44,7 @@ def propose(
         for again in (False, True):
             settings = {**changed, "gradient_checkpointing": again}
             sized = Sized.of(module, groups, conditions, wanted, **settings)
-            for spread in _spreads(place):
+            for spread in _spreads(place, whole=sized.module.quantised):
                 tokens = min(sized.largest(place.card, spread), wanted)
                 if tokens >= min(wanted, max(LEAST, longest)):
                     fit = Proposal(sized, spread, tokens, why)
@@ -54,7 +54,7 @@ def propose(
         if found:
             return max(found, key=lambda one: one[:2])[2]
     raise ConfigError(
-        f"--fit_into {place}: nothing fits: adapters with activations computed again, sharded over all cards, need "
+        f"--fit_into {place}: nothing fits: the least, adapters with activations computed again, needs "
         f"{least / 2**30:.1f} GiB of each for the longest group ({longest} positions), which has "
         f"{place.card.usable / 2**30:.1f}: take more or larger cards, or shorter data (data.encoding.truncation)"
     )
@@ -72,12 +72,17 @@ def _levels(module: Any) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
     if module.backbone.lora is None:
         yield {"lora": ADAPTERS, "dtype": "bfloat16"}, ("adapters on a frozen bfloat16 model, not all weights",)
     elif module.backbone.dtype not in ("bfloat16", "float16"):
-        yield {"dtype": "bfloat16"}, ("the frozen model in bfloat16",)
+        yield {"dtype": "bfloat16"}, ("adapters on the model in bfloat16",)
+    if module.backbone.quantization is None:
+        four: dict[str, Any] = {"lora": module.backbone.lora or ADAPTERS, "dtype": "bfloat16", "quantization": "nf4"}
+        yield four, ("adapters on the model in 4 bits",)
 
 
-def _spreads(place: Place) -> Iterator[Spread]:
-    """Yield how a model may lie on the cards, from what talks least to what holds most."""
+def _spreads(place: Place, *, whole: bool) -> Iterator[Spread]:
+    """Yield how a model may lie on the cards, from what talks least to what holds most; 4 bits are not sharded."""
     yield Spread(place.count)
+    if whole:
+        return
     if place.count > 1:
         yield Spread(place.count, min(place.count, NODE))
     if place.count > NODE:
@@ -90,6 +95,8 @@ def fragment(fit: Proposal, place: Place) -> str:
     model: dict[str, Any] = {"gradient_checkpointing": backbone.gradient_checkpointing}
     if fit.changes:
         model |= {"dtype": backbone.dtype, "lora": {"r": backbone.lora.r, "lora_alpha": backbone.lora.lora_alpha}}
+    if fit.sized.module.quantised:
+        model |= {"quantization": "nf4"}
     settings = {
         "model": {"init_args": {"backbone": model}},
         "data": {"init_args": {"batching": {"tokens": fit.tokens}}},

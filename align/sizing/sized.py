@@ -79,7 +79,7 @@ class Sized:
 
     def batch(self, tokens: int) -> Batch:
         """Return what a batch of so many positions takes."""
-        working = max(self.cost.working.at(tokens), self.head.at(tokens), 0.0)
+        working = max(self.cost.working.at(tokens) + self.weights.unpacked, self.head.at(tokens), 0.0)
         return Batch(self.cost.kept.at(tokens), max(self.cost.kept.fixed, 0.0), working)
 
     def memory(self, tokens: int, spread: Spread) -> Memory:

@@ -36,7 +36,7 @@ from align.training.checkpoint_contents import (
 )
 from align.training.checkpoint_io import reason_of
 from align.training.method_settings import MethodSettings
-from align.training.optimizer import Optimizer, optimiser_steps
+from align.training.optimizer import Optimizer, optimiser_steps, refuse_sharded
 from align.training.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
 from align.training.recording import RecordingModule
 
@@ -77,6 +77,7 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.build_model():
             rank_zero_info(f"model {self.backbone.path}: {describe(self.model)}")
             if self.device_mesh is not None:
+                refuse_sharded(self.backbone, self.optimizer)
                 if self.backbone.compile:
                     raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
                 shard(self.model, self.device_mesh, self.trainer.precision)

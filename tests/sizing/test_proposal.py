@@ -11,10 +11,12 @@ import yaml
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
-from align.sizing.cards import CARDS, place_of
+from align.sizing.cards import CARDS, Card, Place, place_of
 from align.sizing.groups import TypicalGroup
+from align.sizing.memory import Spread
+from align.sizing.pass_cost import PassConditions
 from align.sizing.proposal import fragment, propose
-from align.sizing.sized import Proposal
+from align.sizing.sized import Proposal, Sized
 from align.sizing.speed import share_of_peak
 from benchmarks.gpu.shapes import LLAMA_8B, QWEN_HALF_B, Shape
 
@@ -69,11 +71,20 @@ def test_what_does_not_is_sharded_or_said_to_be_adapters(tmp_path: Path) -> None
     assert settings["trainer"]["strategy"] == "auto"
 
 
+def test_a_model_in_4_bits(tmp_path: Path) -> None:
+    """7.0e9 weights of blocks at 4.127 bits are 3.35 GiB, embeddings and head in bfloat16 1.96, adapters 0.16."""
+    backbone = Backbone(LLAMA_8B.folder(tmp_path), lora=LoRA(), dtype="bfloat16", quantization="nf4")
+    plan = Sized.of(DPOModule(backbone), TypicalGroup(), PassConditions(mixed=True), 4096)
+    assert plan.weights.held / 2**30 == pytest.approx(3.35 + 1.96 + 0.16, abs=0.02)
+    settings = yaml.safe_load(fragment(Proposal(plan, Spread(), 4096, ("",)), place_of("1xRTX4090")))
+    assert settings["model"]["init_args"]["backbone"]["quantization"] == "nf4"
+
+
 @pytest.mark.bad_input
 def test_what_fits_nowhere_is_refused(tmp_path: Path) -> None:
-    module = DPOModule(Backbone(LLAMA_8B.folder(tmp_path), lora=LoRA(), dtype="bfloat16"))
+    module = DPOModule(Backbone(QWEN_HALF_B.folder(tmp_path), lora=LoRA(), dtype="bfloat16"))
     with pytest.raises(ConfigError, match=r"nothing fits: .* GiB of each for the longest group"):
-        propose(module, TypicalGroup(20000, 2000), place_of("1xL4"), longest=24000, step_groups=64)
+        propose(module, TypicalGroup(), Place(1, Card("small", 2.0, 10)), longest=430, step_groups=8)
 
 
 def test_the_share_of_a_peak_is_what_was_measured() -> None:
