@@ -19,7 +19,7 @@ from align.cli.start import prepare
 from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
 from align.errors import ConfigError, DataError, ModelError
-from align.models.loading import describe
+from align.models.description import describe
 from align.models.model_card import PACKAGES
 from align.sampling.checked import LocalEngine
 from align.sizing.cards import place_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -42,6 +42,20 @@ class LoRA:
             )
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"backbone.lora.lora_dropout must lie in [0, 1), got {self.lora_dropout}")
+
+    @property
+    def as_peft(self) -> dict[str, Any]:
+        """Return the settings as PEFT's own configuration takes them."""
+        return {
+            "r": self.r,
+            "lora_alpha": self.lora_alpha,
+            "lora_dropout": self.lora_dropout,
+            "target_modules": self.target_modules,
+            "use_rslora": self.use_rslora,
+            "use_dora": self.use_dora,
+            "modules_to_save": self.modules_to_save,
+            "target_parameters": self.target_parameters,
+        }
 
 
 TRAINING = ("lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes", "compile")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import peft
-import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -21,7 +19,7 @@ from align.models.deterministic import make_deterministic, note_rates, switch_of
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
-from align.models.quantised import check_quantised, loading_options, parameters_of, prepare_quantised
+from align.models.quantised import check_quantised, loading_options, prepare_quantised
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
@@ -101,25 +99,6 @@ def load_part(auto: Any, backbone: Backbone) -> Any:
     return _build(auto, base, backbone, _config(base, backbone))[0]
 
 
-def describe(model: nn.Module) -> str:
-    """Return one line on size, trainable share, the dtype of each part, and mode."""
-    total = sum(map(parameters_of, model.parameters()))
-    trained = [p for p in model.parameters() if p.requires_grad]
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    count = sum(p.numel() for p in trained)
-    share = f"{count:,} of {total:,} parameters trained ({100 * count / total:.1f} %)"
-    parts = [f"{name} {_dtypes(part)}" for name, part in (("trained", trained), ("frozen", frozen)) if part]
-    return f"{share}, {', '.join(parts)}, {'train' if model.training else 'eval'} mode"
-
-
-def _dtypes(parameters: Collection[torch.Tensor]) -> str:
-    return " and ".join(sorted({_dtype(p) for p in parameters}))
-
-
-def _dtype(parameter: torch.Tensor) -> str:
-    return "nf4" if hasattr(parameter, "quant_state") else str(parameter.dtype).removeprefix("torch.")
-
-
 def _config(base: str, backbone: Backbone) -> Any:
     trusted, own = may_run_code(base, backbone.revision), backbone.attn_implementation
     with one_line(base):
@@ -185,7 +164,7 @@ def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, ma
 
 def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
     try:
-        return peft.get_peft_model(model, peft.LoraConfig(task_type=task, **asdict(lora)))
+        return peft.get_peft_model(model, peft.LoraConfig(task_type=task, **lora.as_peft))
     except (ValueError, re.error) as error:
         named = f"target_modules {lora.target_modules!r}"
         if lora.target_parameters:

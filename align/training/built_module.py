@@ -18,7 +18,8 @@ from align.models.adapters import cast_once, evaluating, has_adapters
 from align.models.asked import ModelAsking, asking
 from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
-from align.models.loading import describe, load_policy, max_positions
+from align.models.description import describe
+from align.models.loading import load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer

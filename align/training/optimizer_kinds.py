@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import Parameter
 
 from align.errors import ConfigError
 
+if TYPE_CHECKING:
+    from align.training.optimizer import Optimizer
+
 STATES = {"adamw": 2.0, "adamw_8bit": 0.508, "lion": 1.0, "lion_8bit": 0.254, "muon": 1.0}
 """Bytes of state for each byte of float32 weights; 8 bits have a scale for every 256."""
 
 
-def made(settings: Any, trained: list[Parameter], rate: float, *, fused: bool) -> torch.optim.Optimizer:
+def made(settings: Optimizer, trained: list[Parameter], rate: float, *, fused: bool) -> torch.optim.Optimizer:
     """Return the optimiser that the settings name.
 
     Raises ConfigError for one whose package is missing, or that cannot take these weights.

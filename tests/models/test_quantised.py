@@ -17,7 +17,8 @@ from align.errors import ConfigError
 from align.evaluation.run_reader import read_series
 from align.models.adapters import adapters_off
 from align.models.backbone import Backbone, LoRA
-from align.models.loading import describe, load_policy
+from align.models.description import describe
+from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.sizing.memory import NF4
 from align.training.optimizer import Optimizer
