@@ -162,6 +162,7 @@ VARIANTS = {
     *("pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "rahf_dual_code", "rahf_dual_paper"),
     *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo"),
     *("rahf_single_stage1_paper", "reward_model_flip", "reward_model_scaled", "reward_model_soft", "bfloat16_lora"),
+    "qlora",
 }
 """Other values of another fragment's settings, or trained elsewhere as well: the long proofs run them."""
 
@@ -178,6 +179,8 @@ VARIANTS = {
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     """The judge's fragment needs a server and runs in tests/judges; those of SPPO, two rewards, self-rewarding and functions in tests/rounds."""
+    if path.stem == "qlora":
+        pytest.importorskip("bitsandbytes")
     if path.stem == "rewards":
         save_reward_model(Path("runs/reward_model/model"))
     if path.stem in ("dpa", "steerlm"):

@@ -70,6 +70,8 @@ def crossed() -> list[Any]:
 def test_every_fragment_trains(
     fragment: Path, method: str, tmp_path: Path, model_folder: Path, pairs_file: Path
 ) -> None:
+    if fragment.stem == "qlora":
+        pytest.importorskip("bitsandbytes")
     trained(Run(tmp_path / "run", words(method, fragment, pairs_file, model_folder, 1)), METHODS[method])
 
 

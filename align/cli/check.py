@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from align.cli.lightning import AlignCLI
+from align.cli.check_plan import Load, memory_told, tell_fit, tell_plan
+from align.cli.check_settings import FitWithoutRunning, own_options, parsed
 from align.cli.shipped_configs import with_shipped
 from align.cli.start import prepare
 from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
 from align.errors import ConfigError, DataError, ModelError
-from align.models.loading import describe
+from align.models.description import describe
 from align.models.model_card import PACKAGES
 from align.sampling.checked import LocalEngine
-from align.scoring.decoder import unwrapped
+from align.sizing.cards import place_of
+from align.sizing.pass_cost import PassConditions
 from align.training.base_module import AlignModule
 from align.training.self_check import check_layouts
 
-HELP = """usage: align check [the options of align fit]
+HELP = """usage: align check [the options of align fit] [--fit_into 8xH100-80GB [--out FILE]]
 
 Check a run before it starts: versions, the model's dtype, size and memory, three decoded examples with their scored
 tokens, lengths, dropped rows, and whether scores, gradients and samples agree with plain forward passes. Exit code 2 on
-a fault."""
+a fault.
+
+A folder with a config.json and no weights is enough to know memory and time: of each GPU, for 1 to 64 of them, and on
+named cards. --fit_into proposes the settings that fit into some cards, and --out writes them as a fragment for -c;
+neither needs weights or data."""
 BAR = 40
 NOT_READ = {
     "--ckpt_path": "the model is looked at as a run would start from it",
@@ -37,16 +43,6 @@ NOT_READ = {
     "--public": "it belongs to align fit",
 }
 """Options of `align fit` that say what is done with a trained model."""
-
-
-class _FitWithoutRunning(AlignCLI):
-    """Parses and builds everything `align fit` would, and stops there."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        return None
-
-    def use_folder(self, root: Path) -> None:
-        """Look at used run folders too."""
 
 
 def run(words: list[str]) -> int:
@@ -57,29 +53,59 @@ def run(words: list[str]) -> int:
     for word in words:
         if (option := word.partition("=")[0]) in NOT_READ:
             raise ConfigError(f"{option}: nothing is trained or written here: leave it out, {NOT_READ[option]}")
+    words, own = own_options(words)
+    if "--out" in own and "--fit_into" not in own:
+        raise ConfigError("--out is where --fit_into writes its settings: give both, or leave it out")
+    place = place_of(own["--fit_into"]) if "--fit_into" in own else None
     words = with_shipped(words)
     prepare(words)
-    cli = _FitWithoutRunning(["fit", *words])
+    cli, has_data = parsed(words, place)
+    if cli.planned:
+        return plan(cli, has_data=has_data, out=own.get("--out"))
+    mixed, gpu = "mixed" in str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
+    conditions = PassConditions(cli.model.backbone.layout, mixed, gpu)
     with cli.trainer.precision_plugin.forward_context():
-        return examine(cli.model, cli.datamodule)
+        return examine(cli.model, cli.datamodule, conditions)
+
+
+def plan(cli: FitWithoutRunning, *, has_data: bool, out: str | None) -> int:
+    """Print what is known without weights."""
+    module, data = cli.model, cli.datamodule if has_data else None
+    module.backbone = replace(module.backbone, random_init=True)  # its weights are not looked for
+    sections = {"versions": _versions()}
+    if data is not None:
+        sections |= {"data": _data(module, data), "examples": _examples(module, data), "lengths": _lengths(data)}
+    _tell(sections)
+    load = Load.of(module, data, cli.asked.epochs)
+    _tell({"size": tell_plan(module, cli.asked, load)})
+    if cli.place is not None:
+        _tell({f"fit into {cli.place}": tell_fit(module, cli.asked, load, cli.place, out)})
+    print("\nno weights were read: scores, gradients and samples were not compared")
+    return 0
 
 
 @torch.no_grad()
-def examine(module: AlignModule, data: PreferenceDataModule) -> int:
+def examine(module: AlignModule, data: PreferenceDataModule, conditions: PassConditions) -> int:
     """Print the report. Raises an AlignError where the set-up is broken."""
-    for section, lines in {
-        "versions": _versions(),
-        "data": _data(module, data),
-        "examples": _examples(module, data),
-        "lengths": _lengths(data),
-        "model": _model(module, data),
-        "checks": _checks(module, data),
-    }.items():
+    _tell(
+        {
+            "versions": _versions(),
+            "data": _data(module, data),
+            "examples": _examples(module, data),
+            "lengths": _lengths(data),
+            "model": _model(module, data, conditions),
+            "checks": _checks(module, data),
+        }
+    )
+    print("\nno fault found")
+    return 0
+
+
+def _tell(sections: Mapping[str, Iterable[str]]) -> None:
+    for section, lines in sections.items():
         print(f"\n{section}")
         for line in lines:
             print(f"  {line}")
-    print("\nno fault found")
-    return 0
 
 
 def _versions() -> Iterator[str]:
@@ -131,24 +157,11 @@ def _lengths(data: PreferenceDataModule) -> Iterator[str]:
     yield f"{cut} of {len(groups)} groups have a truncated response"
 
 
-def _model(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
+def _model(module: AlignModule, data: PreferenceDataModule, conditions: PassConditions) -> Iterator[str]:
+    told = memory_told(module, data, conditions)  # before there are weights
     module.build_model()
     yield describe(module.model)
-    weights = sum(p.numel() * p.element_size() for p in module.parameters())
-    trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
-    config = unwrapped(module.model).config.get_text_config()
-    batch = next(iter(data.train_dataloader()))[0]  # the longest of a step
-    tokens = sum(batch.prompt_lengths) + sum(batch.response_lengths)
-    width = next(module.model.parameters()).element_size()
-    activations = 17 * width * tokens * config.hidden_size * config.num_hidden_layers
-    parts = {
-        "weights": weights,
-        "gradients": trained,
-        "optimiser": 2 * trained,
-        f"activations of {tokens} tokens": activations,
-    }
-    listed = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items())
-    yield f"memory about {_bytes(sum(parts.values()))}: {listed}"
+    yield told
 
 
 def _checks(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
@@ -183,7 +196,3 @@ def _check_eos(data: PreferenceDataModule) -> str:
             if (ids[-1] == eos) == truncated:
                 raise DataError(f"row {row.id}: a response must end in EOS exactly when it is not truncated")
     return f"one scored EOS at the end of every whole response of {len(rows)} rows"
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -52,10 +52,7 @@ def add_trained(model: Any, names: Sequence[str], lora: LoRA, *, blocks: int | N
     targets: str | list[str] = lora.target_modules if blocks is None else targets_below(model, lora, blocks)
     settings = peft.LoraConfig(
         task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=lora.lora_alpha,
-        lora_dropout=lora.lora_dropout,
-        target_modules=targets,
+        **{**lora.as_peft, "target_modules": targets},
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
     )
     for name in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -24,6 +24,14 @@ class LoRA:
     """Dropout on the adapters' input."""
     target_modules: str | list[str] = "all-linear"
     """Layers that get an adapter: names, a pattern, or every linear layer but the head."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(r) (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732)."""
+    use_dora: bool = False
+    """Train magnitudes beside directions (DoRA, Liu et al. 2024, arXiv:2402.09353)."""
+    modules_to_save: list[str] | None = None
+    """Layers trained whole beside the adapters, as copies."""
+    target_parameters: list[str] | None = None
+    """Parameters that are no layer's weight and get an adapter, such as experts: `mlp.experts.gate_up_proj`."""
 
     def __post_init__(self) -> None:
         if self.r < 1:
@@ -34,6 +42,20 @@ class LoRA:
             )
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"backbone.lora.lora_dropout must lie in [0, 1), got {self.lora_dropout}")
+
+    @property
+    def as_peft(self) -> dict[str, Any]:
+        """Return the settings as PEFT's own configuration takes them."""
+        return {
+            "r": self.r,
+            "lora_alpha": self.lora_alpha,
+            "lora_dropout": self.lora_dropout,
+            "target_modules": self.target_modules,
+            "use_rslora": self.use_rslora,
+            "use_dora": self.use_dora,
+            "modules_to_save": self.modules_to_save,
+            "target_parameters": self.target_parameters,
+        }
 
 
 TRAINING = ("lora", "gradient_checkpointing", "dropout", "layout", "logit_bytes", "compile")
@@ -50,6 +72,8 @@ class Backbone:
     """Dtype of the weights; `auto` keeps the checkpoint's. For mixed precision keep float32, set trainer.precision."""
     lora: LoRA | None = None
     """Train adapters and freeze the model; null trains all weights."""
+    quantization: Literal["nf4"] | None = None
+    """Hold the frozen model's linear layers in 4 bits, their scales in 8 (QLoRA, by bitsandbytes); needs adapters."""
     attn_implementation: str = "auto"
     """`auto` (scaled dot products, and flash kernels for packed rows), or a name known to transformers."""
     gradient_checkpointing: bool = False

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import peft
-import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -20,6 +19,7 @@ from align.models.deterministic import make_deterministic, note_rates, switch_of
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
+from align.models.quantised import check_quantised, loading_options, prepare_quantised
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
@@ -40,6 +40,7 @@ def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) ->
     """
     base, adapter = resolve(backbone, "CAUSAL_LM")
     config = _config(base, backbone)
+    check_quantised(backbone, adapter, config, trained=masters)
     model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config)
     check_causal(model, base)
     tell_router_loss(config)
@@ -67,6 +68,7 @@ def load_reward_model(
     """
     base, adapter = resolve(backbone, "SEQ_CLS")
     config = _config(base, backbone)
+    check_quantised(backbone, adapter, config, trained=masters)
     trained = any("SequenceClassification" in name for name in config.architectures or [])
     if trained and config.num_labels != len(labels):
         found = ", ".join(map(str, config.id2label.values()))
@@ -95,21 +97,6 @@ def load_part(auto: Any, backbone: Backbone) -> Any:
     """Return the base model of a backbone as another class of transformers sees it, without adapters."""
     base, _ = resolve(backbone)
     return _build(auto, base, backbone, _config(base, backbone))[0]
-
-
-def describe(model: nn.Module) -> str:
-    """Return one line on size, trainable share, the dtype of each part, and mode."""
-    total = sum(p.numel() for p in model.parameters())
-    trained = [p for p in model.parameters() if p.requires_grad]
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    count = sum(p.numel() for p in trained)
-    share = f"{count:,} of {total:,} parameters trained ({100 * count / total:.1f} %)"
-    parts = [f"{name} {_dtypes(part)}" for name, part in (("trained", trained), ("frozen", frozen)) if part]
-    return f"{share}, {', '.join(parts)}, {'train' if model.training else 'eval'} mode"
-
-
-def _dtypes(parameters: Collection[torch.Tensor]) -> str:
-    return " and ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters}))
 
 
 def _config(base: str, backbone: Backbone) -> Any:
@@ -147,8 +134,10 @@ def _build(
             trusted = may_run_code(base, backbone.revision)
             model, drawn = auto.from_config(config, trust_remote_code=trusted, **options), True
     else:
-        options |= {"revision": backbone.revision, "config": config}
+        options |= {"revision": backbone.revision, "config": config, **loading_options(backbone, config)}
         model, drawn = load_whole(auto, base, fresh=fresh, left=left, **options)
+    if backbone.quantization is not None:
+        prepare_quantised(model)
     if not backbone.dropout:
         make_deterministic(model)
     note_rates(model, rates)
@@ -174,17 +163,13 @@ def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, ma
 
 
 def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
-    settings = peft.LoraConfig(
-        task_type=task,
-        r=lora.r,
-        lora_alpha=lora.lora_alpha,
-        lora_dropout=lora.lora_dropout,
-        target_modules=lora.target_modules,
-    )
     try:
-        return peft.get_peft_model(model, settings)
+        return peft.get_peft_model(model, peft.LoraConfig(task_type=task, **lora.as_peft))
     except (ValueError, re.error) as error:
-        raise ConfigError(f"backbone.lora.target_modules {lora.target_modules!r}: {shorten(error, 160)}") from error
+        named = f"target_modules {lora.target_modules!r}"
+        if lora.target_parameters:
+            named += f" and target_parameters {lora.target_parameters!r}"
+        raise ConfigError(f"backbone.lora.{named}: {shorten(error, 160)}") from error
 
 
 def max_positions(backbone: Backbone) -> int:

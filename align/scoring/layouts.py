@@ -110,6 +110,11 @@ def _indices(wanted: _Request, device: torch.device) -> _Indices:
     return _Indices(placed.bounds, *there)
 
 
+def forget_plans() -> None:
+    """Forget the index tensors of earlier batches: those made under a mode of torch's are none for other calls."""
+    _indices.cache_clear()
+
+
 def _shift(lengths: BatchLengths, placed: Placement, offsets: tuple[int, ...]) -> np.ndarray:
     """Return by how many positions each place is moved: as many as its prompt; padding moves with nothing."""
     prompts = np.arange(len(lengths.prompts))

@@ -18,7 +18,8 @@ from align.models.adapters import cast_once, evaluating, has_adapters
 from align.models.asked import ModelAsking, asking
 from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
-from align.models.loading import describe, load_policy, max_positions
+from align.models.description import describe
+from align.models.loading import load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer
@@ -36,7 +37,7 @@ from align.training.checkpoint_contents import (
 )
 from align.training.checkpoint_io import reason_of
 from align.training.method_settings import MethodSettings
-from align.training.optimizer import Optimizer, optimiser_steps
+from align.training.optimizer import Optimizer, optimiser_steps, refuse_sharded
 from align.training.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
 from align.training.recording import RecordingModule
 
@@ -77,6 +78,7 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.build_model():
             rank_zero_info(f"model {self.backbone.path}: {describe(self.model)}")
             if self.device_mesh is not None:
+                refuse_sharded(self.backbone, self.optimizer)
                 if self.backbone.compile:
                     raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
                 shard(self.model, self.device_mesh, self.trainer.precision)

@@ -1,4 +1,4 @@
-"""AdamW and a learning-rate schedule, named as in TRL."""
+"""An optimiser and a learning-rate schedule, named as in TRL."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from align.errors import ConfigError
+from align.training.optimizer_kinds import STATES, made
 
 
 def optimiser_steps(trainer: Any) -> int:
@@ -40,6 +41,16 @@ def optimiser_steps(trainer: Any) -> int:
     return int(min(steps, limit or steps))
 
 
+def refuse_sharded(backbone: Any, optimizer: Any) -> None:
+    """Raise ConfigError for what bitsandbytes holds: it cannot be cut into shards."""
+    eight = optimizer.optim not in ("adamw", "muon")
+    named = f"optimizer.optim {optimizer.optim}" if eight else f"backbone.quantization {backbone.quantization}"
+    if eight or backbone.quantization is not None:
+        raise ConfigError(
+            f"{named} is for one device or DDP, this strategy shards the model: leave it out, or take ddp"
+        )
+
+
 def check_length(trainer: Any, schedule: str) -> None:
     """Raise ConfigError where the schedule asks for the number of steps, and the data are streamed."""
     if getattr(trainer.datamodule, "streaming", False) and schedule != "constant" and _limit(trainer) is None:
@@ -57,15 +68,20 @@ def _limit(trainer: Any) -> int | None:
 
 KAHAN_BETA2 = 0.99
 """Slowest decay of second moments that bfloat16 can hold: a step of 1 % is above its resolution of .4 %."""
+OptimizerName = Literal["adamw", "adamw_8bit", "lion", "lion_8bit", "muon"]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) with warm-up."""
+    """AdamW (Loshchilov and Hutter 2019), or another, with warm-up."""
 
     learning_rate: float | None = None
     """Peak learning rate; null takes the objective's or method's usual one for full fine-tuning or LoRA."""
+    optim: OptimizerName = "adamw"
+    """`adamw`; `adamw_8bit`, `lion_8bit` (moments in 8 bits) and `lion` (Chen et al. 2023, arXiv:2302.06675) by
+    bitsandbytes; `muon` (Jordan et al. 2024), torch's own, for matrices only, such as adapters, its updates scaled to
+    AdamW's. Those that are not AdamW take their own decays, and Lion a rate that is named."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     adam_beta1: float = 0.9
@@ -102,7 +118,21 @@ class Optimizer:
             )
         if self.stop_after_nonfinite < 1:
             raise ConfigError(f"optimizer.stop_after_nonfinite must be at least 1, got {self.stop_after_nonfinite}")
+        self._check_optim()
         self._check_warmup()
+
+    def _check_optim(self) -> None:
+        if self.kahan and self.optim != "adamw":
+            raise ConfigError(f"optimizer.kahan is AdamW's, optimizer.optim is {self.optim}: leave either out")
+        if not self.optim.startswith("adamw"):
+            for name, usual in (("adam_beta1", 0.9), ("adam_beta2", 0.999), ("adam_epsilon", 1e-8)):
+                if getattr(self, name) != usual:
+                    raise ConfigError(f"optimizer.{name} has no effect on optimizer.optim {self.optim}: leave it out")
+        if self.optim.startswith("lion") and self.learning_rate is None:
+            raise ConfigError(
+                f"optimizer.optim {self.optim}: usual rates are AdamW's, and Lion takes a third to a tenth of "
+                "them: set optimizer.learning_rate"
+            )
 
     def _check_warmup(self) -> None:
         if self.warmup_ratio is not None and not 0 <= self.warmup_ratio <= 1:
@@ -120,17 +150,15 @@ class Optimizer:
                 "constant_with_warmup, or leave it out"
             )
 
+    @property
+    def state_bytes(self) -> float:
+        """Return the bytes of state for each byte of trained weights."""
+        return 3.0 if self.kahan else STATES[self.optim]
+
     def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
         """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""
         trained = [p for p in parameters if p.requires_grad]
-        rate, betas = self.learning_rate or usual, (self.adam_beta1, self.adam_beta2)
-        shared: dict[str, Any] = {
-            "lr": rate,
-            "betas": betas,
-            "eps": self.adam_epsilon,
-            "weight_decay": self.weight_decay,
-        }
-        optimizer = _kahan(trained, shared) if self.kahan else torch.optim.AdamW(trained, fused=fused, **shared)
+        optimizer = made(self, trained, self.learning_rate or usual, fused=fused)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.schedule(optimizer, steps), "interval": "step"},
@@ -155,14 +183,3 @@ class Optimizer:
         if self.warmup_steps >= steps:
             rank_zero_warn(f"optimizer.warmup_steps is {self.warmup_steps} of {steps} steps: none has the peak rate")
         return self.warmup_steps
-
-
-def _kahan(trained: list[Parameter], settings: dict[str, Any]) -> torch.optim.Optimizer:
-    try:
-        import optimi
-    except ImportError as error:
-        raise ConfigError(
-            "optimizer.kahan needs torch-optimi: pip install 'align-lm[kahan]' -c constraints.txt"
-        ) from error
-    optimizer: torch.optim.Optimizer = optimi.AdamW(trained, kahan_sum=True, **settings)
-    return optimizer

@@ -43,6 +43,7 @@ NAMES = {
     "runs/rm/config.yaml": REWARD_CONFIG,
     "runs/reward_model_multi/config.yaml": REWARD_CONFIG,
     "mine.yaml": CONFIG,
+    "fits.yaml": OTHER,
     "my-rounds.yaml": SHOWN,
     "reward-rounds.yaml": SHOWN,
     "ME/my-model": OTHER,

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from align.cli import functions, lightning
+from align.cli.check_settings import own_options
 from align.cli.main import main
 from align.cli.run import parse as stages_of
 from align.cli.shipped_configs import with_shipped
@@ -149,7 +150,7 @@ def test_the_program_takes_the_command(
     if words[0] in LIGHTNING_VERBS and not any(word.endswith("help") for word in words):
         assert parse(words) == 0
     elif words[0] == "check":
-        assert parse(["fit", *words[1:]]) == 0
+        assert parse(["fit", *own_options(words[1:])[0]]) == 0
     elif words[0] == "run":
         assert parse_stages(words[1:]) == 0
     else:

@@ -13,7 +13,8 @@ from peft import PeftModel
 from align.errors import AlignError, ConfigError, ModelError
 from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.backbone import Backbone, LoRA
-from align.models.loading import describe, load_policy, load_reward_model, max_positions
+from align.models.description import describe
+from align.models.loading import load_policy, load_reward_model, max_positions
 from align.models.small import CHATML
 from align.models.tokenizer import load_tokenizer
 from tests.tiny import save_tiny

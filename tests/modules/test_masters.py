@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
-from align.models.loading import describe
+from align.models.description import describe
 from align.modules.dpo import DPOModule
 from align.modules.reward_model import RewardModel
 from align.training.base_module import AlignModule

@@ -1,0 +1,183 @@
+"""What `align check` says of a run before there are weights or cards: memory, time, and settings that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from align.data.positions import Positions
+from align.errors import ConfigError, ModelError
+from align.files import atomic_write_text
+from align.records import RowLayout
+from align.sizing.cards import CARDS, NODE, Place
+from align.sizing.groups import TypicalGroup
+from align.sizing.memory import Memory, Spread
+from align.sizing.pass_cost import PassConditions
+from align.sizing.proposal import fragment, propose
+from align.sizing.sized import Proposal, Sized
+from align.sizing.speed import share_of_peak
+
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+BUDGET = 4096
+"""What data.batching.tokens is where there are no data."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is to be computed."""
+
+    groups: TypicalGroup
+    longest: int
+    step_groups: int
+    budget: int
+    positions: float = 0.0
+    """Of all epochs; 0 where there are no data."""
+
+    @classmethod
+    def of(cls, module: Any, data: Any, epochs: int) -> Load:
+        """Return that of some data, or of groups of a usual length where there are none."""
+        if data is None:
+            return cls(TypicalGroup(), TypicalGroup().tokens, module.step_groups, BUDGET)
+        extents = data.groups["train"].extents
+        candidates = max(round(float(np.mean(extents.candidates))), 1)
+        responses = max(round(float(np.mean(data.groups["train"].response_tokens))), 1)
+        prompt = max(round(float(np.mean(extents.tokens))) - candidates * responses, 1)
+        positions = Positions.of(extents, RowLayout()).alone
+        batching = data.batching
+        groups = TypicalGroup(prompt, responses, candidates)
+        step = batching.groups or module.step_groups
+        return cls(groups, int(positions.max()), step, batching.tokens, float(positions.sum()) * max(epochs, 1))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the settings of a Trainer say of a run that is planned."""
+
+    epochs: int
+    mixed: bool
+    sharded: bool
+
+    @classmethod
+    def of(cls, trainer: Any) -> Asked:
+        """Read them. Raises ConfigError for a precision whose memory is not known."""
+        precision = str(trainer.get("precision") or "bf16-mixed")
+        if precision not in ("bf16-mixed", "16-mixed", "32-true", "32"):
+            raise ConfigError(f"--trainer.precision {precision}: its memory is not known: take bf16-mixed or 32-true")
+        strategy = trainer.get("strategy")
+        name = strategy if isinstance(strategy, str) else str((strategy or {}).get("class_path"))
+        epochs = trainer.get("max_epochs")
+        return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith("ModelParallelStrategy"))
+
+
+def memory_told(module: Any, data: Any, conditions: PassConditions) -> str:
+    """Return one line on the memory of one device in its largest batch."""
+    load = Load.of(module, data, 1)
+    tokens = max(load.budget, load.longest)
+    try:
+        memory = Sized.of(module, load.groups, conditions, tokens).memory(tokens, Spread())
+    except ModelError as error:
+        return f"memory not known: {error}"
+    named = {"activations": f"activations of {tokens} positions", "working": "logits or the largest block"}
+    parts = ", ".join(f"{named.get(name, name)} {_size(size)}" for name, size in memory._asdict().items() if size)
+    return f"memory about {_size(memory.total)} on one device: {parts}"
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def tell_plan(module: Any, asked: Asked, load: Load) -> Iterator[str]:
+    """Yield the memory of each GPU for 1 to 64 of them, and what cards it fits on."""
+    conditions = PassConditions(module.backbone.layout, asked.mixed)
+    sized = Sized.of(module, load.groups, conditions, max(load.budget, 2048))
+    yield from _told_size(sized, load)
+    tokens = max(load.budget, load.longest)
+    yield f"{'GPUs':<18}" + "".join(f"{name:>14}" for name in (*Memory._fields, "peak"))
+    for count in COUNTS:
+        for spread in _spreads(count, whole=sized.module.quantised):
+            memory = sized.memory(tokens, spread)
+            figures = "".join(f"{size / 2**30:14.2f}" for size in (*memory, memory.total))
+            yield f"{f'{count} {spread}' if count > 1 else '1':<18}{figures}"
+    yield ""
+    yield from _told_cards(sized, load, tokens, sharded=asked.sharded)
+
+
+def _spreads(count: int, *, whole: bool) -> list[Spread]:
+    if count == 1 or whole:
+        return [Spread(count)]
+    return [Spread(count)] * (count == COUNTS[1]) + [Spread(count, min(count, NODE))]
+
+
+def _told_size(sized: Sized, load: Load) -> Iterator[str]:
+    weights, backbone = sized.weights, sized.module.backbone
+    share = 100 * weights.trained_parameters / weights.parameters
+    yield f"{weights.parameters:,} parameters, {weights.trained_parameters:,} of them trained ({share:.2f} %)"
+    again = "computed again in the backward pass" if backbone.gradient_checkpointing else "kept"
+    kept = sized.cost.kept
+    yield (
+        f"GiB of each GPU, {'bf16-mixed' if sized.conditions.mixed else '32-true'}, {sized.cost.layout} rows, "
+        f"activations {again}: {kept.each / 2**10:.1f} KiB a position; batches of {load.budget} positions, "
+        f"the longest group has {load.longest}"
+    )
+
+
+def _told_cards(sized: Sized, load: Load, tokens: int, *, sharded: bool) -> Iterator[str]:
+    """Yield one line per card: from how many on it fits, the largest batch there, speed and hours."""
+    share = share_of_peak(sized.work.parameters)
+    yield (
+        f"time at {100 * share:.0f} % of a card's bfloat16 peak, which DPO of that size reached on one H100; other "
+        "cards, several GPUs and what they say to each other were not measured"
+    )
+    hours = f"{'hours':>10}" if load.positions else ""
+    yield (
+        f"{'card':<14}{'GPUs':>6}  {'how':<18}{'peak GiB':>10}{'of':>8}{'largest batch':>15}"
+        f"{'tokens/s each':>15}{hours}"
+    )
+    for card in CARDS:
+        fits = [
+            spread
+            for count in COUNTS
+            for spread in _spreads(count, whole=sized.module.quantised)
+            if sized.memory(tokens, spread).total <= card.usable
+        ]
+        if not fits:
+            yield f"{card.name:<14}{'-':>6}  does not fit on {COUNTS[-1]}"
+            continue
+        spread = next((one for one in fits if one.sharded or one.gpus == 1), fits[0]) if sharded else fits[0]
+        rate, peak = sized.rate(card), sized.memory(tokens, spread).total / 2**30
+        time = f"{load.positions / rate / spread.gpus / 3600:10.1f}" if load.positions else ""
+        largest = sized.largest(card, spread)
+        more = "+" if largest >= 65536 else ""
+        yield (
+            f"{card.name:<14}{spread.gpus:>6}  {spread!s:<18}{peak:10.1f}{card.usable / 2**30:8.1f}"
+            f"{f'{largest}{more}':>15}{rate:15.0f}{time}"
+        )
+
+
+def tell_fit(module: Any, asked: Asked, load: Load, place: Place, out: str | None) -> Iterator[str]:
+    """Yield what fits into a place, and write the settings. Raises ConfigError where nothing fits."""
+    fit = propose(module, load.groups, place, longest=load.longest, step_groups=load.step_groups, mixed=asked.mixed)
+    for change in fit.changes:
+        yield f"WARNING what was asked does not fit, this trains {change}"
+    yield from _told_fit(fit, load, place)
+    text = f"# {place}: made by align check --fit_into; give it after the settings it was made from.\n" + fragment(
+        fit, place
+    )
+    yield from text.splitlines()
+    if out is not None:
+        atomic_write_text(Path(out), text)
+        yield f"written to {out}"
+
+
+def _told_fit(fit: Proposal, load: Load, place: Place) -> Iterator[str]:
+    memory, rate = fit.memory(), fit.sized.rate(place.card)
+    parts = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in memory._asdict().items() if size >= 2**26)
+    peak = f"peak {memory.total / 2**30:.1f} GiB of {place.card.usable / 2**30:.1f}"
+    yield f"{fit.spread}, batches of {fit.tokens} positions: {parts}: {peak}"
+    time = f", {load.positions / rate / place.count / 3600:.1f} hours" if load.positions else ""
+    share = share_of_peak(fit.sized.work.parameters)
+    yield f"{rate:.0f} tokens/s of each card at {100 * share:.0f} % of its peak (measured on one H100 only){time}"

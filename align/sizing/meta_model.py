@@ -1,0 +1,65 @@
+"""A module's model as its configuration describes it: every weight has its shape, and none is read or drawn."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from align.errors import ModelError
+from align.models.folder_checks import ADAPTER_CONFIG, local_folder
+
+
+class NoTokenizer:
+    """Stands in where a folder has a configuration and no tokenizer: sizes do not depend on it."""
+
+    bos_token = eos_token = unk_token = pad_token = chat_template = None
+    pad_token_id = None
+    added_tokens_decoder: dict[int, Any] = {}  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return 0
+
+
+def on_meta(module: Any, **settings: Any) -> Any:
+    """Return a copy of a module that was not built, with its model on the meta device.
+
+    Args:
+        module: A method's module.
+        settings: Of the backbone, in the place of its own.
+
+    Raises ModelError where that needs weights: an adapter folder, adapters of an earlier stage.
+    """
+    folder = local_folder(module.backbone.path)
+    if folder is not None and (folder / ADAPTER_CONFIG).exists():
+        raise ModelError(f"{folder}: an adapter folder: give its base and backbone.lora, which take the same memory")
+    if getattr(module, "stage1", None) is not None:
+        raise ModelError("model.stage1: the first stage's adapters are read to know their sizes: measure a short run")
+    own = copy.deepcopy(module)
+    asked = replace(module.backbone, **settings)
+    own.backbone = replace(asked, random_init=True, check=False, compile=False, quantization=None)
+    own.quantised = asked.quantization is not None  # there are no weights to do it with: sizes are counted
+    if folder is not None and module.backbone.tokenizer is None and not _has_tokenizer(folder):
+        own.__dict__["tokenizer"] = NoTokenizer()
+    with torch.device("meta"):
+        own.build_model()
+    return own
+
+
+def has_weights(path: str) -> bool:
+    """Tell whether a path leads to weights: a folder without any is known by its configuration."""
+    folder = local_folder(path)
+    return folder is None or (folder / ADAPTER_CONFIG).exists() or any(folder.glob("*.safetensors*"))
+
+
+def _has_tokenizer(folder: Any) -> bool:
+    return any(folder.glob("tokenizer*")) or any(folder.glob("vocab*"))
+
+
+def blocks_of(decoder: nn.Module) -> nn.ModuleList:
+    """Return a decoder's blocks: its longest list of modules."""
+    lists = [part for part in decoder.modules() if isinstance(part, nn.ModuleList)]
+    return max(lists, key=len)

@@ -1,0 +1,120 @@
+"""Settings that fit into a place: the fastest that train what was asked, else adapters, and the fragment of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from align.errors import ConfigError
+from align.models.backbone import LoRA
+from align.sizing.cards import NODE, Place
+from align.sizing.groups import TypicalGroup
+from align.sizing.memory import Spread
+from align.sizing.pass_cost import PassConditions
+from align.sizing.sized import Proposal, Sized
+
+LEAST, USUAL = 4096, 16384
+"""Positions of the smallest batch that is proposed without need, and of the largest."""
+ADAPTERS = LoRA(r=16, lora_alpha=32)
+
+
+def propose(
+    module: Any, groups: TypicalGroup, place: Place, *, longest: int, step_groups: int, mixed: bool = True
+) -> Proposal:
+    """Return the fastest settings that fit.
+
+    Args:
+        module: A method's module, not built.
+        groups: What batches are made of.
+        place: The cards.
+        longest: Positions of the largest group, which is in one batch whatever it takes.
+        step_groups: TypicalGroup of an optimiser step.
+        mixed: Whether precision is bf16-mixed.
+
+    Raises ConfigError where nothing fits.
+    """
+    wanted = _wanted(groups, place, longest, step_groups)
+    conditions = PassConditions(module.backbone.layout, mixed)
+    least = 0.0
+    for changed, why in _levels(module):
+        found: list[tuple[float, bool, Proposal]] = []
+        for again in (False, True):
+            settings = {**changed, "gradient_checkpointing": again}
+            sized = Sized.of(module, groups, conditions, wanted, **settings)
+            for spread in _spreads(place, whole=sized.module.quantised):
+                tokens = min(sized.largest(place.card, spread), wanted)
+                if tokens >= min(wanted, max(LEAST, longest)):
+                    fit = Proposal(sized, spread, tokens, why)
+                    found.append((sized.rate(place.card), not spread.sharded, fit))
+                    break
+            least = sized.memory(max(longest, 1024), spread).total
+        if found:
+            return max(found, key=lambda one: one[:2])[2]
+    raise ConfigError(
+        f"--fit_into {place}: nothing fits: the least, adapters with activations computed again, needs "
+        f"{least / 2**30:.1f} GiB of each for the longest group ({longest} positions), which has "
+        f"{place.card.usable / 2**30:.1f}: take more or larger cards, or shorter data (data.encoding.truncation)"
+    )
+
+
+def _wanted(groups: TypicalGroup, place: Place, longest: int, step_groups: int) -> int:
+    """Return the positions of a batch: a GPU's part of a step is enough, and many are no faster than some."""
+    part = math.ceil(step_groups / place.count) * groups.tokens
+    return max(min(math.ceil(part / 1024) * 1024, USUAL), math.ceil(longest / 1024) * 1024, 1024)
+
+
+def _levels(module: Any) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+    """Yield settings of the backbone, from what was asked to what takes least, and what they change of it."""
+    yield {}, ()
+    if module.backbone.lora is None:
+        yield {"lora": ADAPTERS, "dtype": "bfloat16"}, ("adapters on a frozen bfloat16 model, not all weights",)
+    elif module.backbone.dtype not in ("bfloat16", "float16"):
+        yield {"dtype": "bfloat16"}, ("adapters on the model in bfloat16",)
+    if module.backbone.quantization is None:
+        four: dict[str, Any] = {"lora": module.backbone.lora or ADAPTERS, "dtype": "bfloat16", "quantization": "nf4"}
+        yield four, ("adapters on the model in 4 bits",)
+
+
+def _spreads(place: Place, *, whole: bool) -> Iterator[Spread]:
+    """Yield how a model may lie on the cards, from what talks least to what holds most; 4 bits are not sharded."""
+    yield Spread(place.count)
+    if whole:
+        return
+    if place.count > 1:
+        yield Spread(place.count, min(place.count, NODE))
+    if place.count > NODE:
+        yield Spread(place.count, place.count)
+
+
+def fragment(fit: Proposal, place: Place) -> str:
+    """Return the settings as YAML, to be given after those they were made from."""
+    backbone = fit.sized.module.backbone
+    model: dict[str, Any] = {"gradient_checkpointing": backbone.gradient_checkpointing}
+    if fit.changes:
+        model |= {"dtype": backbone.dtype, "lora": {"r": backbone.lora.r, "lora_alpha": backbone.lora.lora_alpha}}
+    if fit.sized.module.quantised:
+        model |= {"quantization": "nf4"}
+    settings = {
+        "model": {"init_args": {"backbone": model}},
+        "data": {"init_args": {"batching": {"tokens": fit.tokens}}},
+        "trainer": {
+            "accelerator": "gpu",
+            "devices": min(place.count, NODE),
+            "num_nodes": place.nodes,
+            "precision": "bf16-mixed" if fit.sized.conditions.mixed else "32-true",
+            "strategy": _strategy(fit.spread),
+        },
+    }
+    return str(yaml.safe_dump(settings, sort_keys=False, width=120))
+
+
+def _strategy(spread: Spread) -> str | Mapping[str, Any]:
+    if not spread.sharded:
+        return "ddp" if spread.gpus > 1 else "auto"
+    options: dict[str, Any] = {"save_distributed_checkpoint": False}
+    if spread.shards > NODE:
+        options |= {"data_parallel_size": spread.shards, "tensor_parallel_size": 1}
+    return {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy", "init_args": options}

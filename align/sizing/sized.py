@@ -1,0 +1,111 @@
+"""A run sized for a place: how it lies on the GPUs, the largest batches that fit, and how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from align.sizing.cards import Card
+from align.sizing.groups import Growth, TypicalGroup
+from align.sizing.memory import Batch, Memory, Spread, Weights, memory_of, weights_of
+from align.sizing.meta_model import on_meta
+from align.sizing.pass_cost import PassConditions, PassCost, head_cost, pass_cost
+from align.sizing.speed import Passes, Work, passes_of, positions_per_second, work_of
+
+MOST = 65536
+"""Positions of the largest batch that is proposed: more are no faster."""
+STEP = 1024
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A module whose costs are known."""
+
+    module: Any
+    """Built, its tensors without values."""
+    groups: TypicalGroup
+    conditions: PassConditions
+    around: int
+
+    @classmethod
+    def of(cls, module: Any, groups: TypicalGroup, conditions: PassConditions, around: int, **settings: Any) -> Sized:
+        """Build a module on the meta device; `settings` replace those of its backbone."""
+        return cls(on_meta(module, **settings), groups, conditions, around)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Return its weights."""
+        return weights_of(self.module)
+
+    @cached_property
+    def cost(self) -> PassCost:
+        """Return what a pass costs."""
+        weights, work, passes = self.weights, self.work, self.passes  # before tensors are replaced
+        assert weights
+        assert work
+        assert passes
+        found = pass_cost(self.module.model, self.groups, self._conditions, around=self.around)
+        kept = Growth(*(passes.depth * part for part in found.kept))
+        return found._replace(kept=kept)
+
+    @cached_property
+    def _conditions(self) -> PassConditions:
+        return replace(self.conditions, compares=self.passes.frozen > 0)
+
+    @cached_property
+    def head(self) -> Growth:
+        """Return what logits take by positions; nothing where there are none."""
+        if not (self.module.generates or getattr(self.module.objective, "lm_weight", 0)) or self.passes.depth < 1:
+            return Growth(0, 0)
+        assert self.cost
+        budget = self.module.backbone.logit_bytes
+        points = [
+            (n, head_cost(self.module.model, max(int(n * self.groups.scored), 1), budget, self._conditions))
+            for n in (self.around, 2 * self.around)
+        ]
+        return Growth.through(points)
+
+    @cached_property
+    def work(self) -> Work:
+        """Return what a position takes."""
+        return work_of(self.module.model, self.groups, head=self.module.generates)
+
+    @cached_property
+    def passes(self) -> Passes:
+        """Return the passes of a step."""
+        share = self.weights.trained_parameters / self.weights.parameters
+        return passes_of(self.module, share, checkpointed=self.module.backbone.gradient_checkpointing)
+
+    def batch(self, tokens: int) -> Batch:
+        """Return what a batch of so many positions takes."""
+        working = max(self.cost.working.at(tokens) + self.weights.unpacked, self.head.at(tokens), 0.0)
+        return Batch(self.cost.kept.at(tokens), max(self.cost.kept.fixed, 0.0), working)
+
+    def memory(self, tokens: int, spread: Spread) -> Memory:
+        """Return the memory of one GPU."""
+        states = self.module.optimizer.state_bytes
+        return memory_of(self.weights, self.batch(tokens), spread, states=states, mixed=self.conditions.mixed)
+
+    def largest(self, card: Card, spread: Spread) -> int:
+        """Return the positions of the largest batch that fits, in steps of 1024; 0 where not even one does."""
+        fits = [tokens for tokens in range(STEP, MOST + 1, STEP) if self.memory(tokens, spread).total <= card.usable]
+        return max(fits, default=0)
+
+    def rate(self, card: Card) -> float:
+        """Return the positions of a second of one card."""
+        return positions_per_second(self.work, self.passes, card.tflops)
+
+
+class Proposal(NamedTuple):
+    """Settings that fit into a place."""
+
+    sized: Sized
+    spread: Spread
+    tokens: int
+    changes: tuple[str, ...]
+    """What is trained otherwise than was asked."""
+
+    def memory(self) -> Memory:
+        """Return the memory of one GPU."""
+        return self.sized.memory(self.tokens, self.spread)

@@ -1,0 +1,96 @@
+"""Time of a run: products that a step takes, at the share of a card's peak that was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from align.scoring.decoder import decoder, unwrapped
+from align.sizing.groups import TypicalGroup
+from align.sizing.meta_model import blocks_of
+
+MEASURED = ((0.36e9, 0.155), (6.98e9, 0.375))
+"""Parameters of blocks, and the share of an H100's peak that DPO in packed rows reached with them, products that
+checkpointing repeats counted (benchmarks/README.md: MFU .149 and .163 without, .281 and .282 of three passes with a
+fourth). Between them the share is read off a line over log parameters, outside it is that of the nearer end."""
+
+
+class Work(NamedTuple):
+    """Floating-point operations of a forward pass over one position."""
+
+    blocks: float
+    """Products with weights of the blocks, and attention."""
+    head: float
+    parameters: float
+    """Parameters of the blocks that act on a position."""
+
+
+def work_of(model: nn.Module, groups: TypicalGroup, *, head: bool) -> Work:
+    """Return what a position takes in groups of these lengths."""
+    config = unwrapped(model).config.get_text_config()
+    acting = sum(_acting(decoder(model), config))
+    prompt, response, count = groups.prompt, groups.response, groups.candidates
+    seen = prompt**2 / 2 + count * (response * prompt + response**2 / 2)
+    width = config.num_attention_heads * (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+    attention = 4 * config.num_hidden_layers * width * seen / groups.tokens
+    projection = 2 * config.vocab_size * config.hidden_size * groups.scored if head else 0.0
+    return Work(2 * acting + attention, projection, acting)
+
+
+def _acting(body: nn.Module, config: Any) -> Iterator[float]:
+    """Yield the numbers of weights that a position is multiplied with: of experts those that are chosen."""
+    chosen = getattr(config, "num_experts_per_tok", None) or 1
+    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None) or chosen
+    for name, parameter in blocks_of(body).named_parameters():
+        if parameter.dim() > 1:
+            yield parameter.numel() * (chosen / experts if ".experts." in f".{name}" else 1.0)
+
+
+class Passes(NamedTuple):
+    """Forward passes that training on a position is worth."""
+
+    trained: float
+    """3, or 2 and the share of what is trained where most is frozen."""
+    frozen: float
+    """Of references and of states that are compared."""
+    again: float
+    """Of activations that are computed a second time."""
+    depth: float = 1.0
+    """Share of the blocks that are run."""
+
+    @property
+    def total(self) -> float:
+        """Return the sum."""
+        return self.depth * (self.trained + self.frozen + self.again)
+
+
+def passes_of(module: Any, share_trained: float, *, checkpointed: bool) -> Passes:
+    """Return those of a module that is built."""
+    reference, read = getattr(module, "reference", None), getattr(module, "reads_states", ())
+    frozen = float(len(read)) if read else float(module.model is not None and _asked(reference))
+    layers = getattr(module, "layers", None)
+    depth = max(layers) / len(blocks_of(decoder(module.model))) if layers else 1.0
+    return Passes(2 + min(share_trained, 1.0), frozen, float(checkpointed), depth)
+
+
+def _asked(reference: Any) -> bool:
+    """Tell whether a reference is run at every step."""
+    return reference is not None and type(reference).__name__ != "NoReference" and not reference.precomputed
+
+
+def share_of_peak(parameters: float) -> float:
+    """Return the share of a card's peak to be expected of a model."""
+    places, shares = zip(*MEASURED, strict=True)
+    return float(np.interp(math.log(max(parameters, 1.0)), np.log(places), shares))
+
+
+def positions_per_second(work: Work, passes: Passes, tflops: float) -> float:
+    """Return the positions that one card computes in a second."""
+    each = work.blocks * passes.total + work.head * (passes.trained + passes.frozen)
+    return share_of_peak(work.parameters) * tflops * 1e12 / each
