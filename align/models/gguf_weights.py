@@ -29,9 +29,9 @@ def write_from_gguf(file: Path, out: Path) -> Any:
         raise ConfigError("GGUF files need the package gguf: pip install 'align-lm[gguf]'") from error
     try:
         load_gguf_checkpoint(str(file))  # what is no GGUF file, and which models it may be of
-        options: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
-        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
+        own: dict[str, Any] = {"gguf_file": file.name}
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **own)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, trust_remote_code=False, **own)
     except (ValueError, KeyError, OSError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{file}: transformers cannot read it: {shorten(error, 200)}") from error
     plain = _plain(model)
