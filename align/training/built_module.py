@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from align.models.adapters import cast_once, evaluating, has_adapters
 from align.models.asked import ModelAsking, asking
 from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
+from align.models.file_weights import weights_in_files
 from align.models.loading import describe, load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
@@ -77,9 +78,12 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.build_model():
             rank_zero_info(f"model {self.backbone.path}: {describe(self.model)}")
             if self.device_mesh is not None:
-                if self.backbone.compile:
-                    raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
-                shard(self.model, self.device_mesh, self.trainer.precision)
+                for model in self.models():
+                    shard(model, self.device_mesh, self.trainer.precision)
+
+    def models(self) -> list[nn.Module]:
+        """Return the language models that are parts of this: the one that is trained first."""
+        return [self.model]
 
     def build_model(self) -> bool:
         """Load the model unless it is there already, and tell whether it was not."""
@@ -87,7 +91,10 @@ class BuiltModule(MethodSettings, RecordingModule):
             return False
         if self.attached and self.trainer.training:
             check_callbacks(self.trainer.callbacks, sharded=self.device_mesh is not None)  # type: ignore[attr-defined]
-        self.model = self.build()
+        if self.device_mesh is not None and self.backbone.compile:
+            raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
+        with nullcontext() if self.device_mesh is None else weights_in_files():
+            self.model = self.build()
         cast_once(self.model)
         if not self.backbone.check:
             trust(self.model)
