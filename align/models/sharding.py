@@ -24,7 +24,7 @@ M_MMAP_THRESHOLD = -3
 
 
 def refuse_sharded_files(strategy: Any) -> None:
-    """Raise ConfigError for a strategy that writes every shard to a file of its own.
+    """Raise ConfigError for a strategy of Lightning that writes every shard to a file of its own.
 
     Lightning writes those straight into their place, where a kill leaves half of them, and reads them back only where
     the checkpoint holds every parameter, frozen ones too. One file gathered on the first process is whole or absent.
@@ -32,8 +32,9 @@ def refuse_sharded_files(strategy: Any) -> None:
     for setting, whole in (("save_distributed_checkpoint", False), ("state_dict_type", "full")):
         if getattr(strategy, f"_{setting}", whole) != whole:
             raise ConfigError(
-                f"strategy {type(strategy).__name__} would write sharded checkpoints, of which a kill leaves half: set "
-                f"its {setting} to {str(whole).lower()} (see configs/trainer/fsdp2.yaml)"
+                f"strategy {type(strategy).__name__} would write sharded checkpoints, of which a kill leaves half: "
+                "take -c configs/trainer/fsdp2.yaml, whose are whole or absent, or "
+                f"set its {setting} to {str(whole).lower()}"
             )
 
 
@@ -108,7 +109,7 @@ def _put_back(weights: list[_Weight], mesh: DeviceMesh) -> None:
         owner, name, values = weights.pop()
         if values not in made:
             empty: Any = owner._parameters[name]
-            local = _part(values, empty, mesh).to(mesh.device_type)
+            local = own_part(values, empty).to(mesh.device_type)
             made[values] = nn.Parameter(
                 DTensor.from_local(
                     local, mesh, empty.placements, run_check=False, shape=empty.shape, stride=empty.stride()
@@ -118,13 +119,11 @@ def _put_back(weights: list[_Weight], mesh: DeviceMesh) -> None:
         owner._parameters[name] = made[values]
 
 
-def _part(values: nn.Parameter, sharded: Any, mesh: DeviceMesh) -> Tensor:
-    """Return a copy of the part of a weight that is this process's."""
-    shape, start = compute_local_shape_and_global_offset(sharded.shape, mesh, sharded.placements)
+def own_part(values: Tensor, sharded: DTensor) -> Tensor:
+    """Return a copy of the part of a whole tensor that is this process's, where it has been sharded like another."""
+    shape, start = compute_local_shape_and_global_offset(sharded.shape, sharded.device_mesh, sharded.placements)
     where = [slice(begin, begin + length) for begin, length in zip(start, shape, strict=True)]
-    if isinstance(values, FileWeight):
-        return values.cut(where)
-    return values.detach()[tuple(where)].clone()
+    return values.cut(where) if isinstance(values, FileWeight) else values.detach()[tuple(where)].clone()
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from align.training.method_settings import MethodSettings
 from align.training.optimizer import Optimizer, optimiser_steps
 from align.training.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
 from align.training.recording import RecordingModule
+from align.training.shard_files import SHARDS, fill
 
 
 class BuiltModule(MethodSettings, RecordingModule):
@@ -127,12 +128,20 @@ class BuiltModule(MethodSettings, RecordingModule):
         self._finite.load_state_dict(checkpoint["finite_steps"])
         fill_frozen(checkpoint, self.state_dict())
 
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer."""
+    def restore(self, checkpoint: dict[str, Any], path: Path = Path()) -> None:
+        """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer.
+
+        Those in shards beside its file are read into their places, so that nothing is there twice.
+        """
         self._facts = checkpoint.get("align", {})
         self.build_model()
         self.on_load_checkpoint(checkpoint)
-        self.load_state_dict(checkpoint["state_dict"], strict=False)
+        if shards := checkpoint.get(SHARDS):
+            saved = checkpoint["align"]["trained"]
+            own = {name: values for name, values in self.state_dict().items() if name in saved}
+            fill({"state_dict": own}, path.parent / shards["folder"])
+        else:
+            self.load_state_dict(checkpoint["state_dict"], strict=False)
 
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""
