@@ -53,7 +53,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
 
     Each process takes its part out of the weights as they are, and nothing of the rest is copied or moved to a device.
     """
-    data = mesh if mesh["tensor_parallel"].size() > 1 else mesh["data_parallel"]
+    data = _data(mesh)
     inner: Any = unwrapped(model)
     half = torch.bfloat16 if precision == "bf16-mixed" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
@@ -66,6 +66,17 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
     _put_back(weights, data)
     setattr(inner, RUN_DECODER, MethodType(_call_decoder, inner))
     register_fsdp_forward_method(inner, RUN_DECODER)
+
+
+def shard_rest(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard every layer of a method that is part of no model, such as a value head."""
+    for part in module.modules():
+        if any(not isinstance(p, DTensor) for p in part.parameters(recurse=False)):
+            fully_shard(part, mesh=_data(mesh))
+
+
+def _data(mesh: DeviceMesh) -> DeviceMesh:
+    return mesh if mesh["tensor_parallel"].size() > 1 else mesh["data_parallel"]
 
 
 def _give_back_freed() -> None:

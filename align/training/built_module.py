@@ -23,7 +23,7 @@ from align.models.loading import describe, load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer
-from align.models.sharding import shard
+from align.models.sharding import shard, shard_rest
 from align.models.tokenizer import load_tokenizer
 from align.records import PromptFormat, TruncationPreset
 from align.records.asking import Ask
@@ -81,6 +81,7 @@ class BuiltModule(MethodSettings, RecordingModule):
             if self.device_mesh is not None:
                 for model in self.models():
                     shard(model, self.device_mesh, self.trainer.precision)
+                shard_rest(self, self.device_mesh)
 
     def models(self) -> list[nn.Module]:
         """Return the language models that are parts of this: the one that is trained first."""

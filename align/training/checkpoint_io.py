@@ -13,17 +13,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.files import HashingWriter, atomic_file, atomic_write_text, file_hash, remove_leftovers
-from align.training.optimizer_names import numbered
-from align.training.shard_files import (
-    ENDING,
-    SHARDS,
-    differing,
-    missing,
-    read_whole,
-    remove_orphans,
-    remove_shards,
-    shards_of,
-)
+from align.training.shard_files import ENDING, SHARDS, assembled, missing, remove_orphans, remove_shards, shards_of
 
 PLACES = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of a place that cannot be written to, whatever room there is."""
@@ -131,22 +121,6 @@ def fault_of(path: Path) -> str:
     except Exception as error:  # whatever torch says of a broken or foreign file
         return f"{size} bytes, {shorten(error, 100)}"
     return missing(path, shards) if shards else ""
-
-
-def assembled(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return a checkpoint with the whole tensors of its shards, as one process writes it.
-
-    Raises ResumeError for a shard that is not the one that was written.
-    """
-    shards = checkpoint.pop(SHARDS, None)
-    if shards is None:
-        return checkpoint
-    if fault := missing(path, shards) or differing(path, shards):
-        raise ResumeError(f"checkpoint {path} is damaged: {fault}")
-    found = read_whole(path.parent / shards["folder"])
-    groups = [own["param_groups"] for own in checkpoint["optimizer_states"]]
-    states = [numbered(found[f"optimizer_{n}"], own) for n, own in enumerate(groups)]
-    return {**checkpoint, "state_dict": found["state_dict"], "optimizer_states": states}
 
 
 def newest_whole(folder: Path) -> Path | None:

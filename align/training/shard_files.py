@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from align.errors import ResumeError
 from align.files import file_hash
+from align.training.optimizer_names import numbered
 
 SHARDS = "shards"
 """Where a checkpoint's small file keeps folder and files of its tensors."""
@@ -86,12 +87,22 @@ def fill(state: dict[str, Any], folder: Path, group: Any | None = None) -> None:
     load(state, storage_reader=SafeReader(folder), process_group=group, no_dist=not dist.is_initialized())
 
 
-def read_whole(folder: Path) -> dict[str, Any]:
-    """Return whole tensors in one process."""
-    state: dict[str, Any] = {}
+def assembled(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a checkpoint with the whole tensors of its shards, as one process writes it.
+
+    Raises ResumeError for a shard that is not the one that was written.
+    """
+    shards = checkpoint.pop(SHARDS, None)
+    if shards is None:
+        return checkpoint
+    if fault := missing(path, shards) or differing(path, shards):
+        raise ResumeError(f"checkpoint {path} is damaged: {fault}")
+    found: dict[str, Any] = {}
     planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
-    _load_state_dict(state, SafeReader(folder), planner=planner, no_dist=True)
-    return state
+    _load_state_dict(found, SafeReader(path.parent / shards["folder"]), planner=planner, no_dist=True)
+    groups = [own["param_groups"] for own in checkpoint["optimizer_states"]]
+    states = [numbered(found[f"optimizer_{n}"], own) for n, own in enumerate(groups)]
+    return {**checkpoint, "state_dict": found["state_dict"], "optimizer_states": states}
 
 
 def shards_of(checkpoint: Path) -> dict[str, Any] | None:
