@@ -57,8 +57,6 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
     inner: Any = unwrapped(model)
     half = torch.bfloat16 if precision == "bf16-mixed" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
-    if mesh.device_type == "cpu":
-        _give_back_freed()
     weights = _taken_out(inner)
     for block in _blocks(decoder(model)):
         fully_shard(block, mesh=data, mp_policy=policy)
@@ -79,14 +77,14 @@ def _data(mesh: DeviceMesh) -> DeviceMesh:
     return mesh if mesh["tensor_parallel"].size() > 1 else mesh["data_parallel"]
 
 
-def _give_back_freed() -> None:
-    """Let glibc give freed buffers above 1 MiB back at once.
+def give_back_freed(mesh: DeviceMesh) -> None:
+    """Let glibc give freed buffers above 128 KiB back at once, on a CPU, where they are the device's memory.
 
-    It keeps those below 32 MiB, in which blocks are gathered, for each of several threads: on a CPU two processes that
-    share 98M parameters held 1 GB of them, more than sharding saves.
+    It keeps those below 32 MiB, in which blocks are gathered, for each of several threads: two processes that share 98M
+    parameters held 1 GB of them, more than sharding saves.
     """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**20)
+    if mesh.device_type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**17)
 
 
 class _Weight(NamedTuple):

@@ -23,7 +23,7 @@ from align.models.loading import describe, load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer
-from align.models.sharding import shard, shard_rest
+from align.models.sharding import give_back_freed, shard, shard_rest
 from align.models.tokenizer import load_tokenizer
 from align.records import PromptFormat, TruncationPreset
 from align.records.asking import Ask
@@ -95,6 +95,8 @@ class BuiltModule(MethodSettings, RecordingModule):
             check_callbacks(self.trainer.callbacks, sharded=self.device_mesh is not None)  # type: ignore[attr-defined]
         if self.device_mesh is not None and self.backbone.compile:
             raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
+        if self.device_mesh is not None:
+            give_back_freed(self.device_mesh)
         with nullcontext() if self.device_mesh is None else weights_in_files():
             self.model = self.build()
         cast_once(self.model)
