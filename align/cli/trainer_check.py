@@ -63,7 +63,7 @@ def check_trainer(trainer: Any) -> None:
     if name in FSDP1:
         raise ConfigError(
             f"--trainer.strategy {name}: FSDP1 cannot clip gradients by their norm, expected FSDP2, which replaces it: "
-            "-c configs/trainer/fsdp2.yaml (--trainer.strategy align.training.sharded_strategy.ShardedStrategy)"
+            "-c configs/trainer/fsdp2.yaml"
         )
 
 

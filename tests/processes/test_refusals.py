@@ -28,7 +28,7 @@ def test_damage(strategy: str, tmp_path: Path, model_folder: Path, pairs_file: P
 
 
 def test_sharded_files(tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    sharded = ["--trainer.strategy", "ModelParallelStrategy"]
+    sharded = ["--trainer.strategy", "ModelParallelStrategy", "--trainer.strategy.save_distributed_checkpoint", "true"]
     run = Pair(tmp_path / "run", command("sft", pairs_file, model_folder, *sharded, strategy="fsdp2"))
     assert run() == 2
     assert "set its save_distributed_checkpoint to false" in last_line(run)

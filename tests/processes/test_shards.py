@@ -31,7 +31,7 @@ def shards(run: Run) -> list[Path]:
     return sorted(run.root.glob(f"checkpoints/*{ENDING}"))
 
 
-@pytest.mark.parametrize("more", [[], LORA])
+@pytest.mark.parametrize("more", [[], pytest.param(LORA, marks=pytest.mark.slow)])
 def test_one_then_two_then_one(more: list[str], tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     """Ten steps of one process, cut after the third and the sixth, which two processes have made meanwhile."""
     more = [*more, *EVERY_STEP, "--trainer.max_epochs", "2", "--model.backbone.dtype", "float64"]
