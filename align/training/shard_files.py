@@ -7,45 +7,53 @@ A checkpoint `NAME.ckpt` is a small file that names its shards, with their sizes
 from __future__ import annotations
 
 import glob
-import pickle
 import secrets
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, StorageMeta
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter, _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    _MEM_FORMAT_ENCODING,
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict, load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from align.errors import ResumeError
+from align.errors import ResumeError, shorten
 from align.files import file_hash
 from align.training.optimizer_names import numbered
 
 SHARDS = "shards"
 """Where a checkpoint's small file keeps folder and files of its tensors."""
 ENDING = ".shards"
-KNOWN = ("torch.distributed.checkpoint.", "torch.distributed.tensor.", "torch.serialization", "torch._utils", "pathlib")
-"""Modules whose classes the index of the shards consists of."""
+INDEX = "index.pt"
+PARTS: list[Any] = [
+    *(Metadata, TensorStorageMetadata, ChunkStorageMetadata, TensorProperties, MetadataIndex, StorageMeta),
+    *(_StorageInfo, _MEM_FORMAT_ENCODING),
+]
+"""What an index consists of."""
 Files = dict[str, list[Any]]
 """Size and SHA-256 by name."""
 
 
-class _IndexUnpickler(pickle.Unpickler):
-    """Reads the index, which torch pickles, without running code of others."""
+class SafeWriter(FileSystemWriter):
+    """Writes shards whose index torch reads back without running code of others."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Return a class of the index. Raises UnpicklingError for anything else."""
-        kind = getattr(torch, name, None) if module == "torch" else None
-        plain = isinstance(kind, torch.dtype | torch.layout | torch.memory_format) or kind in (torch.Size, torch.device)
-        if plain or (module.startswith(KNOWN) and "." not in name):
-            return super().find_class(module, name)
-        if module in ("builtins", "collections") and name in ("set", "dict", "list", "tuple", "slice", "OrderedDict"):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an index of shards")
+    def finish(self, metadata: Metadata, results: list[list[Any]]) -> None:
+        """Write the index, which torch would pickle."""
+        places = {result.index: result.storage_data for written in results for result in written}
+        index = replace(metadata, storage_data=places, storage_meta=StorageMeta())
+        torch.save(index, Path(self.path) / INDEX)
 
 
 class SafeReader(FileSystemReader):
@@ -53,13 +61,15 @@ class SafeReader(FileSystemReader):
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return the index."""
-        path = Path(self.path) / ".metadata"
         try:
-            with path.open("rb") as file:
-                index: Metadata = _IndexUnpickler(file).load()
-        except (pickle.UnpicklingError, EOFError, AttributeError, ValueError) as error:
-            raise ResumeError(f"checkpoint shards {self.path}: the index is not one of ours ({error})") from error
-        if any(isinstance(entry, BytesStorageMetadata) for entry in index.state_dict_metadata.values()):
+            with torch.serialization.safe_globals(PARTS):
+                index: Metadata = torch.load(Path(self.path) / INDEX, weights_only=True)
+            entries = index.state_dict_metadata.values()
+        except Exception as error:  # whatever torch says of a broken or foreign file
+            raise ResumeError(
+                f"checkpoint shards {self.path}: the index is not one of ours ({shorten(error)})"
+            ) from error
+        if any(not isinstance(entry, TensorStorageMetadata) for entry in entries):
             raise ResumeError(f"checkpoint shards {self.path}: the index names other things than tensors")
         index.storage_meta = index.storage_meta or StorageMeta()
         index.storage_meta.load_id = self.load_id
@@ -76,9 +86,9 @@ def write_shards(state: dict[str, Any], part: Path, group: Any) -> Files:
 
     Raises what `torch.distributed.checkpoint` says, on every process where one of them cannot write.
     """
-    save(state, storage_writer=FileSystemWriter(part), process_group=group)
+    save(state, storage_writer=SafeWriter(part), process_group=group)
     rank = dist.get_rank(group)
-    own = sorted(part.glob(f"__{rank}_*")) + ([part / ".metadata"] if rank == 0 else [])
+    own = sorted(part.glob(f"__{rank}_*")) + ([part / INDEX] if rank == 0 else [])
     return {path.name: [path.stat().st_size, file_hash(path)] for path in own}
 
 
@@ -145,7 +155,7 @@ def remove_orphans(folder: Path) -> None:
         checkpoint = folder / f"{left.name[: -len(ENDING) - 9]}.ckpt"
         try:
             named = shards_of(checkpoint) if checkpoint.is_file() else None
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError):  # damaged: nobody knows what it named
+        except Exception:  # damaged, in whatever way: nobody knows what it named
             continue
         if named is None or named["folder"] != left.name:
             shutil.rmtree(left)

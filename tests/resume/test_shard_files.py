@@ -14,7 +14,16 @@ from torch.distributed.device_mesh import DeviceMesh
 from align.data.loader import check_processes
 from align.errors import ResumeError
 from align.training.optimizer_names import named, numbered
-from align.training.shard_files import SHARDS, SafeReader, assembled, differing, missing, remove_orphans, write_shards
+from align.training.shard_files import (
+    INDEX,
+    SHARDS,
+    SafeReader,
+    assembled,
+    differing,
+    missing,
+    remove_orphans,
+    write_shards,
+)
 
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(1)}
 
@@ -73,10 +82,10 @@ class Code:
 
 
 @pytest.mark.injection
-@pytest.mark.parametrize("content", [pickle.dumps(Code()), pickle.dumps(eval), b"", b"nothing"])
-def test_code_in_an_index_is_not_run(content: bytes, checkpoint: tuple[Path, dict[str, Any]]) -> None:
+@pytest.mark.parametrize("content", [Code(), {"a": 1}, pickle.dumps(Code()), b""])
+def test_code_in_an_index_is_not_run(content: Any, checkpoint: tuple[Path, dict[str, Any]]) -> None:
     folder = checkpoint[0].parent / checkpoint[1][SHARDS]["folder"]
-    (folder / ".metadata").write_bytes(content)
+    (folder / INDEX).write_bytes(content) if isinstance(content, bytes) else torch.save(content, folder / INDEX)
     with pytest.raises(ResumeError, match="the index is not one of ours"):
         SafeReader(folder).read_metadata()
     assert not Path("run_by_the_index").exists()
