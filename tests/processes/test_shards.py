@@ -71,7 +71,7 @@ def test_damage_and_export(tmp_path: Path, model_folder: Path, pairs_file: Path)
     entries = SafeReader(folder).read_metadata().state_dict_metadata
     written = sum(e.size.numel() for name, e in entries.items() if isinstance(e, TensorStorageMetadata) and e.size)
     assert written == 3 * sum(w.numel() for w in load_file(run.root / "model" / "adapter_model.safetensors").values())
-    assert main(["export", str(run.root), str(tmp_path / "out")]) == 0
+    assert main(["export", "--run", str(run.root), "--out", str(tmp_path / "out")]) == 0
     expected, found = (load_file(f / "adapter_model.safetensors") for f in (run.root / "model", tmp_path / "out"))
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
