@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,16 +28,22 @@ class Checkpoint(ModelCheckpoint):
     from before it, a run would go on without its figures, which other callbacks count by.
     """
 
-    def __init__(self, every_n_steps: int | None = None, **options: Any) -> None:
+    def __init__(self, every_n_steps: int | None = None, every_n_minutes: float | None = None, **options: Any) -> None:
         """Configure saving.
 
         Args:
             every_n_steps: Optimiser steps between writes of `last.ckpt`; null writes it at epoch ends only.
+            every_n_minutes: Minutes between writes of `last.ckpt`, by the first process's clock and at the end of a
+                step, beside those of `every_n_steps`; null writes by steps and epochs only.
             options: See `lightning.pytorch.callbacks.ModelCheckpoint`.
         """
         if every_n_steps is not None and every_n_steps < 1:
             raise ConfigError(
                 f"align.callbacks.checkpoint.Checkpoint: every_n_steps must be at least 1, got {every_n_steps}"
+            )
+        if every_n_minutes is not None and not 0 < every_n_minutes < math.inf:
+            raise ConfigError(
+                f"align.callbacks.checkpoint.Checkpoint: every_n_minutes must be above 0, got {every_n_minutes}"
             )
         filename = options.get("filename") or ""
         if not _FILENAME.fullmatch(filename):
@@ -44,7 +52,8 @@ class Checkpoint(ModelCheckpoint):
                 "folders and fields as {step} (dirpath names the folder)"
             )
         super().__init__(save_last=True, enable_version_counter=False, **options)
-        self.every_n_steps = every_n_steps
+        self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
+        self._written_at = 0.0
         self._seen_step = -1
         self._due_after_validation = False
         self._signal: int | None = None
@@ -58,7 +67,7 @@ class Checkpoint(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals; Lightning's own handlers, which lose a batch or save nothing, come back at the end."""
         super().on_train_start(trainer, pl_module)
-        self._seen_step, self._signal = trainer.global_step, None
+        self._seen_step, self._signal, self._written_at = trainer.global_step, None, time.monotonic()
         self._handlers = {number: signal.signal(number, self._stop) for number in SIGNALS}
 
     def _stop(self, number: int, frame: Any) -> None:
@@ -80,7 +89,7 @@ class Checkpoint(ModelCheckpoint):
         self._seen_step = trainer.global_step
         if trainer.is_last_batch:
             return
-        due = bool(self.every_n_steps) and trainer.global_step % (self.every_n_steps or 1) == 0
+        due = self._due(trainer)
         loop = trainer.fit_loop
         self._due_after_validation = False
         if loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
@@ -92,6 +101,14 @@ class Checkpoint(ModelCheckpoint):
             self._stop_run(trainer)
         elif due:
             self._write_last(trainer)
+
+    def _due(self, trainer: Trainer) -> bool:
+        """Tell whether it is time to save, on all processes alike."""
+        by_steps = bool(self.every_n_steps) and trainer.global_step % (self.every_n_steps or 1) == 0
+        if self.every_n_minutes is None or by_steps:
+            return by_steps
+        passed = time.monotonic() - self._written_at >= 60 * self.every_n_minutes
+        return bool(trainer.strategy.broadcast(passed))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what the step before was due to, and stop when asked to; at the end of an epoch that end saves."""
@@ -171,4 +188,5 @@ class Checkpoint(ModelCheckpoint):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             saved = self._last_global_step_saved
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._written_at = time.monotonic()
             self._last_global_step_saved = saved  # so that the epoch's own checkpoint is not left out

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 torch.set_num_threads(1)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -43,3 +45,11 @@ def pairs_file(tmp_path: Path) -> Path:
     from tests.tiny import write_pairs
 
     return write_pairs(tmp_path / "pairs.jsonl", 40)
+
+
+@pytest.fixture
+def mesh() -> Iterator[DeviceMesh]:
+    """A group of one process, in which a model can be sharded."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
+    torch.distributed.destroy_process_group()

@@ -47,10 +47,11 @@ def compute(model: nn.Module, function: Callable[[], Tensor], *, gradients: bool
     if not gradients:
         with torch.no_grad():
             return Computed(function().double(), [])
+    # before a forward pass: after it a sharded model has gathered weights in some places, which get no gradient
+    parameters = _some([p for p in model.parameters() if p.requires_grad])
     values = function()
     stream = torch.Generator().manual_seed(0)
     weights = torch.randn(len(values), generator=stream).to(values)
-    parameters = _some([p for p in model.parameters() if p.requires_grad])
     return Computed(values.detach().double(), _gradients((values * weights).sum(), parameters))
 
 

@@ -14,6 +14,7 @@ from align.cli.run_folder import checkpoint_folder, saved_settings
 from align.cli.start import prepare
 from align.errors import ResumeError, shorten
 from align.training.base_module import AlignModule
+from align.training.shard_files import SHARDS, differing, missing
 
 LOSS = ("objective", "reference", "reduction", "weighting")
 """Settings of a module that only its loss reads."""
@@ -87,16 +88,18 @@ def load_checkpoint(module: AlignModule, path: Path, *, with_loss: bool = True) 
         known = ", ".join(sorted(p.name for p in path.parent.glob("*.ckpt"))) or "none"
         raise ResumeError(f"{path}: no such checkpoint (there: {known})")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         content["state_dict"], content["align"]["trained"]
     except Exception as error:  # whatever torch says of a broken or foreign file
         raise ResumeError(
             f"{path}: damaged checkpoint, or not one of ours ({path.stat().st_size} bytes, {shorten(error)})"
         ) from error
+    if (shards := content.get(SHARDS)) and (fault := missing(path, shards) or differing(path, shards)):
+        raise ResumeError(f"{path}: damaged checkpoint ({fault})")
     for values in () if with_loss else (content["state_dict"], content["align"]["trained"]):
         for name in [name for name in values if name.startswith("provider.")]:
             del values[name]
-    module.restore(content)
+    module.restore(content, path)
 
 
 VERB = FunctionVerb(export, unused=PUSHING)

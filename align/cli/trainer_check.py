@@ -63,8 +63,7 @@ def check_trainer(trainer: Any) -> None:
     if name in FSDP1:
         raise ConfigError(
             f"--trainer.strategy {name}: FSDP1 cannot clip gradients by their norm, expected FSDP2, which replaces it: "
-            "-c configs/trainer/fsdp2.yaml, or --trainer.strategy ModelParallelStrategy "
-            "--trainer.strategy.save_distributed_checkpoint false"
+            "-c configs/trainer/fsdp2.yaml"
         )
 
 

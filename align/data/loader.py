@@ -97,7 +97,7 @@ class BatchLoader:
     def state_dict(self) -> dict[str, Any]:
         """Return epoch, batches handed over, what decides micro-batches, and what must not change."""
         order = self.sampler
-        cut = {"tokens": order.batching.tokens, "layout": order.layout.name}
+        cut = {"tokens": order.batching.tokens, "layout": order.layout.name, "world_size": order.share.world_size}
         return {"epoch": order.epoch, "batches": self._given, **cut, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -106,17 +106,16 @@ class BatchLoader:
             check_shards(state["shards"], None)
         check_same(state, self._identity())
         check_budget(state, self.sampler.batching.tokens, self.sampler.layout)
+        check_processes(state, self.sampler.share.world_size)
         self._resume = dict(state)
 
     def _identity(self) -> dict[str, Any]:
         order = self.sampler
-        steps = {"groups_per_step": order.step, "steps_per_epoch": len(order)} if isinstance(order, StepOrder) else {}
-        return {
-            "fingerprint": self.fingerprint,
-            "world_size": order.share.world_size,
-            **steps,
-            "seed": self.seed,
-        }
+        if isinstance(order, StepOrder):  # its steps are the same for any number of processes
+            cut = {"groups_per_step": order.step, "steps_per_epoch": len(order)}
+        else:
+            cut = {"world_size": order.share.world_size}
+        return {"fingerprint": self.fingerprint, **cut, "seed": self.seed}
 
 
 def check_same(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -124,6 +123,15 @@ def check_same(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     for key, now in identity.items():
         if state.get(key) != now:
             raise ResumeError(f"cannot resume: {key} was {state.get(key)!r} in the checkpoint and is {now!r} now")
+
+
+def check_processes(state: Mapping[str, Any], now: int) -> None:
+    """Warn of another number of processes than in a checkpoint."""
+    if (before := state.get("world_size", now)) != now:
+        rank_zero_warn(
+            f"the checkpoint is of {before} processes and goes on with {now}: the steps are the same, the weights will "
+            "be so up to rounding and what is drawn at random in training, such as dropout"
+        )
 
 
 def check_budget(state: Mapping[str, Any], tokens: int, layout: RowLayout) -> None:

@@ -90,10 +90,10 @@ class ServingDataModule(L.LightningDataModule):
         """Return what the data are: at the end of an epoch Lightning asks no loader of a resumed run."""
         if self.stream:
             return {"shards": [list(shard.identity) for shard in self.stream.shards]}
-        return {"fingerprint": self.fingerprint, "world_size": DistributedShard.of(self.trainer).world_size}
+        return {"fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raise ResumeError where training goes on with other data, or in another number of processes."""
+        """Raise ResumeError where training goes on with other data."""
         if self.trainer is None or not self.trainer.training:
             return
         if "shards" in state or self.stream:

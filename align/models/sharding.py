@@ -1,21 +1,30 @@
-"""FSDP2: sharding a model over a device mesh, block by block."""
+"""FSDP2: sharding a model over a device mesh, block by block, each process from its own part of the weights."""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from align.errors import ConfigError
+from align.models.file_weights import FileWeight
 from align.scoring.decoder import RUN_DECODER, decoder, unwrapped
+
+M_MMAP_THRESHOLD = -3
+"""glibc's name for the size from which memory is the kernel's own, and given back when it is freed."""
 
 
 def refuse_sharded_files(strategy: Any) -> None:
-    """Raise ConfigError for a strategy that writes every shard to a file of its own.
+    """Raise ConfigError for a strategy of Lightning that writes every shard to a file of its own.
 
     Lightning writes those straight into their place, where a kill leaves half of them, and reads them back only where
     the checkpoint holds every parameter, frozen ones too. One file gathered on the first process is whole or absent.
@@ -23,8 +32,9 @@ def refuse_sharded_files(strategy: Any) -> None:
     for setting, whole in (("save_distributed_checkpoint", False), ("state_dict_type", "full")):
         if getattr(strategy, f"_{setting}", whole) != whole:
             raise ConfigError(
-                f"strategy {type(strategy).__name__} would write sharded checkpoints, of which a kill leaves half: set "
-                f"its {setting} to {str(whole).lower()} (see configs/trainer/fsdp2.yaml)"
+                f"strategy {type(strategy).__name__} would write sharded checkpoints, of which a kill leaves half: "
+                "take -c configs/trainer/fsdp2.yaml, whose are whole or absent, or "
+                f"set its {setting} to {str(whole).lower()}"
             )
 
 
@@ -40,16 +50,103 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
     Under `bf16-mixed` blocks are gathered in bfloat16, which autocast would make of their weights anyway, and gradients
     summed in float32. Their inputs stay as they are and the other group is gathered whole, so that what flows between
     blocks is float32, as in one process: only norms see other weights than there, rounded ones.
+
+    Each process takes its part out of the weights as they are, and nothing of the rest is copied or moved to a device.
     """
-    data = mesh if mesh["tensor_parallel"].size() > 1 else mesh["data_parallel"]
+    data = _data(mesh)
     inner: Any = unwrapped(model)
     half = torch.bfloat16 if precision == "bf16-mixed" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
+    weights = _taken_out(inner)
     for block in _blocks(decoder(model)):
         fully_shard(block, mesh=data, mp_policy=policy)
     fully_shard(inner, mesh=data, reshard_after_forward=False)
+    _put_back(weights, data)
     setattr(inner, RUN_DECODER, MethodType(_call_decoder, inner))
     register_fsdp_forward_method(inner, RUN_DECODER)
+
+
+def shard_rest(module: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard every layer of a method that is part of no model, such as a value head."""
+    for part in module.modules():
+        if any(not isinstance(p, DTensor) for p in part.parameters(recurse=False)):
+            fully_shard(part, mesh=_data(mesh))
+
+
+def _data(mesh: DeviceMesh) -> DeviceMesh:
+    return mesh if mesh["tensor_parallel"].size() > 1 else mesh["data_parallel"]
+
+
+def give_back_freed(mesh: DeviceMesh) -> None:
+    """Let glibc give freed buffers above 128 KiB back at once, on a CPU, where they are the device's memory.
+
+    It keeps those below 32 MiB, in which blocks are gathered, for each of several threads: two processes that share 98M
+    parameters held 1 GB of them, more than sharding saves.
+    """
+    if mesh.device_type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**17)
+
+
+class _Weight(NamedTuple):
+    """A place in a model and the whole weight that belongs there."""
+
+    owner: nn.Module
+    name: str
+    values: nn.Parameter
+
+
+def _taken_out(model: nn.Module) -> list[_Weight]:
+    """Put weights without memory in place of a model's own, tied ones at every place, and return what was there."""
+    empty: dict[nn.Parameter, nn.Parameter] = {}
+    taken = []
+    for owner in model.modules():
+        for name, own in owner._parameters.items():
+            if own is not None:
+                taken.append(_Weight(owner, name, own))
+                bare = torch.empty(own.shape, dtype=own.dtype, device="meta")
+                empty.setdefault(own, nn.Parameter(bare, requires_grad=own.requires_grad))
+    for place in taken:
+        place.owner._parameters[place.name] = empty[place.values]
+    return taken
+
+
+@torch.no_grad()
+def _put_back(weights: list[_Weight], mesh: DeviceMesh) -> None:
+    """Give every sharded weight this process's part of its values."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    while weights:
+        owner, name, values = weights.pop()
+        if values not in made:
+            empty: Any = owner._parameters[name]
+            local = own_part(values, empty).to(mesh.device_type)
+            made[values] = nn.Parameter(
+                DTensor.from_local(
+                    local, mesh, empty.placements, run_check=False, shape=empty.shape, stride=empty.stride()
+                ),
+                requires_grad=values.requires_grad,
+            )
+        owner._parameters[name] = made[values]
+
+
+def own_part(values: Tensor, sharded: DTensor) -> Tensor:
+    """Return a copy of the part of a whole tensor that is this process's, where it has been sharded like another."""
+    shape, start = compute_local_shape_and_global_offset(sharded.shape, sharded.device_mesh, sharded.placements)
+    where = [slice(begin, begin + length) for begin, length in zip(start, shape, strict=True)]
+    return values.cut(where) if isinstance(values, FileWeight) else values.detach()[tuple(where)].clone()
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Gather embeddings and head of a frozen sharded model, and let go of them: no backward pass does that for it."""
+    inner: Any = unwrapped(model)
+    if not isinstance(inner, FSDPModule):
+        yield
+        return
+    inner.unshard()
+    try:
+        yield
+    finally:
+        inner.reshard()
 
 
 def _call_decoder(self: Any, **inputs: Any) -> Any:

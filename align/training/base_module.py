@@ -23,6 +23,7 @@ from align.training.optimizer import Optimizer, check_length
 from align.training.predicting import asking_of_predictions
 from align.training.seeding import seed_step
 from align.training.self_check import check_layouts
+from align.training.sharded_strategy import ShardedStrategy
 
 
 class AlignModule(BuiltModule):
@@ -56,7 +57,8 @@ class AlignModule(BuiltModule):
         """Write checkpoints whole or not at all, and remove what a killed run left behind."""
         strategy = self.trainer.strategy
         if stage == "fit":
-            refuse_sharded_files(strategy)
+            if not isinstance(strategy, ShardedStrategy):
+                refuse_sharded_files(strategy)
             check_length(self.trainer, self.optimizer.lr_scheduler_type)
         write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from align.models.asked import ModelAsking, asking
 from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
 from align.models.description import describe
+from align.models.file_weights import weights_in_files
 from align.models.loading import load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer
-from align.models.sharding import shard
+from align.models.sharding import give_back_freed, shard, shard_rest
 from align.models.tokenizer import load_tokenizer
 from align.records import PromptFormat, TruncationPreset
 from align.records.asking import Ask
@@ -40,6 +41,7 @@ from align.training.method_settings import MethodSettings
 from align.training.optimizer import Optimizer, optimiser_steps, refuse_sharded
 from align.training.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
 from align.training.recording import RecordingModule
+from align.training.shard_files import SHARDS, fill
 
 
 class BuiltModule(MethodSettings, RecordingModule):
@@ -78,10 +80,13 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.build_model():
             rank_zero_info(f"model {self.backbone.path}: {describe(self.model)}")
             if self.device_mesh is not None:
-                refuse_sharded(self.backbone, self.optimizer)
-                if self.backbone.compile:
-                    raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
-                shard(self.model, self.device_mesh, self.trainer.precision)
+                for model in self.models():
+                    shard(model, self.device_mesh, self.trainer.precision)
+                shard_rest(self, self.device_mesh)
+
+    def models(self) -> list[nn.Module]:
+        """Return the language models that are parts of this: the one that is trained first."""
+        return [self.model]
 
     def build_model(self) -> bool:
         """Load the model unless it is there already, and tell whether it was not."""
@@ -89,7 +94,13 @@ class BuiltModule(MethodSettings, RecordingModule):
             return False
         if self.attached and self.trainer.training:
             check_callbacks(self.trainer.callbacks, sharded=self.device_mesh is not None)  # type: ignore[attr-defined]
-        self.model = self.build()
+        if self.device_mesh is not None:
+            if self.backbone.compile:
+                raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
+            refuse_sharded(self.backbone, self.optimizer)
+            give_back_freed(self.device_mesh)
+        with nullcontext() if self.device_mesh is None else weights_in_files():
+            self.model = self.build()
         cast_once(self.model)
         if not self.backbone.check:
             trust(self.model)
@@ -122,12 +133,20 @@ class BuiltModule(MethodSettings, RecordingModule):
         self._finite.load_state_dict(checkpoint["finite_steps"])
         fill_frozen(checkpoint, self.state_dict())
 
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer."""
+    def restore(self, checkpoint: dict[str, Any], path: Path = Path()) -> None:
+        """Build the model a checkpoint was saved from and load its trained parameters, without a Trainer.
+
+        Those in shards beside its file are read into their places, so that nothing is there twice.
+        """
         self._facts = checkpoint.get("align", {})
         self.build_model()
         self.on_load_checkpoint(checkpoint)
-        self.load_state_dict(checkpoint["state_dict"], strict=False)
+        if shards := checkpoint.get(SHARDS):
+            saved = checkpoint["align"]["trained"]
+            own = {name: values for name, values in self.state_dict().items() if name in saved}
+            fill({"state_dict": own}, path.parent / shards["folder"])
+        else:
+            self.load_state_dict(checkpoint["state_dict"], strict=False)
 
     def facts(self) -> dict[str, Any]:
         """Return what an artefact should know of its run: data fingerprint, prompt format, seed, last metrics."""

@@ -13,6 +13,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.files import HashingWriter, atomic_file, atomic_write_text, file_hash, remove_leftovers
+from align.training.shard_files import ENDING, SHARDS, assembled, missing, remove_orphans, remove_shards, shards_of
 
 PLACES = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of a place that cannot be written to, whatever room there is."""
@@ -36,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         written = None
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            _check_space(final)
+            check_space(final)
             with atomic_file(final) as part:
                 with HashingWriter(part) as written:
                     torch.save(checkpoint, written)
@@ -47,6 +48,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             fault = written.fault if written and written.fault else error
             raise StoreError(f"checkpoint {final} not written: {reason_of(fault, final)}") from error
         self._written[final] = written.sha256
+        if SHARDS not in checkpoint:  # one process goes on with what several have written
+            remove_shards(final)
 
     def _hash_before(self, final: Path) -> str | None:
         """Return the hash of the file that is about to be replaced."""
@@ -57,13 +60,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load a checkpoint. Raises ResumeError for a damaged one, naming the newest whole one beside it."""
+        """Load a checkpoint, also one in shards. Raises ResumeError for a damaged one, naming the newest whole one."""
+        return assembled(self.read(path, map_location), Path(path))
+
+    def read(self, path: Any, map_location: Any, *, mmap: bool = False) -> dict[str, Any]:
+        """Load a checkpoint's file without what is in its shards. Raises ResumeError."""
         if fault := fault_of(Path(path)):
             whole = newest_whole(Path(path).parent)
             advice = f"the newest whole one is {whole}" if whole else "no whole one is beside it"
             raise ResumeError(f"checkpoint {path} is damaged ({fault}): {advice}")
         try:
-            loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+            loaded: dict[str, Any] = torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
         except Exception as error:
             raise ResumeError(f"checkpoint {path}: not one of ours ({shorten(error, 160)})") from error
         if not isinstance(loaded, dict) or any(key not in loaded for key in HELD):
@@ -71,8 +78,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return loaded
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint and its note."""
+        """Remove a checkpoint, its shards and its note."""
         super().remove_checkpoint(path)
+        remove_shards(Path(path))
         note_path(Path(path)).unlink(missing_ok=True)
 
 
@@ -86,6 +94,7 @@ def write_whole(strategy: Any, folder: Path) -> None:
         strategy.checkpoint_io = AtomicCheckpointIO()
         if strategy.is_global_zero:
             remove_leftovers(folder)
+            remove_orphans(folder)
     elif not issubclass(writer, AtomicCheckpointIO):
         raise ConfigError(
             f"plugin {writer.__name__} writes checkpoints in its own way, expected none, so that checkpoints are whole "
@@ -105,12 +114,13 @@ def fault_of(path: Path) -> str:
     size, note = path.stat().st_size, _read_note(path)
     if note is not None:
         whole = file_hash(path) in (note["sha256"], note["before"])
-        return "" if whole else f"{size} bytes, its note says {note['bytes']} bytes and another hash"
+        if not whole:
+            return f"{size} bytes, its note says {note['bytes']} bytes and another hash"
     try:
-        torch.load(path, map_location="meta", weights_only=True)
+        shards = shards_of(path)
     except Exception as error:  # whatever torch says of a broken or foreign file
         return f"{size} bytes, {shorten(error, 100)}"
-    return ""
+    return missing(path, shards) if shards else ""
 
 
 def newest_whole(folder: Path) -> Path | None:
@@ -146,14 +156,16 @@ def _note_of(written: HashingWriter, before: str | None, checkpoint: dict[str, A
     }
 
 
-def _check_space(final: Path) -> None:
+def check_space(final: Path) -> None:
     """Raise OSError when twice the size of the largest checkpoint beside it does not fit."""
-    largest = max((path.stat().st_size for path in final.parent.glob("*.ckpt") if path.is_file()), default=0)
+    files = [path.stat().st_size for path in final.parent.glob("*.ckpt") if path.is_file()]
+    folders = [sum(path.stat().st_size for path in shards.iterdir()) for shards in final.parent.glob(f"*{ENDING}")]
+    largest = max([*files, *folders], default=0)
     if shutil.disk_usage(final.parent).free < 2 * largest:
         raise OSError(errno.ENOSPC, f"no space left (needs about {2 * largest / 2**20:.1f} MiB)")
 
 
-def reason_of(error: Exception, final: Path) -> str:
+def reason_of(error: BaseException, final: Path) -> str:
     """Return what kept a checkpoint or a model from being written, and what to do."""
     told = shorten(getattr(error, "strerror", None) or error, 120)
     if not final.parent.is_dir():

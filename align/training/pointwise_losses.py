@@ -37,9 +37,7 @@ class PointwiseLosses(PreferenceLosses):
             reference.check_computed("responses under other prompts")
 
     def check(self, module: ReferencedModule) -> None:
-        """Refuse a sharded value head, and look at rows of steps and labels."""
-        if module.device_mesh is not None and "values" in self.objective.requires:
-            raise ConfigError("DRO's value head is not sharded: take another trainer.strategy, such as ddp")
+        """Look at rows of steps and labels."""
         check_data(self.objective, module.trainer.datamodule)  # type: ignore[attr-defined]
 
     def check_labels(self, batch: CandidateBatch) -> None:

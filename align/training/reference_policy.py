@@ -28,6 +28,12 @@ class ReferencedModule(AlignModule):
         self.reference_model = self.reference.model
         return self.reference
 
+    def models(self) -> list[nn.Module]:
+        """Return the policy, and the models of the reference that have weights of their own."""
+        kept = getattr(self, "reference_model", None)
+        parts: list[nn.Module] = list(kept) if isinstance(kept, nn.ModuleList) else [kept] if kept else []
+        return super().models() + [part for part in parts if hasattr(part, "config")]
+
     def on_fit_start(self) -> None:
         """Check layouts, and let the reference see all batches, before the first step."""
         super().on_fit_start()

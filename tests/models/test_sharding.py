@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 import torch
-from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from align.models.sharding import shard
@@ -15,13 +12,6 @@ from align.scoring.decoder import decoder, run_decoder
 from tests.tiny import tiny_model
 
 IDS = torch.arange(1, 41).view(2, 20)
-
-
-@pytest.fixture
-def mesh() -> Iterator[DeviceMesh]:
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield init_device_mesh("cpu", (1, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
-    distributed.destroy_process_group()
 
 
 def step(model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:

@@ -53,7 +53,14 @@ def test_two_processes_train_as_one(
 
 @pytest.mark.parametrize(
     ("method", "strategy", "groups"),
-    [("sft", "ddp", 1), ("pro", "fsdp2", 1), ("kto", "ddp", 3), ("aot_unpaired", "ddp", 3), ("dpo", "fsdp2", 3)],
+    [
+        ("sft", "ddp", 1),
+        ("pro", "fsdp2", 1),
+        ("kto", "ddp", 3),
+        ("aot_unpaired", "ddp", 3),
+        ("dpo", "fsdp2", 3),
+        ("dro", "fsdp2", 3),
+    ],
 )
 def test_steps_are_the_same_however_they_are_cut(
     method: str, strategy: str, groups: int, tmp_path: Path, model_folder: Path, pairs_file: Path

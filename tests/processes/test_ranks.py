@@ -125,10 +125,8 @@ def test_the_job_ends(
         faulty = ["--trainer.callbacks+", "tests.processes.test_ranks.Faulty", "--trainer.callbacks.rank", str(rank)]
         run.words += [*faulty, "--trainer.callbacks.way", way, "--trainer.callbacks.mark", str(run.mark)]
         if way == "hang":
-            name = {"ddp": "DDPStrategy", "fsdp2": "ModelParallelStrategy"}[strategy]
+            name = {"ddp": "DDPStrategy", "fsdp2": "align.training.sharded_strategy.ShardedStrategy"}[strategy]
             run.words += ["--trainer.strategy", name, *TIMEOUT]
-            if strategy == "fsdp2":
-                run.words += ["--trainer.strategy.save_distributed_checkpoint", "false"]
         seconds = run.start(launcher, ("never", 1, NINE))
     print(f"\n{strategy}, rank {rank}, {way}: ended {seconds:.1f} s later with exit code {run.code}")
     assert seconds < 30 + (60 if way == "hang" else 0), run.log

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback
 
 from align.cli.main import main
+from align.training.checkpoint_io import AtomicCheckpointIO
 from tests.tiny import FEW_SAMPLES
 
 KILL = "ALIGN_TEST_KILL"
@@ -139,7 +140,7 @@ class Run:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The trained parameters and the optimiser's moments at the end."""
-        checkpoint = torch.load(self.root / "checkpoints" / "last.ckpt", weights_only=True)
+        checkpoint = AtomicCheckpointIO().load_checkpoint(self.root / "checkpoints" / "last.ckpt")
         moments = checkpoint["optimizer_states"][0]["state"]
         extra = {f"{k}.{n}": v for k, s in moments.items() for n, v in s.items() if isinstance(v, torch.Tensor)}
         return {**checkpoint["state_dict"], **extra}

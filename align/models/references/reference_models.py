@@ -16,6 +16,7 @@ from align.models.adapters import adapter_active, adapters_off, evaluating, has_
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.references.reference import Reference, Result
+from align.models.sharding import gathered
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class FrozenCopy(Reference):
     def run(self, policy: nn.Module, function: Callable[[nn.Module], Result]) -> Result:
         """Call with the second model."""
         assert self.model is not None
-        return function(self.model)
+        with gathered(self.model):
+            return function(self.model)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,197 @@
+"""FSDP2 whose checkpoints are one file per process, whole or absent, written beside training where asked to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.tensor import DTensor
+
+from align.distributed import gather
+from align.errors import ResumeError, StoreError
+from align.files import sync_folder, sync_tree
+from align.models.sharding import own_part
+from align.training.checkpoint_contents import check_fits, trained_shapes
+from align.training.checkpoint_io import check_space, reason_of
+from align.training.optimizer_names import named, settled
+from align.training.shard_files import SHARDS, differing, fill, new_name, remove_shards, write_shards
+
+MINUTES = 30
+"""How long processes wait for each other while they write."""
+
+
+def _prepare(path: Path, part: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_space(path)
+    part.mkdir()
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """FSDP2 by torch: every process holds, saves and loads its part of weights and optimiser.
+
+    A checkpoint holds trained tensors only. It can be gone on with by another number of processes, one alone too.
+    """
+
+    def __init__(
+        self,
+        data_parallel_size: Literal["auto"] | int = "auto",
+        tensor_parallel_size: Literal["auto"] | int = "auto",
+        save_beside_training: bool = False,
+        process_group_backend: str | None = None,
+        timeout: timedelta | None = timedelta(minutes=30),
+    ) -> None:
+        """Configure the strategy.
+
+        Args:
+            data_parallel_size: Copies of the model, each of which is sharded; `auto` is one for each node.
+            tensor_parallel_size: Processes that share one copy; `auto` is those of a node.
+            save_beside_training: Write checkpoints in a thread, from copies in (pinned) memory of the CPU; training
+                waits only where the one before is not written yet.
+            process_group_backend: Backend of collectives; null takes the device's.
+            timeout: How long a process waits for another.
+        """
+        super().__init__(data_parallel_size, tensor_parallel_size, True, process_group_backend, timeout)
+        self.save_beside_training = save_beside_training
+        self._group: Any = None
+        self._stager: DefaultStager | None = None
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return this process's part of the trained tensors, once the checkpoint before is written."""
+        self.finish()
+        assert self.lightning_module is not None
+        trained = trained_shapes(self.lightning_module)
+        return {name: value for name, value in self.lightning_module.state_dict().items() if name in trained}
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """Return this process's part of an optimiser's state, by names of parameters."""
+        assert self.model is not None
+        return dict(get_optimizer_state_dict(self.model, getattr(optimizer, "_optimizer", optimizer)))
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint, or begin to. Raises StoreError on all processes where one cannot write."""
+        self._group = self._group or dist.new_group(backend="gloo", timeout=timedelta(minutes=MINUTES))
+        path = Path(self.broadcast(str(filepath)))
+        name, owner = self.broadcast((new_name(path), os.getpid()))
+        optimizers = checkpoint.get("optimizer_states", [])
+        state = {"state_dict": checkpoint["state_dict"]}
+        state |= {f"optimizer_{n}": own["state"] for n, own in enumerate(optimizers)}
+        groups = [{"state": {}, "param_groups": own["param_groups"]} for own in optimizers]
+        shards = {"folder": name, "processes": self.world_size}
+        small = {**checkpoint, "state_dict": {}, "optimizer_states": groups, SHARDS: shards}
+        part = path.parent / f".{name}.{owner}.part"
+        if self.save_beside_training:
+            state = self._staged(state)
+        self._pending = self._writer.submit(self._write, state, small, path, part)
+        if not self.save_beside_training:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written. Raises StoreError where it was not."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _staged(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy in the CPU's memory, pinned where there is a GPU and kept for the next one."""
+        if self._stager is None:
+            gpu = torch.cuda.is_available()
+            self._stager = DefaultStager(StagingOptions(gpu, False, False, gpu))
+        staged: Any = self._stager.stage(state)
+        return dict(staged)
+
+    def _write(self, state: dict[str, Any], small: dict[str, Any], path: Path, part: Path) -> None:
+        """Write shards into a temporary folder, rename it, and let the checkpoint's file name them."""
+        first, name = self.is_global_zero, str(small[SHARDS]["folder"])
+        try:
+            self._together(path, lambda: _prepare(path, part) if first else None)
+            found = self._together(path, lambda: write_shards(state, part, self._group))
+            small[SHARDS]["files"] = {file: entry for files in found for file, entry in files.items()}
+            self._together(path, lambda: self._commit(small, path, part, name) if first else None)
+        finally:
+            if first:
+                shutil.rmtree(part, ignore_errors=True)
+
+    def _together(self, path: Path, step: Callable[[], Any]) -> list[Any]:
+        """Return what a step gives on every process. Raises StoreError on all where it fails on one."""
+        result, fault = None, None
+        try:
+            result = step()
+        except (OSError, RuntimeError, CheckpointException, StoreError) as error:
+            fault = error
+        told: list[Any] = [None] * self.world_size
+        dist.all_gather_object(told, (result, fault and reason_of(fault, path)), group=self._group)
+        if reasons := [reason for _, reason in told if reason]:
+            raise StoreError(f"checkpoint {path} not written: {reasons[0]}") from fault
+        return [own for own, _ in told]
+
+    def _commit(self, small: dict[str, Any], path: Path, part: Path, name: str) -> None:
+        sync_tree(part)
+        part.rename(path.parent / name)
+        sync_folder(path.parent)
+        self.checkpoint_io.save_checkpoint(small, path)
+        remove_shards(path, keep=name)
+
+    def remove_checkpoint(self, filepath: Any) -> None:
+        """Remove a checkpoint, once the one that replaces it is written."""
+        self.finish()
+        super().remove_checkpoint(filepath)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read this process's part of a checkpoint of any number of processes. Raises ResumeError for a damaged one."""
+        path = Path(self.broadcast(str(checkpoint_path)))
+        checkpoint: dict[str, Any] = self.checkpoint_io.read(path, "cpu", mmap=True)  # type: ignore[attr-defined]
+        module: Any = self.lightning_module
+        check_fits(type(module).__name__, module._trained, checkpoint)
+        own = {name: value for name, value in module.state_dict().items() if name in module._trained}
+        state: dict[str, Any] = {"state_dict": own}
+        optimizers = [self.optimizer_state(optimizer) for optimizer in self.optimizers]
+        state |= {f"optimizer_{n}": found["state"] for n, found in enumerate(optimizers)}
+        if shards := checkpoint.get(SHARDS):
+            faults = [found for found in gather(differing(path, shards, self.global_rank, self.world_size)) if found]
+            if faults:
+                raise ResumeError(f"checkpoint {path} is damaged: {faults[0]}")
+            fill(state, path.parent / shards["folder"])
+        else:
+            whole = {"state_dict": checkpoint["state_dict"]}
+            for n, found in enumerate(optimizers):
+                saved = named(checkpoint["optimizer_states"][n], found["param_groups"])
+                whole[f"optimizer_{n}"] = saved["state"]
+            _take(state, whole)
+        for optimizer, found, saved in zip(self.optimizers, optimizers, checkpoint["optimizer_states"], strict=False):
+            found["param_groups"] = settled(saved["param_groups"], found["param_groups"])
+            set_optimizer_state_dict(module, optimizer, optim_state_dict=found)
+        return {**checkpoint, "state_dict": {}}
+
+    def teardown(self) -> None:
+        """Let the last checkpoint be written, then end."""
+        try:
+            self.finish()
+        finally:
+            self._writer.shutdown()
+            super().teardown()
+
+
+@torch.no_grad()
+def _take(state: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    """Copy this process's part of whole tensors into a state."""
+    for name, own in state.items():
+        if isinstance(own, Mapping):
+            _take(own, whole[name])
+        elif isinstance(own, DTensor):
+            own.to_local().copy_(own_part(whole[name], own))
+        elif isinstance(own, Tensor):
+            own.copy_(whole[name])
