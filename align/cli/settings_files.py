@@ -15,6 +15,8 @@ from jsonargparse import get_loader, set_loader
 from jsonargparse._paths import Path
 
 from align.cli.yaml_check import check_yaml, checked_tree, read_settings
+from align.cli.yaml_numbers import check_looks
+from align.errors import ConfigError
 
 
 class FileText(str):
@@ -43,8 +45,17 @@ class _Checked:
         if isinstance(text, FileText):
             check_yaml(plain, text.place)
         else:  # what is no YAML may be a plain text
-            checked_tree(plain, "given in YAML")
+            _refuse_unlike(checked_tree(plain, "given in YAML"))
         return self.usual(plain)
+
+
+def _refuse_unlike(node: yaml.Node | None) -> None:
+    """Raise YAMLError for 010 and 1:30, which are then texts and no numbers, as they are for every other program."""
+    try:
+        if node is not None:
+            check_looks("given in YAML", node)
+    except ConfigError as error:
+        raise yaml.YAMLError(str(error)) from error
 
 
 def _read_text(self: Path) -> str:
