@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from align.cli.included_configs import with_configs
 from align.cli.lightning import AlignCLI
-from align.cli.shipped_configs import with_shipped
 from align.cli.start import prepare
 from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
@@ -57,7 +57,7 @@ def run(words: list[str]) -> int:
     for word in words:
         if (option := word.partition("=")[0]) in NOT_READ:
             raise ConfigError(f"{option}: nothing is trained or written here: leave it out, {NOT_READ[option]}")
-    words = with_shipped(words)
+    words = with_configs(words)
     prepare(words)
     cli = _FitWithoutRunning(["fit", *words])
     with cli.trainer.precision_plugin.forward_context():

@@ -42,6 +42,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         (root / "model" / ("config.json" if full else "good/adapter_config.json")).touch()
         (root / FINISHED).touch()
 
+    Path("t.yaml").write_text("trainer: {max_epochs: 1}\n")
     monkeypatch.setattr(run, "run_lightning", fit)
     return commands
 
