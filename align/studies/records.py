@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from align.errors import ConfigError, StoreError
+from align.evaluation.run_log import FINISHED
 from align.files import atomic_write_text
 from align.studies.tasks import Task
 
@@ -47,15 +48,19 @@ def state_of(out: Path, task: Task) -> State:
         return State(False, "to be done")
     if record["reads"] != json.loads(json.dumps(task.reads, default=str)):
         return State(False, f"again: {changed(record['reads'], task.reads)}", there and not task.step.folder)
+    made = there or not record.get("made", True)
     if record["ending"] == "finished":
-        return State(True, "finished") if there else State(False, f"again: {task.folder} is gone")
+        return State(True, "finished") if made else State(False, f"again: {task.folder} is gone")
+    if task.step.fits and (task.folder / FINISHED).exists():
+        return State(True, "finished")  # this program was cut off just before it could note it
     return State(False, "goes on" if record["ending"] == "begun" else "again: it failed")
 
 
 def write_record(out: Path, task: Task, ending: Ending, **more: Any) -> None:
     """Keep what has become of a task."""
-    content = {"ending": ending, "at": time.time(), "command": list(task.words), "reads": task.reads, **more}
-    atomic_write_text(record_path(out, task), json.dumps(content, indent=1, default=str))
+    known = {"ending": ending, "made": task.folder.exists(), "at": time.time(), "command": list(task.words)}
+    text = json.dumps({**known, **more, "reads": task.reads}, indent=1, default=str)
+    atomic_write_text(record_path(out, task), text)
 
 
 def changed(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -55,6 +55,8 @@ def claimed(out: Path) -> Iterator[None]:
 
 def run_plan(plan: StudyPlan, launch: Launch, *, workers: int = 1) -> dict[str, Outcome]:
     """Do what is to be done and return what has become of every task; what needs a failed one is not done."""
+    for task in plan.tasks.values():
+        state_of(plan.out, task)  # what is at fault is told before anything is done
     found: dict[str, Outcome] = {}
     sorter = TopologicalSorter({name: task.needs for name, task in plan.tasks.items()})
     sorter.prepare()

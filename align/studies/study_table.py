@@ -101,6 +101,8 @@ def _value(task: Task, file: str, at: str, place: str) -> Any:
         series = read_series(task.folder).get(place.removeprefix(METRICS))
         return series.values[-1] if series is not None and series.values else _NONE
     path = task.folder / file
+    if task.step.fits and not path.exists():
+        return _NONE  # a run has its metrics alone
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

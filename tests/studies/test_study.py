@@ -15,7 +15,12 @@ import pytest
 import yaml
 from scipy import stats
 
+from align.cli.included_configs import configs_of, content_of
 from align.cli.main import main
+from align.evaluation.run_log import FINISHED
+from align.studies.records import write_record
+from align.studies.study_file import read_study
+from align.studies.tasks import tasks_of
 from tests.cli.conftest import told
 from tests.studies.things import done, step, write_study
 
@@ -118,6 +123,23 @@ def test_a_finished_step_whose_folder_is_gone_is_done_again(tmp_path: Path) -> N
     (tmp_path / "out/one").rmdir()
     assert run() == 0
     assert done(tmp_path) == ["one", "one"]
+
+
+def test_a_step_that_writes_nothing_is_done_once(tmp_path: Path) -> None:
+    write_study(tmp_path, {"one": "python -c \"open('log.txt', 'a').write('x\\n')\""})
+    assert run() == run() == 0
+    assert done(tmp_path) == ["x"]
+
+
+def test_a_run_that_ended_before_it_was_noted_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`align fit` refuses the folder of a finished run, so that the step would have failed for ever."""
+    write_study(tmp_path, {"one": "fit -c dpo -c synthetic"})
+    (task,) = tasks_of(read_study(content_of("study.yaml"), Path("study.yaml")), configs_of).values()
+    write_record(Path("out"), task, "begun")
+    task.folder.mkdir()
+    (task.folder / FINISHED).write_text("{}")
+    assert run() == 0
+    assert "one: finished already in out/one" in capsys.readouterr().out
 
 
 def test_values_under_which_a_step_is_done(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_what_some_seeds_lack_is_no_mean(tmp_path: Path) -> None:
         write_table(table({"x": "x"}), given, tmp_path / "t")
 
 
+def test_a_run_has_its_metrics_alone(tmp_path: Path) -> None:
+    run = Task("b", StudyStep("b", "fit -c x"), (), tmp_path / "b")
+    run.folder.mkdir()
+    lines = [{"step": 1, "val/accuracy": 0.5}, {"step": 2, "val/accuracy": 0.75}]
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = TableSettings({"A": "a", "B": "b"}, {"x": "x", "accuracy": "metrics:val/accuracy"})
+    shown = write_table(given, [*tasks(tmp_path, {"x": 1.0}), run], tmp_path / "t").splitlines()
+    assert shown[2:] == ["| A | 1.00 |  |", "| B |  | 0.75 |"]
+
+
 def test_texts_are_no_figures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'x' in .* is no number"):
         write_table(table({"x": "x"}), tasks(tmp_path, {"x": "1"}), tmp_path / "t")
