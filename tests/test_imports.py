@@ -35,6 +35,7 @@ ALLOWED = {
     "rounds": {"data", "encoding", "models", "rewards", "judges", "sampling"},
     "evaluation": {"sampling", "activations", "rewards", "judges", "models", "scoring", "encoding", "world", "checks"},
     "annotation": {"data", "evaluation"},
+    "studies": {"evaluation"},
     "callbacks": {"data", "sampling", "activations", "rewards", "judges", "evaluation", "rounds", "world"},
     "cli": {
         *(
@@ -52,6 +53,7 @@ ALLOWED = {
             "training",
             "rounds",
             "sizing",
+            "studies",
         ),
         "sampling",
         "scoring",
@@ -124,3 +126,9 @@ def test_importing_has_no_effects() -> None:
         "assert before == after\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/**/*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_experiments_take_nothing_from_the_command_line_but_the_program(path: Path) -> None:
+    """What an experiment measures belongs below `align.cli`; `main` runs the program."""
+    assert {module for module in imports(path) if module.startswith("align.cli")} <= {"align.cli.main"}

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
@@ -16,39 +15,49 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 
+SEEDS = ("0", "1", "2")
+Rows = dict[str, dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """Every run of the study over three seeds, with a base model trained here."""
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the whole study over three seeds, with a base model trained here."""
     folder = tmp_path_factory.mktemp("study")
-    script = ROOT / "experiments" / "synthetic_baselines" / "run.py"
-    command = [sys.executable, str(script), "--out", str(folder / "runs"), "--base", str(folder / "base")]
+    file = ROOT / "experiments" / "synthetic_baselines" / "study.yaml"
+    command = [sys.executable, "-m", "align", "study", str(file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    print(done.stdout[done.stdout.index("\n| pairs") :])
-    found: dict[str, list[dict[str, Any]]] = json.loads((folder / "runs" / "results.json").read_text())
+    print(done.stdout)
+    return folder / "runs" / "synthetic_baselines"
+
+
+def measured(study: Path, seed: str) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads((study / f"gold-{seed}" / "results.json").read_text())["models"]
     return found
 
 
-def test_the_reward_model_approaches_bayes_accuracy(results: dict[str, list[dict[str, Any]]]) -> None:
-    curve = [fmean(r["accuracy"] for r in results[f"RM, {n} pairs"]) for n in (500, 2000, 8000, 16000)]
-    bayes = fmean(r["bayes"] for r in results["RM, 500 pairs"])
+def test_the_reward_model_approaches_bayes_accuracy(study: Path) -> None:
+    rows: Rows = json.loads((study / "reward_models" / "table.json").read_text())["rows"]
+    curve = [rows[f"RM, pairs={n}"]["held-out accuracy"]["mean"] for n in (500, 2000, 8000, 16000)]
+    bayes = rows["the best there is"]["Bayes accuracy"]["mean"]
     assert curve[0] < curve[1] < curve[2]
     assert bayes - max(curve) < 0.05
     assert all(accuracy < bayes + 0.02 for accuracy in curve)  # two standard errors of 2000 labels
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_dpo_is_above_sft_and_sft_above_the_base(results: dict[str, list[dict[str, Any]]], seed: int) -> None:
-    base, sft, dpo = results["base"][0], results["SFT on chosen"][seed], results["DPO"][seed]
+@pytest.mark.parametrize("seed", SEEDS)
+def test_dpo_is_above_sft_and_sft_above_the_base(study: Path, seed: str) -> None:
+    base, sft, dpo = (measured(study, seed)[name] for name in ("base", "sft", "dpo"))
     assert dpo["low"] > base["high"]
     assert base["high"] < sft["reward"] < dpo["reward"] < dpo["best"]
     assert dpo["held_out_entities"] > base["held_out_entities"]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_label_noise_hurts(results: dict[str, list[dict[str, Any]]], seed: int) -> None:
-    assert results["DPO, 30 % of labels flipped"][seed]["reward"] < results["DPO"][seed]["reward"]
+@pytest.mark.parametrize("seed", SEEDS)
+def test_label_noise_hurts(study: Path, seed: str) -> None:
+    found = measured(study, seed)
+    assert found["dpo_flipped"]["reward"] < found["dpo"]["reward"]
 
 
 def test_the_base_model_is_reproducible(tmp_path: Path) -> None:

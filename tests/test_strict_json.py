@@ -63,7 +63,15 @@ NO_RESULTS = {
         *("judges/rubric", "records/example", "cli/schema"),
     },
     "notes of this program to itself": {
-        *("cli/run_folder", "cli/run", "data/encoded", "data/once", "models/stage", "training/checkpoint_io"),
+        *(
+            "cli/run_folder",
+            "studies/records",
+            "studies/tasks",
+            "data/encoded",
+            "data/once",
+            "models/stage",
+            "training/checkpoint_io",
+        ),
         "rewards/ensemble",
     },
     "settings of a model folder, as transformers and PEFT write them": {

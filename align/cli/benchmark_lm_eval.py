@@ -15,7 +15,7 @@ from align.cli.model_options import gathered
 from align.errors import ConfigError
 from align.evaluation.alignment_tax import cells, changes, headed
 from align.evaluation.harness import in_chat, wrapped
-from align.evaluation.lm_eval_endpoints import faults_told, served, server_of
+from align.evaluation.lm_eval_endpoints import check_server, faults_told, served, server_of
 from align.evaluation.lm_eval_tasks import Measured, check_tasks, measure_tasks
 from align.evaluation.policy import Policy
 from align.models.asked import ModelAsking, asking, asking_of
@@ -94,7 +94,7 @@ def _asked(called: str, model: MeasuredModel) -> MeasuredTasks:
     path, ask = model.parts
     server = server_of(model)
     if server is not None:
-        server.key()
+        check_server(server)
     found = asking_of(path, ask) if path else asking(None, ask)
     found.tell(called)
     return MeasuredTasks(called, path, found, server)

@@ -14,7 +14,7 @@ import torch
 
 from align.cli.check_plan import Load, memory_told, tell_fit, tell_plan
 from align.cli.check_settings import FitWithoutRunning, own_options, parsed
-from align.cli.shipped_configs import with_shipped
+from align.cli.included_configs import with_configs
 from align.cli.start import prepare
 from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
@@ -57,7 +57,7 @@ def run(words: list[str]) -> int:
     if "--out" in own and "--fit_into" not in own:
         raise ConfigError("--out is where --fit_into writes its settings: give both, or leave it out")
     place = place_of(own["--fit_into"]) if "--fit_into" in own else None
-    words = with_shipped(words)
+    words = with_configs(words)
     prepare(words)
     cli, has_data = parsed(words, place)
     if cli.planned:

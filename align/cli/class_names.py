@@ -17,6 +17,8 @@ from align.cli.renamed import FORMER_PACKAGES, RENAMED
 
 HOMES = {"LightningModule": "align.modules", "LightningDataModule": "align.data", "Callback": "align.callbacks"}
 """Packages with our subclasses of Lightning's types; those of a type of our own are in its own package."""
+ELSEWHERE = {"align.rewards": "align.judges"}
+"""Packages whose types have subclasses in another one too: judges are scorers."""
 
 
 def subclass_paths(
@@ -29,8 +31,8 @@ def subclass_paths(
     for kind in _typehints.get_class_types(cls, closed_types=closed_types):
         own = ".".join(kind.__module__.split(".")[:2])
         home = HOMES.get(kind.__name__, own if own.startswith("align.") else "")
-        if home:
-            import_all(home)
+        for package in filter(None, (home, ELSEWHERE.get(home))):
+            import_all(package)
     found = original(cls, include_abstract, closed_types)
     return [path for path in found if include_abstract or not _is_base(class_at(path))]
 

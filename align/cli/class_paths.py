@@ -18,6 +18,7 @@ from jsonargparse import Namespace, _typehints
 from jsonargparse._util import NestedArg
 
 from align.cli.class_names import class_at, resolve, subclass_paths
+from align.cli.yaml_numbers import UNLIKE
 from align.errors import ConfigError
 
 Function = Callable[..., Any]
@@ -56,7 +57,12 @@ def _forget(parser_or_action: Any, prev_val: Any, value: Any) -> None:
 
 
 def _adapt(val: Any, typehint: Any, **options: Any) -> Any:
-    """Adapt a value to its type; a list given whole replaces the one before, item by item."""
+    """Adapt a value to its type; a list given whole replaces the one before, item by item.
+
+    Raises ValueError for a number typed as 010 or 1:30, which YAML would read as 8 and 90.
+    """
+    if typehint in (int, float) and isinstance(val, str) and UNLIKE.match(val):
+        raise ValueError(f"{val!r} is another number to YAML: write it out")
     if isinstance(val, list) and not options.get("append"):
         options["prev_val"] = None
     return _originals["adapt_typehints"](val, typehint, **options)

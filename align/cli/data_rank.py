@@ -83,16 +83,16 @@ def rank(  # noqa: PLR0913  the signature is the command line
         _row(known, full, [next(values) for _ in full.responses], added)
         for known, full in zip(examples, lists, strict=True)
     ]
-    _write(Path(out), [row for row in rows if len(row["completions"]) > 1])
     print(f"data: {report}")
     if isinstance(ranker, RewardFolder):
         tell_reading({ranker.path: ranker.oracle})
     if told := warning(report):
         print(f"WARNING data: {told}", file=sys.stderr)
     _tell_sources(generations, {prompt_id(example.messages) for example in examples}, added)
-    _tell_sizes(out, [len(row["completions"]) for row in rows])
     if told_by := ranker.report():
         print(f"scorer: {json_text(told_by)}")
+    _write(Path(out), [row for row in rows if len(row["completions"]) > 1])
+    _tell_sizes(out, [len(row["completions"]) for row in rows])
 
 
 def _scorer(rewards: RewardFolders | None, scorer: Scorer | None, tokens: Tokens) -> Scorer:

@@ -13,7 +13,7 @@ from align.cli.unused_of_models import GREEDY, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.front_pictures import control_picture
-from align.evaluation.fronts import Front, Point, measure, points_of, write_front
+from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, points_of, write_front
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
@@ -26,8 +26,6 @@ from align.world.prompts import held_out_prompts
 from align.world.universe import World
 
 EVALUATION = Generation(max_new_tokens=96, temperature=0.7, num_samples=2)
-SCALES = {"helpfulness": (-6.0, 6.0), "verbosity": (0.0, 40.0)}
-"""Of the gold rewards in points, as configs/callbacks/dpa_synthetic.yaml has them."""
 NAMED = (GoldRewards, MinMaxScaled, RewardFolder)
 """Scorers that the command line takes without their path."""
 
@@ -113,7 +111,7 @@ def scorer_of(scorer: Scorer | None, prompts: str | None) -> Scorer:
     """Return the scorer, for prompts of the synthetic world its gold rewards. Raises ConfigError for other prompts."""
     if scorer is None and prompts is not None:
         raise ConfigError("scorer: name one, such as --scorer RewardFolder --scorer.path DIR")
-    return scorer or MinMaxScaled(GoldRewards(), SCALES)
+    return scorer or MinMaxScaled(GoldRewards(), GOLD_SCALES)
 
 
 def rewards_of(conditions: Conditions) -> list[str]:

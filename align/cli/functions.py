@@ -12,13 +12,13 @@ from jsonargparse import ArgumentParser
 
 from align.cli.class_paths import mean_classes
 from align.cli.explaining import explain_settings
+from align.cli.included_configs import with_configs
 from align.cli.messages import explain
 from align.cli.null_check import check_nulls
 from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports, check_functions
 from align.cli.secrets import check_secret_settings
 from align.cli.settings_files import check_all_settings
-from align.cli.shipped_configs import with_shipped
 from align.cli.spellings import INSTEAD
 from align.cli.typed_words import spelled
 from align.cli.unused import Unused, refuse_unused
@@ -42,7 +42,7 @@ class FunctionVerb:
 
 def run(verb: FunctionVerb, words: list[str], command: str) -> int:
     """Check the files of a command, run it, and return its exit code."""
-    words = with_shipped(words)
+    words = with_configs(words)
     check_configs(words)
     if command in LOADS_MODELS:
         from align.cli.start import prepare_loading  # imports transformers, which the others need not

@@ -38,6 +38,15 @@ def known_options(key: str, class_path: str) -> list[str]:
     return names
 
 
+def settings_of(class_path: str) -> list[str]:
+    """Return the settings of a class by its path."""
+    import inspect
+
+    from align.cli.class_names import class_at
+
+    return list(inspect.signature(class_at(class_path)).parameters)
+
+
 def _subclasses(base: type[Any]) -> Iterable[type[Any]]:
     for child in base.__subclasses__():
         yield child

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 import align
 from align.cli.class_names import import_all
 from align.cli.gpu import precision_of, settle_precision, usual_log_interval
+from align.cli.included_configs import with_configs
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.lost_ranks import ending_together
 from align.cli.monitors import watch
@@ -35,7 +36,6 @@ from align.cli.run_folder import (
 )
 from align.cli.run_logger import RunLogger
 from align.cli.secrets import check_secret_settings
-from align.cli.shipped_configs import with_shipped
 from align.cli.start import prepare
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_settings, ended_by
@@ -49,7 +49,7 @@ CHECK = "`off` leaves out the comparison with plain forward passes (the same as 
 
 def run(words: list[str]) -> int:
     """Parse and run a verb of the Trainer."""
-    words = with_shipped(words)
+    words = with_configs(words)
     prepare(words)
     try:
         with ending_together():

@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line, code = _explained(error)
         if debug or line is None:
             raise
-        print(f"align {words[0]}: {_rank()}{line}", file=sys.stderr)
+        command = " ".join(["align", *command_of(words)])
+        print(f"{command}: {_rank()}{line.replace('align VERB', command)}", file=sys.stderr)
         return code
 
 

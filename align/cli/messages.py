@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 
-from align.cli.known_settings import known_classes, known_options
+from align.cli.known_settings import known_classes, known_options, settings_of
 from align.cli.renamed import RENAMED_SETTINGS
 from align.errors import did_you_mean, nearest, shorten
 
@@ -158,14 +158,16 @@ def _unknown(key: str, body: str, options: Sequence[str], instead: Mapping[str, 
     if not found:
         return None
     word = next(group for group in found.groups() if group)
-    place = f"{key}.{word}" if key and not word.startswith(key) else word
+    before = body[: found.start()]
+    owners, path = _CLASS.findall(before), ".".join([key, *(name for name in _inner_keys(before) if name != key)])
+    place = word if not key or word.startswith(key) else f"{path}.{word}"
     if spelled := instead.get(place.partition(".")[0]):
         return f"unknown setting --{place}: {spelled}"
-    owner = _CLASS.search(body)
-    names = options or known_options(key, owner.group(1) if owner else "")
+    inner = owners[1:] and settings_of(owners[-1])
+    names = inner or options or known_options(key, owners[0] if owners else "")
     now = RENAMED_SETTINGS.get(word)
     guess = f" (it is {now} now)" if now else did_you_mean(word, names) or did_you_mean(place, names)
-    inside = f" of {owner.group(1).rsplit('.', 1)[-1]}" if owner else ""
+    inside = f" of {owners[-1].rsplit('.', 1)[-1]}" if owners else ""
     return f"unknown setting --{place}{inside}{guess}: see align VERB --help"
 
 

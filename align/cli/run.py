@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from align.cli.class_names import class_at
+from align.cli.included_configs import configs_of
+from align.cli.launch import is_first_process
 from align.cli.lightning import run as run_lightning
-from align.cli.run_folder import FINISHED
-from align.cli.shipped_configs import config_place
-from align.cli.yaml_check import check_config, checked_value
+from align.cli.stage_start import start_words
 from align.errors import ConfigError, shorten
-from align.models.folder_checks import ADAPTER_CONFIG
+from align.studies.records import changed, read_record, record_path
+from align.studies.scheduler import StudyPlan, claimed, run_plan
+from align.studies.study_file import StudyStep
+from align.studies.tasks import Task, files_read
 
-COMMAND = "command.json"
-"""The options a stage was begun with, in its folder."""
 OUT = "belongs to --out, which names the folder of every stage: leave it out"
 ONE = "would be that of every stage: write it with a number, as --2{option}"
 REFUSED = {
@@ -36,7 +35,8 @@ HELP = """usage: align run -s FILE -s FILE [...] --out DIR [options of align fit
 Run the stages of a method in order: each is `align fit -c FILE` in DIR/1, DIR/2 and so on, and every stage after the
 first is given the model folder of the one before: as --model.stage1 where its method has one and the folder holds
 adapters, which it checks by hash, else as --model.backbone.path (SCIT with full weights, DPO after SFT). A stage that
-is finished is not run again; one that was cut off goes on. Options hold for all stages; with a number in front for one:
+is finished is not run again; one that was cut off goes on. What is more than a row is a study: align study. Options
+hold for all stages; with a number in front for one:
 
   align run -s configs/method/rahf_dual_stage1.yaml -s configs/method/rahf_dual.yaml --out runs/dual \\
       --data HHRLHFDataModule --data.path DIR --model.backbone.path DIR --1.model.optimizer.learning_rate 1e-4"""
@@ -57,52 +57,54 @@ def run(words: list[str]) -> int:
         print(HELP)
         return 0
     stages = parse(words)
-    before: Path | None = None
-    for number, file in enumerate(stages.files, 1):
-        folder = Path(stages.out) / str(number)
-        words = ["-c", file, *stages.common, *_given(file, before), *stages.own.get(number, [])]
-        _refuse_others(folder, number, words)
-        if (folder / FINISHED).exists():
-            print(f"stage {number} of {len(stages.files)}: finished already in {folder}")
-        else:
-            print(f"stage {number} of {len(stages.files)}: {file} in {folder}", flush=True)
-            run_lightning(["fit", *words, "--trainer.default_root_dir", str(folder)])
-            (folder / COMMAND).write_text(json.dumps(words), encoding="utf-8")
-        before = folder / "model"
-        if not before.is_dir():
-            raise ConfigError(f"stage {number}: {before} is missing, so the next stage has nothing to start from")
+    plan = StudyPlan(Path(stages.out), _tasks(stages), writes=is_first_process())
+    for task in plan.tasks.values():
+        _refuse_others(plan.out, task)
+
+    def launch(task: Task, _: int) -> str:
+        own = stages.own.get(int(task.name), [])
+        start = start_words(task.words, task.start) if task.start else []
+        common = list(task.words[: len(task.words) - len(own)])
+        run_lightning(["fit", *common, *start, *own, "--trainer.default_root_dir", str(task.folder)])
+        return ""
+
+    with claimed(plan.out) if plan.writes else nullcontext():
+        run_plan(plan, launch)
     return 0
 
 
-def _given(file: str, before: Path | None) -> list[str]:
-    """Return how a stage is given the model of the one before."""
-    if before is None:
-        return []
-    adapters = any(before.rglob(ADAPTER_CONFIG))
-    return ["--model.stage1" if adapters and _takes_stage(file) else "--model.backbone.path", str(before)]
-
-
-def _takes_stage(file: str) -> bool:
-    """Tell whether the method of a file has a first stage of its own."""
-    check_config(file)
-    content = checked_value(Path(config_place(file)).expanduser().read_text(encoding="utf-8-sig"), f"config {file}")
-    method = class_at(str((content.get("model") or {}).get("class_path")))
-    return method is not None and "stage1" in inspect.signature(method).parameters
-
-
-def _refuse_others(folder: Path, number: int, words: list[str]) -> None:
-    """Raise ConfigError for a finished stage whose options were others: they would do nothing."""
-    if not (folder / FINISHED).exists() or not (folder / COMMAND).exists():
-        return
-    then = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
-    if then != words:
-        place = next((n for n, (new, old) in enumerate(zip(words, then, strict=False)) if new != old), None)
-        place = min(len(words), len(then)) if place is None else place
-        other = " ".join((words[place:] or then[place:])[:2])
-        raise ConfigError(
-            f"stage {number} is finished in {folder} and was begun with other options (first: {shorten(other, 60)}): "
-            "give those again, or another --out"
+def _tasks(stages: Stages) -> dict[str, Task]:
+    """Return the stages as steps of a study, each of which needs the one before."""
+    found: dict[str, Task] = {}
+    for number, file in enumerate(stages.files, 1):
+        before = found.get(str(number - 1))
+        words = ("-c", file, *stages.common, *stages.own.get(number, []))
+        reads = {"words": list(words), "files": files_read(words, words, configs_of)}
+        reads["needs"] = {} if before is None else {before.name: before.key}
+        needs, start = tuple(reads["needs"]), None if before is None else before.folder
+        folder = Path(stages.out) / str(number)
+        found[str(number)] = Task(
+            str(number), StudyStep(f"stage {number}", "fit"), words, folder, needs, start, reads=reads
         )
+    return found
+
+
+def _refuse_others(out: Path, task: Task) -> None:
+    """Raise ConfigError for a finished stage whose options were others: they would do nothing."""
+    record = read_record(record_path(out, task))
+    if record is None or record["ending"] != "finished" or record["reads"] == task.reads:
+        return
+    words, then = list(task.words), record["reads"]["words"]
+    if words == then:
+        other = changed(record["reads"], task.reads)
+        raise ConfigError(f"stage {task.name} is finished in {task.folder}, but {other}: give another --out")
+    place = next((n for n, (new, old) in enumerate(zip(words, then, strict=False)) if new != old), None)
+    place = min(len(words), len(then)) if place is None else place
+    first = " ".join((words[place:] or then[place:])[:2])
+    raise ConfigError(
+        f"stage {task.name} is finished in {task.folder} and was begun with other options (first: "
+        f"{shorten(first, 60)}): give those again, or another --out"
+    )
 
 
 def parse(words: Sequence[str]) -> Stages:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from align.cli.launch import is_first_process
 from align.cli.yaml_check import check_yaml, read_settings
 from align.errors import ConfigError, ResumeError, StoreError, shorten
+from align.evaluation.run_log import FINISHED
 from align.evaluation.settings_diff import flat
 from align.files import atomic_write_text, remove_leftovers
 from align.training.checkpoint_io import fault_of, newest_whole
@@ -22,7 +23,7 @@ MAY_CHANGE = {
     *("ckpt_path", "trainer.default_root_dir", "check", "model.init_args.backbone.check", "push_to_hub", "public")
 }
 """Settings that change no weight: where a run begins, where its folder lies, what is checked, where the model goes."""
-LOCK, OWNER, FINISHED, CONFIG = ".lock", ".owner.json", "finished.json", "config.yaml"
+LOCK, OWNER, CONFIG = ".lock", ".owner.json", "config.yaml"
 SAVER = "align.callbacks.checkpoint.Checkpoint"
 
 

@@ -14,7 +14,10 @@ import yaml
 from jsonargparse import get_loader, set_loader
 from jsonargparse._paths import Path
 
+from align.cli.included_configs import KEY
 from align.cli.yaml_check import check_yaml, checked_tree, read_settings
+from align.cli.yaml_numbers import check_looks
+from align.errors import ConfigError
 
 
 class FileText(str):
@@ -42,9 +45,23 @@ class _Checked:
         plain = str(text)
         if isinstance(text, FileText):
             check_yaml(plain, text.place)
-        else:  # what is no YAML may be a plain text
-            checked_tree(plain, "given in YAML")
+            return _without_named(self.usual(plain))
+        _refuse_unlike(checked_tree(plain, "given in YAML"))  # what is no YAML may be a plain text
         return self.usual(plain)
+
+
+def _without_named(content: Any) -> Any:
+    """Return the settings of a file without the files it names, which stand before it in the command."""
+    return {k: v for k, v in content.items() if k != KEY} if isinstance(content, dict) and KEY in content else content
+
+
+def _refuse_unlike(node: yaml.Node | None) -> None:
+    """Raise YAMLError for 010 and 1:30, which are then texts and no numbers, as they are for every other program."""
+    try:
+        if node is not None:
+            check_looks("given in YAML", node)
+    except ConfigError as error:
+        raise yaml.YAMLError(str(error)) from error
 
 
 def _read_text(self: Path) -> str:

@@ -13,6 +13,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "predict": "score the validation split",
         "check": "look at a run before it starts: versions, model, memory, decoded examples, dropped rows",
         "run": "train in stages, each from the model of the one before, such as RAHF's",
+        "study": "do the runs, measurements and tables of a study over seeds, from one YAML file",
         "show": "list the rounds of a run: rewards, acceptance, samples",
     },
     "ask": {
@@ -53,6 +54,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "toxicity": "RealToxicityPrompts, through lm-eval, with a local classifier",
         "mt-bench": "a judge's ratings of MT-bench answers, by category and turn",
         "probe": "differences between prompts that differ in one attribute",
+        "world": "exact rewards of models in the synthetic world, and their share of the optimum",
     },
     "front": {
         "measure": "ask a model for every direction it was trained under and measure what it reaches",

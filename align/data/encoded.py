@@ -76,10 +76,10 @@ class EncodedFile(Gathering):
     def _put(self, batch: pa.RecordBatch) -> None:
         self._writer.write_batch(batch)
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: Report, split: str = "train") -> None:
         """Put the file in its place, with a report on all its rows. Raises DataError where no row is left."""
         self.count(report)
-        refuse_none(report)
+        refuse_none(report, split)
         attributes = self.attributes
         self._writer.close()
         if any(columns != attributes for columns in self._widths):

@@ -17,6 +17,8 @@ from align.data.encoded_groups import GroupTable
 from align.errors import DataError
 from align.records import Example
 
+SPLITS = {"val": "validation"}
+"""Splits whose name in words is another."""
 CUT_SHARE = 0.05
 """More groups than this share have to be cut before it is a warning."""
 SCORES = SCHEMA.get_field_index("scores")
@@ -89,10 +91,11 @@ def in_columns(batch: pa.RecordBatch, columns: Sequence[str], attributes: Sequen
     return batch.set_column(SCORES, SCHEMA.field(SCORES), pa.array(scores, SCHEMA.types[SCORES]))
 
 
-def refuse_none(report: Report) -> None:
-    """Raise DataError where no group is left."""
+def refuse_none(report: Report, split: str = "train") -> None:
+    """Raise DataError where no group of a split is left."""
     if not report.kept:
-        raise DataError(f"no row is left to train on: {report}")
+        where = "to train on" if split == "train" else f"in the {SPLITS.get(split, split)} split"
+        raise DataError(f"no row is left {where}: {report}")
 
 
 def warnings_of(notes: Counter[str], lengths: np.ndarray, limit: int) -> list[str]:

@@ -72,7 +72,7 @@ class Preparation:
             viewing = fill(files, division, self.view, self.encoder, self.num_proc)
             for split, report in division.reports.items():
                 if viewing.examples[split]:
-                    files[split].finish(report)
+                    files[split].finish(report, split)
                 else:
                     write_note(report, self.folder, self.keys[split])
         finally:

@@ -109,7 +109,7 @@ def _beside(division: Division, view: View, encoder: Encoder, num_proc: int | No
     for split, report in division.reports.items():
         files[split].count(report)
         if viewing.examples[split]:
-            refuse_none(report)
+            refuse_none(report, split)
         found[split] = ([files[split].table()] if report.kept else [], report)
     return found
 

@@ -27,6 +27,9 @@ from align.sampling.generation import Generation, Request
 from align.sampling.sampler import Sampler
 from align.strict_json import json_text
 
+GOLD_SCALES = {"helpfulness": (-6.0, 6.0), "verbosity": (0.0, 40.0)}
+"""Of the gold rewards in points, as configs/callbacks/dpa_synthetic.yaml has them."""
+
 
 class Point(NamedTuple):
     """One way to ask a model."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from align.errors import ConfigError, ModelError
 from align.evaluation.harness import asked_class, harness
@@ -19,6 +22,9 @@ from align.sampling.server_faults import printable
 
 USUAL_CONTEXT = 2048
 TRIES = 3
+SECONDS_TO_ANSWER = 10.0
+UNSEEN = "exception was never retrieved"
+"""What asyncio tells, with a traceback, of every request that was under way when one has failed."""
 
 
 def server_of(model: MeasuredModel) -> Server | None:
@@ -42,6 +48,17 @@ def server_of(model: MeasuredModel) -> Server | None:
         timeout=model.timeout,
         deadline=model.timeout,
     )
+
+
+def check_server(server: Server) -> None:
+    """Raise ConfigError without the key, ModelError for a server that is not there: before any model is measured."""
+    server.key()
+    try:
+        httpx2.get(f"{server.base_url.rstrip('/')}/models", timeout=min(server.timeout, SECONDS_TO_ANSWER))
+    except httpx2.TimeoutException:
+        return  # it is there, and may be loading; a request has more patience
+    except httpx2.TransportError as error:
+        raise ModelError(f"server {server.base_url}: does not answer ({printable(error)}): is it running?") from error
 
 
 def served(server: Server, path: str, asking: ModelAsking) -> tuple[Any, Any]:
@@ -120,6 +137,10 @@ def _continued(answer: dict[str, Any], ids: Sequence[int], start: int) -> tuple[
     return float(sum(own)), greedy
 
 
+def _seen(record: logging.LogRecord) -> bool:
+    return UNSEEN not in record.getMessage()
+
+
 @contextmanager
 def faults_told(server: Server | None) -> Iterator[None]:
     """Tell what a server does not do. Raises ModelError where it refuses or does not answer, ConfigError for tasks."""
@@ -129,6 +150,7 @@ def faults_told(server: Server | None) -> Iterator[None]:
     import aiohttp
     import requests
 
+    logging.getLogger("asyncio").addFilter(_seen)
     try:
         yield
     except NotImplementedError as error:

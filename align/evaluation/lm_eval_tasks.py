@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from align.errors import ConfigError
+from align.errors import ConfigError, did_you_mean
 from align.evaluation.harness import harness, too_long
 
 
@@ -38,8 +38,10 @@ def check_tasks(tasks: Sequence[str], include: str | None) -> Any:
     manager = make(include_path=include)
     known = set(manager.all_tasks)
     if unknown := [task for task in tasks if task not in known]:
+        guess = did_you_mean(unknown[0], known)
         raise ConfigError(
-            f"tasks: lm-eval has no {unknown[0]!r} ({len(known)} tasks are known; --include names a folder of your own)"
+            f"tasks: lm-eval has no {unknown[0]!r}{guess} ({len(known)} tasks are known; --include names a folder of "
+            "your own)"
         )
     return manager
 

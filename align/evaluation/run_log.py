@@ -10,6 +10,8 @@ from typing import Any
 from align.errors import DataError
 from align.strict_json import json_text, number
 
+FINISHED = "finished.json"
+"""In the folder of a run that has come to its end."""
 METRICS = "metrics.jsonl"
 """Logged numbers: `step`, and a number by name, null for NaN."""
 TABLES = "samples.jsonl"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from align.errors import DataError
-from align.evaluation.run_log import METRICS, TABLES, read_asked, read_numbers, read_table
+from align.evaluation.run_log import FINISHED, METRICS, TABLES, read_asked, read_numbers, read_table
 from align.models.asked import asking_of
 
 LOGS = ("gold", "rewards", "judge")
@@ -110,7 +110,7 @@ def _read_folder(run: Run) -> None:
         for tag, series in _numbers(run.folder / f"{name}.jsonl").items():
             run.series[f"{name}/{tag}"] = series
         run.asked = read_asked(run.folder / f"{name}.jsonl") or run.asked
-    note, ended = run.folder / "checkpoints" / "last.json", run.folder / "finished.json"
+    note, ended = run.folder / "checkpoints" / "last.json", run.folder / FINISHED
     if note.is_file():
         run.fingerprint = str(_json(note).get("fingerprint") or run.fingerprint)
     run.finished = ended.is_file() or (run.folder / "model").is_dir()

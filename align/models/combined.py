@@ -42,7 +42,7 @@ def save_combined(model: Any, folder: Path, weights: Mapping[str, Tensor] | None
         lora_alpha=rank,
         target_modules=targets,
         fan_in_fan_out=first.fan_in_fan_out,
-        base_model_name_or_path=first.base_model_name_or_path,
+        base_model_name_or_path=first.base_model_name_or_path or model.get_base_model().name_or_path,
         inference_mode=True,
     )
     folder.mkdir(parents=True, exist_ok=True)

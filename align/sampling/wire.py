@@ -8,6 +8,7 @@ import email.utils
 import json
 import math
 import random
+import sys
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +24,8 @@ from align.sampling.service_key import KeySpellings
 
 MAX_BODY = 4_000_000
 LONGEST_BACKOFF = 60.0
+SILENT = 10.0
+"""Seconds without an answer after which it is told that one is waited for."""
 
 
 class Transient(Exception):
@@ -70,7 +73,7 @@ class Wire:
         self, base_url: str, key: str | None, patience: RetryPolicy, stopped: asyncio.Event, connections: int
     ) -> None:
         self._url, self._patience, self._stopped = base_url.rstrip("/"), patience, stopped
-        self._spellings = KeySpellings(key)
+        self._spellings, self._told = KeySpellings(key), False
         headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
@@ -133,8 +136,16 @@ class Wire:
             wait = max(fault.after, random.uniform(0, min(0.5 * 2 ** next(tries), LONGEST_BACKOFF)))
             if clock() + wait >= end or self._stopped.is_set():
                 break
+            self._tell_waiting(fault, self._patience.deadline - (end - clock()))
             await self._sleep(wait)
         raise ServiceStopped(f"the service does not answer: {fault}") from fault
+
+    def _tell_waiting(self, fault: Transient, waited: float) -> None:
+        """Say once that a service does not answer, and how long it will be asked."""
+        if waited >= SILENT and not self._told:
+            self._told = True
+            asked = f"it is asked again for up to {self._patience.deadline:g} s"
+            print(f"{self._url}: no answer for {waited:.0f} s ({fault}): {asked}", file=sys.stderr, flush=True)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, but no longer than until another question has stopped the run."""

@@ -1,4 +1,7 @@
-"""What the fronts of the study say: a table, and a picture like the paper's figure 4."""
+"""What the fronts of the study say: a table, and a picture like the paper's figure 4.
+
+python experiments/dpa_synthetic/results.py runs/dpa_synthetic OUT
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from align.cli.front_measure import SCALES
-from align.evaluation.fronts import Front
+from align.evaluation.fronts import GOLD_SCALES, Front, Point, read_front
 from align.evaluation.hypervolume import curve_dominates, hypervolume
 from align.records import Arc
 from align.records.reward_directions import unit
@@ -27,7 +29,7 @@ Fronts = dict[str, Front]
 def best() -> np.ndarray:
     """Return the corners of the true front in points: helpfulness and verbosity."""
     corners = pareto_front(World(), held_out_prompts(World(), 120, 0))
-    scales = [SCALES["helpfulness"], SCALES["verbosity"]]
+    scales = [GOLD_SCALES["helpfulness"], GOLD_SCALES["verbosity"]]
     return np.array(
         [[100 * (v - low) / (high - low) for v, (low, high) in zip(c, scales, strict=True)] for c in corners]
     )
@@ -95,3 +97,22 @@ def show(every: list[Fronts], optimum: np.ndarray) -> None:
         cells = [name, each("hypervolume", ".0f"), each("share", ".2f"), ends, falls, beats]
         print(f"| {' | '.join(cells)} |")
     sys.stdout.flush()
+
+
+def fronts_of(folder: Path) -> Fronts:
+    """Return the fronts that `align front compare` wrote, the soups as one."""
+    paths = sorted((folder / "fronts").glob("*.json"), key=lambda path: int(path.name.partition("-")[0]))
+    measured = [read_front(path) for path in paths]
+    soups = [front for front in measured if front.name.startswith("soup")]
+    points = tuple(Point(f"{angle:.1f}°", angle=angle) for angle in Arc().even(len(soups)))
+    merged = Front("soups", soups[0].attributes, points, np.concatenate([soup.rewards for soup in soups]))
+    others = [front for front in measured if not front.name.startswith("soup")]
+    return {front.name: front for front in [*others[:3], merged, *others[3:]]}
+
+
+if __name__ == "__main__":
+    study, out = Path(sys.argv[1]), Path(sys.argv[2])
+    every, optimum = [fronts_of(folder) for folder in sorted(study.glob("fronts-*"))], best()
+    show(every, optimum)
+    out.mkdir(parents=True, exist_ok=True)
+    draw(every, optimum, out / "fronts.png")

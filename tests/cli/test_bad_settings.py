@@ -134,6 +134,14 @@ class TestSettings:
         with pytest.raises(ConfigError, match=r"line 1: .* is another number to YAML: write it out or quote it"):
             check_config(str(tmp_path / "own.yaml"))
 
+    @pytest.mark.parametrize("value", ["010", "1:30"])
+    def test_numbers_that_are_typed_so(self, told, fit_words: list[str], value: str) -> None:
+        """`--trainer.max_epochs 1:30` trained ninety epochs; a text may look so."""
+        for option in ("--trainer.max_epochs", "--model.optimizer.learning_rate"):
+            line = told(*fit_words, option, value)
+            assert f"{option}: {value!r} is another number to YAML: write it out" in line
+        assert "required: --model" in told("generate", "--prompt", value)
+
     def test_numbers_as_they_look(self, tmp_path: Path) -> None:
         (tmp_path / "own.yaml").write_text("a: [0, 10, 1_000, 0x10, 0.5, -1, 1e-4, '1:30', 0:05:00]")
         check_config(str(tmp_path / "own.yaml"))

@@ -40,7 +40,7 @@ def test_faults_are_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str
     rows = [{"question": "Who?", "better": "a", "worse": "b"}]
     code, _, err = read(capsys, rows)
     assert code == 2
-    assert err.startswith("align data: data.jsonl, line 1: columns question, better, worse fit no convention")
+    assert err.startswith("align data read: data.jsonl, line 1: columns question, better, worse fit no convention")
     assert err.count("\n") == 1
     code, out, _ = read(capsys, rows, "--columns", "{prompt: question, chosen: better, rejected: worse}")
     assert (code, "user: Who?" in out) == (0, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         (root / "model" / ("config.json" if full else "good/adapter_config.json")).touch()
         (root / FINISHED).touch()
 
+    Path("t.yaml").write_text("trainer: {max_epochs: 1}\n")
     monkeypatch.setattr(run, "run_lightning", fit)
     return commands
 
@@ -149,6 +151,8 @@ def test_dual_in_one_command(model_folder: Path, pairs_file: Path, capsys: pytes
     assert main(words) == 0
     assert Path("runs/dual/2/model/adapter_model.safetensors").exists()
     assert "alpha: 1.0" in Path("runs/dual/2/config.yaml").read_text()
+    written = json.loads(Path("runs/dual/2/model/adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == str(model_folder)  # it named none, and no verb could open it
     capsys.readouterr()
     assert main(words) == 0  # nothing is left to do
     assert capsys.readouterr().out.count("finished already") == 2

@@ -155,6 +155,8 @@ def test_a_file_without_a_row_is_refused(tmp_path: Path) -> None:
     file = EncodedFile(tmp_path, "key", 10)
     with pytest.raises(DataError, match="no row is left to train on"):
         file.finish(Report(read=3))
+    with pytest.raises(DataError, match="no row is left in the validation split: 3 rows"):
+        file.finish(Report(read=3), "val")
     file.discard()
     assert not list(tmp_path.iterdir())
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "experiments").rglob("*.md")),
+]
 BLOCK = re.compile(r"^ *```bash\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 PROGRAM = ("align", "$(which align)")
 LIST = re.compile(r"\[(.*)\]")
@@ -46,6 +50,7 @@ NAMES = {
     "fits.yaml": OTHER,
     "my-rounds.yaml": SHOWN,
     "reward-rounds.yaml": SHOWN,
+    "study.yaml": SHOWN,
     "ME/my-model": OTHER,
     "ME/my-pairs": OTHER,
     "vectors.safetensors": OTHER,

@@ -14,9 +14,9 @@ import yaml
 
 from align.cli import functions, lightning
 from align.cli.check_settings import own_options
+from align.cli.included_configs import with_configs
 from align.cli.main import main
 from align.cli.run import parse as stages_of
-from align.cli.shipped_configs import with_shipped
 from align.cli.verbs import LIGHTNING_VERBS
 from tests.docs.commands import (
     CONFIG,
@@ -69,7 +69,7 @@ def parser_of(verb: str) -> ParseOnly:
 
 def parse(words: list[str]) -> int:
     """Parse a command of the Trainer. Help pages end with SystemExit."""
-    words = with_shipped(words)
+    words = with_configs(words)
     lightning.prepare(words)
     cli = parser_of(words[0])
     sys.argv[1:] = []

@@ -37,7 +37,7 @@ NOT_RUN = {
     "files of benchmarks": "^benchmark|alpaca_eval|mt_bench",
     "processes, a GPU or its launcher": "ddp|fsdp|multi_node|gpu.yaml",
     "a page of help": "help",
-    "minutes of the synthetic world": "init world|gold.yaml|sppo",
+    "minutes of the synthetic world": "init world|gold.yaml|sppo|^study",
     "rounds of hundreds of samples": "rounds.yaml|self_rewarding|two_rewards|dpa|on-policy|pro-rounds",
     "conditions or vectors of a model trained under them": "hir|--steer",
     "a run of another page": "my-dpo/config.yaml|multi/config.yaml|^report",

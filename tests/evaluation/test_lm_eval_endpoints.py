@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
 from align.errors import ConfigError, ModelError
-from align.evaluation.lm_eval_endpoints import faults_told, served, server_of
+from align.evaluation.lm_eval_endpoints import check_server, faults_told, served, server_of
 from align.models.asked import PLAIN, asking_of
 from align.models.condition_file import write_condition_file
 from align.records import Instructions
@@ -152,3 +153,26 @@ def test_what_a_server_cannot_do_is_told(folder: Path, server: Served) -> None:
 def test_settings_that_contradict_each_other(settings: dict[str, str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         server_of(MeasuredModel(**settings))
+
+
+def test_a_server_that_is_down_is_told_before_anything_is_measured(folder: Path, server: Served) -> None:
+    """Found by hand: the model before it was measured first, and the fault stood above 600 lines of tracebacks."""
+    asked = {"model": "m", "api": "chat", "api_key_env": None}
+    at = server_of(MeasuredModel(base_url=server.url, **asked))
+    assert at is not None
+    check_server(at)  # it answers, though not to what is asked
+    down = server_of(MeasuredModel(base_url="http://127.0.0.1:9/v1", **asked))
+    assert down is not None
+    with pytest.raises(ModelError, match=r"server http://127.0.0.1:9/v1: does not answer .*: is it running"):
+        check_server(down)
+
+
+def test_requests_under_way_are_not_told_when_one_has_failed(server: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        pytest.raises(ModelError, match="no answer"),
+        faults_told(server_of(MeasuredModel(base_url=server.url, model="m", api="chat"))),
+    ):
+        raise KeyError("x")
+    logging.getLogger("asyncio").error("Task exception was never retrieved")
+    logging.getLogger("asyncio").error("another")
+    assert [record.getMessage() for record in caplog.records] == ["another"]

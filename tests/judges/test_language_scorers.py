@@ -161,3 +161,16 @@ def test_rank_by_a_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert '"questions asked": 2' in capsys.readouterr().out
     assert main(words[:6]) == 2
     assert "one of the two, got neither" in capsys.readouterr().err
+
+
+def test_rank_tells_why_nothing_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "Which?", "chosen": "poor", "rejected": "good"}))
+    words = ["data", "rank", "--data", "pairs.jsonl", "--out", "out.jsonl", "--scorer", "LanguageModelScorer"]
+    with answering(lambda _: "no idea") as server:
+        words += ["--scorer.responder", "Endpoint", "--scorer.responder.model", "judge-1"]
+        words += ["--scorer.responder.base_url", server.url, "--scorer.responder.api_key_env", "null"]
+        assert main(words) == 2
+    told = capsys.readouterr()
+    assert "left out: 1 response without a score" in told.out
+    assert '"invalid_replies"' in told.out
+    assert "no list of at least two responses" in told.err

@@ -67,3 +67,12 @@ def test_a_service_that_never_answers_is_told_as_late() -> None:
 )
 def test_what_a_server_says_is_wrong_is_read_wherever_it_says_it(body: str, said: dict[str, str] | None) -> None:
     assert read_error(body) == said
+
+
+def test_a_wait_is_told_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found by hand: a judge that was down was waited for a quarter of an hour without a word."""
+    monkeypatch.setattr("align.sampling.wire.SILENT", 0.05)
+    told(0.1, 0.3, Transient("status 500", 0.03))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("http://127.0.0.1:9: no answer for 0 s (status 500): it is asked again for up to 0.3 s")
+    told(0.1, 0.1, Transient("status 500", 0.03))

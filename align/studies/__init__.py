@@ -1,0 +1,1 @@
+"""Studies: runs and measurements that build on each other, over seeds, from one YAML file."""
