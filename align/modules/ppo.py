@@ -10,7 +10,7 @@ from align.errors import ConfigError
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.references import Reference
-from align.models.value_functions import Critic, CriticSettings, TrunkValue
+from align.models.value_functions import AdapterValue, Critic, CriticSettings, ModelValue
 from align.objectives.proximal import PPO
 from align.records import CandidateBatch, SampledTokens, StepTotals
 from align.scoring import TokenStates
@@ -37,7 +37,7 @@ class PPOModule(RolloutModule):
         backbone: Backbone,
         objective: PPO = PPO(),
         *,
-        value: CriticSettings = TrunkValue(),
+        value: CriticSettings | None = None,
         reference: Reference | None = None,
         optimizer: Optimizer = Optimizer(lr_scheduler_type="constant_with_warmup"),
     ) -> None:
@@ -46,7 +46,9 @@ class PPOModule(RolloutModule):
         Args:
             backbone: The policy.
             objective: Rewards of tokens, advantages, clips.
-            value: The critic: a head on the policy, an adapter beside it, or a model of its own.
+            value: The critic: a head on the policy, an adapter beside it, or a model of its own; null takes an adapter
+                where the policy is one, else a copy of the policy. A head on the policy's states takes no memory, and
+                its loss moves them: it wants a lower learning rate.
             reference: Where reference log-probabilities come from; null takes the policy's start.
             optimizer: AdamW and its schedule, for policy and critic.
         """
@@ -70,7 +72,8 @@ class PPOModule(RolloutModule):
         policy = super().build()
         if self.device_mesh is not None:
             raise ConfigError("PPOModule's critic is not sharded: take another trainer.strategy, such as ddp")
-        self.critic = self.value.build(policy, self.backbone, self.tokenizer)
+        value = self.value or (AdapterValue() if self.backbone.lora else ModelValue())
+        self.critic = value.build(policy, self.backbone, self.tokenizer)
         return policy
 
     def score_sampled(self, batch: CandidateBatch, states: TokenStates) -> Columns:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from align.distributed import sum_over_ranks
 from align.models.adapters import evaluating
 from align.objectives.objective import Requirement
 from align.objectives.pointwise import PointwiseContext
@@ -86,7 +86,7 @@ class PointwiseInputs(nn.Module):
                 policy = module.scored(module.model, foreign).logprobs
             ratios = (policy - module.reference_scores(foreign).logprobs).where(real, 0)
             sums.append(torch.stack([ratios.sum(), real.sum().to(ratios.dtype)]))
-        total, count = across_ranks(torch.stack(sums).sum(0))
+        total, count = sum_over_ranks(torch.stack(sums).sum(0))
         mean: Tensor = total / count.clamp(min=1)
         return mean.clamp(min=0)
 
@@ -104,7 +104,7 @@ class PointwiseInputs(nn.Module):
         if self.training:
             counts = torch.ones_like(ratios, dtype=torch.bool) if counts is None else counts
             known = ratios.where(counts, 0)
-            self.seen += across_ranks(torch.stack([known.sum(), counts.sum().to(known.dtype)]).double())
+            self.seen += sum_over_ranks(torch.stack([known.sum(), counts.sum().to(known.dtype)]).double())
         return (self.seen[0] / self.seen[1].clamp(min=1)).to(ratios.dtype)
 
     def _values(self, states: TokenStates) -> Tensor:
@@ -125,10 +125,3 @@ class PointwiseInputs(nn.Module):
 def counted(batch: CandidateBatch) -> Bool[Tensor, " candidate"]:
     """Return which candidates count: all, but in padding."""
     return torch.full((batch.num_candidates,), not batch.padding, device=batch.response_ids.device)
-
-
-def across_ranks(sums: Tensor) -> Tensor:
-    """Return sums over all ranks."""
-    if dist.is_initialized():
-        dist.all_reduce(sums)
-    return sums

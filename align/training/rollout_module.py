@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from align.checks.checked_rows import GroupsOfBatch
+from align.distributed import sum_over_ranks
 from align.errors import ConfigError
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
@@ -22,7 +22,7 @@ from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
 from align.training.rollouts import Columns, Rollouts
 from align.training.self_check import check_layouts, start_checked
-from align.transfer import to_device
+from align.transfer import tensor_on, to_device
 
 
 class RolloutModule(ReferencedModule):
@@ -151,15 +151,12 @@ class RolloutModule(ReferencedModule):
 
     def begin_step(self, step: Step) -> None:
         """Count the samples and tokens of the step, over all processes: what its losses are divided by."""
-        counts = torch.zeros(2, dtype=torch.float64)
-        for batch in step:
-            weights = self._kept(batch) * batch.candidate_weights().cpu()
-            lengths = torch.tensor(batch.response_lengths)
-            counts += torch.stack([batch.candidate_weights().cpu().sum(), (weights * lengths).sum()]).double()
-        counts = to_device(counts.float(), self.device)
-        if dist.is_initialized():
-            dist.all_reduce(counts)
-        self.step_samples, self.step_tokens = counts.clamp(min=1)
+        counts = torch.zeros(2, device=self.device)
+        for batch in step:  # on the device, so that nobody waits for it
+            weights, kept = batch.candidate_weights(), to_device(self._kept(batch), self.device)
+            lengths = tensor_on(self.device, batch.response_lengths)
+            counts = counts + torch.stack([weights.sum(), (weights * kept * lengths).sum()])
+        self.step_samples, self.step_tokens = sum_over_ranks(counts).clamp(min=1)
 
     def _kept(self, batch: CandidateBatch) -> Tensor:
         """Return 1 for every sample whose loss counts, on the CPU."""
