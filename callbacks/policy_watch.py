@@ -57,7 +57,8 @@ class PolicyWatch(Callback):
             limit = self.limits[name]
             bad = limit is not None and not (value < limit if name == "max_kl" else value > limit)
             self._in_a_row[name] = self._in_a_row[name] + 1 if bad else 0
-            if self._in_a_row[name] >= self.patience:
+            ends = self._in_a_row[name] >= self.patience
+            if ends:
                 raise TrainingError(
                     f"{PLACE}: {metric} is {value:.4g} at step {trainer.global_step}, {name} {limit:g} was passed for "
                     f"{self.patience} steps in a row: go back to an earlier checkpoint with a lower "

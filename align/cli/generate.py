@@ -51,7 +51,7 @@ UNUSED = (
     GREEDY,
     Unused(("engine",), given("server"), "--server draws instead: give one of them"),
     Unused(
-        ("model.dtype", "model.attn_implementation", "model.random_init", "model.check"),
+        ("model.dtype", "model.attn_implementation", "model.random_init", "model.quantization", "model.check"),
         _elsewhere,
         "--server and --engine vllm load the weights in their own way: leave it out",
     ),

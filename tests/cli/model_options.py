@@ -13,6 +13,7 @@ MODEL = {
     "model.logit_bytes": ("--model.logit_bytes", "1000"),
     "model.compile": ("--model.compile", "true"),
     "model.random_init": ("--model.random_init", "true"),
+    "model.quantization": ("--model.quantization", "nf4"),
     "model.revision": ("--model.revision", "abc"),
     "model.tokenizer": ("--model.tokenizer", "THINGS/two"),
     "model.check": ("--model.check", "false"),

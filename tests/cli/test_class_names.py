@@ -16,7 +16,7 @@ WORDS = ("fit", "--data", "HHRLHFDataModule", "--data.path", "x")
 @pytest.mark.parametrize("word", ["AlignModul", "align.training.base_module.AlignModule"])
 def test_bases_are_not_offered(word: str, told: Callable[..., str]) -> None:
     line = told(*WORDS, "--model", word)
-    assert "known: DPARSFModule, DPOModule, HIRModule" in line
+    assert "known: DPARSFModule, DPOModule, GroupPolicyModule, HIRModule" in line
     assert "RecordingModule" not in line
     assert "'AlignModule'" not in line
 

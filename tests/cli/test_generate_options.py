@@ -103,7 +103,7 @@ REFUSED = {
     **rows("server.chat_template_kwargs", "is for a server that writes the prompts", ["served"]),
     **rows("server.base_url", INSIDE, ["steered"]),
     **rows(
-        "model.dtype model.attn_implementation model.random_init model.check",
+        "model.dtype model.attn_implementation model.random_init model.quantization model.check",
         "load the weights in their own way",
         SERVER,
     ),

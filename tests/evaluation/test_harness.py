@@ -214,7 +214,7 @@ def test_bad_input(words: list[str], says: str, model_folder: Path, capsys: pyte
     Path("p.jsonl").write_text('{"prompt": "p"}')
     assert main(["benchmark", *words, "--model.path", str(model_folder)]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("align benchmark:")
+    assert line.startswith(f"align benchmark {words[0]}:")
     assert says in line
 
 

@@ -216,7 +216,7 @@ def test_bad_files(text: str, says: str, tmp_path: Path, capsys: pytest.CaptureF
     Path("b.jsonl").write_text(text)
     assert main(["benchmark", "rewards", "--models", f"[{folder}]", "--data", "b.jsonl"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("align benchmark:")
+    assert line.startswith("align benchmark rewards:")
     assert says in line
 
 

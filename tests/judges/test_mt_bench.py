@@ -142,7 +142,7 @@ def test_bad_input(more: list[str], says: str, server: Server, capsys: pytest.Ca
     Path("bad.jsonl").write_text('{"question_id": 1, "choices": []}')
     assert main([*words(server, write("a.jsonl", ANSWERS, "mine")), *more]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("align benchmark:")
+    assert line.startswith("align benchmark mt-bench:")
     assert says in line
     assert server.requests() == []
 
