@@ -45,7 +45,8 @@ def test_it_parses_with_every_method(name: str) -> None:
             assert (backbone.dtype, backbone.quantization) == ("bfloat16", "nf4" if "qlora" in mode else None)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in RECIPES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_table_says_what_is_counted(name: str, tmp_path: Path) -> None:
     table = PAGE.read_text(encoding="utf-8")
     for row in rows(name, tmp_path):

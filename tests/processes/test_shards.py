@@ -58,6 +58,7 @@ def test_one_then_two_then_one(more: list[str], tmp_path: Path, model_folder: Pa
     assert seen == [set(batch[2]) for batch in whole.batches()[3 : 3 + len(seen)]]
 
 
+@pytest.mark.slow
 def test_damage_and_export(tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     """What is saved is what is trained; a folder made of shards holds what the run's own does."""
     keep = ["--trainer.callbacks.save_top_k", "-1"]

@@ -80,6 +80,7 @@ def test_a_model_in_4_bits(tmp_path: Path) -> None:
     assert settings["model"]["init_args"]["backbone"]["quantization"] == "nf4"
 
 
+@pytest.mark.slow
 @pytest.mark.bad_input
 def test_what_fits_nowhere_is_refused(tmp_path: Path) -> None:
     module = DPOModule(Backbone(QWEN_HALF_B.folder(tmp_path), lora=LoRA(), dtype="bfloat16"))
