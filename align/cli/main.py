@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,8 @@ def run_verb(words: list[str]) -> int:
             print(group_help(verb))
             return 0
         raise AlignError(f"unknown verb {words[1]!r}{did_you_mean(words[1], below)}: one of {', '.join(below)}")
+    # bitsandbytes, which PEFT imports, says at import which kernels of a CPU it lacks; 4 bits are computed without them
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit" not in record.getMessage())
     module = importlib.import_module(module_of(command))
     if verb in FIT_VERBS:
         code: int = module.run(words if verb in LIGHTNING_VERBS else words[1:])
