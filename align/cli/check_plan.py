@@ -53,6 +53,10 @@ class Load:
         return cls(groups, int(positions.max()), step, batching.tokens, float(positions.sum()) * max(epochs, 1))
 
 
+SHARDED = ("ShardedStrategy", "ModelParallelStrategy")
+"""Strategies that shard a model: ours, and the one of Lightning that it is of."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """What the settings of a Trainer say of a run that is planned."""
@@ -70,7 +74,7 @@ class Asked:
         strategy = trainer.get("strategy")
         name = strategy if isinstance(strategy, str) else str((strategy or {}).get("class_path"))
         epochs = trainer.get("max_epochs")
-        return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith("ModelParallelStrategy"))
+        return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith(SHARDED))
 
 
 def memory_told(module: Any, data: Any, conditions: PassConditions) -> str:
@@ -164,8 +168,9 @@ def tell_fit(module: Any, asked: Asked, load: Load, place: Place, out: str | Non
     for change in fit.changes:
         yield f"WARNING what was asked does not fit, this trains {change}"
     yield from _told_fit(fit, load, place)
-    text = f"# {place}: made by align check --fit_into; give it after the settings it was made from.\n" + fragment(
-        fit, place
+    text = (
+        f"# {place}: made by align check --fit_into; give it after the settings it was made from, and after --data.\n"
+        + fragment(fit, place)
     )
     yield from text.splitlines()
     if out is not None:

@@ -114,7 +114,7 @@ def fragment(fit: Proposal, place: Place) -> str:
 def _strategy(spread: Spread) -> str | Mapping[str, Any]:
     if not spread.sharded:
         return "ddp" if spread.gpus > 1 else "auto"
-    options: dict[str, Any] = {"save_distributed_checkpoint": False}
+    found: dict[str, Any] = {"class_path": "align.training.sharded_strategy.ShardedStrategy"}
     if spread.shards > NODE:
-        options |= {"data_parallel_size": spread.shards, "tensor_parallel_size": 1}
-    return {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy", "init_args": options}
+        found["init_args"] = {"data_parallel_size": spread.shards, "tensor_parallel_size": 1}
+    return found

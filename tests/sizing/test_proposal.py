@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from align.cli.check_plan import Asked
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
@@ -19,6 +20,7 @@ from align.sizing.proposal import fragment, propose
 from align.sizing.sized import Proposal, Sized
 from align.sizing.speed import share_of_peak
 from benchmarks.gpu.shapes import LLAMA_8B, QWEN_HALF_B, Shape
+from tests.test_configs import ROOT
 
 
 def test_a_place_is_read() -> None:
@@ -64,7 +66,10 @@ def test_what_fits_whole_is_not_sharded(tmp_path: Path) -> None:
 def test_what_does_not_is_sharded_or_said_to_be_adapters(tmp_path: Path) -> None:
     fit, settings = proposed(LLAMA_8B, tmp_path, "8xH100")
     assert not fit.changes
-    assert settings["trainer"]["strategy"]["class_path"].endswith("ModelParallelStrategy")
+    shipped = yaml.safe_load((ROOT / "configs" / "trainer" / "fsdp2.yaml").read_text())["trainer"]
+    assert settings["trainer"]["strategy"] == shipped["strategy"]
+    assert Asked.of(shipped).sharded
+    assert not Asked.of({"strategy": "ddp"}).sharded
     fit, settings = proposed(LLAMA_8B, tmp_path, "1xH100")
     assert fit.changes == ("adapters on a frozen bfloat16 model, not all weights",)
     assert settings["model"]["init_args"]["backbone"]["lora"] == {"r": 16, "lora_alpha": 32}
