@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from align.errors import ConfigError, ModelError, shorten
 from align.files import atomic_folder
@@ -28,7 +27,6 @@ def write_from_gguf(file: Path, out: Path) -> Any:
     except ImportError as error:
         raise ConfigError("GGUF files need the package gguf: pip install 'align-lm[gguf]'") from error
     try:
-        load_gguf_checkpoint(str(file))  # what is no GGUF file, and which models it may be of
         own: dict[str, Any] = {"gguf_file": file.name}
         tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **own)
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, trust_remote_code=False, **own)

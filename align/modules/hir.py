@@ -19,9 +19,9 @@ from align.models.references import Reference
 from align.models.stage import base_hash, write_note
 from align.objectives.instruction import ContrastiveInstruction
 from align.records import CandidateBatch, Instructions, StepTotals, TruncationPreset, ViewName
+from align.records.candidate_matrix import sum_runs
 from align.scoring import score_responses, score_tokens
 from align.scoring.distributions import TokenStatistics, reference_states, token_statistics
-from align.scoring.responses import sum_runs
 from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
 from align.transfer import tensor_on

@@ -29,6 +29,11 @@ def of_each(values: Float[Tensor, " group"], sizes: tuple[int, ...]) -> Float[Te
     return values.repeat_interleave(tensor_on(values.device, sizes), output_size=sum(sizes))
 
 
+def sum_runs(values: Float[Tensor, " token"], counts: Int[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:
+    """Return the sum of every candidate's run of values; its counts need no check, which would wait for a GPU."""
+    return torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)
+
+
 @lru_cache(maxsize=8)
 def _places(sizes: tuple[int, ...], device: torch.device) -> Int[Tensor, " candidate"]:
     """Return the flat cell of every candidate; a batch asks for it once for each of its matrices."""

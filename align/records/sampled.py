@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from align.records.batch import CandidateBatch
+from align.records.candidate_matrix import sum_runs
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SampledTokens(NamedTuple):
 
     def sums(self, values: Float[Tensor, " token"]) -> Float[Tensor, " candidate"]:
         """Return the sum of every sample's values."""
-        return torch.segment_reduce(values, "sum", lengths=self.counts, unsafe=True)
+        return sum_runs(values, self.counts)
 
     def on_tokens(self, values: Float[Tensor, " candidate"]) -> Float[Tensor, " token"]:
         """Return the value of every token's sample."""

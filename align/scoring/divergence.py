@@ -7,9 +7,10 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from align.records.candidate_matrix import sum_runs
 from align.scoring.decoder import head
 from align.scoring.head import tiled
-from align.scoring.responses import TokenStates, sum_runs
+from align.scoring.responses import TokenStates
 
 Logits = Callable[[Float[Tensor, "token hidden"]], Float[Tensor, "token vocab"]]
 """A head: from states to logits."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from align.records import CandidateBatch, ResponseScores
+from align.records.candidate_matrix import sum_runs
 from align.scoring.decoder import choose_layout, head, hidden_states
 from align.scoring.head import tiled
 from align.scoring.layouts import Plan, lay_out
@@ -107,11 +108,6 @@ def sum_tokens(tokens: TokenScores, batch: CandidateBatch, reduction: Reduction 
         logprobs = logprobs * _like(weights[weights > 0], logprobs)
     sums, collisions = sum_runs(logprobs, tokens.counts), tokens.collisions
     return ResponseScores(sums, tokens.counts, None if collisions is None else sum_runs(collisions, tokens.counts))
-
-
-def sum_runs(values: Float[Tensor, " token"], counts: Int[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:
-    """Return the sum of every candidate's run of values; a plan's counts need no check, which would wait for a GPU."""
-    return torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)
 
 
 def _like(weights: Tensor, values: Tensor) -> Tensor:

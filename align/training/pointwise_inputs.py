@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,11 +10,12 @@ from torch import Tensor, nn
 
 from align.distributed import sum_over_ranks
 from align.models.adapters import evaluating
+from align.models.value_functions import ValueHead
 from align.objectives.objective import Requirement
 from align.objectives.pointwise import PointwiseContext
 from align.records import CandidateBatch, Step
 from align.scoring import TokenStates, token_states
-from align.scoring.decoder import head, unwrapped
+from align.scoring.decoder import head
 from align.scoring.divergence import forward_kl
 from align.training.mismatched_prompts import mismatched
 from align.training.reference_policy import ReferencedModule
@@ -38,11 +38,7 @@ class PointwiseInputs(nn.Module):
     def build(self, policy: nn.Module) -> None:
         """Make the value head, zero at the start, where values are needed."""
         if "values" in self.requires:
-            inner: Any = unwrapped(policy)
-            dtype = torch.float64 if inner.dtype == torch.float64 else torch.float32
-            self.value_head = nn.Linear(inner.config.get_text_config().hidden_size, 1, dtype=dtype)
-            nn.init.zeros_(self.value_head.weight)
-            nn.init.zeros_(self.value_head.bias)
+            self.value_head = ValueHead(policy)
 
     def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compute what the objective reads of the whole step, over its micro-batches and all ranks.
@@ -108,8 +104,8 @@ class PointwiseInputs(nn.Module):
         return (self.seen[0] / self.seen[1].clamp(min=1)).to(ratios.dtype)
 
     def _values(self, states: TokenStates) -> Tensor:
-        values: Tensor = self.value_head(states.prompts().detach().to(self.value_head.weight.dtype))
-        return values[:, 0]
+        values: Tensor = self.value_head(states.prompts().detach())
+        return values
 
     def _forward_kl(self, module: ReferencedModule, batch: CandidateBatch, states: TokenStates) -> Tensor:
         reference = module.built_reference

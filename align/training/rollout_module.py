@@ -16,8 +16,8 @@ from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.references import Reference
 from align.records import CandidateBatch, ResponseScores, SampledRound, SampledTokens, Step
+from align.records.candidate_matrix import sum_runs
 from align.scoring import TokenScores, TokenStates, read_sampled, token_states
-from align.scoring.responses import sum_runs
 from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
 from align.training.rollouts import Columns, Rollouts
@@ -90,6 +90,24 @@ class RolloutModule(ReferencedModule):
 
     def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
         """Compute nothing: the data have prompts only. Callbacks that sample follow."""
+
+    def on_validation_start(self) -> None:
+        """Refuse a validation run by itself."""
+        self._refuse("validate")
+
+    def on_test_start(self) -> None:
+        """Refuse a test run."""
+        self._refuse("test")
+
+    def on_predict_start(self) -> None:
+        """Refuse to score responses of the data, which are not read."""
+        self._refuse("predict")
+
+    def _refuse(self, verb: str) -> None:
+        if self.trainer.state.fn == verb:
+            raise ConfigError(
+                f"align {verb} has nothing to compute, {type(self).__name__} reads prompts alone: take align evaluate"
+            )
 
     def begin_round(self, sampled: SampledRound, *, first: bool) -> None:
         """Take the samples of a round, and compute or recall what belongs to the policy that drew them.

@@ -15,6 +15,7 @@ from align.distributed import gather, on_first
 from align.errors import ResumeError
 from align.files import atomic_file
 from align.records import CandidateBatch, SampledRound
+from align.records.candidate_matrix import sum_runs
 from align.transfer import to_device
 
 Columns = dict[str, Tensor]
@@ -60,7 +61,7 @@ class Rollouts:
 
     def sums(self, values: Tensor) -> Tensor:
         """Return the sum of every sample's tokens."""
-        return torch.segment_reduce(values, "sum", lengths=torch.from_numpy(self.sampled.lengths))
+        return sum_runs(values, torch.from_numpy(self.sampled.lengths))
 
     def keep(self) -> None:
         """Write the columns, for a run that goes on inside the round; those of the round before are not needed."""

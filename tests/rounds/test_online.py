@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from align.callbacks.policy_watch import PolicyWatch
 from align.callbacks.resampling import IterativeResampling
@@ -173,6 +174,14 @@ def test_without_rounds_there_is_nothing_to_train_on(world_model: Path) -> None:
         fit(grpo(world_model), data, max_epochs=1)
     with pytest.raises(ConfigError, match=r"needs backbone\.lora"):
         run(PPOModule(Backbone(str(world_model)), value=AdapterValue()), 1)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_responses_of_the_data_are_not_scored_as_if_they_were_read(verb: str, world_model: Path) -> None:
+    data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=Batching(groups=6), seed=0)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    with pytest.raises(ConfigError, match=f"align {verb} has nothing to compute"):
+        getattr(trainer, verb)(grpo(world_model), data)
 
 
 @pytest.mark.parametrize("method", ["ppo", pytest.param("rloo", marks=pytest.mark.slow)])
