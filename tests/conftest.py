@@ -15,6 +15,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SHARED = Path(os.environ.get("ALIGN_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+FORKING = ("processes", "resume", "rounds")
+"""Folders of tests that fork: they run first, before others have left threads and memory behind in the process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name not in FORKING)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data and small pretrained models; tests that need it skip without it."""

@@ -35,14 +35,20 @@ def test_every_recipe_has_a_shape() -> None:
     assert sorted(SHAPES) == RECIPES
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_it_parses_with_every_method(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        pytest.param(name, method, marks=() if method == "dpo" or name == QUICK[0] else pytest.mark.slow)
+        for name in RECIPES
+        for method in METHODS
+    ],
+)
+def test_it_parses_with_every_method(name: str, method: str) -> None:
     data = ["--data", "PreferenceFileDataModule", "--data.path", "pairs.jsonl"]
-    for method in METHODS:
-        for mode in ([], ["-c", "bfloat16_lora"], ["-c", "qlora"]):
-            assert parse(["fit", "-c", method, *data, "-c", f"recipe/{name}", *mode]) == 0
-            backbone = parser_of("fit").config["fit"].model.init_args.backbone
-            assert (backbone.dtype, backbone.quantization) == ("bfloat16", "nf4" if "qlora" in mode else None)
+    for mode in ([], ["-c", "bfloat16_lora"], ["-c", "qlora"]):
+        assert parse(["fit", "-c", method, *data, "-c", f"recipe/{name}", *mode]) == 0
+        backbone = parser_of("fit").config["fit"].model.init_args.backbone
+        assert (backbone.dtype, backbone.quantization) == ("bfloat16", "nf4" if "qlora" in mode else None)
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ class Pair(Run):
             return self.go(kill if own == rank else None, prepare)
 
         processes = [forked(lambda own=own: go(own)) for own in range(WORLD)]  # type: ignore[misc]
-        ended = wait([p.sentinel for p in processes], timeout=240)
+        ended = wait([p.sentinel for p in processes])
         for process in processes:
             if process.sentinel in ended:
                 process.join()  # its pipe closes a moment before its exit code is known
