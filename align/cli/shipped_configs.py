@@ -46,9 +46,11 @@ def unknown_config(name: str) -> ConfigError:
 def config_place(name: str) -> str:
     """Return the file that a name means: one that is there, with `.yaml` behind it or not, else the shipped one.
 
-    A name that is neither is returned as it is. Raises ConfigError for one that stands in two folders.
+    A folder is no file: a run in `dpo` hides no config. A name that is nothing of all this is returned as it is. Raises
+    ConfigError for one that stands in two folders.
     """
-    if not name or Path(name).expanduser().exists():
+    place = Path(name).expanduser()
+    if not name or (place.exists() and not place.is_dir()):
         return name
     if Path(f"{name}.yaml").expanduser().is_file():
         return f"{name}.yaml"

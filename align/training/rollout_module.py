@@ -106,7 +106,7 @@ class RolloutModule(ReferencedModule):
     def _refuse(self, verb: str) -> None:
         if self.trainer.state.fn == verb:
             raise ConfigError(
-                f"align {verb} has nothing to compute, {type(self).__name__} reads prompts alone: take align evaluate"
+                f"{verb} has nothing to compute, {type(self).__name__} reads prompts alone: take align evaluate"
             )
 
     def begin_round(self, sampled: SampledRound, *, first: bool) -> None:

@@ -39,6 +39,13 @@ def test_a_file_that_is_there_wins() -> None:
     assert config_place("dpo") == "dpo"
 
 
+def test_a_folder_of_the_same_name_hides_none() -> None:
+    """A run is often kept in `dpo`: what was given by that name was refused as no regular file."""
+    Path("dpo").mkdir()
+    assert config_place("dpo") == DPO
+    check_configs(["-c", "dpo"])
+
+
 def test_unknown_and_ambiguous_names_are_told(told, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no shipped one has that name, did you mean 'dpo'" in told("fit", "-c", "dpoo")
     assert "config nowhere/x.yaml: cannot be read" in told("generate", "-c", "nowhere/x.yaml")
