@@ -21,6 +21,7 @@ from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import follow_start, follows_rounds, go_back, save_start
 from align.sampling.generation import Generation
+from align.sampling.server_pool import ServerPool
 
 PAIR = Generation(num_samples=2, temperature=0.9)
 
@@ -49,6 +50,7 @@ class IterativeResampling(Callback):
         keep_models: bool = False,
         alternate_halves: bool = False,
         conditions: ConditioningSchedule | None = None,
+        engine: ServerPool | None = None,
     ) -> None:
         """Configure rounds.
 
@@ -67,6 +69,8 @@ class IterativeResampling(Callback):
             keep_models: With restart, write the model of each round but the last to `rounds/model-NUMBER`.
             alternate_halves: Draw the prompts from the two halves of the data by turns.
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
+            engine: Servers that sample in the place of this process, given each round's weights: vLLM for LoRA,
+                `transformers serve` for whole folders; null samples here.
         """
         if epochs < 1:
             raise ConfigError(
@@ -93,6 +97,7 @@ class IterativeResampling(Callback):
             missing_eos_penalty=missing_eos_penalty,
             alternate_halves=alternate_halves,
             conditions=conditions,
+            engine=engine,
         )
         self._rounds: RoundLoader | None = None
         self._begun: int | None = None
@@ -121,6 +126,7 @@ class IterativeResampling(Callback):
         self._rounds = data.training_source = RoundLoader(
             trainer, data, self._folder(trainer), settings, epochs=self.epochs, training=training
         )
+        self._rounds.engine.check(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin a round at its first batch; the samples are drawn by then.
@@ -144,6 +150,11 @@ class IterativeResampling(Callback):
         if self._begun != number and isinstance(module, OnlineMethod):
             module.begin_round(self._rounds.sampled(), first=first)
         self._begun = number
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what was written for servers."""
+        assert self._rounds is not None
+        self._rounds.engine.finish()
 
     def _follow(self, trainer: Trainer, module: Any, number: int, *, first: bool) -> None:
         """Let the reference be the policy as the round began; its weights are kept for a run that goes on within."""

@@ -55,6 +55,7 @@ GOLD = {
     "sppo_rounds": "sppo",
     "online": "grpo",
     "online_ppo": "ppo",
+    "online_servers": "grpo",
 }
 """Fragments that need the synthetic world, by method."""
 
@@ -173,12 +174,13 @@ VARIANTS = {
         pytest.param(p, marks=[pytest.mark.slow] if p.stem in VARIANTS else [])
         for p in CONFIGS
         if p.parent.name in ("method", "model", "callbacks")
-        and p.stem not in ("judge", "sppo_rounds", "pro_two_rewards", "self_rewarding", "verifiable_rewards")
+        and p.stem
+        not in ("judge", "sppo_rounds", "pro_two_rewards", "self_rewarding", "verifiable_rewards", "online_servers")
     ],
     ids=relative,
 )
 def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
-    """The judge's fragment needs a server and runs in tests/judges; those of SPPO, two rewards, self-rewarding and functions in tests/rounds."""
+    """The judge's fragment needs a server and runs in tests/judges; those of servers, SPPO, functions and others in tests/rounds."""
     if path.stem == "qlora":
         pytest.importorskip("bitsandbytes")
     if path.stem == "rewards":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,10 @@ MAY_CHANGE = {
     *("ckpt_path", "trainer.default_root_dir", "check", "model.init_args.backbone.check", "push_to_hub", "public")
 }
 """Settings that change no weight: where a run begins, where its folder lies, what is checked, where the model goes."""
+MAY_MOVE = re.compile(
+    r"trainer\.callbacks\.\d+\.init_args\.engine\.(urls|api_key_env|concurrency|timeout|patience|most_difference)\b"
+)
+"""Settings of servers that sample from the policy: which they are, and how long they are waited for."""
 LOCK, OWNER, CONFIG = ".lock", ".owner.json", "config.yaml"
 SAVER = "align.callbacks.checkpoint.Checkpoint"
 
@@ -82,7 +87,8 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
     if not config.exists():
         return None
     saved, now = flat(saved_settings(root)), flat(settings)
-    changed = sorted(k for k in saved.keys() | now.keys() if saved.get(k) != now.get(k) and k not in MAY_CHANGE)
+    fixed = [k for k in saved.keys() | now.keys() if k not in MAY_CHANGE and not MAY_MOVE.match(k)]
+    changed = sorted(k for k in fixed if saved.get(k) != now.get(k))
     if changed:
         key = changed[0]
         kept = f"or go on regardless with --ckpt_path {last}" if last.exists() else "or remove it, it has no checkpoint"

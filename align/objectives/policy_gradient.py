@@ -98,6 +98,7 @@ class PolicyGradient(Objective):
         """Return the loss of each token, before any mean, and at which of them the surrogate clips."""
         ratios = self._log_ratios(tokens)
         losses, clipped = self.surrogate(tokens, ratios)
+        losses = self.surrogate.corrected(losses, tokens)
         if self.kl == "k1_in_reward" or tokens.reference_logprobs is None:
             return losses, clipped
         estimate = kl_estimate("k2" if self.kl == "k2" else "k3", tokens.logprobs, tokens.reference_logprobs)

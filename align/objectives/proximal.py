@@ -152,7 +152,8 @@ class PPO(Objective):
 
     def __call__(self, tokens: SampledTokens) -> tuple[Float[Tensor, " token"], Tensor]:
         """Return the policy's loss of each token, and where the surrogate clips."""
-        return self.surrogate(tokens, tokens.logprobs - tokens.old_logprobs)
+        losses, clipped = self.surrogate(tokens, tokens.logprobs - tokens.old_logprobs)
+        return self.surrogate.corrected(losses, tokens), clipped
 
     def value_losses(self, tokens: SampledTokens) -> tuple[Float[Tensor, " token"], Tensor]:
         """Return half the squared error of each token's value, the larger of plain and clipped, and where it clips."""

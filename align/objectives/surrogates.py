@@ -28,6 +28,10 @@ class Surrogate(ABC):
             log_ratios: Of each token, or of its sample, as the objective takes them.
         """
 
+    def corrected(self, losses: Float[Tensor, " token"], tokens: SampledTokens) -> Float[Tensor, " token"]:
+        """Return losses of tokens that another engine drew: times our probability over its own, truncated."""
+        return losses if tokens.engine_ratios is None else losses * tokens.engine_ratios
+
 
 @dataclass(frozen=True)
 class ClippedRatio(Surrogate):
@@ -125,9 +129,16 @@ class GammaWeighted(Surrogate):
         """Return -phi(w) A log p, the weight without gradient; nothing is clipped."""
         with torch.no_grad():
             each = (tokens.logprobs - tokens.old_logprobs).clamp(-20, 20)
-            whole = tokens.on_tokens(tokens.sums(each * tokens.counted)).clamp(math.log(1e-8), 20)
+            whole = tokens.sums(each * tokens.counted)
+            if tokens.engine_ratios is not None:
+                whole = whole + tokens.sums(tokens.engine_ratios.log().clamp(math.log(1e-8), 20) * tokens.counted)
+            whole = tokens.on_tokens(whole).clamp(math.log(1e-8), 20)
             good = tokens.advantages >= 0
             k = torch.where(good, self.k_positive, self.k_negative)
             steep = torch.where(good, self.lambda_positive, self.lambda_negative)
             weights = (steep + k * whole - steep * whole.exp()).exp().nan_to_num(0.0, 0.0, 0.0)
         return -weights * tokens.advantages * tokens.logprobs, torch.zeros_like(good)
+
+    def corrected(self, losses: Float[Tensor, " token"], tokens: SampledTokens) -> Float[Tensor, " token"]:
+        """Return the losses: the other engine is in the ratio of the sample already."""
+        return losses

@@ -88,6 +88,8 @@ class Example:
     """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
     response_ids: tuple[tuple[int, ...], ...] = ()
     """The responses as the tokens a policy drew, their end included where it drew one; none where only texts count."""
+    engine_logprobs: tuple[tuple[float, ...], ...] = ()
+    """Of the tokens of `response_ids`, as another engine than ours told them, NaN where it told none."""
     kept_columns: str = ""
     """Columns of its row that reward functions read, as a JSON object; null stands for one that the row leaves out."""
 
@@ -98,6 +100,7 @@ class Example:
         if self.scores and len(self.scores) != len(self.responses):
             raise ValueError(f"example {self.id}: {len(self.scores)} score rows for {len(self.responses)} responses")
         beside = {"answers": self.answers, "contexts": self.contexts, "response_ids": self.response_ids}
+        beside["engine_logprobs"] = self.engine_logprobs
         for name, found in beside.items():
             if found and len(found) != len(self.responses):
                 raise ValueError(f"example {self.id}: {len(found)} {name} for {len(self.responses)} responses")

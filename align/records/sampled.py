@@ -40,6 +40,10 @@ class SampledRound:
     """Where what is computed of the samples is kept for a run that goes on inside the round."""
     sha256: str
     """Of the round's sealed file."""
+    engine_logprobs: Float[NDArray[np.float64], " token"] | None = None
+    """Of the tokens as another engine than ours told them, NaN where it told none; None where there is no such one."""
+    importance_cap: float | None = None
+    """Largest ratio of our probability to the engine's that a token's loss is multiplied by; None corrects nothing."""
 
 
 class SampledTokens(NamedTuple):
@@ -61,6 +65,8 @@ class SampledTokens(NamedTuple):
     """Of the critic as it is, where there is one."""
     old_values: Float[Tensor, " token"] | None = None
     returns: Float[Tensor, " token"] | None = None
+    engine_ratios: Float[Tensor, " token"] | None = None
+    """Our probability of each token over the engine's that drew it, truncated, where losses are corrected by it."""
 
     def sums(self, values: Float[Tensor, " token"]) -> Float[Tensor, " candidate"]:
         """Return the sum of every sample's values."""

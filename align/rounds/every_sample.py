@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -67,6 +68,11 @@ def _record(drawn: PromptSamples, samples: Sequence[ScoredSample]) -> Example:
     places = [drawn.attributes.index(name) for name in names]
     labels = tuple((s.reward, float(s.finish != "length"), *(s.scores[p] for p in places)) for s in samples)
     made = drawn.record(samples, [0] * len(samples))
+    told = any(s.logprobs for s in samples)
     return replace(
-        made, attributes=("reward", FINISHED, *names), scores=labels, response_ids=tuple(s.ids for s in samples)
+        made,
+        attributes=("reward", FINISHED, *names),
+        scores=labels,
+        response_ids=tuple(s.ids for s in samples),
+        engine_logprobs=tuple(s.logprobs or (math.nan,) * len(s.ids) for s in samples) if told else (),
     )

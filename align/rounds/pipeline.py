@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from align.distributed import gather, on_first, rank, world_size
+from align.distributed import on_all, on_first, rank, world_size
 from align.records import Example
 from align.rounds.plan import RoundPlan
 from align.rounds.round_folder import RoundFolder
@@ -31,15 +31,16 @@ def make_round(rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], en
         DataError: where it gives nothing to train on.
     """
     known = rounds.begin(plan.number, plan.policy, plan.fingerprint)
-    began = time.perf_counter()
+    began, measured = time.perf_counter(), dict[str, float]()
     if engine is None:
         on_first(lambda: _take(rounds, plan))
     else:
         _draw(rounds, plan, {(s.prompt, s.number) for s in known}, engine)
+        measured = engine.measured()
     seconds = time.perf_counter() - began
 
     score_missing(rounds, plan)
-    return on_first(lambda: seal(rounds, plan, data, own=engine is None, seconds=seconds))
+    return on_first(lambda: seal(rounds, plan, data, own=engine is None, seconds=seconds, measured=measured))
 
 
 def _take(rounds: RoundFolder, plan: RoundPlan) -> None:
@@ -58,13 +59,18 @@ def _draw(rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], eng
     hashes = {p.request.id: p.hash for p in plan.prompts}
     batches = sampler.plan([p.request for p in plan.prompts])
     missing = [b for b in batches if any((j.request.id, k) not in known for j in b for k in j.numbers)]
+    if missing:
+        engine.ready()
     size = world_size()
     with SamplingProgress(_count(missing), shown=rank() == 0, title=f"round {plan.number}: sampling") as progress:
         for first in range(0, len(missing), size):
             own = missing[first + rank() : first + rank() + 1]
-            drawn = [(job_id, s) for batch in own for job_id, s in _named(batch, sampler)]
-            found = [pair for part in gather(drawn) for pair in part]
-            rows = [StoredSample(name, s.number, hashes[name], s.ids, s.text, s.finish) for name, s in found]
+            drawn = on_all(lambda own=own: [pair for batch in own for pair in _named(batch, sampler)])  # type: ignore[misc]
+            found = [pair for part in drawn for pair in part]
+            rows = [
+                StoredSample(name, s.number, hashes[name], s.ids, s.text, s.finish, logprobs=s.logprobs)
+                for name, s in found
+            ]
             on_first(lambda rows=rows: rounds.store.add(plan.number, rows))  # type: ignore[misc]
             progress.update([s for _, s in found])
 

@@ -50,6 +50,8 @@ def _row(example: Example) -> dict[str, Any]:
         row["contexts"] = [[m.as_turn() for m in context] for context in example.contexts]
     if example.scores:
         row["scores"] = [[None if math.isnan(v) else v for v in scores] for scores in example.scores]
+    if example.engine_logprobs:
+        row["engine_logprobs"] = [[None if math.isnan(v) else v for v in told] for told in example.engine_logprobs]
     return row
 
 
@@ -61,5 +63,10 @@ def _example(row: dict[str, Any]) -> Example:
     values["ranking"] = tuple(tuple(group) for group in row.get("ranking", ()))
     values["response_ids"] = tuple(map(tuple, row.get("response_ids", ())))
     scores = row.get("scores", ())
-    values["scores"] = tuple(tuple(math.nan if v is None else v for v in s) for s in scores)
+    values["scores"] = _numbers(scores)
+    values["engine_logprobs"] = _numbers(row.get("engine_logprobs", ()))
     return Example(**values)
+
+
+def _numbers(rows: Sequence[Sequence[float | None]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(math.nan if v is None else v for v in row) for row in rows)

@@ -24,6 +24,7 @@ from align.rounds.encoded_rounds import encoded_round
 from align.rounds.manifest import summary
 from align.rounds.pipeline import make_round
 from align.rounds.plan import RoundPlan
+from align.rounds.round_engine import RoundEngine
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_prompts import (
     RoundPrompt,
@@ -38,7 +39,6 @@ from align.rounds.round_store import RoundRow
 from align.rounds.sampled_rounds import sampled_round
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import policy_hash
-from align.sampling.checked import LocalEngine
 
 
 class RoundLoader:
@@ -56,7 +56,7 @@ class RoundLoader:
     ) -> None:
         self.trainer, self.data, self.settings = trainer, data, settings
         self.epochs, self.training = epochs, training
-        self.rounds = RoundFolder(folder)
+        self.rounds, self.engine = RoundFolder(folder), RoundEngine(settings, folder)
         self.acknowledged: dict[int, str] = {}
         """Hashes of the rounds that this run, or its checkpoint, has trained on."""
         self._loaders: dict[int, BatchLoader] = {}
@@ -94,14 +94,17 @@ class RoundLoader:
         """Return the samples of the current round, for a method that trains on them as they were drawn."""
         assert self._trained_on is not None
         groups, number = self._trained_on, self.number
+        sha256, pool = self.acknowledged[number], self.settings.engine
         return sampled_round(
             groups,
             number,
+            drawn=self.rounds.read(number, sha256) if pool else [],
+            importance_cap=pool.importance_cap if pool else None,
             temperature=self.settings.generation.temperature,
             steps=len(self._loaders[number]) * self.epochs,
-            batches=lambda: self.data.pass_over(groups, self.acknowledged[number]),
+            batches=lambda: self.data.pass_over(groups, sha256),
             path=self.rounds.folder / f"rollouts-{number:06d}.safetensors",
-            sha256=self.acknowledged[number],
+            sha256=sha256,
         )
 
     def _mend_progress(self, length: int) -> None:
@@ -132,15 +135,11 @@ class RoundLoader:
 
     def _make(self, number: int) -> RoundRow:
         module: Any = self.trainer.lightning_module
-        if module.device_mesh is not None:
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp"
-            )
         template = self.data.encoder.template  # type: ignore[union-attr]
-        engine = LocalEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
         prompts, replayed = self._prompts(number), self._replayed(number)
         self.settings.scorer.check_examples([prompt.example for prompt in prompts])
         policy, conditions = policy_hash(module), self.settings.conditions
+        engine = self.engine.of(module, self.data.prompt_format, template.stop, policy)
         plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning)
         writer = Encoder(module.tokenizer, template, Truncation())
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)

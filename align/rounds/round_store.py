@@ -21,6 +21,10 @@ CREATE TABLE IF NOT EXISTS sample (
     ids TEXT NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, scores TEXT, scorer TEXT, drawn TEXT NOT NULL,
     PRIMARY KEY (round, prompt, number)
 );
+CREATE TABLE IF NOT EXISTS engine (
+    round INTEGER NOT NULL, prompt TEXT NOT NULL, number INTEGER NOT NULL, logprobs TEXT NOT NULL,
+    PRIMARY KEY (round, prompt, number)
+);
 PRAGMA user_version={SCHEMA};
 """
 
@@ -37,6 +41,8 @@ class StoredSample(NamedTuple):
     finish: Finish
     scores: tuple[float, ...] | None = None
     """None before it is scored; NaN where the scorer gave no number."""
+    logprobs: list[float] | None = None
+    """Of each token, as the engine that drew them told; None where it told none."""
 
 
 class RoundRow(NamedTuple):
@@ -82,11 +88,18 @@ class RoundStore(DurableFile):
     def add(self, number: int, samples: Sequence[StoredSample]) -> None:
         """Keep samples; those that are there already stay as they are."""
         rows = [(number, s.prompt, s.number, s.prompt_hash, json.dumps(s.ids), s.text, s.finish) for s in samples]
-        self._write(
-            "INSERT OR IGNORE INTO sample (round, prompt, number, prompt_hash, ids, text, finish, drawn) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, datetime())",
-            rows,
-        )
+        told = [(number, s.prompt, s.number, _dump(s.logprobs)) for s in samples if s.logprobs]
+        with self.transaction() as db:
+            db.executemany(  # first: what an earlier sample of this number told goes with that sample
+                "INSERT INTO engine (round, prompt, number, logprobs) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS "
+                "(SELECT 1 FROM sample WHERE round = ?1 AND prompt = ?2 AND number = ?3)",
+                told,
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO sample (round, prompt, number, prompt_hash, ids, text, finish, drawn) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, datetime())",
+                rows,
+            )
 
     def add_scores(self, number: int, scored: Sequence[StoredSample], scorer: str) -> None:
         """Keep the scores of samples."""
@@ -104,12 +117,11 @@ class RoundStore(DurableFile):
     def samples(self, number: int) -> list[StoredSample]:
         """Return the samples of a round, by prompt and number."""
         found = self.read(
-            "SELECT prompt, number, prompt_hash, ids, text, finish, scores FROM sample WHERE round = ? ORDER BY 1, 2",
+            "SELECT prompt, number, prompt_hash, ids, text, finish, scores, logprobs FROM sample "
+            "LEFT JOIN engine USING (round, prompt, number) WHERE round = ? ORDER BY 1, 2",
             number,
         )
-        return [
-            StoredSample(p, k, h, json.loads(i), t, f, None if s is None else _load(s)) for p, k, h, i, t, f, s in found
-        ]
+        return [_sample(row) for row in found]
 
     def seal(self, number: int, rows: int, sha256: str, manifest: dict[str, Any]) -> None:
         """Note that a round's file is whole: from now on the round is that file."""
@@ -124,6 +136,13 @@ class RoundStore(DurableFile):
 def _round(row: Sequence[Any]) -> RoundRow:
     number, policy, settings, sha256, manifest = row
     return RoundRow(number, policy, settings, sha256, json.loads(manifest or "{}"))
+
+
+def _sample(row: Sequence[Any]) -> StoredSample:
+    prompt, number, prompt_hash, ids, text, finish, scores, logprobs = row
+    scored = None if scores is None else _load(scores)
+    told = None if logprobs is None else list(_load(logprobs))
+    return StoredSample(prompt, number, prompt_hash, json.loads(ids), text, finish, scored, told)
 
 
 def _dump(scores: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 from align.data.encoded_groups import EncodedGroups
 from align.data.extents import lengths_of
 from align.errors import ConfigError
-from align.records import SampledRound, column_of
+from align.records import Example, SampledRound, column_of
 from align.rounds.every_sample import FINISHED, EverySample
 from align.rounds.settings import RoundSettings
 
@@ -43,16 +44,33 @@ def check_online(module: object, settings: RoundSettings) -> None:
         raise ConfigError(f"{PLACE}: {name} trains on its own samples alone: leave replay and conditions out")
 
 
-def sampled_round(groups: EncodedGroups, number: int, **more: Any) -> SampledRound:
-    """Return the samples of a sealed round as its method is given them."""
+def sampled_round(groups: EncodedGroups, number: int, *, drawn: Sequence[Example], **more: Any) -> SampledRound:
+    """Return the samples of a sealed round as its method is given them.
+
+    Args:
+        groups: Its records, encoded.
+        number: Of the round.
+        drawn: Its records, where they tell log-probabilities of another engine than ours.
+        more: Further fields.
+    """
     columns = groups.table.with_format("arrow")[:]
     place = {name: column_of(groups.attributes, name) for name in ("reward", FINISHED)}
+    ids = columns["id"].to_pylist()
     return SampledRound(
         number,
-        ids=columns["id"].to_pylist(),
+        ids=ids,
         sizes=np.asarray(groups.sizes),
         lengths=lengths_of(pc.list_flatten(columns["response_ids"])),
         rewards=groups.labels[:, place["reward"]],
         finished=groups.labels[:, place[FINISHED]],
+        engine_logprobs=_told(ids, drawn),
         **more,
     )
+
+
+def _told(ids: Sequence[str], drawn: Sequence[Example]) -> np.ndarray | None:
+    """Return what an engine told of every token, in the order of the groups; None where it told nothing."""
+    if not any(example.engine_logprobs for example in drawn):
+        return None
+    rows = {e.id: e.engine_logprobs or [[np.nan] * len(ids) for ids in e.response_ids] for e in drawn}
+    return np.array([value for name in ids for told in rows[name] for value in told])

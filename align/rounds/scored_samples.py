@@ -27,6 +27,8 @@ class ScoredSample(NamedTuple):
     """Which of the prompt's conditions it was drawn under."""
     ids: tuple[int, ...] = ()
     """Its tokens as they were drawn."""
+    logprobs: tuple[float, ...] = ()
+    """Of its tokens, as the engine told them; none where it told none."""
 
 
 @dataclass(frozen=True)

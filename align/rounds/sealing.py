@@ -19,7 +19,15 @@ from align.rounds.round_store import RoundRow, StoredSample
 from align.rounds.scored_samples import PromptSamples, ScoredSample
 
 
-def seal(rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], *, own: bool, seconds: float) -> RoundRow:
+def seal(
+    rounds: RoundFolder,
+    plan: RoundPlan,
+    data: Sequence[Example],
+    *,
+    own: bool,
+    seconds: float,
+    measured: dict[str, float],
+) -> RoundRow:
     """Select, write and seal; `own` tells that the samples are the data's own responses."""
     prompts, store = plan.prompts, rounds.store
     samples = store.samples(plan.number)
@@ -35,6 +43,7 @@ def seal(rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], *, own: 
     records = replay.mix(made, data, seed=seed, round_number=plan.number) if replay and mixed else made
     sha256 = write_round(rounds.path(plan.number), records)
     note = manifest(drawn, samples, made, records=records, report=report, seconds=seconds)
+    note["metrics"] |= measured
     note["scorer"] = plan.settings.scorer.report()
     store.seal(plan.number, len(records), sha256, note)
     row = store.round(plan.number)
@@ -91,4 +100,13 @@ def _candidate(plan: RoundPlan, sample: StoredSample, number: int, group: int) -
     reward = plan.direction.of(plan.settings.scorer.attributes, sample.scores) - (penalty or 0.0) * cut
     if not math.isfinite(reward):
         return "sample: no reward"
-    return ScoredSample(number, sample.text.strip(), sample.finish, sample.scores, reward, group, tuple(sample.ids))
+    return ScoredSample(
+        number,
+        sample.text.strip(),
+        sample.finish,
+        sample.scores,
+        reward,
+        group,
+        tuple(sample.ids),
+        tuple(sample.logprobs or ()),
+    )

@@ -13,6 +13,7 @@ from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.selections import Selection
 from align.sampling.generation import Generation
+from align.sampling.server_pool import ServerPool
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class RoundSettings:
     """Take the two halves of the prompts by turns, so that no prompt is in two rounds that follow each other."""
     conditions: ConditioningSchedule | None = None
     """Sample under conditions, and train under them."""
+    engine: ServerPool | None = None
+    """Servers that draw; null samples here. Another engine draws from the same policy: a round may go on with it."""
 
     def __post_init__(self) -> None:
         if self.prompts is not None and self.prompts < 1:

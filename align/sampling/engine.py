@@ -11,6 +11,16 @@ from align.sampling.generation import Completion, Generation, Job
 class Engine(ABC):
     """Draws the completions of a batch of jobs."""
 
+    together: int | None = None
+    """Samples that are asked for at a time; None lets the positions of a batch decide."""
+
+    def ready(self) -> None:
+        """Be ready to draw a round; every process calls, before the first batch."""
+
+    def measured(self) -> dict[str, float]:
+        """Return what was measured of the engine while it drew, by name; every process calls."""
+        return {}
+
     @abstractmethod
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job, in order; the stream of each is that of its `sample_key`."""

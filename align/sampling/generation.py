@@ -90,6 +90,8 @@ class Completion(NamedTuple):
     text: str
     """Decoded without special tokens, cut at the first stop string."""
     finish: Finish
+    logprobs: list[float] | None = None
+    """Of each token, in nats, as the engine drew it; None where it tells none."""
 
 
 class Sample(NamedTuple):
@@ -102,6 +104,7 @@ class Sample(NamedTuple):
     ids: list[int]
     text: str
     finish: Finish
+    logprobs: list[float] | None = None
 
     @property
     def finished(self) -> bool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from align.errors import ConfigError, ModelError, Paused
 from align.sampling.engine import Engine
-from align.sampling.generation import Completion, Finish, Generation, Job, Request, sample_key
+from align.sampling.generation import Completion, Generation, Job, Request, sample_key
+from align.sampling.served_answer import Api, read_answer
 from align.sampling.server_faults import advice, printable, storable
 from align.sampling.service_key import check_address, read_key
 from align.sampling.stopping_criteria import StopCriteria
@@ -33,7 +33,7 @@ class Server:
     """Such as http://localhost:8000/v1."""
     model: str
     """The model to ask for; the server must answer under this name, or one that begins with it."""
-    api: Literal["completions", "chat"] = "completions"
+    api: Api = "completions"
     """`completions` sends token ids, prompts exactly as ours; `chat` sends messages, which the server writes."""
     api_key_env: str | None = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; null sends none."""
@@ -172,21 +172,9 @@ class HTTPEngine(Engine):
         return {"messages": turns, **common, **own}
 
     def _completion(self, body: str) -> Completion:
-        """Read an answer; servers leave out what ended it, and some say which stop string it was."""
+        """Read an answer; servers leave out what ended it."""
         place = f"server {self.server.base_url}"
-        try:
-            answer = json.loads(body)
-            served, choices = str(answer.get("model")), answer["choices"]
-            choice = choices[0] if choices else None
-            text = choice and (choice["message"]["content"] if self.server.api == "chat" else choice["text"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{place}: an answer that is no completion ({printable(body, 80)})") from error
-        if not served.startswith(self.server.model):
-            raise ModelError(f"{place}: asked for {self.server.model}, {printable(served)!r} answered")
-        if choice is None:
-            raise ModelError(f"{place}: an answer without a choice")
-        if not isinstance(text, str):
-            raise ModelError(f"{place}: an answer without text")
-        stopped = isinstance(choice.get("stop_reason"), str)
-        finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop" if stopped else "eos"
-        return self.ends.of_text(storable(text), finish)
+        answer = read_answer(body, place, self.server.api)
+        if not answer.model.startswith(self.server.model):
+            raise ModelError(f"{place}: asked for {self.server.model}, {printable(answer.model)!r} answered")
+        return self.ends.of_text(storable(answer.text), answer.finish)

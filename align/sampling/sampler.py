@@ -29,6 +29,8 @@ class Sampler:
     def plan(self, requests: Sequence[Request]) -> list[Batch]:
         """Return the batches, longest prompts first, so that what does not fit into memory fails at once."""
         settings = self.settings
+        if self.engine.together is not None:
+            return self._plan_by_count(requests, self.engine.together)
         batches: list[Batch] = []
         left, width = 0, 0
         for place in sorted(range(len(requests)), key=lambda i: len(requests[i].ids), reverse=True):
@@ -45,6 +47,13 @@ class Sampler:
                 batches[-1].append(Job(place, request, numbers))
                 left -= needed
         return batches
+
+    def _plan_by_count(self, requests: Sequence[Request], together: int) -> list[Batch]:
+        """Return batches of whole prompts with so many samples or a few more, longest prompts first."""
+        numbers, width = range(self.settings.num_samples), max(-(-together // self.settings.num_samples), 1)
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].ids), reverse=True)
+        jobs = [Job(place, requests[place], numbers) for place in order]
+        return [jobs[first : first + width] for first in range(0, len(jobs), width)]
 
     def draw(self, batch: Batch) -> list[Sample]:
         """Return the samples of one batch."""

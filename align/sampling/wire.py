@@ -29,11 +29,11 @@ SILENT = 10.0
 
 
 class Transient(Exception):
-    """A fault that may pass; `after` is how long the server asks to wait, in seconds."""
+    """A fault that may pass; `after` is how long the server asks to wait, in seconds, `status` 0 without an answer."""
 
-    def __init__(self, message: str, after: float = 0.0) -> None:
+    def __init__(self, message: str, after: float = 0.0, status: int = 0) -> None:
         super().__init__(message)
-        self.after = after
+        self.after, self.status = after, status
 
 
 class Late(Transient):
@@ -86,14 +86,22 @@ class Wire:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def post(self, path: str, body: dict[str, Any], seconds: float) -> str:
-        """Return the body of an answer that is whole within so many seconds.
+    async def post(self, path: str, body: dict[str, Any], seconds: float, *, root: bool = False) -> str:
+        """Return the body of an answer that is whole within so many seconds; `root` leaves out the address' /v1.
 
         Raises Transient, Refused, or ServiceStopped when the quota is used up.
         """
+        url = self._url.removesuffix("/v1") if root else self._url
+        return await self._ask("POST", f"{url}{path}", json.dumps(body).encode(), seconds)
+
+    async def get(self, path: str, seconds: float) -> str:
+        """Return what stands at a path, within so many seconds. Raises as `post` does."""
+        return await self._ask("GET", f"{self._url}{path}", None, seconds)
+
+    async def _ask(self, method: str, url: str, content: bytes | None, seconds: float) -> str:
         try:
             async with asyncio.timeout(seconds):
-                status, headers, data = await self._send(path, json.dumps(body).encode())
+                status, headers, data = await self._send(method, url, content)
         except TimeoutError as late:
             raise Late(f"no whole answer within {seconds:.3g} s") from late
         except httpx2.HTTPError as failed:
@@ -109,8 +117,8 @@ class Wire:
             raise Transient(f"an error in place of an answer ({error.get('message', '')})")
         return text
 
-    async def _send(self, path: str, content: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        async with self._http.stream("POST", f"{self._url}{path}", content=content) as response:
+    async def _send(self, method: str, url: str, content: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
+        async with self._http.stream(method, url, content=content) as response:
             data = bytearray()
             async for part in response.aiter_raw():
                 data += part
@@ -169,7 +177,7 @@ def _of_status(code: int, headers: Mapping[str, str], error: dict[str, str]) -> 
     if code == 402:
         return ServiceStopped(f"the service wants payment ({detail})")
     if code in (408, 409, 425, 429) or code >= 500:
-        return Transient(detail, retry_after(headers.get("retry-after", "")))
+        return Transient(detail, retry_after(headers.get("retry-after", "")), code)
     if 300 <= code < 400:
         return Refused(f"status {code}: redirects are not followed, so that the key stays with its host", code)
     hint = {401: ": the key is not accepted", 403: ": the key may not do this", 404: ": check base_url and model"}

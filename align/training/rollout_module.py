@@ -21,6 +21,7 @@ from align.scoring import TokenScores, TokenStates, read_sampled, token_states
 from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
 from align.training.rollouts import Columns, Rollouts
+from align.training.sampled_metrics import log_round
 from align.training.self_check import check_layouts, start_checked
 from align.transfer import tensor_on, to_device
 
@@ -110,21 +111,20 @@ class RolloutModule(ReferencedModule):
             )
 
     def begin_round(self, sampled: SampledRound, *, first: bool) -> None:
-        """Take the samples of a round, and compute or recall what belongs to the policy that drew them.
+        """Take the samples of a round, and compute what belongs to the policy that drew them, or recall it.
 
-        Args:
-            sampled: The samples.
-            first: Whether no step was taken on them yet.
+        It is computed on the `first` call alone, before any step; losses on what another engine drew are corrected.
         """
         self._first_step = first
         self.rollouts = Rollouts(sampled)
         if first:
             if not self.checked:
                 self.checked = check_layouts(self, GroupsOfBatch(next(iter(sampled.batches()))), gradients=True)
-            old = self.reads_old or sampled.steps > 1
+            old = self.reads_old or sampled.steps > 1 or sampled.engine_logprobs is not None
             if old or self.reads_reference:
                 self.rollouts.columns = self.rollouts.gathered(self._scored(sampled, old=old))
             self.judge(self.rollouts)
+            log_round(self, self.rollouts.compared_with_engine())
             if sampled.steps > 1:
                 self.rollouts.keep()
         else:

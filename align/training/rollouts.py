@@ -63,6 +63,25 @@ class Rollouts:
         """Return the sum of every sample's tokens."""
         return sum_runs(values, torch.from_numpy(self.sampled.lengths))
 
+    def compared_with_engine(self) -> dict[str, float]:
+        """Return how far our log-probabilities are from those of the engine that drew, over all tokens of the round.
+
+        Where losses are corrected, the ratio of every token is added: our probability over the engine's, at most the
+        cap, and 1 where the engine told nothing (TRL 1.16's `token_truncate`). Without another engine nothing is.
+        """
+        sampled = self.sampled
+        if sampled.engine_logprobs is None:
+            return {}
+        gaps = self.columns["old_logprobs"].double() - torch.from_numpy(sampled.engine_logprobs)
+        known = gaps[~gaps.isnan()]
+        ratios = gaps.nan_to_num(nan=0.0).exp()
+        told = {"engine_difference": known.abs().mean(), "engine_difference_max": known.abs().max()}
+        if sampled.importance_cap is not None:
+            self.columns["engine_ratios"] = ratios.clamp(max=sampled.importance_cap).float()
+            told["engine_ratio"] = ratios.clamp(max=sampled.importance_cap).mean()
+            told["engine_ratios_capped"] = (ratios > sampled.importance_cap).double().mean()
+        return {name: float(value) for name, value in told.items()}
+
     def keep(self) -> None:
         """Write the columns, for a run that goes on inside the round; those of the round before are not needed."""
         path = self.sampled.path

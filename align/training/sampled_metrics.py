@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -27,6 +29,12 @@ def record_samples(
         module.record("old_kl", kl_estimate("k3", tokens.old_logprobs, tokens.logprobs), own)
         if tokens.reference_logprobs is not None:
             module.record("kl", kl_estimate("k3", tokens.logprobs, tokens.reference_logprobs), own)
+
+
+def log_round(module: Any, told: dict[str, float]) -> None:
+    """Log what a round is like as a whole, when it begins."""
+    for logger in module.trainer.loggers if told else ():
+        logger.log_metrics({f"train/{name}": value for name, value in told.items()}, step=module.trainer.global_step)
 
 
 def _spread(

@@ -1,4 +1,4 @@
-"""Judges, sampling and lm-eval behind `transformers serve` itself, not behind a stand-in."""
+"""Judges, sampling, rounds and lm-eval behind `transformers serve` itself, not behind a stand-in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from align.cli.main import main
 from tests.cli.things import TEMPLATE, lines
 from tests.evaluation.test_lm_eval_tasks import TASK
 from tests.judges.real_server import save_chain, transformers_serve
-from tests.tiny import save_tiny
+from tests.rounds.runs import RESAMPLING
+from tests.test_configs import CPU, ROOT
+from tests.tiny import FEW_SAMPLES, save_tiny
 
 pytest.importorskip("fastapi")
 pytest.importorskip("openai")
@@ -32,10 +34,18 @@ def policy(tmp_path: Path) -> Path:
     return save_tiny(tmp_path / "policy", template=TEMPLATE, initializer_range=0.7)
 
 
-def test_a_judge_and_sampling(url: str, policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_judge_sampling_and_rounds(
+    url: str,
+    policy: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One test, so that one worker starts one server."""
     judges(url, policy, tmp_path)
     draws(url, policy, capsys)
+    monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "own_rewards.py")
+    rounds(url, policy, capsys)
 
 
 def judges(url: str, policy: Path, tmp_path: Path) -> None:
@@ -74,6 +84,40 @@ def draws(url: str, policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawing = save_tiny(policy.with_name("drawing"), template=TEMPLATE, initializer_range=0.7)
     GenerationConfig(do_sample=True, eos_token_id=1, pad_token_id=2).save_pretrained(drawing)
     assert len(set(drawn(url, drawing, *many))) > 10
+
+
+def rounds(url: str, policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Greedy rounds of fine-tuning, by the server and by our engine: the same texts in both, others after training."""
+    Path("own_rewards.py").write_text("def length(completions):\n    return [float(len(c)) for c in completions]\n")
+    words = ["fit", "-c", str(ROOT / "configs" / "method" / "sft.yaml"), "-c", CPU, *FEW_SAMPLES]
+    words += ["--data", "PreferenceFileDataModule", "--data.path", "p.jsonl", "--data.batching.groups", "2"]
+    words += ["--model.backbone.path", str(policy), "--model.optimizer.learning_rate", "3e-2"]
+    words += [
+        "--trainer.max_epochs",
+        "2",
+        "--trainer.callbacks+",
+        RESAMPLING,
+        "--trainer.callbacks.selection",
+        "BestOfN",
+    ]
+    words += ["--trainer.callbacks.scorer", "FunctionRewards", "--trainer.callbacks.missing_eos_penalty", "0.0"]
+    words += ["--trainer.callbacks.scorer.function", "own_rewards.py:length", "--trainer.callbacks.generation"]
+    words += ["{max_new_tokens: 6, num_samples: 1, temperature: 0.0}"]
+    served = ["--trainer.callbacks.engine", json.dumps({"urls": [url]})]
+    for root, more in (("own", []), ("served", served)):
+        assert main([*words, *more, "--trainer.default_root_dir", root]) == 0
+    found = {
+        root: [Path(f"{root}/rounds/round-000{n}.jsonl").read_text() for n in range(2)] for root in ("own", "served")
+    }
+    assert found["served"] == found["own"]
+    responses = [[json.loads(line)["responses"] for line in text.splitlines()] for text in found["own"]]
+    assert responses[0] != responses[1]
+    assert f"server {url} gives texts: they are encoded again" in capsys.readouterr().err
+    online = ["fit", "-c", str(ROOT / "configs" / "method" / "grpo.yaml"), *words[3:]]
+    online[online.index("BestOfN")] = "EverySample"
+    online[-1] = "{max_new_tokens: 6, num_samples: 2}"
+    assert main([*online, *served, "--trainer.default_root_dir", "online"]) == 2
+    assert "gives texts, which encoded again may be other tokens than it drew" in capsys.readouterr().err
 
 
 @pytest.mark.slow

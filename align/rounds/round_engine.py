@@ -1,0 +1,124 @@
+"""What draws the samples of a run's rounds: our engine, or a pool of servers that is given each round's policy."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+from transformers import GenerationConfig
+
+from align.distributed import on_first
+from align.errors import ConfigError, StoreError
+from align.files import atomic_folder
+from align.models.adapters import has_adapters
+from align.models.folder_checks import ADAPTER_CONFIG, local_folder
+from align.models.model_export import export_model, is_writer
+from align.records import PromptFormat
+from align.rounds.every_sample import EverySample
+from align.rounds.settings import RoundSettings
+from align.sampling.checked import LocalEngine
+from align.sampling.engine import Engine
+from align.sampling.engine_difference import EngineDifference
+from align.sampling.policy_server import ServedPolicy
+from align.sampling.pool_engine import PoolEngine
+from align.sampling.pool_servers import PoolServers
+from align.sampling.stopping_criteria import StopCriteria
+
+
+class RoundEngine:
+    """Makes the engine of each round."""
+
+    def __init__(self, settings: RoundSettings, folder: Path) -> None:
+        self.settings, self.folder = settings, folder.resolve()
+        self._servers: PoolServers | None = None
+        self.run = f"align-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}-"
+
+    def check(self, module: Any) -> None:
+        """Ask the servers, where there are any, how they take a policy; every process calls.
+
+        Raises ConfigError for one that takes none, or not what the method trains, before anything is sampled.
+        """
+        if self.settings.engine is None:
+            return
+        source = local_folder(module.backbone.path)
+        adapted = module.backbone.lora is not None or (source is not None and (source / ADAPTER_CONFIG).exists())
+        self._servers = PoolServers(
+            self.settings.engine, adapted=adapted, on_tokens=isinstance(self.settings.selection, EverySample)
+        )
+        found = on_first(self._servers.found)
+        rank_zero_info(f"rounds are sampled by {', '.join(server.url for server in found)}")
+
+    def of(self, module: Any, prompt_format: PromptFormat, stop: tuple[str, ...], policy: str) -> Engine:
+        """Return the engine that draws from a module as it is.
+
+        Args:
+            module: The method.
+            prompt_format: How its prompts are written, and the token that ends a response.
+            stop: Texts that end a response.
+            policy: Hash of its trained weights.
+        """
+        if module.device_mesh is not None:
+            raise ConfigError(
+                "align.callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp"
+            )
+        eos_ids = [prompt_format.eos_id]
+        if self._servers is None:
+            return LocalEngine(module.model, module.tokenizer, eos_ids, stop)
+        pool, generation, backbone = self._servers.pool, self.settings.generation, module.backbone
+        weights = hashlib.sha256(repr((policy, backbone)).encode()).hexdigest()[:16]
+        return PoolEngine(
+            self._servers,
+            StopCriteria(module.tokenizer, eos_ids, stop),
+            generation,
+            write=lambda whole: self._written(module, prompt_format, weights, whole=whole),
+            difference=EngineDifference(
+                module.model,
+                generation,
+                pool.most_difference,
+                layout=backbone.layout,
+                logit_bytes=backbone.logit_bytes,
+            ),
+        )
+
+    def finish(self) -> None:
+        """Remove the policies that were written for servers."""
+        on_first(lambda: shutil.rmtree(self.folder / "served", ignore_errors=True))
+
+    def _written(self, module: Any, prompt_format: PromptFormat, weights: str, *, whole: bool) -> ServedPolicy:
+        """Write the policy for servers, unless it is there, and remove those of former rounds; every process calls."""
+        name = f"{self.run}{weights}"
+        folder = self.folder / "served" / (f"{name}-whole" if whole else name)
+        if not on_first(lambda: self._make_room(folder, name)):
+            try:
+                with atomic_folder(folder, writes=is_writer()) as part:
+                    merge = whole and has_adapters(module.model)
+                    export_model(module.model, module.tokenizer, part, merge=merge, prompt_format=prompt_format)
+                    if whole and is_writer():
+                        _drawing(module.tokenizer, prompt_format).save_pretrained(part)
+            except OSError as error:
+                raise StoreError(f"policy for servers {folder} not written: {error.strerror}: make room") from error
+        return ServedPolicy(name, folder, self.run)
+
+    def _make_room(self, folder: Path, name: str) -> bool:
+        """Remove the folders of other weights, and tell whether this one is there."""
+        for other in folder.parent.glob(f"{self.run}*"):
+            if not other.name.startswith(name):
+                shutil.rmtree(other)
+        return folder.exists()
+
+
+def _drawing(tokenizer: Any, prompt_format: PromptFormat) -> GenerationConfig:
+    """Return generation settings that draw from the model alone: a server takes from them what no request says."""
+    pad = prompt_format.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=prompt_format.eos_id,
+        pad_token_id=pad,
+        bos_token_id=tokenizer.bos_token_id,
+    )

@@ -1,0 +1,115 @@
+"""How far the log-probabilities that servers tell are from ours: what rounding makes, or another model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor, nn
+
+from align.distributed import gather
+from align.errors import ModelError
+from align.models.adapters import evaluating
+from align.records import CandidateBatch, EncodedGroup
+from align.sampling.generation import Completion, Generation, Request
+from align.sampling.policy_server import PolicyServer
+from align.scoring import read_sampled, token_states
+
+MEASURED = 32
+"""Samples of a round that are scored here too."""
+
+
+class Drawn(NamedTuple):
+    """A sample, and which server drew it."""
+
+    request: Request
+    completion: Completion
+    server: PolicyServer
+
+
+class EngineDifference:
+    """Scores the first samples of a round by our own forward pass, and adds up the absolute differences."""
+
+    def __init__(self, model: nn.Module, settings: Generation, most: float, *, layout: str, logit_bytes: int) -> None:
+        """Prepare to measure.
+
+        Args:
+            model: The policy that was written for the servers.
+            settings: How they draw.
+            most: Mean difference in nats above which samples are refused.
+            layout: How rows are laid out.
+            logit_bytes: As in `score_tokens`.
+        """
+        self.model, self.settings, self.most = model, settings, most
+        self.layout, self.logit_bytes = layout, logit_bytes
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a round."""
+        self._samples, self._sum, self._tokens, self._largest = 0, 0.0, 0, 0.0
+
+    def temperature_of(self, server: PolicyServer) -> float | None:
+        """Return the temperature at which a server's log-probabilities are ours, None where there is none."""
+        if not server.processed:
+            return 1.0
+        return self.settings.temperature if self.settings.top_p == 1 else None
+
+    def add(self, drawn: Sequence[Drawn]) -> None:
+        """Measure samples until there are enough. Raises ModelError where they are of another policy."""
+        usable = [one for one in drawn if one.completion.logprobs and self.temperature_of(one.server) is not None]
+        chosen = usable[: MEASURED - self._samples]
+        budget = self.settings.batch_tokens
+        while chosen:
+            part = [chosen.pop(0)]
+            tokens = _length(part[0])
+            while chosen and tokens + _length(chosen[0]) <= budget and chosen[0].server is part[0].server:
+                tokens += _length(chosen[0])
+                part.append(chosen.pop(0))
+            self._measure(part)
+        self._refuse()
+
+    def measured(self) -> dict[str, float]:
+        """Return mean and largest difference over all processes, which all call; nothing where none was measured."""
+        parts = gather((self._sum, self._tokens, self._largest))
+        tokens = sum(count for _, count, _ in parts)
+        if not tokens:
+            return {}
+        mean = sum(total for total, _, _ in parts) / tokens
+        return {"engine_difference": mean, "engine_difference_max": max(most for *_, most in parts)}
+
+    def _measure(self, part: Sequence[Drawn]) -> None:
+        told = torch.tensor([v for one in part for v in one.completion.logprobs or ()], dtype=torch.float64)
+        gaps = (self._ours(part).double().cpu() - told).abs()
+        gaps = gaps[~gaps.isnan()]  # of tokens that a server tells nothing of
+        self._samples += len(part)
+        self._sum, self._tokens = self._sum + float(gaps.sum()), self._tokens + len(gaps)
+        self._largest = max([self._largest, *gaps.tolist()])
+
+    @torch.no_grad()
+    def _ours(self, part: Sequence[Drawn]) -> Tensor:
+        rows = [
+            EncodedGroup(str(n), list(one.request.ids), [one.completion.ids], [0], [[]], 1.0, [False])
+            for n, one in enumerate(part)
+        ]
+        temperature = self.temperature_of(part[0].server)
+        assert temperature is not None
+        device = next(self.model.parameters()).device
+        batch: CandidateBatch = move_data_to_device(CandidateBatch.of(rows), device)
+        with evaluating(self.model):
+            states = token_states(self.model, batch, layout=self.layout)
+            return read_sampled(self.model, states, temperature=temperature, logit_bytes=self.logit_bytes).logprobs
+
+    def _refuse(self) -> None:
+        mean = self._sum / max(self._tokens, 1)
+        if mean > self.most:
+            raise ModelError(
+                f"servers draw with log-probabilities that are {mean:.2g} nats a token from ours, "
+                f"engine.most_difference is {self.most:g}: they serve another base model than model.backbone.path, "
+                "change what is drawn (penalties, a quantisation), or engine.most_difference has to be higher"
+            )
+
+
+def _length(drawn: Drawn) -> int:
+    return len(drawn.request.ids) + len(drawn.completion.ids)

@@ -1,0 +1,118 @@
+"""The servers of a pool over a whole run: how each takes a policy, and bringing it to all that answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from align.errors import ConfigError, ModelError, Paused
+from align.sampling.policy_server import PolicyServer, ServedPolicy
+from align.sampling.policy_server_kinds import AdapterServer, kind_of
+from align.sampling.pool_dispatch import tell, wire_to
+from align.sampling.server_pool import ServerPool
+from align.sampling.stopping_criteria import StopCriteria
+from align.sampling.wire import Refused, ServiceStopped, Transient, Wire
+
+T = TypeVar("T")
+BETWEEN = 0.5
+"""Seconds between two tries."""
+
+
+class PoolServers:
+    """Finds out what each server takes, once it answers, and gives it the policy of a round."""
+
+    def __init__(self, pool: ServerPool, *, adapted: bool, on_tokens: bool) -> None:
+        """Know no server yet.
+
+        Args:
+            pool: The settings.
+            adapted: Whether an adapter alone is trained.
+            on_tokens: Whether samples are trained on as the tokens they were drawn as.
+        """
+        self.pool, self.adapted, self.on_tokens = pool, adapted, on_tokens
+        self.key = pool.key()
+        self._told: set[str] = set()
+
+    def found(self) -> list[PolicyServer]:
+        """Return the servers that answer.
+
+        Raises ConfigError for one that takes no policy, or not what is trained; Paused where none answers.
+        """
+        servers = asyncio.run(self._all(self.pool.urls, lambda url: self._with(url, lambda wire: kind_of(wire, url))))
+        for server in servers:
+            self._check(server)
+        return servers
+
+    def brought(
+        self, servers: Sequence[PolicyServer], written: dict[bool, ServedPolicy], ends: StopCriteria | None
+    ) -> list[PolicyServer]:
+        """Give servers the policy and return those that took it.
+
+        Args:
+            servers: Those that answered.
+            written: The policy whole (true) and as an adapter (false), as servers take it.
+            ends: Find out what log-probabilities follow, where temperature or top_p make a difference; else None.
+
+        Raises ModelError for a server that does not load it.
+        """
+        known = {server.url: server for server in servers}
+
+        async def bring(wire: Wire, server: PolicyServer) -> PolicyServer:
+            await server.take(wire, written[server.whole], self.pool.timeout)
+            if ends is not None:
+                await server.find_mode(wire, ends, self.pool.timeout)
+            return server
+
+        return asyncio.run(self._all(list(known), lambda url: self._with(url, lambda wire: bring(wire, known[url]))))
+
+    def tell_once(self, line: str) -> None:
+        """Say something the first time."""
+        if line not in self._told:
+            self._told.add(line)
+            tell(line)
+
+    def _check(self, server: PolicyServer) -> None:
+        if isinstance(server, AdapterServer) and not self.adapted:
+            raise ConfigError(
+                f"engine.urls: {server.place} takes adapters, and all weights are trained: set model.backbone.lora.r, "
+                "or let `transformers serve` load whole folders"
+            )
+        if self.on_tokens and not server.tells_tokens:
+            raise ConfigError(
+                f"engine.urls: {server.place} gives texts, which encoded again may be other tokens than it drew, and "
+                "the method trains on tokens: it needs vLLM"
+            )
+        if not server.tells_tokens:
+            self.tell_once(
+                f"{server.place} gives texts: they are encoded again, and without its log-probabilities nothing is "
+                "measured of how far its samples are from the policy's"
+            )
+
+    async def _all(self, urls: Sequence[str], ask: Callable[[str], Awaitable[T | str]]) -> list[T]:
+        """Ask all at a time and return what those say that answer; of the others it is told."""
+        found = await asyncio.gather(*map(ask, urls))
+        silent = [(url, fault) for url, fault in zip(urls, found, strict=True) if isinstance(fault, str)]
+        if len(silent) == len(urls):
+            raise Paused(
+                f"none of {len(self.pool.urls)} servers answers, {silent[0][0]}: {silent[0][1]}: what was drawn before "
+                "is kept; give the same command again once one does"
+            )
+        for url, fault in silent:
+            tell(f"server {url} does not answer ({fault}): it is left out until the next round")
+        return [one for one in found if not isinstance(one, str)]
+
+    async def _with(self, url: str, ask: Callable[[Wire], Awaitable[T]]) -> T | str:
+        """Return what a server says, or its fault where it answers nothing as long as the pool is patient."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.pool.patience
+        async with wire_to(self.pool, url, self.key) as wire:
+            while True:
+                try:
+                    return await ask(wire)
+                except (Transient, ServiceStopped) as fault:
+                    if isinstance(fault, ServiceStopped) or clock() + BETWEEN >= end:
+                        return str(fault)
+                except Refused as error:
+                    raise ModelError(f"server {url} refuses: {error}") from None
+                await asyncio.sleep(BETWEEN)
