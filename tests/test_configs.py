@@ -48,6 +48,7 @@ SYNTHETIC = [
 GOLD = {
     "gold": "dpo",
     "on_policy_dpo": "dpo",
+    "online_dpo": "dpo",
     "iterative_dpo": "dpo",
     "raft": "sft",
     "pro_bootstrap": "pro",
@@ -64,7 +65,7 @@ ONLINE = {
     "ppo": "online_ppo",
 }
 """Methods that train on their own samples, by the fragment that draws them."""
-ROUNDS = ("iterative_dpo", "on_policy_dpo", "pro_bootstrap", "raft", "online", "online_ppo", *ONLINE)
+ROUNDS = ("iterative_dpo", "on_policy_dpo", "online_dpo", "pro_bootstrap", "raft", "online", "online_ppo", *ONLINE)
 """Fragments that sample before every epoch."""
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}
 """Epochs of the first round; later ones sample, which tests/rounds/test_directional.py does with a model that ends."""
@@ -160,7 +161,7 @@ VARIANTS = {
         "sft_pro",
     ),
     *("pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "rahf_dual_code", "rahf_dual_paper"),
-    *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo"),
+    *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo", "online_dpo"),
     *("rahf_single_stage1_paper", "reward_model_flip", "reward_model_scaled", "reward_model_soft", "bfloat16_lora"),
     "qlora",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from align.errors import ConfigError
 from align.records import Example
@@ -25,7 +25,25 @@ class BestWorst(PromptSelection):
             return "rewards too close"
         if best.text == worst.text:
             return "identical samples"
-        return [drawn.record([best, worst], [0, 1])]
+        return [self.record(drawn, best, worst)]
+
+    def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
+        """Return the pair as texts, which are tokenised and ended like those of any other data."""
+        return drawn.record([best, worst], [0, 1])
+
+
+@dataclass(frozen=True)
+class DrawnPair(BestWorst):
+    """The best sample against the worst in the tokens that were drawn: online DPO and IPO.
+
+    Guo et al. 2024, arXiv:2402.04792, Algorithm 1; Calandriello et al. 2024, arXiv:2403.08635. Nothing is tokenised
+    again, and a sample that was cut off at its limit has no end, so that the policy is not taught to end there. As in
+    BestWorst samples of equal rewards make no pair, where TRL's OnlineDPOTrainer takes the first of them as chosen.
+    """
+
+    def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
+        """Return the pair with its tokens."""
+        return replace(super().record(drawn, best, worst), response_ids=(best.ids, worst.ids))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from align.errors import ConfigError
+from align.errors import ConfigError, DataError
 from align.objectives.optimal_transport import TransportObjective
 from align.objectives.pairwise import PairObjective
 from align.objectives.weighting import WPO
@@ -26,6 +26,14 @@ class PairwiseLosses(PreferenceLosses):
         self.objective, self.weighting, self.nll_weight = objective, weighting, nll_weight
         self.collisions = weighting is not None
         self._call, self._quantiles = ObjectiveCall(), StepQuantiles(objective)
+
+    def check_labels(self, batch: CandidateBatch) -> None:
+        """Look for prompts without a pair, which data.view DrawnPairs makes of rows that no round has answered."""
+        if any(size != 2 for size in batch.group_sizes):
+            raise DataError(
+                f"{batch.ids[0]}: no pair to compute a loss on: prompts alone (data.view DrawnPairs) are trained on in "
+                "rounds (-c configs/callbacks/online_dpo.yaml) and not validated on: set trainer.limit_val_batches to 0"
+            )
 
     def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compare the pairs of the whole step, where the objective is on their quantiles."""
