@@ -19,7 +19,7 @@ from align.rounds.sampled_rounds import OnlineMethod, check_online
 from align.rounds.schedule import set_schedule, steps_of_round
 from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
-from align.rounds.weights import follow_start, follows_rounds, go_back, save_start
+from align.rounds.weights import follow_start, follows_rounds, follows_steps, go_back, save_start
 from align.sampling.generation import Generation
 
 PAIR = Generation(num_samples=2, temperature=0.9)
@@ -108,6 +108,11 @@ class IterativeResampling(Callback):
             )
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
+        if self.restart and follows_steps(pl_module):
+            raise ConfigError(
+                "model.reference MovingReference would go on from the round before where rounds restart: leave one of "
+                "them out"
+            )
         data.refuse_stream("align.callbacks.resampling.IterativeResampling, which chooses among the prompts,")
         if getattr(pl_module, "view", None) == "win_rates":
             self.settings.check_win_rates()

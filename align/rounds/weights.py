@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from align.errors import StoreError
 from align.files import atomic_file
-from align.models.references import PreviousRound
+from align.models.references import MovingReference, PreviousRound, ReferenceMixture
 
 
 def policy_hash(module: nn.Module) -> str:
@@ -40,6 +40,13 @@ def save_start(module: nn.Module, path: Path) -> None:
 def follows_rounds(module: nn.Module) -> bool:
     """Tell whether a module's reference is the policy of the previous round."""
     return isinstance(getattr(module, "reference", None), PreviousRound)
+
+
+def follows_steps(module: nn.Module) -> bool:
+    """Tell whether a module's reference follows the policy step by step, alone or as one of several."""
+    reference = getattr(module, "reference", None)
+    anchors = reference.anchors if isinstance(reference, ReferenceMixture) else []
+    return any(isinstance(kind, MovingReference) for kind in (reference, *(anchor.reference for anchor in anchors)))
 
 
 def follow_start(module: Any, path: Path) -> None:
