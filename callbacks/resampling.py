@@ -21,6 +21,7 @@ from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import follow_start, follows_rounds, follows_steps, go_back, save_start
 from align.sampling.generation import Generation
+from align.sampling.mixture import LogitMixture
 
 PAIR = Generation(num_samples=2, temperature=0.9)
 
@@ -49,6 +50,7 @@ class IterativeResampling(Callback):
         keep_models: bool = False,
         alternate_halves: bool = False,
         conditions: ConditioningSchedule | None = None,
+        mixture: LogitMixture | None = None,
     ) -> None:
         """Configure rounds.
 
@@ -67,6 +69,7 @@ class IterativeResampling(Callback):
             keep_models: With restart, write the model of each round but the last to `rounds/model-NUMBER`.
             alternate_halves: Draw the prompts from the two halves of the data by turns.
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
+            mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
         """
         if epochs < 1:
             raise ConfigError(
@@ -93,6 +96,7 @@ class IterativeResampling(Callback):
             missing_eos_penalty=missing_eos_penalty,
             alternate_halves=alternate_halves,
             conditions=conditions,
+            mixture=mixture,
         )
         self._rounds: RoundLoader | None = None
         self._begun: int | None = None
@@ -105,6 +109,11 @@ class IterativeResampling(Callback):
         if not getattr(pl_module, "generates", False) or not isinstance(data, PreferenceDataModule):
             raise ConfigError(
                 "align.callbacks.resampling.IterativeResampling needs a policy and one of our data modules"
+            )
+        if self.settings.mixture is not None and not hasattr(type(pl_module), "reference_scores"):
+            raise ConfigError(
+                f"align.callbacks.resampling.IterativeResampling.mixture needs a reference, {type(pl_module).__name__} "
+                "has none: leave it out"
             )
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")

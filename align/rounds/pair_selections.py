@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from align.errors import ConfigError
-from align.records import Example
+from align.records import FROM_REFERENCE, Example
 from align.rounds.scored_samples import PromptSamples, ScoredSample, best_of, sigmoid, worst_of
 from align.rounds.selections import PromptSelection
 
@@ -44,6 +44,20 @@ class DrawnPair(BestWorst):
     def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
         """Return the pair with its tokens."""
         return replace(super().record(drawn, best, worst), response_ids=(best.ids, worst.ids))
+
+
+@dataclass(frozen=True)
+class ReferencePair(DrawnPair):
+    """The policy's sample and the reference's, and which of the two that is: XPO (Xie et al. 2024, arXiv:2405.21046).
+
+    It goes with two samples of a prompt and `mixture.shares` [0, 1], so that the second is the reference's. Equal
+    rewards make no pair, where TRL's former XPOTrainer took the policy's sample as chosen.
+    """
+
+    def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
+        """Return the pair with its tokens and, as a second label of each, whether the reference drew it."""
+        scores = tuple((sample.reward, float(sample.number % 2)) for sample in (best, worst))
+        return replace(super().record(drawn, best, worst), attributes=("reward", FROM_REFERENCE), scores=scores)
 
 
 @dataclass(frozen=True)

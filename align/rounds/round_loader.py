@@ -24,6 +24,7 @@ from align.rounds.encoded_rounds import encoded_round
 from align.rounds.manifest import summary
 from align.rounds.pipeline import make_round
 from align.rounds.plan import RoundPlan
+from align.rounds.round_engine import engine_of
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_prompts import (
     RoundPrompt,
@@ -38,7 +39,6 @@ from align.rounds.round_store import RoundRow
 from align.rounds.sampled_rounds import sampled_round
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import policy_hash
-from align.sampling.checked import LocalEngine
 
 
 class RoundLoader:
@@ -137,7 +137,7 @@ class RoundLoader:
                 "align.callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp"
             )
         template = self.data.encoder.template  # type: ignore[union-attr]
-        engine = LocalEngine(module.model, module.tokenizer, [template.eos_id], template.stop)
+        engine = engine_of(module, self.settings, template)
         prompts, replayed = self._prompts(number), self._replayed(number)
         self.settings.scorer.check_examples([prompt.example for prompt in prompts])
         policy, conditions = policy_hash(module), self.settings.conditions
