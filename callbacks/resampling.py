@@ -21,7 +21,7 @@ from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import follow_start, follows_rounds, follows_steps, go_back, save_start
 from align.sampling.generation import Generation
-from align.sampling.mixture import LogitMixture
+from align.sampling.logit_mixture import LogitMixture
 
 PAIR = Generation(num_samples=2, temperature=0.9)
 

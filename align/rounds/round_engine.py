@@ -8,7 +8,7 @@ from align.encoding.templates import Template
 from align.rounds.settings import RoundSettings
 from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine
-from align.sampling.mixture import MixtureEngine
+from align.sampling.logit_mixture import MixtureEngine
 
 
 def engine_of(module: Any, settings: RoundSettings, template: Template) -> Engine:

@@ -14,7 +14,7 @@ from align.rounds.mixing import Replay
 from align.rounds.pair_selections import ReferencePair
 from align.rounds.selections import Selection
 from align.sampling.generation import Generation
-from align.sampling.mixture import LogitMixture
+from align.sampling.logit_mixture import LogitMixture
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from align.rewards.scorers import GoldRewards
 from align.rounds.pair_selections import DrawnPair, ReferencePair
 from align.rounds.round_file import read_round
 from align.sampling.generation import Generation
-from align.sampling.mixture import LogitMixture
+from align.sampling.logit_mixture import LogitMixture
 from align.scoring import score_responses
 from tests.formulas.preferences import xpo_of_trl
 from tests.models.test_reference import disturb, load

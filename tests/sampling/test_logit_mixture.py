@@ -23,7 +23,7 @@ from align.rounds.pair_selections import DrawnPair
 from align.sampling.decoding_rows import watched
 from align.sampling.generation import Generation, Job, Request
 from align.sampling.local import TransformersEngine
-from align.sampling.mixture import LogitMixture, MixtureEngine
+from align.sampling.logit_mixture import LogitMixture, MixtureEngine
 from align.scoring import score_responses
 from tests.models.test_reference import disturb, load
 from tests.rounds.runs import command, world_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,7 +121,7 @@ class MixtureEngine(Engine):
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[owners]
         held = rows.all
         for step in range(rows.settings.max_new_tokens):
-            tokens = rows.draw(mixed(*logits, shares), held, step)
+            tokens = rows.draw(mixed(logits[0], logits[1], shares), held, step)
             going = rows.take(held, tokens.tolist())
             if not going:
                 break
@@ -131,9 +132,7 @@ class MixtureEngine(Engine):
                 tokens, lengths, shares = tokens[places], lengths[places], shares[places]
                 held = [held[place] for place in going]
             fed = [cache.step(tokens, lengths + step) for cache in caches]
-            logits = [
-                side(lambda model, own=own: last_logits(model, own)) for side, own in zip(sides, fed, strict=True)
-            ]
+            logits = [side(partial(last_logits, fed=own)) for side, own in zip(sides, fed, strict=True)]
 
 
 def mixed(
