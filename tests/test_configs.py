@@ -51,6 +51,7 @@ GOLD = {
     "online_dpo": "dpo",
     "pilaf": "dpo",
     "xpo_rounds": "xpo",
+    "inpo_rounds": "inpo",
     "iterative_dpo": "dpo",
     "raft": "sft",
     "pro_bootstrap": "pro",
@@ -69,8 +70,8 @@ ONLINE = {
 """Methods that train on their own samples, by the fragment that draws them."""
 IN_ROUNDS = {**ONLINE, "xpo": "xpo_rounds"}
 """These, and methods that train on pairs of their own."""
-STEP_ROUNDS = ("online_dpo", "pilaf", "xpo_rounds")
-ROUNDS = ("iterative_dpo", "on_policy_dpo", *STEP_ROUNDS, "pro_bootstrap", "raft", "online", "online_ppo", *IN_ROUNDS)
+PAIR_ROUNDS = ("online_dpo", "pilaf", "xpo_rounds", "inpo_rounds")
+ROUNDS = ("iterative_dpo", "on_policy_dpo", *PAIR_ROUNDS, "pro_bootstrap", "raft", "online", "online_ppo", *IN_ROUNDS)
 """Fragments that sample before every epoch."""
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}
 """Epochs of the first round; later ones sample, which tests/rounds/test_directional.py does with a model that ends."""
@@ -169,7 +170,7 @@ VARIANTS = {
         "sft_pro",
     ),
     *("pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "rahf_dual_code", "rahf_dual_paper"),
-    *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo", *STEP_ROUNDS),
+    *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo", *PAIR_ROUNDS),
     *("rahf_single_stage1_paper", "reward_model_flip", "reward_model_scaled", "reward_model_soft", "bfloat16_lora"),
     "qlora",
 }
