@@ -58,7 +58,8 @@ class PairwiseLosses(PreferenceLosses):
             nll = -policy.chosen / policy.chosen_lengths
             module.record("loss/nll", nll, batch.weights)
             losses = losses + self.nll_weight * nll
-        if self.optimism and module.phase == "train":
+        drawn = FROM_REFERENCE in batch.attributes or (module.attached and module.phase == "train")
+        if self.optimism and drawn:  # validation, and `align check`, have pairs of the data
             optimistic = self.optimism * drawn_by_reference(policy, batch)
             module.record("loss/optimism", optimistic, batch.weights)
             losses = losses + optimistic

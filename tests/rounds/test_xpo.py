@@ -108,3 +108,11 @@ def test_what_does_not_fit_is_refused(world_model: Path) -> None:
         XPOModule(backbone, SimPO())
     with pytest.raises(ConfigError, match="XPOModule needs to know which response the reference drew"):
         run(XPOModule(backbone), 1, selection=DrawnPair(), generation=XPO["generation"])
+
+
+def test_pairs_of_the_data_have_a_loss_without_the_term(model_folder: Path) -> None:
+    """As `align check` and validation ask for it: log 2 at the start."""
+    module = XPOModule(Backbone(str(model_folder)), optimism=1.0)
+    module.build_model()
+    batch = random_batch([2, 2])
+    assert module.loss(batch, batch.totals).item() == pytest.approx(0.6931472, abs=1e-6)
