@@ -118,6 +118,7 @@ def test_an_adapter_and_its_base(model_folder: Path) -> None:
     assert first[0].ids == mixed.argmax(-1).tolist()
 
 
+@pytest.mark.slow
 def test_pilaf_learns(world_model: Path) -> None:
     """As online DPO does, from pairs of which half are drawn beyond and before the policy."""
     module = DPOModule(Backbone(str(world_model)), DPO(0.1), optimizer=CONSTANT)
