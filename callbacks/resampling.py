@@ -19,9 +19,10 @@ from align.rounds.sampled_rounds import OnlineMethod, check_online
 from align.rounds.schedule import set_schedule, steps_of_round
 from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
-from align.rounds.weights import follow_start, follows_rounds, go_back, save_start
+from align.rounds.weights import follow_start, follows_rounds, follows_steps, go_back, save_start
 from align.sampling.generation import Generation
 from align.sampling.server_pool import ServerPool
+from align.sampling.logit_mixture import LogitMixture
 
 PAIR = Generation(num_samples=2, temperature=0.9)
 
@@ -51,6 +52,7 @@ class IterativeResampling(Callback):
         alternate_halves: bool = False,
         conditions: ConditioningSchedule | None = None,
         engine: ServerPool | None = None,
+        mixture: LogitMixture | None = None,
     ) -> None:
         """Configure rounds.
 
@@ -71,6 +73,7 @@ class IterativeResampling(Callback):
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
             engine: Servers that sample in the place of this process, given each round's weights: vLLM for LoRA,
                 `transformers serve` for whole folders; null samples here.
+            mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
         """
         if epochs < 1:
             raise ConfigError(
@@ -98,6 +101,7 @@ class IterativeResampling(Callback):
             alternate_halves=alternate_halves,
             conditions=conditions,
             engine=engine,
+            mixture=mixture,
         )
         self._rounds: RoundLoader | None = None
         self._begun: int | None = None
@@ -111,8 +115,18 @@ class IterativeResampling(Callback):
             raise ConfigError(
                 "align.callbacks.resampling.IterativeResampling needs a policy and one of our data modules"
             )
+        if self.settings.mixture is not None and not hasattr(type(pl_module), "reference_scores"):
+            raise ConfigError(
+                f"align.callbacks.resampling.IterativeResampling.mixture needs a reference, {type(pl_module).__name__} "
+                "has none: leave it out"
+            )
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
+        if self.restart and follows_steps(pl_module):
+            raise ConfigError(
+                "model.reference MovingReference would go on from the round before where rounds restart: leave one of "
+                "them out"
+            )
         data.refuse_stream("align.callbacks.resampling.IterativeResampling, which chooses among the prompts,")
         if getattr(pl_module, "view", None) == "win_rates":
             self.settings.check_win_rates()

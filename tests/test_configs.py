@@ -48,6 +48,10 @@ SYNTHETIC = [
 GOLD = {
     "gold": "dpo",
     "on_policy_dpo": "dpo",
+    "online_dpo": "dpo",
+    "pilaf": "dpo",
+    "xpo_rounds": "xpo",
+    "inpo_rounds": "inpo",
     "iterative_dpo": "dpo",
     "raft": "sft",
     "pro_bootstrap": "pro",
@@ -65,7 +69,10 @@ ONLINE = {
     "ppo": "online_ppo",
 }
 """Methods that train on their own samples, by the fragment that draws them."""
-ROUNDS = ("iterative_dpo", "on_policy_dpo", "pro_bootstrap", "raft", "online", "online_ppo", *ONLINE)
+IN_ROUNDS = {**ONLINE, "xpo": "xpo_rounds"}
+"""These, and methods that train on pairs of their own."""
+PAIR_ROUNDS = ("online_dpo", "pilaf", "xpo_rounds", "inpo_rounds")
+ROUNDS = ("iterative_dpo", "on_policy_dpo", *PAIR_ROUNDS, "pro_bootstrap", "raft", "online", "online_ppo", *IN_ROUNDS)
 """Fragments that sample before every epoch."""
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}
 """Epochs of the first round; later ones sample, which tests/rounds/test_directional.py does with a model that ends."""
@@ -82,8 +89,8 @@ def words(path: Path, data: str = "x", model: str = "y") -> list[str]:
     if path.stem in GOLD:
         method = str(ROOT / "configs" / "method" / f"{GOLD[path.stem]}.yaml")
         return ["fit", "-c", method, *SYNTHETIC, "-c", str(path), "--model.backbone.path", model]
-    if path.stem in ONLINE:
-        rounds = str(ROOT / "configs" / "callbacks" / f"{ONLINE[path.stem]}.yaml")
+    if path.stem in IN_ROUNDS:
+        rounds = str(ROOT / "configs" / "callbacks" / f"{IN_ROUNDS[path.stem]}.yaml")
         return ["fit", "-c", str(path), *SYNTHETIC, "-c", rounds, "--model.backbone.path", model]
     kind = path.relative_to(ROOT / "configs").parts[0]
     method = [] if kind in ("method", "quick_start.yaml") else ["-c", METHOD]
@@ -104,6 +111,7 @@ def test_every_objective_has_a_config() -> None:
         "DPARSFModule",
         "RewardModel",
         "DPOModule",
+        "XPOModule",
         "PROModule",
         "HIRModule",
         "PreferredDispreferredModule",
@@ -115,6 +123,7 @@ def test_every_objective_has_a_config() -> None:
         "RAHFSingleModule",
         "RAHFDualModule",
         "Cached",
+        "MovingReference",
         "ReferenceMixture",
         *sorted(concrete_objectives()),
     )
@@ -157,11 +166,12 @@ VARIANTS = {
         "robust_dpo",
         "hinge",
         "dpo_cached",
+        "tr_dpo",
         "sppo_hard",
         "sft_pro",
     ),
     *("pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "rahf_dual_code", "rahf_dual_paper"),
-    *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo"),
+    *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo", *PAIR_ROUNDS),
     *("rahf_single_stage1_paper", "reward_model_flip", "reward_model_scaled", "reward_model_soft", "bfloat16_lora"),
     "qlora",
 }
@@ -206,6 +216,8 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
         save_tiny(model_folder, max_position_embeddings=2048)  # prompts under its long instructions are not cut
     if path.stem in FIRST_STAGE:
         more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
+    if path.stem == "tr_dpo":
+        more = ["--model.reference.every_n_steps", "1"]  # of two, in place of 512
     two_batches([*words(path, str(data), str(model_folder)), *more], tmp_path / "run")
 
 

@@ -35,21 +35,24 @@ def refuse_accumulation(trainer: Any, stage: str) -> None:
         )
 
 
-def steps_told(groups: EncodedGroups, step: int) -> list[str]:
-    """Return how many groups a step has and how many steps an epoch, and a warning where there are too few for one."""
+def steps_told(groups: EncodedGroups, step: int, asked: int = 0) -> list[str]:
+    """Return how many groups a step has and how many steps an epoch, and a warning where there are too few for one.
+
+    A round may leave out some of the groups it was `asked` for, which its own line tells: that is no reason to warn.
+    """
     drawn = groups.num_drawn
     steps = math.ceil(drawn / step)
     told = [f"a step is {step} groups, {steps} {'step' if steps == 1 else 'steps'} an epoch"]
-    if drawn < step:
+    if max(drawn, asked) < step:
         told.append(
             f"WARNING {drawn} groups are fewer than a step has: an epoch is a single step; lower data.batching.groups"
         )
     return told
 
 
-def tell_steps(groups: EncodedGroups, step: int, place: str = "") -> None:
+def tell_steps(groups: EncodedGroups, step: int, place: str = "", *, asked: int = 0) -> None:
     """Say it."""
-    tell_lines(f"{place}{line}" for line in steps_told(groups, step))
+    tell_lines(f"{place}{line}" for line in steps_told(groups, step, asked))
 
 
 def tell_lines(lines: Iterable[str]) -> None:

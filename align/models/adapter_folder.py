@@ -67,7 +67,7 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
     except (RuntimeError, ValueError, KeyError, TypeError, ImportError, re.error) as error:
         raise ModelError(f"adapter {folder}: does not fit its base model ({shorten(error, 160)})") from error
     if not trained:
-        for parameter in _own(model, name).values():
+        for parameter in adapter_weights(model, name).values():
             parameter.requires_grad_(False)
     return model
 
@@ -78,17 +78,24 @@ def with_trained_adapter(model: Any, folder: Path) -> Any:
     An adapter with biases of the base has no second copy there: the start is then a copy of the model.
     """
     model = with_adapter(model, folder, "default", trained=True)
-    config = copy.deepcopy(model.peft_config["default"])
-    if config.peft_type == "LORA" and config.bias == "none":
-        config.init_lora_weights = False  # the base has given up the adapter's start already
-        model.add_adapter(REFERENCE_ADAPTER, config)
-        start = _own(model, "default")
-        for path, parameter in _own(model, REFERENCE_ADAPTER).items():
-            parameter.data = start[path].detach().clone()
-            parameter.requires_grad_(False)
+    add_frozen_copy(model, REFERENCE_ADAPTER)
     setattr(model, STARTS_TRAINED, True)
-    model.set_adapter("default")
     return model
+
+
+def add_frozen_copy(model: Any, name: str) -> bool:
+    """Add a frozen copy of the adapter that is trained, and tell whether its base can bear one."""
+    config = copy.deepcopy(model.peft_config["default"])
+    if config.peft_type != "LORA" or config.bias != "none":
+        return False
+    config.init_lora_weights = False  # the base has given up the adapter's start already
+    model.add_adapter(name, config)
+    start = adapter_weights(model, "default")
+    for path, parameter in adapter_weights(model, name).items():
+        parameter.data = start[path].detach().clone()
+        parameter.requires_grad_(False)
+    model.set_adapter("default")
+    return True
 
 
 def _foreign(config: dict[str, Any]) -> str | None:
@@ -122,7 +129,7 @@ def _reason(config: dict[str, Any]) -> str | None:
 @torch.no_grad()
 def _read(model: Any, folder: Path, name: str, mapping: dict[str, str] | None) -> None:
     """Read the weights; what the folder lacks stays NaN, which no weight is."""
-    trained = {path: own for path, own in _own(model, name).items() if own.requires_grad}
+    trained = {path: own for path, own in adapter_weights(model, name).items() if own.requires_grad}
     for parameter in trained.values():
         parameter.fill_(torch.nan)
     device = str(next(model.parameters()).device)
@@ -130,7 +137,7 @@ def _read(model: Any, folder: Path, name: str, mapping: dict[str, str] | None) -
         result = model.load_adapter(str(folder), name, is_trainable=True, torch_device=device, key_mapping=mapping)
     except KeyError as error:  # what PEFT says of a copied layer that the folder lacks
         raise ModelError(f"adapter {folder}: missing or not a number: {error.args[0]}") from error
-    own = _own(model, name)
+    own = adapter_weights(model, name)
     missing = [path for path in trained if bool(own[path].isnan().any())]
     faults = listed("missing or not a number", missing) + listed("unexpected", result.unexpected_keys)
     if faults:
@@ -140,7 +147,7 @@ def _read(model: Any, folder: Path, name: str, mapping: dict[str, str] | None) -
         )
 
 
-def _own(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
+def adapter_weights(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
     """Return the weights an adapter brings, by their name without the adapter's."""
     config: Any = model.peft_config[name]  # type: ignore[index]
     biases = getattr(config, "bias", "none") != "none"

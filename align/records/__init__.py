@@ -7,7 +7,7 @@ from align.records.example import ASKING, Example, Message, PromptFormat, Role, 
 from align.records.group import EncodedGroup, StepTotals, totals_of
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
 from align.records.label_scaling import LabelScaling, combine
-from align.records.labels import Labels, Scale, column_of
+from align.records.labels import FROM_REFERENCE, Labels, Scale, column_of
 from align.records.other_tokens import Foreign, PromptTokens
 from align.records.reward_directions import Arc
 from align.records.row_layout import LayoutName, RowLayout
@@ -18,6 +18,7 @@ from align.records.step import Step
 __all__ = [
     "ASKING",
     "BOTH",
+    "FROM_REFERENCE",
     "NEGATIVE",
     "POSITIVE",
     "Arc",

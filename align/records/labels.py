@@ -17,6 +17,10 @@ class Scale(NamedTuple):
     """Distance of two neighbouring grades; 0 for a continuous label."""
 
 
+FROM_REFERENCE = "from_reference"
+"""Name of the label that is 1 for a response that the reference drew, 0 for one of the policy."""
+
+
 class Labels(NamedTuple):
     """The columns of the scores of every batch of a run."""
 

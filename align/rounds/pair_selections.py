@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from align.errors import ConfigError
-from align.records import Example
+from align.records import FROM_REFERENCE, Example
 from align.rounds.scored_samples import PromptSamples, ScoredSample, best_of, sigmoid, worst_of
 from align.rounds.selections import PromptSelection
 
@@ -25,7 +25,39 @@ class BestWorst(PromptSelection):
             return "rewards too close"
         if best.text == worst.text:
             return "identical samples"
-        return [drawn.record([best, worst], [0, 1])]
+        return [self.record(drawn, best, worst)]
+
+    def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
+        """Return the pair as texts, which are tokenised and ended like those of any other data."""
+        return drawn.record([best, worst], [0, 1])
+
+
+@dataclass(frozen=True)
+class DrawnPair(BestWorst):
+    """The best sample against the worst in the tokens that were drawn: online DPO and IPO.
+
+    Guo et al. 2024, arXiv:2402.04792, Algorithm 1; Calandriello et al. 2024, arXiv:2403.08635. Nothing is tokenised
+    again, and a sample that was cut off at its limit has no end, so that the policy is not taught to end there. As in
+    BestWorst samples of equal rewards make no pair, where TRL's OnlineDPOTrainer takes the first of them as chosen.
+    """
+
+    def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
+        """Return the pair with its tokens."""
+        return replace(super().record(drawn, best, worst), response_ids=(best.ids, worst.ids))
+
+
+@dataclass(frozen=True)
+class ReferencePair(DrawnPair):
+    """The policy's sample and the reference's, and which of the two that is: XPO (Xie et al. 2024, arXiv:2405.21046).
+
+    It goes with two samples of a prompt and `mixture.shares` [0, 1], so that the second is the reference's. Equal
+    rewards make no pair, where TRL's former XPOTrainer took the policy's sample as chosen.
+    """
+
+    def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
+        """Return the pair with its tokens and, as a second label of each, whether the reference drew it."""
+        scores = tuple((sample.reward, float(sample.number % 2)) for sample in (best, worst))
+        return replace(super().record(drawn, best, worst), attributes=("reward", FROM_REFERENCE), scores=scores)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What draws the samples of a run's rounds: our engine, or a pool of servers that is given each round's policy."""
+"""What draws the samples of a run's rounds: our engine, alone or with the reference, or servers given each policy."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from align.models.folder_checks import ADAPTER_CONFIG, local_folder
 from align.models.model_export import export_model, is_writer
 from align.records import PromptFormat
 from align.rounds.every_sample import EverySample
+from align.rounds.pair_selections import DrawnPair
 from align.rounds.settings import RoundSettings
 from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine
 from align.sampling.engine_difference import EngineDifference
+from align.sampling.logit_mixture import MixtureEngine
 from align.sampling.policy_server import ServedPolicy
 from align.sampling.pool_engine import PoolEngine
 from align.sampling.pool_servers import PoolServers
@@ -45,9 +47,8 @@ class RoundEngine:
             return
         source = local_folder(module.backbone.path)
         adapted = module.backbone.lora is not None or (source is not None and (source / ADAPTER_CONFIG).exists())
-        self._servers = PoolServers(
-            self.settings.engine, adapted=adapted, on_tokens=isinstance(self.settings.selection, EverySample)
-        )
+        on_tokens = isinstance(self.settings.selection, EverySample | DrawnPair)
+        self._servers = PoolServers(self.settings.engine, adapted=adapted, on_tokens=on_tokens)
         found = on_first(self._servers.found)
         rank_zero_info(f"rounds are sampled by {', '.join(server.url for server in found)}")
 
@@ -65,6 +66,9 @@ class RoundEngine:
                 "align.callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp"
             )
         eos_ids = [prompt_format.eos_id]
+        if self.settings.mixture is not None:
+            models = (module.model, module.built_reference, self.settings.mixture)
+            return MixtureEngine(*models, tokenizer=module.tokenizer, eos_ids=eos_ids, stop=stop)
         if self._servers is None:
             return LocalEngine(module.model, module.tokenizer, eos_ids, stop)
         pool, generation, backbone = self._servers.pool, self.settings.generation, module.backbone

@@ -84,7 +84,7 @@ class RoundLoader:
             sha256 = self._sealed(number)
             groups = encoded_round(self.rounds, number, sha256, data=self.data, view=self._view())
             self._trained_on, self._loaders = groups, {number: self.data.steps_of(groups, sha256)}
-            tell_steps(groups, self.data.step_groups, f"round {number}: ")
+            tell_steps(groups, self.data.step_groups, f"round {number}: ", asked=self.settings.prompts or 0)
             self.acknowledged[number] = sha256
         loader = self._loaders[number]
         self._mend_progress(len(loader))

@@ -40,8 +40,8 @@ def check_online(module: object, settings: RoundSettings) -> None:
             f"{PLACE}.generation: {name} needs the probabilities of what was drawn, which are those of the model at a "
             f"temperature above 0 and top_p 1, got {settings.generation.temperature:g}, {settings.generation.top_p:g}"
         )
-    if settings.replay is not None or settings.conditions is not None:
-        raise ConfigError(f"{PLACE}: {name} trains on its own samples alone: leave replay and conditions out")
+    if any(part is not None for part in (settings.replay, settings.conditions, settings.mixture)):
+        raise ConfigError(f"{PLACE}: {name} trains on its own samples alone: leave replay, conditions and mixture out")
 
 
 def sampled_round(groups: EncodedGroups, number: int, *, drawn: Sequence[Example], **more: Any) -> SampledRound:

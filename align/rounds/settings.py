@@ -11,9 +11,11 @@ from align.records import Example
 from align.rewards.scorers import Direction, Scorer
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
+from align.rounds.pair_selections import ReferencePair
 from align.rounds.selections import Selection
 from align.sampling.generation import Generation
 from align.sampling.server_pool import ServerPool
+from align.sampling.logit_mixture import LogitMixture
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,24 @@ class RoundSettings:
     """Sample under conditions, and train under them."""
     engine: ServerPool | None = None
     """Servers that draw; null samples here. Another engine draws from the same policy: a round may go on with it."""
+    mixture: LogitMixture | None = None
+    """Sample from policy and reference together."""
 
     def __post_init__(self) -> None:
         if self.prompts is not None and self.prompts < 1:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}")
         if self.conditions is not None and self.missing_eos_penalty is not None:
             raise ConfigError("missing_eos_penalty has no effect on rounds with conditions: leave it out")
+        if self.mixture is not None:
+            self.mixture.check(self.generation)
+            if self.engine is not None:
+                raise ConfigError("mixture is sampled here, servers have no reference: leave out engine, or mixture")
+        shares = None if self.mixture is None or self.mixture.plain else list(self.mixture.shares)
+        if isinstance(self.selection, ReferencePair) and (shares != [0, 1] or self.generation.num_samples != 2):
+            raise ConfigError(
+                "selection ReferencePair takes one sample of the policy and one of the reference: set "
+                "generation.num_samples to 2, mixture.shares to [0, 1] and mixture.plain to 0"
+            )
 
     def check_win_rates(self) -> None:
         """Raise ConfigError for what makes something else of win rates, which SPPO regresses on.
@@ -83,5 +97,6 @@ class RoundSettings:
         """Return a hash of all that decides a round's samples and records, beside its weights."""
         scorer = (type(self.scorer).__name__, self.scorer.lasting_identity)
         parts = (self.generation, scorer, self.selection, self.direction, self.prompts, self.replay)
-        text = repr((*parts, self.missing_eos_penalty, self.alternate_halves, self.conditions, *more))
+        mixture = () if self.mixture is None else (self.mixture,)
+        text = repr((*parts, self.missing_eos_penalty, self.alternate_halves, self.conditions, *mixture, *more))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

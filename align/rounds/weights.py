@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from align.errors import StoreError
 from align.files import atomic_file
-from align.models.references import PreviousRound
+from align.models.references import MovingReference, PreviousRound, Reference, ReferenceMixture
 
 
 def policy_hash(module: nn.Module) -> str:
@@ -38,17 +38,30 @@ def save_start(module: nn.Module, path: Path) -> None:
 
 
 def follows_rounds(module: nn.Module) -> bool:
-    """Tell whether a module's reference is the policy of the previous round."""
-    return isinstance(getattr(module, "reference", None), PreviousRound)
+    """Tell whether a module's reference, or one of several, is the policy of the previous round."""
+    return any(isinstance(kind, PreviousRound) for kind in _anchors(module))
+
+
+def follows_steps(module: nn.Module) -> bool:
+    """Tell whether a module's reference, or one of several, follows the policy step by step."""
+    return any(isinstance(kind, MovingReference) for kind in _anchors(module))
+
+
+def _anchors(module: Any) -> list[Reference | None]:
+    reference = getattr(module, "reference", None)
+    own = reference.anchors if isinstance(reference, ReferenceMixture) else []
+    return [reference, *(anchor.reference for anchor in own)]
 
 
 def follow_start(module: Any, path: Path) -> None:
-    """Give a reference of kind PreviousRound the weights that `save_start` kept. Raises StoreError without them."""
+    """Give references of kind PreviousRound the weights that `save_start` kept. Raises StoreError without them."""
     if not path.exists():
         raise StoreError(f"{path} is missing: the weights its round began with, which are the reference: put it back")
     kept = load_file(path)
     inner = {name.removeprefix("model."): values for name, values in kept.items() if name.startswith("model.")}
-    module.reference.follow(inner)
+    for kind in _anchors(module):
+        if isinstance(kind, PreviousRound):
+            kind.follow(inner)
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
 
 from align.errors import ResumeError
 from align.models.condition_file import plain_form
@@ -17,9 +16,11 @@ MODELS = {"model", "reference_model", "critic"}
 """Parts of a module whose buffers come with the backbone."""
 
 
-def trained_shapes(module: nn.Module) -> Shapes:
-    """Return names and shapes of the parameters that are trained, and of running values outside the models."""
-    trained = {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+def trained_shapes(module: Any) -> Shapes:
+    """Return names and shapes of parameters that are trained or move, and of running values outside the models."""
+    moving = set(map(id, module.moving_parameters()))
+    changing = ((name, p) for name, p in module.named_parameters() if p.requires_grad or id(p) in moving)
+    trained = {name: tuple(p.shape) for name, p in changing}
     running = {name: tuple(b.shape) for name, b in module.named_buffers() if name.split(".")[0] not in MODELS}
     return trained | running
 

@@ -1,9 +1,11 @@
-"""What a method says of itself: to its data, to the self-check, to the schedule."""
+"""What a method says of itself: to its data, to the self-check, to the schedule, to checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import ClassVar
+
+from torch import nn
 
 from align.records import Instructions, Labels, TruncationPreset, ViewName
 
@@ -37,6 +39,10 @@ class MethodSettings:
     """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
     labels: Labels = Labels()
     """Of the data, known before the model is built."""
+
+    def moving_parameters(self) -> list[nn.Parameter]:
+        """Return frozen weights that move beside those that are trained, so that checkpoints hold them too."""
+        return []
 
     def take_labels(self, labels: Labels) -> None:
         """Take what the data module tells of the labels it read."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -10,6 +12,7 @@ from align.errors import ConfigError
 from align.models.references import NoReference, Reference, default_reference
 from align.records import CandidateBatch, ResponseScores
 from align.training.base_module import AlignModule
+from align.training.optimizer import optimiser_steps
 from align.training.self_check import start_checked
 
 
@@ -40,6 +43,21 @@ class ReferencedModule(AlignModule):
         moved = self.trainer.ckpt_path is not None  # weights are restored before this, counters after it
         with self.trainer.precision_plugin.forward_context():
             self.built_reference.prepare(self.model, self._all_batches(), moved=moved)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser, once the run is known to be long enough for a reference that follows."""
+        if self.moving_parameters():
+            self.built_reference.check_steps(optimiser_steps(self.trainer) or math.inf)
+        return super().configure_optimizers()
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """Take the step, and let a reference that follows move before anything is saved of it."""
+        super().optimizer_step(*args, **options)
+        self.built_reference.after_step(self.model, self.global_step + 1)
+
+    def moving_parameters(self) -> list[nn.Parameter]:
+        """Return the weights of a reference that follows."""
+        return self.built_reference.moving(self.model)
 
     @property
     def built_reference(self) -> Reference:

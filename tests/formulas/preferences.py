@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 
 class Pair(NamedTuple):
     """Log-probabilities of chosen and rejected under policy and reference, and their lengths."""
@@ -120,3 +123,24 @@ def kto(z: float, desirable: bool, anchor: float, beta: float, weight: float = 1
 def bco(z: float, desirable: bool, shift: float, beta: float) -> float:
     x = beta * z - beta * shift
     return -math.log(sigmoid(x) if desirable else 1 - sigmoid(x))
+
+
+def xpo_of_trl(
+    model_model: Tensor,
+    model_ref: Tensor,
+    ref_model: Tensor,
+    ref_ref: Tensor,
+    chosen: Tensor,
+    *,
+    beta: float,
+    alpha: float,
+    ipo: bool,
+) -> Tensor:
+    """XPO as XPOTrainer of TRL 0.x had it, which 1.16 has not: sums of log-probabilities by whose model, whose sample.
+
+    `chosen` says where the policy's sample is the better one.
+    """
+    model_ratio, ref_ratio = model_model - ref_model, model_ref - ref_ref
+    logits = torch.where(chosen, model_ratio, ref_ratio) - torch.where(chosen, ref_ratio, model_ratio)
+    losses = (logits - 1 / (2 * beta)) ** 2 if ipo else -torch.log(1 / (1 + torch.exp(-beta * logits)))
+    return (losses + alpha * model_ref).mean()

@@ -19,9 +19,9 @@ GROUPS: list[Group] = [
 OPTIONS: dict[str, Any] = {"report_to": [], "use_cpu": True, "bf16": False, "gradient_checkpointing": False}
 
 
-def models() -> tuple[Any, Any]:
+def models(**changes: Any) -> tuple[Any, Any]:
     """A policy some way from its reference."""
-    policy, frozen = tiny_model(), tiny_model()
+    policy, frozen = tiny_model(**changes), tiny_model(**changes)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in policy.parameters():

@@ -1,5 +1,6 @@
 """Reference policies: every kind of them, and none."""
 
+from align.models.references.moving_reference import MovingReference
 from align.models.references.reference import NoReference, Reference
 from align.models.references.reference_cache import Cached
 from align.models.references.reference_mixture import MixtureTerm, ReferenceMixture
@@ -16,6 +17,7 @@ __all__ = [
     "Cached",
     "FrozenCopy",
     "MixtureTerm",
+    "MovingReference",
     "NamedAdapter",
     "NoReference",
     "PreviousRound",

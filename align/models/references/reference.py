@@ -66,6 +66,16 @@ class Reference:
                 "data as it is: use BaseWithoutAdapters (with backbone.lora), NamedAdapter or FrozenCopy"
             )
 
+    def check_steps(self, steps: float) -> None:
+        """Raise ConfigError where a run of so many optimiser steps, infinite if nobody knows, leaves it no effect."""
+
+    def after_step(self, policy: nn.Module, step: int) -> None:
+        """Move where this kind follows the policy; so many optimiser steps are done."""
+
+    def moving(self, policy: nn.Module) -> list[nn.Parameter]:
+        """Return the frozen weights that move during a run, which its checkpoints hold therefore."""
+        return []
+
     @property
     def precomputed(self) -> bool:
         """Whether values were computed before training: plain sums, of the data's own prompts and responses."""

@@ -62,6 +62,20 @@ class ReferenceMixture(Reference):
         parts = [a.weight * s.logprobs for a, s in zip(self.anchors, scores, strict=True)]
         return scores[0]._replace(logprobs=torch.stack(parts).sum(0))
 
+    def check_steps(self, steps: float) -> None:
+        """Ask every anchor."""
+        for kind in self._built:
+            kind.check_steps(steps)
+
+    def after_step(self, policy: nn.Module, step: int) -> None:
+        """Move the anchors that follow the policy."""
+        for kind in self._built:
+            kind.after_step(policy, step)
+
+    def moving(self, policy: nn.Module) -> list[nn.Parameter]:
+        """Return the weights of all anchors that move."""
+        return [weight for kind in self._built for weight in kind.moving(policy)]
+
     @property
     def _built(self) -> list[Reference]:
         return [anchor.reference for anchor in self.anchors if anchor.reference is not None]
