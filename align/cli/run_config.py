@@ -13,7 +13,7 @@ from align.cli.run_folder import CONFIG, save_settings
 from align.cli.shared_folder import check_same_data, check_same_start, check_shared
 
 
-class RunConfig(SaveConfigCallback):
+class _RunConfig(SaveConfigCallback):
     """Saves the settings in the run folder; only `fit` replaces those that are there."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -35,3 +35,6 @@ class RunConfig(SaveConfigCallback):
         root = Path(trainer.default_root_dir)
         if stage == "fit" or not (root / CONFIG).exists():
             save_settings(root, self.parser.dump(self.config, skip_unset=False, skip_validation=True))
+
+
+SAVES_CONFIG: type[SaveConfigCallback] = _RunConfig
