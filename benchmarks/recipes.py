@@ -100,7 +100,7 @@ def rows(name: str, folder: Path) -> list[str]:
 
 
 def _cell(run: Sized, tokens: int, card: str) -> str:
-    """Return the fewest cards, the peak of each, and the hours of an epoch over UltraFeedback."""
+    """Return the fewest cards, the peak of each, and hours and GPU hours of an epoch over UltraFeedback."""
     for count in (1, 2, 4, 8, 16, 32, 64):
         place = place_of(f"{count}x{card}")
         spreads = (
@@ -112,7 +112,7 @@ def _cell(run: Sized, tokens: int, card: str) -> str:
             memory = run.memory(tokens, spread)
             if memory.total <= place.card.usable:
                 hours = PAIRS * run.groups.tokens / run.rate(place.card) / count / 3600
-                return f"{count}, {memory.total / 2**30:.0f} GiB, {hours:.1f} h"
+                return f"{count}, {memory.total / 2**30:.0f} GiB, {hours:.1f} h, {hours * count:.1f} GPU h"
     return "-"
 
 

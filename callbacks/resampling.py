@@ -21,8 +21,8 @@ from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import follow_start, follows_rounds, follows_steps, go_back, save_start
 from align.sampling.generation import Generation
-from align.sampling.server_pool import ServerPool
 from align.sampling.logit_mixture import LogitMixture
+from align.sampling.server_pool import ServerPool
 
 PAIR = Generation(num_samples=2, temperature=0.9)
 

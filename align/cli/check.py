@@ -12,8 +12,9 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from align.cli.check_plan import Load, memory_told, tell_fit, tell_plan
-from align.cli.check_settings import FitWithoutRunning, own_options, parsed
+from align.cli.check_fit import FitRequest, tell_fit
+from align.cli.check_plan import Load, memory_told, tell_plan
+from align.cli.check_settings import FitWithoutRunning, own_options, parsed, price_of
 from align.cli.included_configs import with_configs
 from align.cli.start import prepare
 from align.data.data_module import PreferenceDataModule
@@ -27,7 +28,7 @@ from align.sizing.pass_cost import PassConditions
 from align.training.base_module import AlignModule
 from align.training.self_check import check_layouts
 
-HELP = """usage: align check [the options of align fit] [--fit_into 8xH100-80GB [--out FILE]]
+HELP = """usage: align check [the options of align fit] [--fit_into 8xH100-80GB [--out FILE] [--price_per_hour 2.5]]
 
 Check a run before it starts: versions, the model's dtype, size and memory, three decoded examples with their scored
 tokens, lengths, dropped rows, and whether scores, gradients and samples agree with plain forward passes. Exit code 2 on
@@ -35,7 +36,7 @@ a fault.
 
 A folder with a config.json and no weights is enough to know memory and time: of each GPU, for 1 to 64 of them, and on
 named cards. --fit_into proposes the settings that fit into some cards, and --out writes them as a fragment for -c;
-neither needs weights or data."""
+neither needs weights or data. With the price of one card for an hour it says what the run costs."""
 BAR = 40
 NOT_READ = {
     "--ckpt_path": "the model is looked at as a run would start from it",
@@ -54,21 +55,20 @@ def run(words: list[str]) -> int:
         if (option := word.partition("=")[0]) in NOT_READ:
             raise ConfigError(f"{option}: nothing is trained or written here: leave it out, {NOT_READ[option]}")
     words, own = own_options(words)
-    if "--out" in own and "--fit_into" not in own:
-        raise ConfigError("--out is where --fit_into writes its settings: give both, or leave it out")
+    price = price_of(own.get("--price_per_hour"))
     place = place_of(own["--fit_into"]) if "--fit_into" in own else None
     words = with_configs(words)
     prepare(words)
     cli, has_data = parsed(words, place)
     if cli.planned:
-        return plan(cli, has_data=has_data, out=own.get("--out"))
+        return plan(cli, FitRequest(cli.place, own.get("--out"), price), has_data=has_data)
     mixed, gpu = "mixed" in str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
     conditions = PassConditions(cli.model.backbone.layout, mixed, gpu)
     with cli.trainer.precision_plugin.forward_context():
         return examine(cli.model, cli.datamodule, conditions)
 
 
-def plan(cli: FitWithoutRunning, *, has_data: bool, out: str | None) -> int:
+def plan(cli: FitWithoutRunning, request: FitRequest, *, has_data: bool) -> int:
     """Print what is known without weights."""
     module, data = cli.model, cli.datamodule if has_data else None
     module.backbone = replace(module.backbone, random_init=True)  # its weights are not looked for
@@ -78,8 +78,8 @@ def plan(cli: FitWithoutRunning, *, has_data: bool, out: str | None) -> int:
     _tell(sections)
     load = Load.of(module, data, cli.asked.epochs)
     _tell({"size": tell_plan(module, cli.asked, load)})
-    if cli.place is not None:
-        _tell({f"fit into {cli.place}": tell_fit(module, cli.asked, load, cli.place, out)})
+    if request.place is not None:
+        _tell({f"fit into {request.place}": tell_fit(module, cli.asked, load, request)})
     print("\nno weights were read: scores, gradients and samples were not compared")
     return 0
 

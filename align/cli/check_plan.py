@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from align.data.positions import Positions
 from align.errors import ConfigError, ModelError
-from align.files import atomic_write_text
 from align.records import RowLayout
-from align.sizing.cards import CARDS, NODE, Place
+from align.sizing.cards import CARDS, NODE
 from align.sizing.groups import TypicalGroup
 from align.sizing.memory import Memory, Spread
 from align.sizing.pass_cost import PassConditions
-from align.sizing.proposal import fragment, propose
-from align.sizing.sized import Proposal, Sized
+from align.sizing.sized import Sized
 from align.sizing.speed import share_of_peak
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -136,7 +133,7 @@ def _told_cards(sized: Sized, load: Load, tokens: int, *, sharded: bool) -> Iter
         f"time at {100 * share:.0f} % of a card's bfloat16 peak, which DPO of that size reached on one H100; other "
         "cards, several GPUs and what they say to each other were not measured"
     )
-    hours = f"{'hours':>10}" if load.positions else ""
+    hours = f"{'hours':>10}{'GPU hours':>11}" if load.positions else ""
     yield (
         f"{'card':<14}{'GPUs':>6}  {'how':<18}{'peak GiB':>10}{'of':>8}{'largest batch':>15}"
         f"{'tokens/s each':>15}{hours}"
@@ -153,36 +150,11 @@ def _told_cards(sized: Sized, load: Load, tokens: int, *, sharded: bool) -> Iter
             continue
         spread = next((one for one in fits if one.sharded or one.gpus == 1), fits[0]) if sharded else fits[0]
         rate, peak = sized.rate(card), sized.memory(tokens, spread).total / 2**30
-        time = f"{load.positions / rate / spread.gpus / 3600:10.1f}" if load.positions else ""
+        spent = load.positions / rate / 3600
+        time = f"{spent / spread.gpus:10.1f}{spent:11.1f}" if load.positions else ""
         largest = sized.largest(card, spread)
         more = "+" if largest >= 65536 else ""
         yield (
             f"{card.name:<14}{spread.gpus:>6}  {spread!s:<18}{peak:10.1f}{card.usable / 2**30:8.1f}"
             f"{f'{largest}{more}':>15}{rate:15.0f}{time}"
         )
-
-
-def tell_fit(module: Any, asked: Asked, load: Load, place: Place, out: str | None) -> Iterator[str]:
-    """Yield what fits into a place, and write the settings. Raises ConfigError where nothing fits."""
-    fit = propose(module, load.groups, place, longest=load.longest, step_groups=load.step_groups, mixed=asked.mixed)
-    for change in fit.changes:
-        yield f"WARNING what was asked does not fit, this trains {change}"
-    yield from _told_fit(fit, load, place)
-    text = (
-        f"# {place}: made by align check --fit_into; give it after the settings it was made from, and after --data.\n"
-        + fragment(fit, place)
-    )
-    yield from text.splitlines()
-    if out is not None:
-        atomic_write_text(Path(out), text)
-        yield f"written to {out}"
-
-
-def _told_fit(fit: Proposal, load: Load, place: Place) -> Iterator[str]:
-    memory, rate = fit.memory(), fit.sized.rate(place.card)
-    parts = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in memory._asdict().items() if size >= 2**26)
-    peak = f"peak {memory.total / 2**30:.1f} GiB of {place.card.usable / 2**30:.1f}"
-    yield f"{fit.spread}, batches of {fit.tokens} positions: {parts}: {peak}"
-    time = f", {load.positions / rate / place.count / 3600:.1f} hours" if load.positions else ""
-    share = share_of_peak(fit.sized.work.parameters)
-    yield f"{rate:.0f} tokens/s of each card at {100 * share:.0f} % of its peak (measured on one H100 only){time}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentError
 from pathlib import Path
 
@@ -11,7 +12,12 @@ from align.errors import ConfigError
 from align.sizing.cards import Place
 from align.sizing.meta_model import has_weights
 
-OWN = ("--fit_into", "--out")
+OWN = {"--fit_into": "8xH100-80GB", "--out": "fits.yaml", "--price_per_hour": "2.5"}
+"""Options of this verb alone, with a value that each may have."""
+BELONGS = {
+    "--out": "where --fit_into writes its settings",
+    "--price_per_hour": "that of one card for an hour, of the cards that --fit_into names",
+}
 NO_DATA = ["--data", "SyntheticDataModule"]
 """Stands in where a plan is made without data: it is not read."""
 
@@ -59,8 +65,24 @@ def own_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
             continue
         own[name] = value if sign else next(rest, "")
         if not own[name] or own[name].startswith("--"):
-            raise ConfigError(f"{name}: expected a value, such as {'8xH100-80GB' if name == OWN[0] else 'fits.yaml'}")
+            raise ConfigError(f"{name}: expected a value, such as {OWN[name]}")
+    for name in sorted(own.keys() - {"--fit_into"}):
+        if "--fit_into" not in own:
+            raise ConfigError(f"{name} is {BELONGS[name]}: give both, or leave it out")
     return left, own
+
+
+def price_of(text: str | None) -> float | None:
+    """Read the price of a card for an hour. Raises ConfigError for what is none."""
+    if text is None:
+        return None
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 < price < math.inf:
+        raise ConfigError(f"--price_per_hour {text!r}: expected what one card costs for an hour, such as 2.5")
+    return price
 
 
 def parsed(words: list[str], place: Place | None) -> tuple[FitWithoutRunning, bool]:

@@ -27,3 +27,23 @@ def rank_of() -> int | None:
             return int(os.environ[rank])
     local = os.environ.get("LOCAL_RANK", "")  # of Lightning, which takes WORLD_SIZE away once a run has failed
     return int(local) if local.isdigit() and os.environ.get("WORLD_SIZE") != "1" else None
+
+
+def under_torchrun() -> bool:
+    """Tell whether this process was started by torchrun, which may start it again."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ
+
+
+def may_come_back() -> bool:
+    """Tell whether a launcher may have started this process in the place of one that is lost."""
+    return under_torchrun() or "SLURM_RESTART_COUNT" in os.environ
+
+
+def shuts_out_machines() -> bool:
+    """Tell whether torchrun was asked to start lost machines again, in a way in which they cannot come back.
+
+    It shares its store with the processes then, and does not tell a machine that comes back where that is (torch 2.13;
+    https://github.com/pytorch/pytorch/issues/135712).
+    """
+    asked = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and os.environ.get("GROUP_WORLD_SIZE", "1") != "1"
+    return asked and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

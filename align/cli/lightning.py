@@ -12,7 +12,7 @@ import lightning as L
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -22,18 +22,12 @@ from align.cli.gpu import precision_of, settle_precision, usual_log_interval
 from align.cli.included_configs import with_configs
 from align.cli.launch import is_first_process, is_one_of_several
 from align.cli.lost_ranks import ending_together
+from align.cli.meeting import meetings
 from align.cli.monitors import watch
 from align.cli.own_packages import check_functions
 from align.cli.pushing_runs import PUBLIC, PUSH, push_model, target_of
-from align.cli.run_folder import (
-    CONFIG,
-    check_whole,
-    checkpoint_to_go_on_from,
-    claim,
-    mark_finished,
-    release,
-    save_settings,
-)
+from align.cli.run_config import SAVES_CONFIG
+from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
 from align.cli.run_logger import RunLogger
 from align.cli.secrets import check_secret_settings
 from align.cli.start import prepare
@@ -59,16 +53,6 @@ def run(words: list[str]) -> int:
     return 0
 
 
-class _RunConfig(SaveConfigCallback):
-    """Saves the settings in the run folder; only `fit` replaces those that are there."""
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write `config.yaml`."""
-        root = Path(trainer.default_root_dir)
-        if stage == "fit" or not (root / CONFIG).exists():
-            save_settings(root, self.parser.dump(self.config, skip_unset=False, skip_validation=True))
-
-
 class AlignCLI(LightningCLI):
     """LightningCLI with subclass mode for model and data, one folder per run whatever the logger."""
 
@@ -89,7 +73,7 @@ class AlignCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            save_config_callback=_RunConfig,
+            save_config_callback=SAVES_CONFIG,
             save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"prog": "align", **strict, words[0]: subparser},
         )
@@ -163,7 +147,7 @@ class AlignCLI(LightningCLI):
         last = {type(c): c for c in given if _keeps_state(c) or getattr(c, "writes_one_file", False)}
         kept = [c for c in given if last.get(type(c), c) is c]
         ordered = sorted(kept, key=lambda callback: getattr(callback, "acts_last", False))
-        trainer.callbacks = [*ordered, watch(ordered)]
+        trainer.callbacks = [*ordered, watch(ordered), meetings()]
         if trainer.get("log_every_n_steps") is None:
             trainer.log_every_n_steps = usual_log_interval(trainer)
         if not trainer.get("fast_dev_run"):

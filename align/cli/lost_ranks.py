@@ -16,7 +16,7 @@ import torch.distributed as dist
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from align.cli.launch import rank_of
+from align.cli.launch import rank_of, under_torchrun
 from align.errors import AlignError, shorten
 
 FAILED = 3
@@ -62,7 +62,7 @@ _children: list[subprocess.Popen[Any]] = []
 def ending_together() -> Iterator[None]:
     """Run a command that may start further processes, or is one of them."""
     subprocess_script._launch_process_observer = _observe  # type: ignore[attr-defined]
-    if "LOCAL_RANK" in os.environ and os.environ.get(PARENT) == str(os.getppid()):
+    if under_torchrun() or ("LOCAL_RANK" in os.environ and os.environ.get(PARENT) == str(os.getppid())):
         threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
     else:
         os.environ[PARENT] = str(os.getpid())
@@ -106,8 +106,10 @@ def is_lost(error: BaseException) -> bool:
 def _watch_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    if rank_of() == 1:  # one of them speaks for all
-        _tell(f"rank 0 (process {parent}) is gone, probably killed: this process ends too, {AGAIN}")
+    launched = under_torchrun()  # its processes are no children of the first: they outlive a launcher that is killed
+    if os.environ["LOCAL_RANK"] == "0" if launched else rank_of() == 1:  # one of them speaks for all
+        who = "the launcher of this machine" if launched else "rank 0"
+        _tell(f"{who} (process {parent}) is gone, probably killed: this process ends too, {AGAIN}")
     os._exit(FAILED)
 
 

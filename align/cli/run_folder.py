@@ -12,7 +12,7 @@ from typing import Any, cast
 import yaml
 from filelock import FileLock, Timeout
 
-from align.cli.launch import is_first_process
+from align.cli.launch import is_first_process, may_come_back
 from align.cli.yaml_check import check_yaml, read_settings
 from align.errors import ConfigError, ResumeError, StoreError, shorten
 from align.evaluation.run_log import FINISHED
@@ -30,6 +30,8 @@ MAY_MOVE = re.compile(
 """Settings of servers that sample from the policy: which they are, and how long they are waited for."""
 LOCK, OWNER, CONFIG = ".lock", ".owner.json", "config.yaml"
 SAVER = "align.callbacks.checkpoint.Checkpoint"
+LEASE = 100.0
+"""Seconds for which a file server keeps the lock of a machine that is lost (NFS 4 has 90)."""
 
 
 _held: list[FileLock] = []
@@ -49,7 +51,7 @@ def claim(root: Path) -> None:
         ) from error
     lock, owner = FileLock(root / LOCK), root / OWNER
     try:
-        lock.acquire(blocking=False)
+        _acquire(lock, owner, LEASE if may_come_back() and (root / CONFIG).exists() else 0)
     except Timeout as error:
         raise StoreError(
             f"run folder {root} is in use by {_holder(owner)}: wait for it, or choose "
@@ -58,6 +60,17 @@ def claim(root: Path) -> None:
     owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
     _held.append(lock)
     remove_leftovers(root)
+
+
+def _acquire(lock: FileLock, owner: Path, patience: float) -> None:
+    """Take a lock, that of a process that is lost when it is free. Raises Timeout."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if not patience:
+            raise
+        print(f"waiting up to {patience:.0f} s for {_holder(owner)}, which has the run folder or was lost with it")
+        lock.acquire(timeout=patience)
 
 
 def _holder(owner: Path) -> str:

@@ -26,6 +26,7 @@ from align.data.streaming import check_streaming, check_trainer, check_window, o
 from align.data.telling import tell
 from align.data.views import VIEWS, View
 from align.data.win_rate_rows import WIN_RATE_VIEWS
+from align.distributed import meet
 from align.encoding.encoder import Encoder
 from align.encoding.put import Put
 from align.errors import ConfigError
@@ -83,6 +84,7 @@ class PreferenceDataModule(ServingDataModule):
 
     def setup(self, stage: str) -> None:
         """Read, view and encode every split; with a warm cache only open it."""
+        meet()
         if not self.groups and self.trainer is not None:
             refuse_accumulation(self.trainer, stage)
             check_trainer(self.trainer, stage, streaming=self.streaming)
@@ -90,6 +92,7 @@ class PreferenceDataModule(ServingDataModule):
             tell(self.reports, self.groups, self.template_told())
             if stage == "fit" and self.training_source is None:
                 tell_lines(self.steps_told())
+        meet()  # one process of a machine reads and encodes what another machine may have already
 
     def connect(self, needs: Needs, put: Put | None = None) -> None:
         """Prepare all splits for a module. Called by `setup`; call it yourself to use the data without a Trainer.

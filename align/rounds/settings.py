@@ -14,8 +14,8 @@ from align.rounds.mixing import Replay
 from align.rounds.pair_selections import ReferencePair
 from align.rounds.selections import Selection
 from align.sampling.generation import Generation
-from align.sampling.server_pool import ServerPool
 from align.sampling.logit_mixture import LogitMixture
+from align.sampling.server_pool import ServerPool
 
 
 @dataclass(frozen=True)
