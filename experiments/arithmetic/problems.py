@@ -1,4 +1,4 @@
-"""Sums with a carry, shown by a teacher who forgets to carry three times of four, and others to practise and to be asked.
+"""Sums with a carry, shown by a teacher who forgets it three times of four; others to practise, and to be asked.
 
     python problems.py FOLDER SHOWN ASKED
 
