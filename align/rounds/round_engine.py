@@ -47,8 +47,9 @@ class RoundEngine:
             return
         source = local_folder(module.backbone.path)
         adapted = module.backbone.lora is not None or (source is not None and (source / ADAPTER_CONFIG).exists())
-        on_tokens = isinstance(self.settings.selection, EverySample | DrawnPair)
-        self._servers = PoolServers(self.settings.engine, adapted=adapted, on_tokens=on_tokens)
+        pool, online = self.settings.engine, isinstance(self.settings.selection, EverySample)
+        on_tokens = online or isinstance(self.settings.selection, DrawnPair)
+        self._servers = PoolServers(pool, adapted=adapted, on_tokens=on_tokens, corrected=online)
         found = on_first(self._servers.found)
         rank_zero_info(f"rounds are sampled by {', '.join(server.url for server in found)}")
 

@@ -57,7 +57,7 @@ class PoolEngine(Engine):
     def _check_mode(self, server: PolicyServer) -> None:
         """Refuse log-probabilities at another temperature than that of sampling where samples are corrected by them."""
         temperature = self.settings.temperature
-        if self.servers.on_tokens and self.difference.temperature_of(server) != temperature:
+        if self.servers.corrected and self.difference.temperature_of(server) != temperature:
             raise ConfigError(
                 f"{server.place} tells log-probabilities before the temperature, which is {temperature:g}: start it "
                 "with --logprobs-mode processed_logprobs, or set generation.temperature to 1"

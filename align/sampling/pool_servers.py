@@ -22,15 +22,16 @@ BETWEEN = 0.5
 class PoolServers:
     """Finds out what each server takes, once it answers, and gives it the policy of a round."""
 
-    def __init__(self, pool: ServerPool, *, adapted: bool, on_tokens: bool) -> None:
+    def __init__(self, pool: ServerPool, *, adapted: bool, on_tokens: bool, corrected: bool) -> None:
         """Know no server yet.
 
         Args:
             pool: The settings.
             adapted: Whether an adapter alone is trained.
             on_tokens: Whether samples are trained on as the tokens they were drawn as.
+            corrected: Whether losses are weighted by how probable the servers said those are.
         """
-        self.pool, self.adapted, self.on_tokens = pool, adapted, on_tokens
+        self.pool, self.adapted, self.on_tokens, self.corrected = pool, adapted, on_tokens, corrected
         self.key = pool.key()
         self._told: set[str] = set()
 

@@ -49,10 +49,11 @@ class Policy:
 
     def engine(self, *urls: str, settings: Generation = SETTINGS, **given: Any) -> PoolEngine:
         on_tokens, adapted = given.pop("on_tokens", True), given.pop("adapted", True)
+        corrected = given.pop("corrected", on_tokens)
         name = given.pop("name", "align-run-one")
         pool = ServerPool(list(urls), **{"patience": 0.4, "concurrency": 4, **given})
         return PoolEngine(
-            PoolServers(pool, adapted=adapted, on_tokens=on_tokens),
+            PoolServers(pool, adapted=adapted, on_tokens=on_tokens, corrected=corrected),
             StopCriteria(self.tokenizer, [self.tokenizer.eos_token_id]),
             settings,
             write=lambda whole: ServedPolicy(name, self.folder, "align-run-"),
@@ -146,13 +147,14 @@ def test_another_base_model_is_refused_by_what_it_draws(policy: Policy, tmp_path
         drawn(policy.engine(server.url))
 
 
-@pytest.mark.parametrize("processed", [True, False])
+@pytest.mark.parametrize(("processed", "on_tokens"), [(True, False), (False, False), (False, True)])
 def test_log_probabilities_are_compared_at_the_temperature_they_are_told_at(
-    processed: bool, policy: Policy, tmp_path: Path
+    processed: bool, on_tokens: bool, policy: Policy, tmp_path: Path
 ) -> None:
+    """Also where pairs keep the tokens that were drawn: their loss is not corrected by what servers said of them."""
     with serving(policy, tmp_path, {"processed": processed}) as (server,):
         settings = Generation(max_new_tokens=5, num_samples=4, temperature=0.6)
-        engine = policy.engine(server.url, settings=settings, on_tokens=False)
+        engine = policy.engine(server.url, settings=settings, on_tokens=on_tokens, corrected=False)
         drawn(engine)
         assert engine.measured()["engine_difference_max"] < 1e-5
 

@@ -23,6 +23,7 @@ from align.rounds.pair_selections import DrawnPair, ReferencePair
 from align.rounds.round_file import read_round
 from align.sampling.generation import Generation
 from align.sampling.logit_mixture import LogitMixture
+from align.sampling.server_pool import ServerPool
 from align.scoring import score_responses
 from tests.formulas.preferences import xpo_of_trl
 from tests.models.test_reference import disturb, load
@@ -102,6 +103,8 @@ def test_what_does_not_fit_is_refused(world_model: Path) -> None:
     for options in ({"mixture": None}, {"mixture": LogitMixture([1.0, 0.0])}, {"mixture": LogitMixture([0, 1], 0.5)}):
         with pytest.raises(ConfigError, match="ReferencePair takes one sample of the policy and one of the reference"):
             IterativeResampling(GoldRewards(), ReferencePair(), generation=XPO["generation"], **options)
+    with pytest.raises(ConfigError, match="servers have no reference: leave out engine, or mixture"):
+        IterativeResampling(GoldRewards(), **XPO, engine=ServerPool(["http://a:1/v1"]))
     with pytest.raises(ConfigError, match="optimism must be positive"):
         XPOModule(backbone, optimism=0.0)
     with pytest.raises(ConfigError, match="SimPO has none: take DPO or IPO"):
