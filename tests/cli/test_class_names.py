@@ -24,8 +24,8 @@ def test_bases_are_not_offered(word: str, told: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("word", "owners"),
     [
-        ("align.objectives.pairwise.DPO", ["DPOModule"]),
-        ("DPO", ["DPOModule"]),
+        ("align.objectives.pairwise.DPO", ["DPOModule", "XPOModule"]),
+        ("DPO", ["DPOModule", "XPOModule"]),
         ("PRO", ["PROModule"]),
         ("align.modules.pro.PROModule", []),
         ("torch.nn.Linear", []),
