@@ -25,6 +25,7 @@ from align.sampling.logit_mixture import LogitMixture
 from align.sampling.server_pool import ServerPool
 
 PAIR = Generation(num_samples=2, temperature=0.9)
+PLACE = "align.callbacks.resampling.IterativeResampling"
 
 
 class IterativeResampling(Callback):
@@ -76,18 +77,11 @@ class IterativeResampling(Callback):
             mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
         """
         if epochs < 1:
-            raise ConfigError(
-                f"align.callbacks.resampling.IterativeResampling: epochs must be at least 1, got {epochs}"
-            )
+            raise ConfigError(f"{PLACE}: epochs must be at least 1, got {epochs}")
         if keep_models and not restart:
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling: keep_models needs restart, or no model is lost"
-            )
+            raise ConfigError(f"{PLACE}: keep_models needs restart, or no model is lost")
         if restart and fresh_optimizer:
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling: restart has a fresh optimiser: "
-                "leave fresh_optimizer out"
-            )
+            raise ConfigError(f"{PLACE}: restart has a fresh optimiser: leave fresh_optimizer out")
         self.epochs, self.restart, self.keep_models = epochs, restart, keep_models
         self.fresh_optimizer = fresh_optimizer
         self.settings = RoundSettings(
@@ -112,14 +106,9 @@ class IterativeResampling(Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not getattr(pl_module, "generates", False) or not isinstance(data, PreferenceDataModule):
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling needs a policy and one of our data modules"
-            )
+            raise ConfigError(f"{PLACE} needs a policy and one of our data modules")
         if self.settings.mixture is not None and not hasattr(type(pl_module), "reference_scores"):
-            raise ConfigError(
-                f"align.callbacks.resampling.IterativeResampling.mixture needs a reference, {type(pl_module).__name__} "
-                "has none: leave it out"
-            )
+            raise ConfigError(f"{PLACE}.mixture needs a reference, {type(pl_module).__name__} has none: leave it out")
         if self.restart and follows_rounds(pl_module):
             raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
         if self.restart and follows_steps(pl_module):
@@ -127,7 +116,7 @@ class IterativeResampling(Callback):
                 "model.reference MovingReference would go on from the round before where rounds restart: leave one of "
                 "them out"
             )
-        data.refuse_stream("align.callbacks.resampling.IterativeResampling, which chooses among the prompts,")
+        data.refuse_stream(f"{PLACE}, which chooses among the prompts,")
         if getattr(pl_module, "view", None) == "win_rates":
             self.settings.check_win_rates()
         check_online(pl_module, self.settings)
