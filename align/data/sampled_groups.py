@@ -20,7 +20,6 @@ class SampledGroups(View):
         return [_prompt_alone(example)]
 
 
-@dataclass(frozen=True)
 class DrawnPairs(Pairs):
     """The pairs of rounds, for data that have prompts: a row is its prompt, whatever responses it has.
 
