@@ -18,11 +18,12 @@ from align.training.base_module import AlignModule
 from tests.modules.aligned import adapters
 from tests.modules.fitting import fit, pairs_data
 from tests.modules.rated import rated_data
+from tests.test_configs import IN_ROUNDS
 
 pytestmark = pytest.mark.gpu
 METHODS = Path(__file__).parents[2] / "configs" / "method"
-OWN_DATA = {"dpa", "steerlm", "xpo"}
-"""Their rounds make the data; their loss is that of sft, or of dpo."""
+OWN_DATA = {"dpa", "steerlm", *IN_ROUNDS}
+"""Their rounds make the data."""
 STAGES = {"rahf_single": ["."], **{key: ["good", "bad"] for key in ("rahf_dual", "rahf_dual_code", "rahf_dual_paper")}}
 STARTS = {
     **dict.fromkeys(("dpo", "dpo_cached", "tr_dpo", "ld_dpo", "cdpo", "robust_dpo"), math.log(2)),
