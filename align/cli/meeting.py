@@ -17,25 +17,10 @@ def meetings() -> Callback:
 class _Meetings(Callback):
     """Lets all processes meet where callbacks have worked, before a collective with a time limit begins."""
 
-    def on_fit_start(self, *_: Any, **__: Any) -> None:
-        """Meet."""
+    def _meet(self, *_: Any, **__: Any) -> None:
         meet()
 
-    def on_train_start(self, *_: Any, **__: Any) -> None:
-        """Meet."""
-        meet()
-
-    def on_validation_end(self, *_: Any, **__: Any) -> None:
-        """Meet."""
-        meet()
-
-    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Meet."""
-        meet()
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Meet."""
-        meet()
+    on_fit_start = on_train_start = on_validation_end = on_train_epoch_end = on_train_end = _meet
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Meet for the last time."""

@@ -95,6 +95,15 @@ class Pair(Run):
         return [batches_in(self.journal.with_name(f"{self.journal.name}.{rank}")) for rank in range(WORLD)]
 
 
+def told_by_each(own: Callable[[int], int], folder: Path) -> list[str]:
+    """Run a function of its rank in each of two processes, and return what each wrote to `told.RANK`."""
+    processes = [forked(lambda rank=rank: own(rank)) for rank in range(WORLD)]  # type: ignore[misc]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    return [(folder / f"told.{rank}").read_text() for rank in range(WORLD)]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

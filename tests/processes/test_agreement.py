@@ -13,8 +13,7 @@ import torch.distributed as dist
 from align.cli import shared_folder
 from align.cli.shared_folder import check_same_data, check_same_start, check_shared
 from align.errors import AlignError
-from tests.processes.runs import WORLD, Pair, command
-from tests.resume.runs import forked
+from tests.processes.runs import WORLD, Pair, command, told_by_each
 from tests.tiny import write_pairs
 
 
@@ -33,11 +32,7 @@ def told(folder: Path, check: Callable[[int], None]) -> list[str]:
         dist.barrier()
         return 0
 
-    processes = [forked(lambda rank=rank: own(rank)) for rank in range(WORLD)]  # type: ignore[misc]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    return [(folder / f"told.{rank}").read_text() for rank in range(WORLD)]
+    return told_by_each(own, folder)
 
 
 @pytest.mark.parametrize("shared", [True, False])

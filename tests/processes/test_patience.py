@@ -15,8 +15,7 @@ from lightning.pytorch import Callback
 
 from align import distributed
 from align.distributed import SilentProcessError, gather, meet, on_all, on_first, part
-from tests.processes.runs import WORLD, Pair, command, free_port
-from tests.resume.runs import forked
+from tests.processes.runs import WORLD, Pair, command, free_port, told_by_each
 
 LIMIT, LONG = 1.0, 1.6
 """Seconds of the time limit of collectives, and those for which one process works."""
@@ -38,11 +37,7 @@ def together(folder: Path, work: Callable[[int], object]) -> list[str]:
             time.sleep(1)
         return 0
 
-    processes = [forked(lambda rank=rank: own(rank)) for rank in range(WORLD)]  # type: ignore[misc]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    return [(folder / f"told.{rank}").read_text() for rank in range(WORLD)]
+    return told_by_each(own, folder)
 
 
 def slowly(value: int, rank: int | None = 0) -> int:
