@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from align.data.column_layouts import PROMPTS, SINGLE
 from align.data.convention import Convention
 from align.data.conventions import ABOUT, CONVENTIONS
 from align.data.pair_rows import CHOSEN, REJECTED
@@ -34,12 +35,22 @@ def choose(rows: Sequence[Located]) -> Convention:
             f"{where}: chosen and rejected are texts without role markers and no column is known to hold their prompt "
             f"(there: {', '.join(map(str, row))}): name it, such as --data.columns '{{prompt: {guess}}}'"
         )
-    example = ", ".join(
-        f"{name}: {theirs}" for name, theirs in zip(("prompt", "chosen", "rejected"), texts, strict=False)
-    )
     raise DataError(
         f"{where}: columns {shorten(', '.join(map(str, row)), 200) or 'none'} fit no convention "
         "(prompt/chosen/rejected, chosen/rejected as whole dialogues, prompt/completions/scores, "
         "prompt/completion/label, messages, prompt, or a public dataset's): set data.columns, such as "
-        f"--data.columns '{{{example or 'prompt: YOURS'}}}'"
+        f"--data.columns '{{{_example(texts) or 'prompt: YOURS'}}}'"
     )
+
+
+def _example(texts: Sequence[str]) -> str:
+    """Return a mapping of columns: by names that differ in case only, else in their order."""
+    plain = {name.lower(): name for name in texts}
+    known = {"prompt": PROMPTS, "chosen": CHOSEN, "rejected": REJECTED, "response": SINGLE}
+    alike = {
+        name: theirs for name, names in known.items() if (theirs := next((plain[n] for n in names if n in plain), ""))
+    }
+    if len(alike) > 1:
+        return ", ".join(f"{name}: {theirs}" for name, theirs in alike.items())
+    names = ("prompt", "response") if len(texts) == 2 else ("prompt", "chosen", "rejected")
+    return ", ".join(f"{name}: {theirs}" for name, theirs in zip(names, texts, strict=False))

@@ -13,14 +13,18 @@ from align.data.row_validation import field, flag, number
 from align.data.turns import message_of, messages_of
 
 DIALOGUES = ("messages", "conversations", "conversation", "trajectory")
-PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "input")
+PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "problem", "input")
+BESIDE = PROMPTS[:5]
+"""Prompts that whole dialogues must hold where both are there."""
 LISTS = ("completions", "responses")
 RATED = ("generations", "answers")
 """Lists that are read as responses where their scores stand beside them."""
 SCORES = ("scores", "rewards", "ratings")
-SINGLE = ("completion", "response", "output", "answer", "generation", "RESPONSE")
+SINGLE = ("completion", "response", "output", "generated_solution", "solution", "answer", "generation", "RESPONSE")
 LABELS = ("label", "kto_tag", "is_safe")
 GRADES = ("score", "reward", "rating")
+ENTRY_GRADES = (*GRADES, "pm_score")
+"""Names of the score of one of several responses; the last is that of stack-exchange-preferences."""
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 
 
@@ -39,7 +43,8 @@ def ranked_list(located: Located) -> RowParts:
     entries = field(located, key, list)
     turns = [entry_text(where, entry) for entry in entries]
     graded = [
-        next((e[n] for n in GRADES if e.get(n) is not None), None) if isinstance(e, dict) else None for e in entries
+        next((e[n] for n in ENTRY_GRADES if e.get(n) is not None), None) if isinstance(e, dict) else None
+        for e in entries
     ]
     for name in SCORES:
         if row.get(name) is not None:
@@ -86,7 +91,7 @@ def dialogue(located: Located) -> RowParts:
     if not turns or turns[-1].role != "assistant":
         raise DroppedRow("last turn is not the assistant's")
     context, ratings = turns[:-1], _ratings(located)
-    beside = next((n for n in PROMPTS if n != "input" and located.row.get(n) and n not in DIALOGUES), None)
+    beside = next((n for n in BESIDE if located.row.get(n)), None)
     if beside is not None:
         asked = prompt_of(Located(where, {beside: located.row[beside]}), beside)
         context = joined(asked, context, "the dialogue")

@@ -18,7 +18,7 @@ from align.errors import ConfigError, DataError, did_you_mean
 
 MEANING = frozenset(
     {
-        *("context", "label", "labels", "reasoning_content", "tool_calls"),
+        *("context", "label", "labels", "reasoning_content", "tool_calls", "chat_template_kwargs"),
         *("images", "image", "videos", "video", "audios", "audio"),
     }
 )
@@ -26,13 +26,16 @@ MEANING = frozenset(
 ENTRY = frozenset(
     {
         *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),
-        *("score", "reward", "rating", "annotations", "overall_score", "input", "output"),
+        *("score", "reward", "rating", "pm_score", "annotations", "overall_score", "input", "output"),
     }
 )
 """Keys of one of several responses that are read."""
 ASKED = EVERYWHERE.union(PROMPTS)
 """Columns that belong to the prompt or the row, also where they are kept."""
-MAPPING = {"context": "--data.columns '{input: context}' adds it to the prompt, "}
+MAPPING = {
+    "context": "--data.columns '{input: context}' adds it to the prompt, ",
+    "chat_template_kwargs": "--data.encoding.chat_template_kwargs sets one for all rows, ",
+}
 """What to write for a column that says something."""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from align.data import arenas, column_layouts, list_rows, pair_rows, released, steerlm
-from align.data.column_layouts import DIALOGUES, LABELS, LISTS, PROMPTS, SINGLE
+from align.data.column_layouts import DIALOGUES, ENTRY_GRADES, LABELS, LISTS, PROMPTS, SINGLE
 from align.data.convention import Convention, all_of
+from align.data.judged_pairs import JUDGED
 from align.data.pair_rows import CHOSEN, REJECTED, found, is_transcript
 from align.data.readers import Row
 from align.data.row_parts import EVERYWHERE
@@ -39,6 +40,12 @@ def _two_lists(row: Row) -> bool:
 
 def _ranked(entries: object) -> bool:
     return isinstance(entries, list) and all(isinstance(entry, dict) and "rank" in entry for entry in entries)
+
+
+def _graded(entries: object) -> bool:
+    return isinstance(entries, list) and any(
+        isinstance(e, dict) and not e.keys().isdisjoint(ENTRY_GRADES) for e in entries
+    )
 
 
 def _no_chosen(row: Row) -> bool:
@@ -133,6 +140,7 @@ CONVENTIONS = (
     Convention(
         "HelpSteer3 preferences", all_of("context", "response1", "response2", "overall_preference"), released.rated_pair
     ),
+    *JUDGED,
     Convention(
         "SteerLM texts", all_of("text", "label"), steerlm.rated_text, fits=lambda row: isinstance(row["label"], list)
     ),
@@ -170,6 +178,12 @@ CONVENTIONS = (
         [column_layouts.RATED, column_layouts.SCORES, PROMPTS],
         column_layouts.ranked_list,
         fits=lambda row: any(isinstance(row.get(name), list) for name in column_layouts.RATED),
+    ),
+    Convention(
+        "lists",
+        [column_layouts.RATED, PROMPTS],
+        column_layouts.ranked_list,
+        fits=lambda row: any(_graded(row.get(name)) for name in column_layouts.RATED),
     ),
     Convention(
         "responses",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from align.data.column_layouts import DIALOGUES, GRADES, PROMPTS, prompt_key
+from align.data.column_layouts import BESIDE, GRADES, prompt_key
 from align.data.drop_report import DroppedRow, RowError
 from align.data.readers import Located, Row
 from align.data.row_parts import RowParts, around, joined, prompt_of, said
@@ -98,7 +98,7 @@ def whole_dialogues(located: Located, dialogues: list[list[Message]], more: dict
     shared = min(shared, least - 1)
     bare = Located(located.where, {name: value for name, value in located.row.items() if name != "input"})
     prompt = around(bare, dialogues[0][:shared])
-    key = next((name for name in PROMPTS if located.row.get(name) and name not in DIALOGUES), None)
+    key = next((name for name in (*BESIDE, "input") if located.row.get(name)), None)
     if key is not None:
         prompt = joined(prompt_of(located, key), prompt, "the dialogues of chosen and rejected")
     return RowParts(prompt, [d[shared:] for d in dialogues], **more)

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import math
+import re
 
 from align.records import Example
 
 SHORTEST = 8
 """Characters below which a question may begin an answer by chance."""
+FIRST = 1000
+"""Rows that are searched for markup."""
+MARKUP = re.compile(
+    r"<\|(?:im_start|start_header_id|user|assistant|prompter)\|>|\[/?INST\]|<start_of_turn>|"
+    r"^### (?:Human|User|Assistant|Instruction|Response):",
+    re.MULTILINE,
+)
+"""How chat templates begin turns."""
 
 
 class Suspicions:
-    """Counts rows whose responses repeat their prompt, and rows whose ranking and score contradict each other."""
+    """Counts rows whose responses repeat their prompt, whose ranking contradicts their score, or that hold markup."""
 
     def __init__(self) -> None:
-        self._rows = self._repeated = self._scored = self._against = 0
+        self._rows = self._repeated = self._scored = self._against = self._marked = 0
+        self._markup = ""
 
     def look(self, example: Example) -> None:
         """Count a row."""
         if not example.responses:
             return
         self._rows += 1
+        if self._rows <= FIRST and (
+            found := next(filter(None, (MARKUP.search(m.content) for m in example.messages)), None)
+        ):
+            self._marked, self._markup = self._marked + 1, found.group()
         asked = example.messages[-1].content.strip()
         if len(asked) >= SHORTEST and not example.contexts:
             self._repeated += all(response.lstrip().startswith(asked) for response in example.responses)
@@ -41,5 +55,11 @@ class Suspicions:
             found.append(
                 f"in {self._against} of {self._scored} rows the response ranked best has the lower score: swap the two "
                 "columns, or turn the sign of a score of which less is better"
+            )
+        looked_at = min(self._rows, FIRST)
+        if self._marked * 2 > looked_at:
+            found.append(
+                f"in {self._marked} of {looked_at} rows the prompt holds {self._markup!r}, the markup of a chat "
+                "template, and is put inside the model's own: bring the turns into `messages`, without markup"
             )
         return found

@@ -31,7 +31,7 @@ def read(tmp_path: Path, *rows: dict[str, Any], **options: Any) -> list[Example]
 
 
 def test_what_is_kept_is_no_response_and_no_label(tmp_path: Path) -> None:
-    """Without it an answer is a response, and a solution makes a row that fits no convention."""
+    """Without it an answer is a response, and a key of no known name makes a row that fits no convention."""
     row = {"question": "1 + 2?", "answer": "#### 3"}
     (example,) = read(tmp_path, row)
     assert (example.responses, example.kept) == (("#### 3",), {})
@@ -40,10 +40,8 @@ def test_what_is_kept_is_no_response_and_no_label(tmp_path: Path) -> None:
     (example,) = read(tmp_path, {"prompt": "p", "label": "C"}, keep_columns=["label"])
     assert example.kept == {"label": "C"}
     with pytest.raises(DataError, match=r"fit no convention"):
-        read(tmp_path, {"question": "1 + 2?", "solution": "3"})
-    assert read(tmp_path, {"question": "1 + 2?", "solution": "3"}, keep_columns=["solution"])[0].kept == {
-        "solution": "3"
-    }
+        read(tmp_path, {"question": "1 + 2?", "key": "3"})
+    assert read(tmp_path, {"question": "1 + 2?", "key": "3"}, keep_columns=["key"])[0].kept == {"key": "3"}
 
 
 def test_a_prompt_stays_one_and_a_mapped_column_is_read_too(tmp_path: Path) -> None:

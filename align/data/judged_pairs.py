@@ -1,0 +1,109 @@
+"""Two answers in columns of their own and a column that says which is better, as labelling tools write them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from align.data.arenas import FIRST, SECOND, TIE
+from align.data.column_layouts import PROMPTS, prompt_key
+from align.data.convention import Convention
+from align.data.drop_report import RowError
+from align.data.pair_rows import REJECTED, found
+from align.data.readers import Located, Row
+from align.data.row_parts import RowParts, prompt_of, said
+from align.data.row_validation import field
+from align.errors import DataError, shorten
+
+Ranking = tuple[tuple[int, ...], ...]
+STEMS = ("response", "answer", "output", "completion", "candidate", "summary")
+SIDES = (("a", "b"), ("A", "B"), ("0", "1"), ("1", "2"))
+"""What tells the two columns apart, and what a verdict calls them."""
+VERDICTS = (
+    *("winner", "preference", "preferred", "choice", "verdict", "better", "label", "chosen"),
+    *("preferred_response", "better_response", "human_preference", "chosen_response"),
+)
+TIES = frozenset({"tie", "tied", "both", "equal", "same", "draw", "neither", "both_good", "both_bad", "bothbad"})
+_BEFORE = re.compile(rf"^(?:{'|'.join((*STEMS, 'model', 'assistant', 'option'))})s?[_\- ]*")
+_COMPARED = re.compile(r"^(\w+?)\s*(>+|<+|=+)\s*(\w+)$")
+
+
+def judged(located: Located, sides: tuple[str, str]) -> RowParts:
+    """Read a row whose columns end in these two letters or numbers.
+
+    Raises RowError for a verdict that names neither, DataError for a number that is none of them: numbers that count
+    from elsewhere would name the wrong answer in every other row.
+    """
+    columns = _columns(located.row, sides)
+    texts = [field(located, column) for column in columns]
+    key = found(located.row, VERDICTS)
+    if key is None:
+        raise RowError(located.where, "no verdict on the two answers")
+    ranking = _verdict(located.row[key], texts, sides)
+    if ranking is None:
+        _refuse_count(located, key, columns)
+        detail = f"{key!r} is {shorten(located.row[key], 30)!r}, expected {sides[0]!r}, {sides[1]!r} or 'tie'"
+        raise RowError(located.where, f"{key!r} names neither of {columns[0]} and {columns[1]}", detail)
+    origins = [str(located.row.get(f"model_{side}") or "") for side in sides]
+    return RowParts(prompt_of(located, prompt_key(located)), [said(text) for text in texts], {}, ranking, origins)
+
+
+def _verdict(value: Any, texts: list[str], sides: tuple[str, str]) -> Ranking | None:
+    """Return the ranking a verdict names: by a side, `A>B`, a word for a tie, or the better text itself."""
+    if value in texts and texts[0] != texts[1]:
+        return (FIRST, SECOND)[texts.index(value)]
+    if isinstance(value, bool):
+        return None
+    word = f"{value:g}" if isinstance(value, float) else str(value)
+    word = word.strip().strip("[]()").lower()
+    if word.partition(" (")[0] in TIES:
+        return TIE
+    names = {side.lower(): ranking for side, ranking in zip(sides, (FIRST, SECOND), strict=True)}
+    if compared := _COMPARED.match(word):
+        left, sign, right = compared.groups()
+        if {left, right} != names.keys():
+            return None
+        return TIE if "=" in sign else names[left if ">" in sign else right]
+    return names.get(_BEFORE.sub("", word))
+
+
+def _refuse_count(located: Located, key: str, columns: tuple[str, str]) -> None:
+    """Raise DataError for a number that neither of two numbered columns has."""
+    value = str(located.row[key]).strip().removesuffix(".0")
+    if not (value.isdigit() and columns[0][-1].isdigit()):
+        return
+    counted = ("1", "2") if columns[0].endswith("0") else ("0", "1")
+    names = ", ".join(f"{column[:-1]}{number}: {column}" for column, number in zip(columns, counted, strict=True))
+    raise DataError(
+        f"{located.where}: {key!r} is {value} beside {columns[0]} and {columns[1]}, so it counts from elsewhere "
+        f"or means a tie: name them as it counts, --data.columns '{{{names}}}', and write ties as 'tie'"
+    )
+
+
+def _columns(row: Row, sides: tuple[str, str]) -> tuple[str, str]:
+    """Return the two columns of one stem, empty where there are none."""
+    for stem in STEMS:
+        for joint in ("_", ""):
+            names = f"{stem}{joint}{sides[0]}", f"{stem}{joint}{sides[1]}"
+            if all(isinstance(row.get(name), str) for name in names):
+                return names
+    return "", ""
+
+
+def _fits(row: Row, sides: tuple[str, str]) -> bool:
+    return bool(_columns(row, sides)[0]) and found(row, REJECTED) is None and found(row, VERDICTS) is not None
+
+
+def _convention(sides: tuple[str, str]) -> Convention:
+    needs = [[f"{stem}{joint}{side}" for stem in STEMS for joint in ("_", "")] for side in sides]
+    return Convention(
+        "two answers and a verdict",
+        [*needs, VERDICTS, PROMPTS],
+        lambda located: judged(located, sides),
+        [f"model_{side}" for side in sides],
+        lambda row: _fits(row, sides),
+    )
+
+
+JUDGED = tuple(map(_convention, SIDES))
+"""For each way in which the two columns may be told apart."""
