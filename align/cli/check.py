@@ -13,20 +13,22 @@ import numpy as np
 import torch
 
 from align.cli.check_fit import FitRequest, tell_fit
+from align.cli.check_passes import passes_told
 from align.cli.check_plan import Load, memory_told, tell_plan
 from align.cli.check_settings import FitWithoutRunning, own_options, parsed, price_of
 from align.cli.included_configs import with_configs
 from align.cli.start import prepare
 from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
-from align.errors import ConfigError, DataError, ModelError
+from align.errors import ConfigError
 from align.models.description import describe
 from align.models.model_card import PACKAGES
-from align.sampling.checked import LocalEngine
+from align.rounds.settings import RoundSettings
 from align.sizing.cards import place_of
 from align.sizing.pass_cost import PassConditions
 from align.training.base_module import AlignModule
-from align.training.self_check import check_layouts
+from align.training.rollout_module import RolloutModule
+from align.training.rollouts import require_rounds
 
 HELP = """usage: align check [the options of align fit] [--fit_into 8xH100-80GB [--out FILE] [--price_per_hour 2.5]]
 
@@ -62,6 +64,9 @@ def run(words: list[str]) -> int:
     cli, has_data = parsed(words, place)
     if cli.planned:
         return plan(cli, FitRequest(cli.place, own.get("--out"), price), has_data=has_data)
+    if isinstance(cli.model, RolloutModule):
+        settings = (getattr(callback, "settings", None) for callback in vars(cli.trainer)["callbacks"])
+        require_rounds(cli.model, next((s for s in settings if isinstance(s, RoundSettings)), None))
     mixed, gpu = "mixed" in str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
     conditions = PassConditions(cli.model.backbone.layout, mixed, gpu)
     with cli.trainer.precision_plugin.forward_context():
@@ -94,7 +99,7 @@ def examine(module: AlignModule, data: PreferenceDataModule, conditions: PassCon
             "examples": _examples(module, data),
             "lengths": _lengths(data),
             "model": _model(module, data, conditions),
-            "checks": _checks(module, data),
+            "checks": passes_told(module, data),
         }
     )
     print("\nno fault found")
@@ -162,37 +167,3 @@ def _model(module: AlignModule, data: PreferenceDataModule, conditions: PassCond
     module.build_model()
     yield describe(module.model)
     yield told
-
-
-def _checks(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
-    step = next(iter(data.train_dataloader()))
-    yield _check_bos(module, data)
-    yield _check_eos(data)
-    yield f"self-check: {check_layouts(module, data.groups['train'], gradients=True)}"
-    if module.generates:
-        yield f"sampling: {LocalEngine(module.model, module.tokenizer, []).check(data.prompts(64))}"
-    with torch.no_grad():
-        module.begin_step(step)
-        loss = sum(float(module.loss(batch, step.totals)) for batch in step)
-        module.end_step()
-    if not math.isfinite(loss):
-        raise ModelError(f"the loss of the first step is {loss}: check the weights' dtype")
-    yield f"loss of the first step: {loss:.6f}"
-
-
-def _check_bos(module: AlignModule, data: PreferenceDataModule) -> str:
-    bos = module.tokenizer.bos_token_id
-    rows = data.groups["train"][range(min(100, len(data.groups["train"])))]
-    if bos is not None and any(row.prompt_ids[:2] == [bos, bos] for row in rows):
-        raise ModelError("prompts begin with two BOS tokens: the chat template and the tokenizer both add one")
-    return f"at most one BOS in {len(rows)} prompts"
-
-
-def _check_eos(data: PreferenceDataModule) -> str:
-    eos = data.prompt_format.eos_id
-    rows = data.groups["train"][range(min(100, len(data.groups["train"])))]
-    for row in rows:
-        for ids, truncated in zip(row.response_ids, row.truncated, strict=True):
-            if (ids[-1] == eos) == truncated:
-                raise DataError(f"row {row.id}: a response must end in EOS exactly when it is not truncated")
-    return f"one scored EOS at the end of every whole response of {len(rows)} rows"

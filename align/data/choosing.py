@@ -16,14 +16,14 @@ PEEK = 200
 """Rows that decide it."""
 
 
-def convention_of(row: Row) -> Convention | None:
-    """Return the first convention that fits a row."""
-    return next((c for c in CONVENTIONS if c.matches(row)), None)
+def convention_of(row: Row, *, of_file: bool = False) -> Convention | None:
+    """Return the first convention that fits a row, alone or as one of its file's first."""
+    return next((c for c in CONVENTIONS if (of_file or not c.by_file) and c.matches(row)), None)
 
 
 def choose(rows: Sequence[Located]) -> Convention:
     """Return the convention most rows follow. Raises DataError where none fits, with what to write."""
-    found = Counter(c for located in rows if (c := convention_of(located.row)) is not None)
+    found = Counter(c for located in rows if (c := convention_of(located.row, of_file=True)) is not None)
     if found:
         return found.most_common(1)[0][0]
     where, row = rows[0]

@@ -98,6 +98,11 @@ def dialogue(located: Located) -> RowParts:
     return RowParts(around(located, context, key), [turns[-1:]], ratings, whole="desirable" not in ratings)
 
 
+def open_dialogue(located: Located) -> RowParts:
+    """Read a dialogue whose last turn is to be answered as a prompt, as in AllenAI's RLVR files."""
+    return RowParts(prompt_of(located, next(name for name in DIALOGUES if name in located.row)))
+
+
 def _alternating(turns: list[Any]) -> list[Any]:
     """Return turns one by one that are written as pairs of `input` and `output` (Capybara) or as bare texts (LIMA)."""
     if turns and all(isinstance(turn, str) for turn in turns):

@@ -25,6 +25,8 @@ class Convention:
     """What else must hold of a row."""
     numbers: Sequence[str] = ()
     """Columns it reads where they hold a number."""
+    by_file: bool = False
+    """A row follows it only where most of its file do: elsewhere it would be an odd row."""
 
     def matches(self, row: Row) -> bool:
         """Return whether a row follows the convention."""

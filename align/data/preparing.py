@@ -19,7 +19,7 @@ from align.data.gathering import Gathering
 from align.data.once import one_at_a_time
 from align.data.source import Report, Source
 from align.data.splits import Division, Splits
-from align.data.views import View
+from align.data.views import Pairs, View
 from align.encoding.encoder import Encoder
 from align.errors import DataError
 from align.records import Example
@@ -134,5 +134,7 @@ class Viewing:
         report.kept = self._groups[split]
         path = self._division.source.path
         if not report.kept:
-            raise DataError(f"data.path {path}: no {type(self._view).__name__} in the {split} split: {report}")
+            drawn = "; a method that draws its own samples takes them with --data.view DrawnPairs"
+            hint = drawn if set(report.layouts) == {"prompts"} and isinstance(self._view, Pairs) else ""
+            raise DataError(f"data.path {path}: no {type(self._view).__name__} in the {split} split: {report}{hint}")
         report.check(path)

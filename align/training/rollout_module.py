@@ -20,7 +20,7 @@ from align.records.candidate_matrix import sum_runs
 from align.scoring import TokenScores, TokenStates, read_sampled, token_states
 from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
-from align.training.rollouts import Columns, Rollouts
+from align.training.rollouts import Columns, Rollouts, require_rounds
 from align.training.sampled_metrics import log_round
 from align.training.self_check import check_layouts, start_checked
 from align.transfer import tensor_on, to_device
@@ -79,11 +79,7 @@ class RolloutModule(ReferencedModule):
 
     def on_fit_start(self) -> None:
         """Make sure that there are rounds."""
-        if getattr(self.trainer.datamodule, "training_source", None) is None:  # type: ignore[attr-defined]
-            raise ConfigError(
-                f"{type(self).__name__} trains on its own samples: add -c configs/callbacks/online.yaml, or "
-                "align.callbacks.resampling.IterativeResampling with the selection EverySample"
-            )
+        require_rounds(self, getattr(self.trainer.datamodule, "training_source", None))  # type: ignore[attr-defined]
         super().on_fit_start()
 
     def _check(self, *, gradients: bool = False) -> None:

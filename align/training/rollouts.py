@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from align.distributed import gather, on_first
-from align.errors import ResumeError
+from align.errors import ConfigError, ResumeError
 from align.files import atomic_file
 from align.records import CandidateBatch, SampledRound
 from align.records.candidate_matrix import sum_runs
@@ -121,3 +121,12 @@ def _read(path: Path, sha256: str) -> Columns | None:
         if (stored.metadata() or {}).get("round") != sha256:
             return None
         return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+
+
+def require_rounds(module: object, source: object) -> None:
+    """Raise ConfigError, with what to add, for a module that trains on its own samples where nothing draws them."""
+    if source is None:
+        raise ConfigError(
+            f"{type(module).__name__} trains on its own samples: add -c configs/callbacks/online.yaml, or "
+            "align.callbacks.resampling.IterativeResampling with the selection EverySample"
+        )

@@ -32,3 +32,16 @@ def test_doctor_shows_it(pairs_file: Path, model_folder: Path, capsys: pytest.Ca
     text = capsys.readouterr().out
     assert "self-check: packed rows, values off by " in text
     assert "sampling: align's own engine" in text
+
+
+@pytest.mark.parametrize("words", [["-c", "grpo", "-c", "online"], ["-c", "ppo", "-c", "online_ppo"]])
+def test_online_methods_have_no_loss_before_a_round(
+    words: list[str], tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "asks.jsonl").write_text("".join(f'{{"prompt": "{n} + {n}?"}}\n' for n in range(4)))
+    source = ["--data", "PreferenceFileDataModule", "--data.path", str(tmp_path / "asks.jsonl")]
+    model = ["--model.backbone.path", str(model_folder)]
+    assert main(["check", *words, "-c", CPU, *source, *model]) == 0
+    assert "no loss before the first round" in capsys.readouterr().out
+    assert main(["check", *words[:2], "-c", CPU, *source, *model]) == 2
+    assert "trains on its own samples: add -c configs/callbacks/online.yaml" in capsys.readouterr().err

@@ -111,3 +111,14 @@ def test_markup_in_most_prompts_is_told(text: str, tmp_path: Path) -> None:
     report = Report()
     read(tmp_path, rows[0], *[{**r, "prompt": f"Hi {n}"} for n, r in enumerate(rows)], report=report)
     assert report.warnings == []
+
+
+def test_dialogues_that_end_with_a_question_are_prompts(tmp_path: Path) -> None:
+    ask, say = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
+    open_, whole = {"messages": [ask, say, ask], "ground_truth": "2"}, {"messages": [ask, say]}
+    found = read(tmp_path, open_, {**open_, "ground_truth": "two"}, whole, keep_columns=["ground_truth"])
+    assert [len(e.responses) for e in found] == [0, 0, 1]
+    assert [m.content for m in found[0].messages] == ["1+1?", "2", "1+1?"]
+    report = Report()
+    assert len(read(tmp_path, whole, {"messages": [say, ask, say]}, open_, report=report)) == 2
+    assert report.dropped == {"last turn is not the assistant's": 1}
