@@ -45,3 +45,11 @@ def test_online_methods_have_no_loss_before_a_round(
     assert "no loss before the first round" in capsys.readouterr().out
     assert main(["check", *words[:2], "-c", CPU, *source, *model]) == 2
     assert "trains on its own samples: add -c configs/callbacks/online.yaml" in capsys.readouterr().err
+
+
+def test_a_reference_on_disk_is_not_looked_up_before_it_is_there(
+    pairs_file: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)]
+    assert main(["check", "-c", "dpo_cached", "-c", CPU, *source, "--model.backbone.path", str(model_folder)]) == 0
+    assert "no loss before the run starts" in capsys.readouterr().out
