@@ -86,7 +86,8 @@ def base_hash(model: nn.Module) -> str:
         if "lora_" not in name
     }
     for name, tensor in sorted(weights.items()):
-        short = tensor.detach().cpu().to(torch.bfloat16 if tensor.is_floating_point() else tensor.dtype)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(short.contiguous().view(torch.uint8).numpy().data)
+        if not tensor.is_meta:  # sizes are counted without values
+            short = tensor.detach().cpu().to(torch.bfloat16 if tensor.is_floating_point() else tensor.dtype)
+            digest.update(short.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

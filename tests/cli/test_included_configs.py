@@ -56,3 +56,25 @@ def test_a_file_that_names_what_is_not_there(
     monkeypatch.chdir(tmp_path)
     Path("own.yaml").write_text(text)
     assert line in told("fit", "-c", "own.yaml")
+
+
+def test_settings_of_a_class_named_later_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-c score_conditioned --data MODULE`: the file says how whatever data are viewed, and stands before them."""
+    monkeypatch.chdir(tmp_path)
+    Path("view.yaml").write_text("data: {init_args: {seed: 3}}\n")
+    Path("whole.yaml").write_text("data: {class_path: HHRLHFDataModule}\n")
+    data = ["--data", "PreferenceFileDataModule"]
+    assert with_configs(["fit", "-c", "view.yaml", *data]) == ["fit", *data, "-c", "view.yaml", *data]
+    for same in (["fit", *data, "-c", "view.yaml"], ["fit", "-c", "whole.yaml", *data], ["fit", "-c", "view.yaml"]):
+        assert with_configs(same) == same
+
+
+def test_a_view_in_a_fragment_holds_for_data_named_after_it(
+    model_folder: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f'{{"prompt": "p{n}", "completions": ["a", "b"], "scores": [0.25, 0.75]}}\n' for n in range(8))
+    Path("rows.jsonl").write_text(rows)
+    data = ["--data", "PreferenceFileDataModule", "--data.path", "rows.jsonl"]
+    words = ["check", "-c", "score_conditioned", "-c", "cpu", *data, "--model.backbone.path", str(model_folder)]
+    assert main(words) == 0
+    assert "0.8" in capsys.readouterr().out
