@@ -39,6 +39,8 @@ class RoundSettings:
     """Servers that draw; null samples here. Another engine draws from the same policy: a round may go on with it."""
     mixture: LogitMixture | None = None
     """Sample from policy and reference together."""
+    whole_weights: bool = False
+    """Gather a sharded model whole for every batch of samples, not block by block for every token."""
 
     def __post_init__(self) -> None:
         if self.prompts is not None and self.prompts < 1:
@@ -49,6 +51,8 @@ class RoundSettings:
             self.mixture.check(self.generation)
             if self.engine is not None:
                 raise ConfigError("mixture is sampled here, servers have no reference: leave out engine, or mixture")
+        if self.whole_weights and self.engine is not None:
+            raise ConfigError("whole_weights is for sampling here, servers have whole weights anyway: leave it out")
         shares = None if self.mixture is None or self.mixture.plain else list(self.mixture.shares)
         if isinstance(self.selection, ReferencePair) and (shares != [0, 1] or self.generation.num_samples != 2):
             raise ConfigError(
