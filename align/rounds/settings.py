@@ -9,6 +9,7 @@ from align.errors import ConfigError
 from align.judges.win_rates import WinRates
 from align.records import Example
 from align.rewards.scorers import Direction, Scorer
+from align.rounds.against_mixture import AgainstMixture
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import ReferencePair
@@ -60,11 +61,16 @@ class RoundSettings:
                 "generation.num_samples to 2, mixture.shares to [0, 1] and mixture.plain to 0"
             )
 
+        if isinstance(self.selection, AgainstMixture):
+            self.selection.check(self.generation, self.mixture)
+
     def check_win_rates(self) -> None:
         """Raise ConfigError for what makes something else of win rates, which SPPO regresses on.
 
         They are mean probabilities (Wu et al. 2024, arXiv:2405.00675, section 4.2); the paper has no penalty on them.
         """
+        if isinstance(self.selection, AgainstMixture) and not isinstance(self.scorer, WinRates):
+            return  # which makes probabilities of rewards itself
         place = "align.callbacks.resampling.IterativeResampling"
         if self.missing_eos_penalty:
             raise ConfigError(

@@ -51,7 +51,7 @@ def rounds(**options: Any) -> IterativeResampling:
         "missing_eos_penalty": 0.5,
         **options,
     }
-    return IterativeResampling(GoldRewards(), given.pop("selection", EverySample()), **given)
+    return IterativeResampling(given.pop("scorer", GoldRewards()), given.pop("selection", EverySample()), **given)
 
 
 def run(module: Any, max_epochs: int, *, groups: int = 6, tokens: int = 10**9, **options: Any) -> Any:
