@@ -103,6 +103,8 @@ class Encoder:
             return Dropped(example.id, "special token typed in the text")
         try:
             if example.response_ids:
+                if example.contexts:
+                    raise RowRefused("drawn tokens under several prompts")
                 prompt = self.prompt_ids(self._context(example, 0), example.tools)
                 return drawn_group(example, prompt, self.template.eos_id, self.truncation.max_total)
             return [self._candidate(example, place, answer) for place, answer in enumerate(answers)]
