@@ -28,6 +28,14 @@ def policy_hash(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+def reference_hash(module: Any) -> str:
+    """Return a hash of what a reference is, and of the weights of one that follows the policy; every process calls."""
+    digest = hashlib.sha256(repr(module.reference).encode())
+    for values in module.moving_parameters():
+        digest.update(_whole(values).detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _trained(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield the trained parameters whole on the CPU, one after the other, so that a process need not hold them all."""
     for name, parameter in module.named_parameters():
