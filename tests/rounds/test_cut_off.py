@@ -15,7 +15,9 @@ from align.data.drop_report import DroppedRow
 from align.data.hindsight import Hindsight
 from align.models.backbone import Backbone
 from align.modules.dpo import DPOModule
+from align.modules.hir import HIRModule
 from align.modules.sft import SFTModule
+from align.records import Instructions
 from align.rounds.pair_selections import BestWorst
 from align.rounds.rerank import AppendAndRerank
 from align.rounds.selections import BestOfN
@@ -56,6 +58,21 @@ def test_what_was_cut_off_has_no_end(kind: type[Any], selection: Any, world_mode
     assert any(text not in cut for text, _ in trained)
     for text, ids in trained:
         assert ids == cut[text] if text in cut else ids[-1] == end
+
+
+def test_it_is_trained_on_under_instructions_too(world_model: Path) -> None:
+    """HIR's prompts under the good and the bad instruction stand before the tokens, all of which were cut off."""
+    module = HIRModule(Backbone(str(world_model)), instructions=Instructions("<good>", "<bad>"), optimizer=CONSTANT)
+    run(module, 1, selection=BestWorst(), generation=Generation(max_new_tokens=5, num_samples=4))
+    rows = [json.loads(line) for line in Path("run/rounds/round-0000.jsonl").read_text().splitlines()]
+    assert all(len(ids) == 5 for row in rows for ids in row["response_ids"])
+    example = replace(prompt_samples()[0].example, responses=("well",), response_ids=((7, 8),), whole=False)
+    encoder = module.trainer.datamodule.encoder
+    (drawn,) = encoder.encode([example])
+    (text,) = encoder.encode([replace(example, response_ids=())])
+    assert drawn.instructed_ids == text.instructed_ids
+    assert drawn.prompt_ids == text.prompt_ids
+    assert len({tuple(ids) for ids in (drawn.prompt_ids, *drawn.instructed_ids)}) == 3
 
 
 def test_what_has_texts_beside_it_is_left_out() -> None:
