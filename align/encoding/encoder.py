@@ -104,8 +104,8 @@ class Encoder:
         try:
             if example.response_ids:
                 both = [] if self.instructions is None else [self.instructions.apply(example.messages, w) for w in BOTH]
-                prompts = [self.prompt_ids(m, example.tools) for m in (self._context(example, 0), *both)]
-                return drawn_group(example, prompts, self.template.eos_id, self.truncation.max_total)
+                drawn_under = [self.prompt_ids(m, example.tools) for m in (self._context(example, 0), *both)]
+                return drawn_group(example, drawn_under, self.template.eos_id, self.truncation.max_total)
             return [self._candidate(example, place, answer) for place, answer in enumerate(answers)]
         except RowRefused as refusal:
             return Dropped(example.id, str(refusal))
