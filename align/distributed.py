@@ -24,6 +24,10 @@ SILENCE = 120.0
 """Seconds without a word after which a process is lost, with its machine: the launcher knows of those that end."""
 
 
+IN_COLLECTIVE = "in_collective"
+"""Attribute of an error raised where the other processes wait in a collective for the one that raised it."""
+
+
 class SilentProcessError(dist.DistError):
     """A process that others wait for says no more that it runs."""
 
@@ -57,13 +61,18 @@ def on_first(function: Callable[[], T]) -> T:
 
 
 def on_all(function: Callable[[], T]) -> list[T]:
-    """Run on every process and return all results on all; an error on one of them is raised on all."""
+    """Run on every process and return all results on all; an error on one of them is raised on all.
+
+    One inside a collective is raised at once: nobody would come to hear of it.
+    """
     if not _several():
         return [function()]
     told: list[Any] = [None, None]
     try:
         told[0] = function()
     except Exception as error:
+        if getattr(error, IN_COLLECTIVE, False):
+            raise
         told[1] = error
     found = gather(told)
     for _, fault in found:

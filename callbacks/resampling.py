@@ -54,6 +54,7 @@ class IterativeResampling(Callback):
         conditions: ConditioningSchedule | None = None,
         engine: ServerPool | None = None,
         mixture: LogitMixture | None = None,
+        whole_weights: bool = False,
     ) -> None:
         """Configure rounds.
 
@@ -75,6 +76,8 @@ class IterativeResampling(Callback):
             engine: Servers that sample in the place of this process, given each round's weights: vLLM for LoRA,
                 `transformers serve` for whole folders; null samples here.
             mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
+            whole_weights: Under FSDP2 gather the model whole on every device for each batch of samples, which takes its
+                memory there; false gathers one block after the other, at every token.
         """
         if epochs < 1:
             raise ConfigError(f"{PLACE}: epochs must be at least 1, got {epochs}")
@@ -96,6 +99,7 @@ class IterativeResampling(Callback):
             conditions=conditions,
             engine=engine,
             mixture=mixture,
+            whole_weights=whole_weights,
         )
         self._rounds: RoundLoader | None = None
         self._begun: int | None = None

@@ -51,6 +51,7 @@ GOLD = {
     "online_dpo": "dpo",
     "pilaf": "dpo",
     "xpo_rounds": "xpo",
+    "nash_md_rounds": "nash_md",
     "inpo_rounds": "inpo",
     "iterative_dpo": "dpo",
     "raft": "sft",
@@ -69,9 +70,9 @@ ONLINE = {
     "ppo": "online_ppo",
 }
 """Methods that train on their own samples, by the fragment that draws them."""
-IN_ROUNDS = {**ONLINE, "xpo": "xpo_rounds"}
+IN_ROUNDS = {**ONLINE, "xpo": "xpo_rounds", "nash_md": "nash_md_rounds"}
 """These, and methods that train on pairs of their own."""
-PAIR_ROUNDS = ("online_dpo", "pilaf", "xpo_rounds", "inpo_rounds")
+PAIR_ROUNDS = ("online_dpo", "pilaf", "xpo_rounds", "nash_md_rounds", "inpo_rounds")
 ROUNDS = ("iterative_dpo", "on_policy_dpo", *PAIR_ROUNDS, "pro_bootstrap", "raft", "online", "online_ppo", *IN_ROUNDS)
 """Fragments that sample before every epoch."""
 ONE_ROUND = {"dpa": "2", "steerlm": "2", "dpa_synthetic": "1"}

@@ -53,6 +53,8 @@ class Hindsight(View):
         pair = next(iter(Pairs().groups(example)))
         if pair.answers or pair.contexts:
             raise DroppedRow("response is more than a text to a shared prompt")
+        if pair.response_ids:
+            raise DroppedRow("sample cut off at its limit, whose text would be followed by a marker")
         chosen, rejected = pair.responses
         bare = replace(pair, attributes=(), scores=(), origins=())
         rows = (

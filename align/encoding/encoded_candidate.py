@@ -121,13 +121,17 @@ def _tokens_before(encoding: Any, rendered: Rendered) -> int:
     return len(encoding.ids)
 
 
-def drawn_group(example: Example, prompt: list[int], eos_id: int, most: int) -> EncodedGroup:
+def drawn_group(example: Example, prompts: list[list[int]], eos_id: int, most: int) -> EncodedGroup:
     """Return a group of responses as a policy drew them, nothing cut; one without tokens is its end alone.
 
-    Raises RowRefused for a prompt without tokens, and for more than `most` in all.
+    The first prompt is the group's, others are the same under instructions. Raises RowRefused for a prompt without
+    tokens, a prompt for each response, and more than `most` tokens in all.
     """
+    if example.contexts:
+        raise RowRefused("drawn tokens under several prompts")
+    prompt, *instructed = prompts
     responses = [list(ids) or [eos_id] for ids in example.response_ids]
-    length = len(prompt) + max(map(len, responses))
+    length = max(map(len, prompts)) + max(map(len, responses))
     if not prompt or length > most:
         raise RowRefused("prompt without tokens" if not prompt else "drawn tokens over the limit")
     return EncodedGroup(
@@ -138,5 +142,6 @@ def drawn_group(example: Example, prompt: list[int], eos_id: int, most: int) -> 
         scores=[list(s) for s in example.scores] or [[] for _ in responses],
         weight=example.weight,
         truncated=[False] * len(responses),
+        instructed_ids=instructed,
         length=length,
     )

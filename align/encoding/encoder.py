@@ -103,8 +103,9 @@ class Encoder:
             return Dropped(example.id, "special token typed in the text")
         try:
             if example.response_ids:
-                prompt = self.prompt_ids(self._context(example, 0), example.tools)
-                return drawn_group(example, prompt, self.template.eos_id, self.truncation.max_total)
+                both = [] if self.instructions is None else [self.instructions.apply(example.messages, w) for w in BOTH]
+                drawn_under = [self.prompt_ids(m, example.tools) for m in (self._context(example, 0), *both)]
+                return drawn_group(example, drawn_under, self.template.eos_id, self.truncation.max_total)
             return [self._candidate(example, place, answer) for place, answer in enumerate(answers)]
         except RowRefused as refusal:
             return Dropped(example.id, str(refusal))
@@ -146,8 +147,7 @@ class Encoder:
             return Dropped(example.id, str(refusal))
 
     def _again(self, example: Example) -> list[EncodedCandidate]:
-        rendered = self._render(example)
-        if isinstance(rendered, Dropped):
+        if isinstance(rendered := self._render(example), Dropped):
             raise RowRefused(rendered.reason)
         assert isinstance(rendered, list)
         encodings = self._words.encode([c.text for c in rendered])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ from align.scoring.decoder import RUN_DECODER, decoder, unwrapped
 
 M_MMAP_THRESHOLD = -3
 """glibc's name for the size from which memory is the kernel's own, and given back when it is freed."""
+IS_GATHERED = "is_gathered"
+"""Where a sharded model keeps that its embeddings and head are gathered until a context ends."""
+AROUND_DECODER = "around_decoder"
+"""Where a sharded model keeps what is called before and after a call of its decoder alone."""
 
 
 def refuse_sharded_files(strategy: Any) -> None:
@@ -64,6 +69,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
     _put_back(weights, data)
     setattr(inner, RUN_DECODER, MethodType(_call_decoder, inner))
     register_fsdp_forward_method(inner, RUN_DECODER)
+    setattr(inner, RUN_DECODER, partial(_run_decoder, inner, getattr(inner, RUN_DECODER)))
 
 
 def shard_rest(module: nn.Module, mesh: DeviceMesh) -> None:
@@ -135,22 +141,53 @@ def own_part(values: Tensor, sharded: DTensor) -> Tensor:
     return values.cut(where) if isinstance(values, FileWeight) else values.detach()[tuple(where)].clone()
 
 
+@torch.no_grad()
+def give(own: Tensor, values: Tensor) -> None:
+    """Copy whole values into a tensor, this process's part of them where it is sharded."""
+    if isinstance(own, DTensor):
+        own.to_local().copy_(own_part(values, own))
+    else:
+        own.copy_(values)
+
+
 @contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
-    """Gather embeddings and head of a frozen sharded model, and let go of them: no backward pass does that for it."""
+def gathered(model: nn.Module, *, blocks: bool = False) -> Iterator[None]:
+    """Gather embeddings and head of a sharded model, and its blocks too if asked, and let go of them in the end.
+
+    For passes without a gradient: no backward pass lets go of them then. Inside another context of the kind nothing is
+    done.
+    """
     inner: Any = unwrapped(model)
-    if not isinstance(inner, FSDPModule):
+    if not isinstance(inner, FSDPModule) or getattr(inner, IS_GATHERED, False):
         yield
         return
-    inner.unshard()
+    parts: list[Any] = [inner, *(_blocks(decoder(model)) if blocks else [])]
+    setattr(inner, IS_GATHERED, True)
     try:
+        for part in parts:
+            part.unshard()
+            part.set_reshard_after_forward(False, recurse=False)
         yield
     finally:
-        inner.reshard()
+        setattr(inner, IS_GATHERED, False)
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(part is not inner, recurse=False)
 
 
 def _call_decoder(self: Any, **inputs: Any) -> Any:
     return decoder(self)(**inputs)
+
+
+def _run_decoder(self: Any, gathering: Any, **inputs: Any) -> Any:
+    """Call the decoder with what gathers weights around it, and what stands around that."""
+    if not hasattr(self, AROUND_DECODER):
+        return gathering(**inputs)
+    before, after = getattr(self, AROUND_DECODER)
+    before()
+    states = gathering(**inputs)
+    after()
+    return states
 
 
 def _blocks(body: nn.Module) -> nn.ModuleList:

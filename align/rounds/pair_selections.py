@@ -28,7 +28,7 @@ class BestWorst(PromptSelection):
         return [self.record(drawn, best, worst)]
 
     def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
-        """Return the pair as texts, which are tokenised and ended like those of any other data."""
+        """Return the pair as texts, ended like those of any other data; in tokens where one was cut off."""
         return drawn.record([best, worst], [0, 1])
 
 
@@ -37,8 +37,8 @@ class DrawnPair(BestWorst):
     """The best sample against the worst in the tokens that were drawn: online DPO and IPO.
 
     Guo et al. 2024, arXiv:2402.04792, Algorithm 1; Calandriello et al. 2024, arXiv:2403.08635. Nothing is tokenised
-    again, and a sample that was cut off at its limit has no end, so that the policy is not taught to end there. As in
-    BestWorst samples of equal rewards make no pair, where TRL's OnlineDPOTrainer takes the first of them as chosen.
+    again, also where both samples ended by themselves. As in BestWorst samples of equal rewards make no pair, where
+    TRL's OnlineDPOTrainer takes the first of them as chosen.
     """
 
     def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:

@@ -65,7 +65,7 @@ def _draw(rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], eng
     with SamplingProgress(_count(missing), shown=rank() == 0, title=f"round {plan.number}: sampling") as progress:
         for first in range(0, len(missing), size):
             own = missing[first + rank() : first + rank() + 1]
-            drawn = on_all(lambda own=own: [pair for batch in own for pair in _named(batch, sampler)])  # type: ignore[misc]
+            drawn = on_all(lambda own=own: _drawn(own, sampler))  # type: ignore[misc]
             found = [pair for part in drawn for pair in part]
             rows = [
                 StoredSample(name, s.number, hashes[name], s.ids, s.text, s.finish, logprobs=s.logprobs)
@@ -73,6 +73,12 @@ def _draw(rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], eng
             ]
             on_first(lambda rows=rows: rounds.store.add(plan.number, rows))  # type: ignore[misc]
             progress.update([s for _, s in found])
+
+
+def _drawn(own: Sequence[Batch], sampler: Sampler) -> list[tuple[str, Sample]]:
+    """Return the samples of this process's batch, beside the other processes, each with the name of its prompt."""
+    with sampler.engine.in_step():
+        return [pair for batch in own for pair in _named(batch, sampler)]
 
 
 def _named(batch: Batch, sampler: Sampler) -> list[tuple[str, Sample]]:

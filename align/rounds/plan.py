@@ -23,11 +23,14 @@ class RoundPlan:
     """Hash of the weights that are sampled from."""
     conditioning: Conditioning | None = None
     """How conditions are written, in rounds that have some."""
+    reference: str = ""
+    """Of a mixture: hash of what its reference is; empty where the policy draws alone."""
 
     @property
     def fingerprint(self) -> str:
         """Return a hash of all that decides samples and records, beside the weights."""
-        return self.settings.fingerprint(self.conditioning, [(p.request.id, p.hash) for p in self.prompts])
+        mixed = (self.reference,) if self.reference else ()
+        return self.settings.fingerprint(self.conditioning, [(p.request.id, p.hash) for p in self.prompts], *mixed)
 
     @property
     def direction(self) -> Direction:

@@ -40,6 +40,8 @@ class AppendAndRerank(PromptSelection):
         new = drawn.candidates[0]
         if not new.text.strip() or new.text in example.responses:
             return "empty or repeated sample"
+        if new.finish == "length":  # beside responses without tokens its text would be ended like theirs
+            return "sample cut off at its limit"
         ranked = self._placed(own, new)
         if ranked is None:
             return "better than the best response"

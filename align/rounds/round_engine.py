@@ -13,10 +13,12 @@ from transformers import GenerationConfig
 from align.distributed import on_first
 from align.errors import ConfigError, StoreError
 from align.files import atomic_folder
+from align.judges.live_policy import LivePolicy
 from align.models.adapters import has_adapters
 from align.models.folder_checks import ADAPTER_CONFIG, local_folder
 from align.models.model_export import export_model, is_writer
 from align.records import PromptFormat
+from align.rewards.components import Component
 from align.rounds.every_sample import EverySample
 from align.rounds.pair_selections import DrawnPair
 from align.rounds.settings import RoundSettings
@@ -43,6 +45,16 @@ class RoundEngine:
 
         Raises ConfigError for one that takes none, or not what the method trains, before anything is sampled.
         """
+        if module.device_mesh is None and self.settings.whole_weights:
+            raise ConfigError(
+                "align.callbacks.resampling.IterativeResampling.whole_weights is for a model that FSDP2 shards, this "
+                "one lies whole on every process: leave it out"
+            )
+        if module.device_mesh is not None and _asks_policy(self.settings.scorer):
+            raise ConfigError(
+                "align.callbacks.resampling.IterativeResampling.scorer asks LivePolicy, which answers by one process "
+                "and cannot from a model that FSDP2 shards: take ddp, or responder LocalModel"
+            )
         if self.settings.engine is None:
             return
         source = local_folder(module.backbone.path)
@@ -62,16 +74,14 @@ class RoundEngine:
             stop: Texts that end a response.
             policy: Hash of its trained weights.
         """
-        if module.device_mesh is not None:
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling cannot sample from a sharded model: use ddp"
-            )
         eos_ids = [prompt_format.eos_id]
+        whole = self.settings.whole_weights
         if self.settings.mixture is not None:
             models = (module.model, module.built_reference, self.settings.mixture)
-            return MixtureEngine(*models, tokenizer=module.tokenizer, eos_ids=eos_ids, stop=stop)
+            ends: dict[str, Any] = {"tokenizer": module.tokenizer, "eos_ids": eos_ids, "stop": stop}
+            return MixtureEngine(*models, **ends, whole_weights=whole)
         if self._servers is None:
-            return LocalEngine(module.model, module.tokenizer, eos_ids, stop)
+            return LocalEngine(module.model, module.tokenizer, eos_ids, stop, whole_weights=whole)
         pool, generation, backbone = self._servers.pool, self.settings.generation, module.backbone
         weights = hashlib.sha256(repr((policy, backbone)).encode()).hexdigest()[:16]
         return PoolEngine(
@@ -113,6 +123,11 @@ class RoundEngine:
             if not other.name.startswith(name):
                 shutil.rmtree(other)
         return folder.exists()
+
+
+def _asks_policy(asked: Component) -> bool:
+    """Tell whether a scorer, or what it asks, asks the model that is being trained."""
+    return isinstance(asked, LivePolicy) or any(_asks_policy(part) for part in asked.parts)
 
 
 def _drawing(tokenizer: Any, prompt_format: PromptFormat) -> GenerationConfig:

@@ -39,6 +39,10 @@ class RoundFolder:
         """Return the records of a sealed round. Raises StoreError where file and seal disagree."""
         return on_first(lambda: read_round(self.path(number), sha256))
 
+    def told(self, number: int, sha256: str) -> list[Example]:
+        """Return the records of a sealed round where an engine told log-probabilities of them, else none."""
+        return on_first(lambda: read_round(self.path(number), sha256) if self.store.has_logprobs(number) else [])
+
     def scores(self, number: int) -> list[tuple[float, ...]]:
         """Return the scores of a sealed round's samples."""
         return on_first(lambda: [s.scores or () for s in self.store.samples(number)])

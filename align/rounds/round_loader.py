@@ -38,7 +38,8 @@ from align.rounds.round_prompts import (
 from align.rounds.round_store import RoundRow
 from align.rounds.sampled_rounds import sampled_round
 from align.rounds.settings import RoundSettings
-from align.rounds.weights import policy_hash
+from align.rounds.weights import policy_hash, reference_hash
+from align.sampling.server_pool import IMPORTANCE_CAP
 
 
 class RoundLoader:
@@ -98,8 +99,8 @@ class RoundLoader:
         return sampled_round(
             groups,
             number,
-            drawn=self.rounds.read(number, sha256) if pool else [],
-            importance_cap=pool.importance_cap if pool else None,
+            drawn=self.rounds.told(number, sha256),
+            importance_cap=pool.importance_cap if pool else IMPORTANCE_CAP,
             temperature=self.settings.generation.temperature,
             steps=len(self._loaders[number]) * self.epochs,
             batches=lambda: self.data.pass_over(groups, sha256),
@@ -140,7 +141,8 @@ class RoundLoader:
         self.settings.scorer.check_examples([prompt.example for prompt in prompts])
         policy, conditions = policy_hash(module), self.settings.conditions
         engine = self.engine.of(module, self.data.prompt_format, template.stop, policy)
-        plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning)
+        reference = reference_hash(module) if self.settings.mixture else ""
+        plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference)
         writer = Encoder(module.tokenizer, template, Truncation())
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         with self.trainer.precision_plugin.forward_context():

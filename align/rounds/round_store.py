@@ -114,6 +114,10 @@ class RoundStore(DurableFile):
             self._write(f"UPDATE sample SET scores = NULL, scorer = NULL WHERE {others}", [(number, scorer)])
         return int(count)
 
+    def has_logprobs(self, number: int) -> bool:
+        """Tell whether an engine told log-probabilities of a sample of a round."""
+        return bool(self.read("SELECT 1 FROM engine WHERE round = ? LIMIT 1", number))
+
     def samples(self, number: int) -> list[StoredSample]:
         """Return the samples of a round, by prompt and number."""
         found = self.read(

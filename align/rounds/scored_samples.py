@@ -59,8 +59,13 @@ class PromptSamples:
         return list(seen.values())
 
     def record(self, chosen: Sequence[ScoredSample], ranks: Sequence[int], suffix: str = "") -> Example:
-        """Return a training record of these candidates, with rank 0 the best."""
+        """Return a training record of these candidates, with rank 0 the best.
+
+        A text is ended when it is tokenised, which would teach a sample that was cut off at its limit to end there: a
+        record of one keeps the tokens of all its candidates as they were drawn.
+        """
         levels = sorted(set(ranks))
+        cut = any(c.finish == "length" for c in chosen)
         return replace(
             self.example,
             id=f"{self.example.id}@{self.round_number}{suffix}",
@@ -69,6 +74,7 @@ class PromptSamples:
             scores=tuple((c.reward,) for c in chosen),
             ranking=tuple(tuple(i for i, r in enumerate(ranks) if r == level) for level in levels),
             origins=tuple(f"policy@{self.round_number}" for _ in chosen),
+            response_ids=tuple(c.ids for c in chosen) if cut else (),
             answers=(),
             contexts=(),
         )

@@ -9,6 +9,7 @@ from align.errors import ConfigError
 from align.judges.win_rates import WinRates
 from align.records import Example
 from align.rewards.scorers import Direction, Scorer
+from align.rounds.against_mixture import AgainstMixture
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import ReferencePair
@@ -39,6 +40,8 @@ class RoundSettings:
     """Servers that draw; null samples here. Another engine draws from the same policy: a round may go on with it."""
     mixture: LogitMixture | None = None
     """Sample from policy and reference together."""
+    whole_weights: bool = False
+    """Gather a sharded model whole for every batch of samples, not block by block for every token."""
 
     def __post_init__(self) -> None:
         if self.prompts is not None and self.prompts < 1:
@@ -49,6 +52,8 @@ class RoundSettings:
             self.mixture.check(self.generation)
             if self.engine is not None:
                 raise ConfigError("mixture is sampled here, servers have no reference: leave out engine, or mixture")
+        if self.whole_weights and self.engine is not None:
+            raise ConfigError("whole_weights is for sampling here, servers have whole weights anyway: leave it out")
         shares = None if self.mixture is None or self.mixture.plain else list(self.mixture.shares)
         if isinstance(self.selection, ReferencePair) and (shares != [0, 1] or self.generation.num_samples != 2):
             raise ConfigError(
@@ -56,11 +61,16 @@ class RoundSettings:
                 "generation.num_samples to 2, mixture.shares to [0, 1] and mixture.plain to 0"
             )
 
+        if isinstance(self.selection, AgainstMixture):
+            self.selection.check(self.generation, self.mixture)
+
     def check_win_rates(self) -> None:
         """Raise ConfigError for what makes something else of win rates, which SPPO regresses on.
 
         They are mean probabilities (Wu et al. 2024, arXiv:2405.00675, section 4.2); the paper has no penalty on them.
         """
+        if isinstance(self.selection, AgainstMixture) and not isinstance(self.scorer, WinRates):
+            return  # which makes probabilities of rewards itself
         place = "align.callbacks.resampling.IterativeResampling"
         if self.missing_eos_penalty:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +12,48 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from align.distributed import on_first, rank
 from align.errors import StoreError
 from align.files import atomic_file
 from align.models.references import MovingReference, PreviousRound, Reference, ReferenceMixture
+from align.models.sharding import give
 
 
 def policy_hash(module: nn.Module) -> str:
     """Return a hash of the trained parameters, gathered where they are sharded; every process must call."""
     digest = hashlib.sha256()
-    for name, values in trained(module).items():
+    for name, values in _trained(module):
         digest.update(name.encode())
         digest.update(values.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def trained(module: nn.Module) -> dict[str, Tensor]:
-    """Return whole copies of the trained parameters on the CPU."""
-    return {name: _whole(p).detach().cpu() for name, p in module.named_parameters() if p.requires_grad}
+def reference_hash(module: Any) -> str:
+    """Return a hash of what a reference is, and of the weights of one that follows the policy; every process calls."""
+    digest = hashlib.sha256(repr(module.reference).encode())
+    for values in module.moving_parameters():
+        digest.update(_whole(values).detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _trained(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the trained parameters whole on the CPU, one after the other, so that a process need not hold them all."""
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            yield name, _whole(parameter).detach().cpu()
 
 
 def save_start(module: nn.Module, path: Path) -> None:
-    """Keep the weights a run starts from, unless they are kept already."""
-    if not path.exists():
-        with atomic_file(path) as part:
-            save_file({name: values.clone() for name, values in trained(module).items()}, part)
+    """Keep the weights a run starts from, unless they are kept already; every process calls."""
+    if not on_first(path.exists):
+        gathered = _trained(module)
+        kept = {name: values.clone() for name, values in gathered if rank() == 0}
+        on_first(lambda: _write(kept, path))
+
+
+def _write(kept: dict[str, Tensor], path: Path) -> None:
+    with atomic_file(path) as part:
+        save_file(kept, part)
 
 
 def follows_rounds(module: nn.Module) -> bool:
@@ -64,13 +83,12 @@ def follow_start(module: Any, path: Path) -> None:
             kind.follow(inner)
 
 
-@torch.no_grad()
 def go_back(module: nn.Module, optimizers: list[torch.optim.Optimizer], path: Path) -> None:
     """Set the trained parameters to what `save_start` kept, and forget the optimiser's moments."""
     kept = load_file(path)
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            parameter.copy_(kept[name])
+            give(parameter, kept[name])
     for optimizer in optimizers:
         optimizer.state.clear()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from align.checks.tolerance import TOLERANCES, compute_dtype
 from align.checks.trust import CHECKED, OWN_ENGINE
 from align.errors import ModelError, shorten
 from align.models.adapters import evaluating
+from align.models.in_step import in_step
 from align.sampling.decoding_rows import watched
 from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Generation, Job, Request
@@ -46,13 +48,26 @@ class LocalEngine(Engine):
     draws from rightly.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, eos_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        eos_ids: Sequence[int],
+        stop: Sequence[str] = (),
+        *,
+        whole_weights: bool = False,
+    ) -> None:
         self.model, self.tokenizer, self.eos_ids, self.stop = model, tokenizer, eos_ids, stop
+        self.whole_weights = whole_weights
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job."""
         make = ENGINES[self.check([job.request.ids for job in jobs])]
         return make(self.model, self.tokenizer, self.eos_ids, self.stop).generate(jobs, settings, round_number)
+
+    def in_step(self) -> AbstractContextManager[None]:
+        """Return the context in which a sharded model is sampled."""
+        return in_step([self.model], whole=self.whole_weights)
 
     def check(self, prompts: Sequence[Sequence[int]]) -> str:
         """Find the engine for the model, if that was not done yet, and return its name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from align.sampling.generation import Completion, Generation, Job
 
@@ -16,6 +17,10 @@ class Engine(ABC):
 
     def ready(self) -> None:
         """Be ready to draw a round; every process calls, before the first batch."""
+
+    def in_step(self) -> AbstractContextManager[None]:
+        """Return a context for one batch, or none: every process enters, for a model that lies in shards on all."""
+        return nullcontext()
 
     def measured(self) -> dict[str, float]:
         """Return what was measured of the engine while it drew, by name; every process calls."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from align.checks.trust import OWN_ENGINE
 from align.errors import ConfigError, ModelError
 from align.models.adapters import evaluating
+from align.models.in_step import in_step
 from align.models.references import Reference
 from align.sampling.checked import LocalEngine
 from align.sampling.decoding_rows import Rows
@@ -78,8 +80,9 @@ class MixtureEngine(Engine):
         tokenizer: Any,
         eos_ids: Sequence[int],
         stop: Sequence[str] = (),
+        whole_weights: bool = False,
     ) -> None:
-        self.policy, self.reference, self.mixture = policy, reference, mixture
+        self.policy, self.reference, self.mixture, self.whole_weights = policy, reference, mixture, whole_weights
         self.ends = StopCriteria(tokenizer, eos_ids, stop)
 
     @torch.no_grad()
@@ -96,6 +99,11 @@ class MixtureEngine(Engine):
         with evaluating(self.policy):
             self._decode(rows, shares[:, None])
         return rows.completions()
+
+    def in_step(self) -> AbstractContextManager[None]:
+        """Return the context in which sharded models are sampled."""
+        reference = [] if self.reference.model is None else [self.reference.model]
+        return in_step([self.policy, *reference], whole=self.whole_weights)
 
     def _check(self, jobs: Sequence[Job], settings: Generation) -> None:
         prompts = [job.request.ids for job in jobs]

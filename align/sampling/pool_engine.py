@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from align.distributed import on_first
 from align.errors import ConfigError
+from align.models.in_step import in_step
 from align.sampling.engine import Engine
 from align.sampling.engine_difference import Drawn, EngineDifference
 from align.sampling.generation import Completion, Generation, Job, sample_key
@@ -88,6 +90,10 @@ class PoolEngine(Engine):
         self.difference.add(drawn)
         found = iter(drawn)
         return [[next(found).completion for _ in job.numbers] for job in jobs]
+
+    def in_step(self) -> AbstractContextManager[None]:
+        """Return the context in which a sharded model scores what servers drew."""
+        return in_step([self.difference.model])
 
     def measured(self) -> dict[str, float]:
         """Return how far the servers' log-probabilities were from ours in this round; every process calls."""

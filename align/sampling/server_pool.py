@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from align.errors import ConfigError
 from align.sampling.service_key import check_address, read_key
 
+IMPORTANCE_CAP = 2.0
+"""Also of samples that servers have drawn where a run goes on without them."""
+
 
 @dataclass(frozen=True)
 class ServerPool:
@@ -32,7 +35,7 @@ class ServerPool:
     most_difference: float = 0.2
     """Mean difference of its log-probabilities from ours, in nats a token, above which what it drew is refused: another
     base model, or weights that are not the round's. Rounding to bfloat16 makes some hundredths."""
-    importance_cap: float | None = 2.0
+    importance_cap: float | None = IMPORTANCE_CAP
     """In online RL, the policy's loss of a token is multiplied by the ratio of our probability to the server's, at most
     this (truncated importance sampling, as TRL's `token_truncate`); null corrects nothing."""
 

@@ -81,6 +81,7 @@ class GenerateEngine(Engine):
             generation_config=config,
             logits_processor=[drawing],
             stopping_criteria=[_Ended(drawing)],
+            synced_gpus=False,  # what several processes do in step is our own affair
             **({"attention_mask": torch.ones_like(ids)} if masked else {}),
         )
 

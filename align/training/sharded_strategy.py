@@ -17,12 +17,11 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-from torch.distributed.tensor import DTensor
 
 from align.distributed import gather
 from align.errors import ResumeError, StoreError
 from align.files import sync_folder, sync_tree
-from align.models.sharding import own_part
+from align.models.sharding import give
 from align.training.checkpoint_contents import check_fits, trained_shapes
 from align.training.checkpoint_io import check_space, reason_of
 from align.training.optimizer_names import named, settled
@@ -185,13 +184,10 @@ class ShardedStrategy(ModelParallelStrategy):
             super().teardown()
 
 
-@torch.no_grad()
 def _take(state: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     """Copy this process's part of whole tensors into a state."""
     for name, own in state.items():
         if isinstance(own, Mapping):
             _take(own, whole[name])
-        elif isinstance(own, DTensor):
-            own.to_local().copy_(own_part(whole[name], own))
         elif isinstance(own, Tensor):
-            own.copy_(whole[name])
+            give(own, whole[name])

@@ -144,3 +144,9 @@ def xpo_of_trl(
     logits = torch.where(chosen, model_ratio, ref_ratio) - torch.where(chosen, ref_ratio, model_ratio)
     losses = (logits - 1 / (2 * beta)) ** 2 if ipo else -torch.log(1 / (1 + torch.exp(-beta * logits)))
     return (losses + alpha * model_ref).mean()
+
+
+def nash_md_of_trl(policy: Tensor, reference: Tensor, probability: Tensor, beta: float) -> Tensor:
+    """Nash-MD's losses as NashMDTrainer of TRL 0.x had them, which 1.16 has not: of log-probabilities by row and token."""
+    ratios = policy.detach() - reference
+    return beta * (ratios * policy).sum(1) - (probability - 0.5) * policy.sum(1)

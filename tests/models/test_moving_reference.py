@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ def test_after_a_hard_move_policy_and_reference_are_one(
     equal = [loss == pytest.approx(math.log(2), abs=1e-6) for loss in losses]
     assert equal == [True, False] * 3
     assert (own.built_reference.model is None) == (kind in ("lora", "dora", "trained_adapter"))
+
+
+@pytest.mark.parametrize(("mix", "lora", "told"), [(0.5, LoRA(r=2), 1), (1.0, LoRA(r=2), 0), (0.5, None, 0)])
+def test_a_mix_of_factors_is_told(mix: float, lora: LoRA | None, told: int, model_folder: Path) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        module(model_folder, MovingReference(2, mix), lora).build_model()
+    assert sum("the factors are mixed" in str(one.message) for one in found) == told
 
 
 class Watch(Callback):

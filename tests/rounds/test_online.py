@@ -27,7 +27,9 @@ from align.objectives.proximal import PPO, AdaptiveKL
 from align.rewards.scorers import Direction, GoldRewards
 from align.rounds.every_sample import EverySample, SoftOverlong
 from align.rounds.pair_selections import BestWorst
+from align.sampling.checked import LocalEngine
 from align.sampling.generation import Generation
+from align.sampling.server_pool import IMPORTANCE_CAP
 from align.training.optimizer import Optimizer
 from align.world.preferences import Preferences
 from tests.modules.fitting import fit
@@ -51,7 +53,7 @@ def rounds(**options: Any) -> IterativeResampling:
         "missing_eos_penalty": 0.5,
         **options,
     }
-    return IterativeResampling(GoldRewards(), given.pop("selection", EverySample()), **given)
+    return IterativeResampling(given.pop("scorer", GoldRewards()), given.pop("selection", EverySample()), **given)
 
 
 def run(module: Any, max_epochs: int, *, groups: int = 6, tokens: int = 10**9, **options: Any) -> Any:
@@ -174,6 +176,19 @@ def test_without_rounds_there_is_nothing_to_train_on(world_model: Path) -> None:
         fit(grpo(world_model), data, max_epochs=1)
     with pytest.raises(ConfigError, match=r"needs backbone\.lora"):
         run(PPOModule(Backbone(str(world_model)), value=AdapterValue()), 1)
+
+
+def test_what_servers_drew_is_corrected_without_them(world_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their log-probabilities, here some nats a token below the truth, are in the round."""
+    drawn = LocalEngine.generate
+
+    def told(self: LocalEngine, *given: Any) -> Any:
+        return [[c._replace(logprobs=[-9.0] * len(c.ids)) for c in row] for row in drawn(self, *given)]
+
+    monkeypatch.setattr(LocalEngine, "generate", told)
+    log = run(grpo(world_model), 1)
+    assert log.series("train/engine_difference")[0] > 2
+    assert log.series("train/engine_ratio") == [IMPORTANCE_CAP]
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])

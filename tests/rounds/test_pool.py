@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.runs import TRAINER, Pair
+from tests.processes.runs import STRATEGIES, TRAINER, Pair
 from tests.resume.runs import KILLED, Run
 from tests.rounds.runs import command, world_model
 from tests.rounds.test_kills import acknowledged, killing
@@ -22,7 +22,7 @@ EVERY = "align.rounds.every_sample.EverySample"
 def pooled(model: Path, *servers: Served, method: str = "grpo") -> list[str]:
     """Batches of 16 samples for two servers, three of each of three rounds."""
     given = {"urls": [server.url for server in servers], "patience": 1.0, "concurrency": 2}
-    selection = {"selection": EVERY} if method == "ppo" else {}
+    selection = {"selection": EVERY} if method in ("ppo", "grpo") else {}
     more = ["--trainer.callbacks.engine", json.dumps(given), "--model.backbone.lora.r", "4"]
     return [*command(model, method=method, **selection), *more]
 
@@ -101,12 +101,13 @@ def test_preference_rounds_pause_without_servers_and_go_on_with_others(tmp_path:
 
 
 @pytest.mark.slow
-def test_two_processes_of_ppo_share_the_servers(tmp_path: Path, world_model: Path) -> None:
+@pytest.mark.parametrize(("method", "strategy"), [("ppo", "ddp"), ("grpo", "fsdp2")])
+def test_two_processes_share_the_servers(method: str, strategy: str, tmp_path: Path, world_model: Path) -> None:
     """Drawn at temperature .9, log-probabilities told after it. One of them gives the servers the policy, each asks for a part of the samples."""
     given = world_model, tmp_path
     with vllm_serve(*given, processed=True) as one, vllm_serve(*given, processed=True, dies_after=40) as two:
-        arguments = pooled(world_model, one, two, method="ppo")
-        both = ["-c", str(TRAINER / "ddp_cpu.yaml"), "--trainer.devices", "2"]
+        arguments = pooled(world_model, one, two, method=method)
+        both = ["-c", str(TRAINER / STRATEGIES[strategy]), "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
         pair = Pair(tmp_path / "two", [*arguments[:5], *both, *arguments[5:]])
         assert pair() == 0, pair.log
         assert len(loads(one)) == 3

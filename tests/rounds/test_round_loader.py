@@ -129,7 +129,12 @@ def test_pro_bootstraps_on_its_own_lists(world_model: Path) -> None:
     """Each list of the data grows by one sample, scored by the same reward."""
     run(
         world_model,
-        resampling(GoldRewards(), AppendAndRerank(column=1), direction=Direction({"verbosity": 1.0})),
+        resampling(
+            GoldRewards(),
+            AppendAndRerank(column=1),
+            direction=Direction({"verbosity": 1.0}),
+            generation=Generation(max_new_tokens=120, num_samples=1),  # so that some end by themselves
+        ),
         SFTModule,
     )
     assert {len(row["responses"]) for row in rows(0)} == {3}

@@ -12,14 +12,17 @@ from align.callbacks.resampling import IterativeResampling
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.models.packed_attention import use_packed_attention
-from align.models.references import BaseWithoutAdapters, Cached, FrozenCopy, Reference
+from align.models.references import BaseWithoutAdapters, Cached, FrozenCopy, MovingReference, Reference
 from align.modules.dpo import DPOModule
 from align.modules.group_policy import GroupPolicyModule
 from align.modules.sft import SFTModule
 from align.objectives.pairwise import DPO
-from align.rewards.scorers import GoldRewards
+from align.rewards.scorers import Direction, GoldRewards
 from align.rounds.every_sample import EverySample
 from align.rounds.pair_selections import DrawnPair
+from align.rounds.plan import RoundPlan
+from align.rounds.settings import RoundSettings
+from align.rounds.weights import reference_hash
 from align.sampling.decoding_rows import watched
 from align.sampling.generation import Generation, Job, Request
 from align.sampling.local import TransformersEngine
@@ -116,6 +119,26 @@ def test_an_adapter_and_its_base(model_folder: Path) -> None:
     with torch.no_grad():
         mixed = (0.5 * base + 0.5 * policy(row).logits)[0, len(PROMPTS[0]) - 1 : -1]
     assert first[0].ids == mixed.argmax(-1).tolist()
+
+
+def test_a_round_knows_its_reference(model_folder: Path) -> None:
+    """Another kind, another folder, or the weights of one that has moved: a round that is gone on with would mix others."""
+    found = []
+    for reference in (None, FrozenCopy(str(model_folder)), MovingReference(1, 0.5)):
+        module = DPOModule(Backbone(str(model_folder)), reference=reference)
+        module.build_model()
+        found += [reference_hash(module), reference_hash(module)]
+    disturb(module.model)
+    module.built_reference.after_step(module.model, 1)
+    found += [reference_hash(module)] * 2
+    assert found[::2] == found[1::2]
+    assert len(set(found)) == 4
+    prompts: list[Any] = []
+    rounds = RoundSettings(
+        GoldRewards(), DrawnPair(), Generation(num_samples=2), Direction(), mixture=LogitMixture([0, 1])
+    )
+    marks = {RoundPlan(0, rounds, prompts, "", None, mark).fingerprint for mark in found}
+    assert len(marks) == 4
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,13 @@ class MovingReference(Reference):
         if MOVING_ADAPTER in getattr(policy, "peft_config", {}):
             raise ConfigError("model.reference has two MovingReference on one base, expected one")
         if has_adapters(policy) and add_frozen_copy(policy, MOVING_ADAPTER):
+            if self.mix < 1:
+                warnings.warn(
+                    f"MovingReference: of adapters the factors are mixed at mix {self.mix:g}; the mix of their "
+                    "products, which TR-DPO's equation asks for, is another matrix: they agree at mix 1, and "
+                    "nearly where the policy moves little from one move to the next",
+                    stacklevel=2,
+                )
             return None
         return copy.deepcopy(policy).requires_grad_(False).eval()
 

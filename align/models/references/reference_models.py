@@ -16,7 +16,7 @@ from align.models.adapters import adapter_active, adapters_off, evaluating, has_
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
 from align.models.references.reference import Reference, Result
-from align.models.sharding import gathered
+from align.models.sharding import gathered, give
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,11 @@ class PreviousRound(FrozenCopy):
 
     path: None = field(default=None, init=False)
 
-    @torch.no_grad()
     def follow(self, weights: Mapping[str, Tensor]) -> None:
         """Give the copy the policy's trained weights, by their names in the policy."""
         assert self.model is not None
         for name, values in weights.items():
-            self.model.get_parameter(name).copy_(values)
+            give(self.model.get_parameter(name), values)
 
 
 def default_reference(policy: nn.Module) -> Reference:
