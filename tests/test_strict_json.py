@@ -67,6 +67,7 @@ NO_RESULTS = {
             "cli/run_folder",
             "studies/records",
             "studies/tasks",
+            "studies/files_read",
             "data/encoded",
             "data/once",
             "models/stage",

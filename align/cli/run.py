@@ -13,10 +13,11 @@ from align.cli.launch import is_first_process
 from align.cli.lightning import run as run_lightning
 from align.cli.stage_start import start_words
 from align.errors import ConfigError, shorten
+from align.studies.files_read import files_read
 from align.studies.records import changed, read_record, record_path
 from align.studies.scheduler import StudyPlan, claimed, run_plan
 from align.studies.study_file import StudyStep
-from align.studies.tasks import Task, files_read
+from align.studies.tasks import Task
 
 OUT = "belongs to --out, which names the folder of every stage: leave it out"
 ONE = "would be that of every stage: write it with a number, as --2{option}"

@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "benchmark": {
         "rewards": "reward models on pairs, best of n, or n by n (RewardBench 1 and 2, RM-Bench, your own files)",
+        "preferences": "policies and reward models on held-out pairs and lists of the data they were trained on",
         "lm-eval": "any task of lm-eval (ifeval, gsm8k, mmlu, your own YAML) on models before and after training",
         "alpaca-eval": "win rates against a baseline, from annotations or from answers and a judge",
         "truthfulqa": "TruthfulQA MC1 and MC2, through lm-eval",

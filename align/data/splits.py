@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from align.data.row_validation import prompt_id
@@ -29,26 +29,62 @@ class Splits:
     half: Literal["all", "first", "second"] = "all"
     """Train on one half of the training prompts only, as RAHF (arXiv:2312.15997, section 4.1) does for its reward model
     and for PPO: `first` in one run and `second` in the other share no prompt."""
+    folds: int | None = None
+    """Cross-validation: cut the prompts into this many folds of about the same size, one of which is the test split;
+    `val_fraction` is a share of the others. Every prompt is in the test split of one fold."""
+    fold: int | None = None
+    """Which fold is the test split, from 0 on."""
 
     def __post_init__(self) -> None:
+        self._check_folds()
         if self.val_fraction < 0 or self.test_fraction < 0 or self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"splits: fractions must not be negative and must add up to less than 1, got val {self.val_fraction} "
                 f"and test {self.test_fraction}"
             )
 
+    def __repr__(self) -> str:
+        """Name the folds only where there are any: caches of tokens and checkpoints know the splits by this text."""
+        names = [each.name for each in fields(self) if each.name not in ("folds", "fold") or self.folds is not None]
+        return f"Splits({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    def _check_folds(self) -> None:
+        if self.folds is None and self.fold is None:
+            return
+        if self.folds is None or self.fold is None:
+            raise ConfigError(
+                f"data.splits.folds {self.folds}, fold {self.fold}: cross-validation needs both, how many folds there "
+                "are and which of them is the test split, as in --data.splits.folds 5 --data.splits.fold 0"
+            )
+        if self.folds < 2 or not 0 <= self.fold < self.folds:
+            raise ConfigError(
+                f"data.splits.fold {self.fold} of data.splits.folds {self.folds}: expected 2 folds or more, and one of "
+                "0 to folds - 1"
+            )
+        if self.test_fraction > 0:
+            raise ConfigError(
+                f"data.splits.test_fraction {self.test_fraction}: data.splits.fold {self.fold} is the test split: "
+                "leave one of them out"
+            )
+
     @property
     def divides(self) -> bool:
         """Tell whether not every training prompt is trained on."""
-        return self.val_fraction > 0 or self.test_fraction > 0 or self.half != "all"
+        return self.val_fraction > 0 or self.test_fraction > 0 or self.half != "all" or self.folds is not None
 
     def of(self, prompt: str) -> str:
         """Return the split a prompt id falls into when the data ships none."""
-        digest = hashlib.sha256(f"{self.seed} {prompt}".encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
+        if self.folds is not None and int(self._place("fold ", prompt) * self.folds) == self.fold:
+            return "test"
+        place = self._place("", prompt)
         if place < self.test_fraction:
             return "test"
         return "val" if place < self.test_fraction + self.val_fraction else "train"
+
+    def _place(self, drawn: str, prompt: str) -> float:
+        """Return a number from 0 to 1 that a prompt draws by its text."""
+        digest = hashlib.sha256(f"{drawn}{self.seed} {prompt}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
 
     def keeps(self, prompt: str) -> bool:
         """Tell whether a training prompt is in the half that is asked for."""
@@ -65,6 +101,11 @@ def check_fractions(sources: Sequence[Source], splits: Splits) -> None:
                 f"data.splits.{name}_fraction {asked}: {sources[0].path} ships a {name} split, taken as it is: "
                 "leave it out, or give the training file alone"
             )
+    if splits.folds is not None and (shipping := [s for s in sources if s.split_names()["test"]]):
+        raise ConfigError(
+            f"data.splits.fold {splits.fold}: {shipping[0].path} ships a test split, which is taken as it is: leave "
+            "folds and fold out, or give the training file alone"
+        )
 
 
 Divided = dict[str, tuple[list[Example], Report]]

@@ -50,6 +50,7 @@ def check_streaming(data: Any) -> None:
         and f"{splits.val_fraction} {beside} of its own for validation",
         "data.splits.test_fraction": splits.test_fraction > 0
         and f"{splits.test_fraction} {beside} of its own for testing",
+        "data.splits.folds": splits.folds is not None and f"{splits.folds} {beside} of its own for testing",
         "data.batching.num_workers": workers > 1
         and f"{workers}: one process reads a stream in its order, take 1, which reads ahead, or 0",
         "data.encoding.cache_dir": data.encoding.cache_dir != EncodingConfig.cache_dir

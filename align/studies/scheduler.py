@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -63,11 +64,14 @@ def run_plan(plan: StudyPlan, launch: Launch, *, workers: int = 1) -> dict[str, 
     places: queue.SimpleQueue[int] = queue.SimpleQueue()
     for place in range(workers):
         places.put(place)
-    order = {name: number for number, name in enumerate(plan.tasks)}
+    order = turns(plan.tasks)
     at_work: dict[Future[Outcome], str] = {}
+    ready: list[str] = []
     with ThreadPoolExecutor(workers) if workers > 1 else _Inline() as pool:
         while sorter.is_active():
-            for name in sorted(sorter.get_ready(), key=order.__getitem__):
+            ready = sorted([*ready, *sorter.get_ready()], key=order.__getitem__)
+            while ready and len(at_work) < workers:
+                name = ready.pop(0)
                 task = plan.tasks[name]
                 if failed := [need for need in task.needs if found[need] != "finished"]:
                     print(f"{name}: not done, it needs {failed[0]}", flush=True)
@@ -80,6 +84,22 @@ def run_plan(plan: StudyPlan, launch: Launch, *, workers: int = 1) -> dict[str, 
                 found[name] = future.result()
                 sorter.done(name)
     return {name: found[name] for name in plan.tasks}
+
+
+def turns(tasks: Mapping[str, Task]) -> dict[str, tuple[int, int, int]]:
+    """Return what decides which of the tasks that are ready is done first.
+
+    All steps are done under the first seed and the first of their values before any is under the next, so that the
+    tables of a study that is cut off compare what was done alike.
+    """
+    seeds = list(dict.fromkeys(task.values["seed"] for task in tasks.values() if "seed" in task.values))
+    found: dict[str, tuple[int, int, int]] = {}
+    places: Counter[tuple[str, Any]] = Counter()
+    for number, (name, task) in enumerate(tasks.items()):
+        seed = task.values.get("seed")
+        found[name] = (seeds.index(seed) if "seed" in task.values else -1, places[task.step.name, seed], number)
+        places[task.step.name, seed] += 1
+    return found
 
 
 def _do(plan: StudyPlan, task: Task, launch: Launch, places: queue.SimpleQueue[int]) -> Outcome:

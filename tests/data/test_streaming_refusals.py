@@ -94,6 +94,7 @@ class TestRefused:
             ({"max_samples": 5}, "data.max_samples 5 chooses among all rows"),
             ({"splits": Splits(val_fraction=0.1)}, "data.splits.val_fraction 0.1 would have to read all rows first"),
             ({"splits": Splits(test_fraction=0.1)}, "data.splits.test_fraction 0.1 would have to"),
+            ({"splits": Splits(folds=2, fold=0)}, "data.splits.folds 2 would have to"),
             ({"encoding": EncodingConfig(cache_dir="there")}, "data.encoding.cache_dir there has no effect"),
             ({"batching": Batching(num_workers=2)}, "data.batching.num_workers 2: one process reads a stream"),
             (

@@ -55,6 +55,7 @@ NAMES = {
     "ME/my-pairs": OTHER,
     "vectors.safetensors": OTHER,
     "rewardbench.parquet": OTHER,
+    "SmolLM2-135M-Instruct.gguf": OTHER,
     "TruthfulQA.csv": OTHER,
     "alpaca_eval.json": OTHER,
     "question.jsonl": OTHER,

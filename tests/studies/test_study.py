@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -155,6 +157,34 @@ def test_values_under_which_a_step_is_done(tmp_path: Path) -> None:
     assert Path("out/figure").read_text() == "out/table"
     assert run("--scale", "ci") == 0
     assert json.loads(Path("out-ci/second-9/results.json").read_text())["value"] == 9
+
+
+def test_a_study_that_is_cut_off_has_done_alike_what_it_has_done(tmp_path: Path) -> None:
+    """All steps under the first seed and value come before any under the next."""
+    steps = {
+        "first": {"command": step("${seed}${n}"), "each": [{"n": 2}, {"n": 3}]},
+        "second": step(1, "first"),
+        "once": step(1),
+    }
+    write_study(tmp_path, steps, seeds=[5, 0])
+    assert run() == 0
+    alike = [[f"first-{n}-{seed}", f"second-{n}-{seed}"] for seed in (5, 0) for n in (2, 3)]
+    assert done(tmp_path) == ["once", *itertools.chain(*alike)]
+
+
+def test_settings_that_a_step_writes(tmp_path: Path) -> None:
+    """They are not there when the study is planned; a fit reads them, and is done again when they are others."""
+    steps = {"rate": step(1), "fit": "fit -c dpo -c synthetic -c ${rate}/rate.yaml -c ${study}/mine.yaml"}
+    write_study(tmp_path, steps)
+    (tmp_path / "mine.yaml").write_text("trainer: {max_epochs: 1}\n")
+
+    def planned() -> dict[str, Any]:
+        return tasks_of(read_study(content_of("study.yaml"), Path("study.yaml")), configs_of)["fit"].reads
+
+    before = planned()
+    assert [Path(name).name for name in before["files"]] == ["dpo.yaml", "synthetic.yaml", "mine.yaml"]
+    write_study(tmp_path, {**steps, "rate": step(2)})
+    assert planned()["needs"] != before["needs"]
 
 
 def test_only_some_steps_with_what_they_need(tmp_path: Path, told: Callable[..., str]) -> None:
