@@ -14,11 +14,11 @@ from align.cli.functions import FunctionVerb
 from align.cli.model_options import gathered
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
+from align.evaluation.model_world import world_of
 from align.evaluation.policy import Policy
 from align.evaluation.world_benchmark import WorldBenchmark, WorldPrompts
 from align.models.backbone import Backbone
 from align.records.asking import AskedModel
-from align.world.universe import World
 
 PARTS = (
     *("share", "held_out_entities", "helpfulness", "harmlessness", "verbosity", "refusal_rate", "true_facts"),
@@ -41,7 +41,8 @@ def world(
     Four samples a prompt at temperature 1 and others; beside each model stands the untouched first one at the
     temperature at which it has the same entropy per token, so that sharpening is not taken for learning. A share is
     (reward - that of the first) / (optimum - that of the first); the optimum of these prompts is computed. Intervals
-    are 95 % bootstraps over the entities that prompts name, and over prompts within them.
+    are 95 % bootstraps over the entities that prompts name, and over prompts within them. The world is the one that the
+    folders of the models say; models of different worlds are refused.
 
     Args:
         models: Model or adapter folders, each asked as its folder says; the first is the one training started from. By
@@ -57,11 +58,12 @@ def world(
         raise ConfigError("models: name at least one model folder")
     if not all(temperature >= 0 for temperature in temperatures):
         raise ConfigError(f"temperatures must not be negative, got {temperatures}")
+    universe = world_of([askings.path(name) for name in askings.names])
     found: dict[str, dict[str, Any]] = {}
     benchmark: WorldBenchmark | None = None
     for name in askings.names:
         policy = Policy.load(Backbone(askings.path(name)), asking=askings.asking(name))
-        benchmark = benchmark or WorldBenchmark(policy, prompts, World())
+        benchmark = benchmark or WorldBenchmark(policy, prompts, universe)
         found[name] = benchmark.measure(policy, temperatures, held_out_entities=held_out_entities)
         if equal_entropy:
             found[name][EQUAL] = benchmark.base_at_entropy(found[name]["entropy"], found[name]["by_prompt"]["reward"])
@@ -74,7 +76,9 @@ def world(
     for name, values in found.items():
         if unreached := values.get(EQUAL, {}).get("unreached"):
             print(f"{name}: no temperature of the first model has its entropy: {unreached}")
-    write_json(out, {"prompts": vars(prompts), "entities": benchmark.entities, "models": found})
+    write_json(
+        out, {"prompts": vars(prompts), "world": universe.settings, "entities": benchmark.entities, "models": found}
+    )
 
 
 def _rewards(found: Mapping[str, Mapping[str, Any]]) -> Table:

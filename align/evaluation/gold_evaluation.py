@@ -7,16 +7,14 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from numpy.typing import NDArray
 from torch import nn
 
 from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
-from align.evaluation.statistics import Interval, mean_interval, nested_interval
+from align.evaluation.statistics import Interval, mean_interval, nested_interval, prompt_means
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
@@ -46,7 +44,7 @@ class GoldAnswer(NamedTuple):
     """Whether the prompt should be refused."""
 
 
-class Drawn(NamedTuple):
+class DrawnAnswers(NamedTuple):
     """Samples, and the tokens of the prompts they answer, which `Sample.prompt` counts."""
 
     ids: list[list[int]]
@@ -72,7 +70,7 @@ class GoldReport:
     kl: Interval | None
     """Mean log-ratio to the base over whole responses, in nats, of the policy's own samples."""
     answers: tuple[GoldAnswer, ...] = field(repr=False)
-    drawn: Drawn = field(repr=False)
+    drawn: DrawnAnswers = field(repr=False)
     """The samples themselves."""
     by_prompt: dict[str, list[float]] = field(default_factory=dict, repr=False)
     """The mean over each prompt's samples of the reward, of each gold reward and of the log-ratio to the base."""
@@ -126,13 +124,13 @@ def evaluate_gold(
             policy, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id], stop=encoder.template.stop
         )
         kl = None if base is None else log_ratios((policy, ids), (base, plain), samples)
-    return _report(world, prompts, Drawn(ids, samples), user, {} if kl is None else {"kl": kl})
+    return _report(world, prompts, DrawnAnswers(ids, samples), user, {} if kl is None else {"kl": kl})
 
 
 def _report(
     world: World,
     prompts: Sequence[Prompt],
-    drawn: Drawn,
+    drawn: DrawnAnswers,
     user: User,
     more: Mapping[str, Sequence[float]],
 ) -> GoldReport:
@@ -170,13 +168,6 @@ def _report(
 def per_prompt(values: Sequence[float], owners: Sequence[int]) -> Interval:
     """Return the mean over prompts of their mean value, with its interval; `owners` is the prompt of each value."""
     return mean_interval(prompt_means(values, owners))
-
-
-def prompt_means(values: Sequence[float], owners: Sequence[int]) -> NDArray[np.float64]:
-    """Return the mean value of each prompt that has any; `owners` is the prompt of each value."""
-    sums, counts = np.bincount(owners, weights=values), np.bincount(owners)
-    means: NDArray[np.float64] = sums[counts > 0] / counts[counts > 0]
-    return means
 
 
 def load_base(backbone: Backbone, tokenizer: Any) -> nn.Module:

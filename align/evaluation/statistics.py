@@ -138,6 +138,13 @@ def nested_means(table: NDArray[np.float64], entities: Sequence[Hashable], *, se
     return means
 
 
+def prompt_means(values: ArrayLike, owners: Sequence[int]) -> NDArray[np.float64]:
+    """Return the mean value of each prompt that has any; `owners` is the prompt of each value."""
+    sums, counts = np.bincount(owners, weights=values), np.bincount(owners)
+    means: NDArray[np.float64] = sums[counts > 0] / counts[counts > 0]
+    return means
+
+
 def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     """Return the agreement of two raters beyond chance (Cohen 1960): 1 full, 0 chance; NaN when chance is certain."""
     if len(first) != len(second) or not first:

@@ -13,7 +13,7 @@ from align.evaluation.run_reader import read_series
 from align.files import atomic_write_text
 from align.strict_json import json_text
 from align.studies.figures import Figure, numbers
-from align.studies.table_settings import Difference, TableSettings
+from align.studies.table_settings import RowDifference, TableSettings
 from align.studies.tasks import Task
 
 METRICS = "metrics:"
@@ -58,7 +58,7 @@ def _markdown(settings: TableSettings, rows: Mapping[str, Mapping[str, Figure]])
 
 
 def _differences(
-    rows: Mapping[str, Mapping[str, Figure]], labels: Mapping[str, str], difference: Difference
+    rows: Mapping[str, Mapping[str, Figure]], labels: Mapping[str, str], difference: RowDifference
 ) -> dict[str, Figure]:
     """Return the difference of each row that has the column to the named one, or to its row of the same `each`."""
     found = {}

@@ -10,7 +10,7 @@ from align.errors import ConfigError, did_you_mean, shorten
 
 
 @dataclass(frozen=True)
-class Difference:
+class RowDifference:
     """A column that has the difference of every row to one of them, in pairs of the same seed and prompt."""
 
     column: str
@@ -29,7 +29,7 @@ class TableSettings:
     """Name of the file in the folder of each step."""
     digits: int = 2
     """Behind the point."""
-    differences: dict[str, Difference] = field(default_factory=dict)
+    differences: dict[str, RowDifference] = field(default_factory=dict)
     """Further columns, by title."""
 
 
@@ -48,7 +48,7 @@ def table_of(given: Any, where: str) -> TableSettings:
     return TableSettings(found["rows"], found["columns"], file, digits, differences)
 
 
-def _differences(given: Any, where: str, table: Mapping[str, Any]) -> dict[str, Difference]:
+def _differences(given: Any, where: str, table: Mapping[str, Any]) -> dict[str, RowDifference]:
     found = {}
     for title, one in mapping(given, where).items():
         values = mapping(one, f"{where}.{title}", ("column", "row"))
@@ -59,7 +59,7 @@ def _differences(given: Any, where: str, table: Mapping[str, Any]) -> dict[str, 
                 raise ConfigError(f"{where}.{title}.{key}: expected one of the table's {key}s, got {named!r}{guess}")
         if title in table["columns"]:
             raise ConfigError(f"{where}.{title}: the table has a column of that title")
-        found[title] = Difference(values["column"], values["row"])
+        found[title] = RowDifference(values["column"], values["row"])
     return found
 
 

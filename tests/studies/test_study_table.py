@@ -11,7 +11,7 @@ from align.errors import ConfigError, DataError
 from align.studies.figures import Figure
 from align.studies.study_file import StudyStep
 from align.studies.study_table import write_table
-from align.studies.table_settings import Difference, TableSettings, table_of
+from align.studies.table_settings import RowDifference, TableSettings, table_of
 from align.studies.tasks import Task
 
 
@@ -93,7 +93,7 @@ def test_differences_are_of_the_same_seed_and_prompt(tmp_path: Path) -> None:
     )
     both = [{**a, "n": b["m"]} for a, b in zip(first, second, strict=True)]
     settings = TableSettings(
-        {"A": "a:m", "B": "a:n"}, {"x": "x"}, differences={"over B": Difference(column="x", row="B")}
+        {"A": "a:m", "B": "a:n"}, {"x": "x"}, differences={"over B": RowDifference(column="x", row="B")}
     )
     lines = write_table(settings, tasks(tmp_path, *both), tmp_path / "t").splitlines()
     assert lines[0] == "| | x | over B |"
@@ -110,11 +110,11 @@ def test_differences_pair_rows_of_the_same_values(tmp_path: Path) -> None:
             (place / "results.json").write_text(json.dumps({"x": value}))
             given.append(Task(f"{step}-{n}", StudyStep(step, "x"), (), place, values={"n": n}))
     rows, columns = {"A": "a", "A, n=2, more": "a", "B": "b"}, {"x": "x"}
-    settings = TableSettings(rows, columns, differences={"over B": Difference("x", "B")})
+    settings = TableSettings(rows, columns, differences={"over B": RowDifference("x", "B")})
     shown = write_table(settings, given, tmp_path / "t").splitlines()
     assert shown[2:4] == ["| A, n=2 | 5.00 | 4.00 |", "| A, n=3 | 7.00 | 5.00 |"]
     with pytest.raises(DataError, match="'B, n=2' has no 'C' beside it with the column 'x'"):
-        write_table(TableSettings(rows, columns, differences={"d": Difference("x", "C")}), given[2:], tmp_path / "u")
+        write_table(TableSettings(rows, columns, differences={"d": RowDifference("x", "C")}), given[2:], tmp_path / "u")
 
 
 @pytest.mark.parametrize(
