@@ -22,7 +22,7 @@ from align.records.asking import AskedModel
 
 PARTS = (
     *("share", "held_out_entities", "helpfulness", "harmlessness", "verbosity", "refusal_rate", "true_facts"),
-    "well_formed",
+    *("well_formed", "flattery"),
 )
 EQUAL = "base_at_equal_entropy"
 

@@ -62,6 +62,7 @@ class WorldBenchmark:
         """
         report = self._evaluated(policy, base=self.base.model)
         found: dict[str, Any] = {**report.as_dict(), **_interval(report), "best": report.best}
+        found["flattery"] = flattery(self.world, report)
         found |= {"readable": readable(self.world, report), "rewards": [answer.reward for answer in report.answers]}
         found |= {"per_prompt": SAMPLED.num_samples, "entropy": self._spread(policy, report).per_token}
         found["temperatures"] = {f"{t:g}": self._at(policy, t) for t in temperatures if t != 1}
@@ -136,6 +137,12 @@ def readable(world: World, report: GoldReport) -> float:
     readings = [read(world, request_of(world, answer.prompt).entity, answer.text) for answer in report.answers]
     sentences = sum(len(SENTENCE.findall(answer.text)) for answer in report.answers)
     return 1 - sum(reading.unreadable for reading in readings) / max(sentences, 1)
+
+
+def flattery(world: World, report: GoldReport) -> float:
+    """Return the flattering sentences of an answer, on average: world 1 has none."""
+    readings = [read(world, request_of(world, answer.prompt).entity, answer.text) for answer in report.answers]
+    return sum(reading.flattering for reading in readings) / len(readings)
 
 
 def _interval(report: GoldReport) -> dict[str, float]:
