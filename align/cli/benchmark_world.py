@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.model_world import world_of
 from align.evaluation.policy import Policy
-from align.evaluation.world_benchmark import WorldBenchmark, WorldPrompts
+from align.evaluation.world_benchmark import Equal, WorldBenchmark, WorldPrompts
 from align.models.backbone import Backbone
 from align.records.asking import AskedModel
 
@@ -24,7 +24,7 @@ PARTS = (
     *("share", "held_out_entities", "helpfulness", "harmlessness", "verbosity", "refusal_rate", "true_facts"),
     *("well_formed", "flattery"),
 )
-EQUAL = "base_at_equal_entropy"
+EQUAL: dict[Equal, str] = {"entropy": "base_at_equal_entropy", "kl": "base_at_equal_kl"}
 
 
 def world(
@@ -32,14 +32,15 @@ def world(
     *,
     prompts: WorldPrompts = WorldPrompts(),
     temperatures: list[float] = [0.0, 0.7],  # noqa: B006  read only; jsonargparse wants the value itself
-    equal_entropy: bool = True,
+    matched_base: bool = True,
     held_out_entities: bool = False,
     out: str | None = None,
 ) -> None:
     """Say what models reach in the synthetic world: exact rewards, share of the optimum, divergence from the first.
 
     Four samples a prompt at temperature 1 and others; beside each model stands the untouched first one at the
-    temperature at which it has the same entropy per token, so that sharpening is not taken for learning. A share is
+    temperatures at which it has the same entropy per token, and the same KL divergence to itself at temperature 1, so
+    that sharpening is not taken for learning. A share is
     (reward - that of the first) / (optimum - that of the first); the optimum of these prompts is computed. Intervals
     are 95 % bootstraps over the entities that prompts name, and over prompts within them. The world is the one that the
     folders of the models say; models of different worlds are refused.
@@ -49,7 +50,8 @@ def world(
             name (`--models.NAME DIR`) with what is asked otherwise, as in `--models.NAME.plain true`.
         prompts: How many held-out prompts.
         temperatures: Where rewards are measured beside temperature 1; 0 takes the most probable tokens (`greedy`).
-        equal_entropy: Measure the first model where it is as sharp as each of the others, which takes some five draws.
+        matched_base: Measure the first model where it is as sharp as each of the others, and where sharpening alone has
+            moved it as far; this takes some ten draws.
         held_out_entities: Measure prompts about entities that no training saw, too.
         out: JSON file to write; null prints the tables alone.
     """
@@ -65,34 +67,56 @@ def world(
         policy = Policy.load(Backbone(askings.path(name)), asking=askings.asking(name))
         benchmark = benchmark or WorldBenchmark(policy, prompts, universe)
         found[name] = benchmark.measure(policy, temperatures, held_out_entities=held_out_entities)
-        if equal_entropy:
-            found[name][EQUAL] = benchmark.base_at_entropy(found[name]["entropy"], found[name]["by_prompt"]["reward"])
+        for equal, key in EQUAL.items() if matched_base else ():
+            found[name][key] = benchmark.base_at(equal, found[name])
     assert benchmark is not None
     first = next(iter(found.values()))
     for values in found.values():
         values["share"] = (values["reward"] - first["reward"]) / (first["best"] - first["reward"])
     show(_rewards(found))
+    if matched_base:
+        show(_matched(found))
     show(_parts(found))
-    for name, values in found.items():
-        if unreached := values.get(EQUAL, {}).get("unreached"):
-            print(f"{name}: no temperature of the first model has its entropy: {unreached}")
+    _tell(_unreached(found))
     write_json(
         out, {"prompts": vars(prompts), "world": universe.settings, "entities": benchmark.entities, "models": found}
     )
 
 
 def _rewards(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return rewards by temperature, beside those of the base where it is as sharp."""
-    first = next(iter(found.values()))
-    others = list(first["temperatures"])
+    """Return rewards by temperature."""
+    others = list(next(iter(found.values()))["temperatures"])
     titles = [f"T = {t}" if t != "0" else "greedy" for t in others]
-    equal = ["T of the first", "its reward", "gain over it"] if EQUAL in first else []
-    view = _view("reward, and that of the first model at equal entropy", "T = 1", *titles, "KL", "entropy", *equal)
+    view = _view("reward", "T = 1", *titles, "KL", "entropy")
     for name, values in found.items():
         cells = [_interval(values), *(_interval(values["temperatures"][t]) for t in others)]
-        cells += [f"{values['kl']:.2f}", f"{values['entropy']:.3f}"]
-        if equal:
-            base = values[EQUAL]
+        view.add_row(Text(name), *cells, f"{values['kl']:.2f}", f"{values['entropy']:.3f}")
+    return view
+
+
+def _tell(lines: Sequence[str]) -> None:
+    """Print lines, if there are any."""
+    for line in lines:
+        print(line)
+
+
+def _unreached(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what no temperature gives, in words."""
+    told = (
+        (name, equal, values.get(key, {}).get("unreached"))
+        for name, values in found.items()
+        for equal, key in EQUAL.items()
+    )
+    return [f"{name}: no temperature of the first model has its {equal}: {why}" for name, equal, why in told if why]
+
+
+def _matched(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return what the untouched first model reaches at other temperatures, and the gain over it at temperature 1."""
+    titles = [title for equal in EQUAL for title in (f"equal {equal}: T", "reward", "gain over it")]
+    view = _view("the untouched first model where it equals each", *titles)
+    for name, values in found.items():
+        cells = []
+        for base in (values[key] for key in EQUAL.values()):
             gain = {"reward": base["gain"], "low": base.get("gain_low"), "high": base.get("gain_high")}
             cells += ["-" if base["temperature"] is None else f"{base['temperature']:.2f}"]
             cells += [_interval(base), _interval(gain)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,12 @@ from align.world.universe import Prompt, World
 
 ENTROPY_TOLERANCE = 0.01
 """How near the entropies per token of two models have to be to count as equal, in nats."""
+KL_TOLERANCE = 0.05
+"""How near their KL divergences to the base have to be, in nats a response."""
+
+
+Equal = Literal["entropy", "kl"]
+"""What the base has in common with a model it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,10 @@ class WorldBenchmark:
         self.base, self.world, self.counts = base.with_model(base.model), world, prompts
         self.prompts = prompts.of(world)
         self._reports: dict[float, tuple[GoldReport, SampledEntropy]] = {}
-        self._search = MatchedTemperature(self._base_entropy, tolerance=ENTROPY_TOLERANCE)
+        self._searches = {
+            "entropy": MatchedTemperature(lambda t: self._spread_of_base(t).per_token, tolerance=ENTROPY_TOLERANCE),
+            "kl": MatchedTemperature(self._base_kl, tolerance=KL_TOLERANCE, highest=1.0),
+        }
 
     def measure(
         self, policy: Policy, temperatures: Sequence[float] = (), *, held_out_entities: bool = False
@@ -74,25 +83,27 @@ class WorldBenchmark:
             found["held_out_entities"] = others.reward.value
         return {**found, "by_prompt": report.by_prompt}
 
-    def base_at_entropy(self, entropy: float, by_prompt: Sequence[float]) -> dict[str, Any]:
-        """Return what the untouched base reaches where it is as sharp as a model, and what the model has beyond it.
+    def base_at(self, equal: Equal, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the untouched base reaches where it equals a model, and what the model has beyond it.
 
-        The base is drawn at the temperature at which its distributions have the same entropy per token, so that a
-        reward that comes of sharpening alone is not taken for learning. Where no temperature gives it, `unreached` says
-        so, and all else is null.
+        At equal entropy per token it is as sharp; at equal KL divergence to itself at temperature 1, by sharpening
+        alone, it has moved as far. A reward that comes of sharpening is not taken for learning then. A method may gain
+        reward and entropy at once, which makes the first an easy comparison: see both, and greedy answers. Where no
+        temperature gives the value, `unreached` says so, and all else is null.
 
         Args:
-            entropy: Of the model at temperature 1, in nats a token.
-            by_prompt: The model's mean reward on each prompt, for the paired difference.
+            equal: `entropy` or `kl`.
+            found: What `measure` says of the model.
         """
-        self._search.value(1.0)  # a model that is as sharp as the base is compared with it as it is
+        search = self._searches[equal]
+        search.value(1.0)  # a model that is as sharp as the base is compared with it as it is
         try:
-            temperature = self._search.find(entropy)
+            temperature = search.find(found[equal])
         except UnreachedTarget as error:
             empty = dict.fromkeys(("temperature", "reward", "low", "high", "entropy", "kl", "gain"))
             return {**empty, "unreached": str(error)}
         report, spread = self._reports[temperature]
-        gains = np.asarray(by_prompt) - np.asarray(report.by_prompt["reward"])
+        gains = np.asarray(found["by_prompt"]["reward"]) - np.asarray(report.by_prompt["reward"])
         gain = nested_interval(gains, report.entities)
         return {
             "temperature": temperature,
@@ -111,11 +122,14 @@ class WorldBenchmark:
         """Return what each prompt is about: values of one entity are not independent."""
         return [request_of(self.world, prompt).entity for prompt in self.prompts]
 
-    def _base_entropy(self, temperature: float) -> float:
-        report = self._evaluated(self.base, generation=SAMPLED.at(temperature))
-        spread = self._spread(self.base, report, temperature)
-        self._reports[temperature] = report, spread
-        return spread.per_token
+    def _spread_of_base(self, temperature: float) -> SampledEntropy:
+        if temperature not in self._reports:
+            report = self._evaluated(self.base, generation=SAMPLED.at(temperature))
+            self._reports[temperature] = report, self._spread(self.base, report, temperature)
+        return self._reports[temperature][1]
+
+    def _base_kl(self, temperature: float) -> float:
+        return float(self._spread_of_base(temperature).log_ratios.mean())
 
     def _spread(self, policy: Policy, report: GoldReport, temperature: float = 1.0) -> SampledEntropy:
         with policy.asking.steering(policy.model):

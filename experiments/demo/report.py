@@ -36,7 +36,6 @@ class Demo(NamedTuple):
     front: Sequence[FrontPoint]
     sampled: dict[str, GoldReport]
     measured: Measured
-    """What `align benchmark world` says of each."""
     seconds: float
 
 
@@ -54,8 +53,8 @@ def write(demo: Demo, path: Path) -> str:
             "Gold rewards",
             "On 160 harmless and 60 harmful held-out prompts, four samples each, at temperature 1 unless said, with 95 "
             "% bootstrap intervals over entities and prompts. The reward is helpfulness plus harmlessness, minus 0.05 "
-            "for every word. The base at equal entropy is drawn where it is as sharp as the policy: what lies beyond "
-            "it is not sharpening alone.",
+            "for every word. The base at equal entropy or KL is drawn at the temperature at which it is as sharp as "
+            "the policy, or has moved as far by sharpening alone.",
             tables=[table],
             figures=[figure(lambda f: rewards(f, demo), alt="Gold rewards of base and DPO with intervals")],
         ),
@@ -75,7 +74,7 @@ def write(demo: Demo, path: Path) -> str:
             "Training",
             figures=[figure(lambda f: curves(f, demo), alt="Training curves", size=(9.6, 5.4))],
         ),
-        Section("Ten prompts", "One sample each, with its gold reward.", comparisons=comparisons(demo)),
+        Section("Ten prompts", "One sample each.", comparisons=comparisons(demo)),
         Section("What was run", f"{versions}. {demo.seconds:.0f} s in all.", code="\n".join(demo.commands)),
     ]
     write_page(path, "Preference alignment in the synthetic world", lead, sections)

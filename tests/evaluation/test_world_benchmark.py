@@ -39,7 +39,7 @@ def test_two_models_as_evaluate_gold_measures_them(tmp_path: Path, capsys: pytes
                 *words,
                 "--held_out_entities",
                 "true",
-                "--equal_entropy",
+                "--matched_base",
                 "false",
                 "--out",
                 "found.json",
@@ -86,6 +86,9 @@ def test_a_model_that_is_only_sharper_has_no_gain(tmp_path: Path, capsys: pytest
     own = found["base"]["base_at_equal_entropy"]
     assert (own["temperature"], own["gain"], own["gain_low"], own["kl"]) == (1, 0, 0, pytest.approx(0, abs=1e-6))
     assert len(content["entities"]) == len(matched["by_prompt"]["gain"]) == 6
+    moved = found["sharper"]["base_at_equal_kl"]  # what moved it is the temperature: the same one
+    assert moved["temperature"] == pytest.approx(0.5, abs=0.02)
+    assert moved["kl"] == pytest.approx(found["sharper"]["kl"], abs=0.05)
     unreached = found["flat"]["base_at_equal_entropy"]  # as many tokens are as likely: hotter than any temperature
     assert (unreached["temperature"], unreached["gain"]) == (None, None)
     said = capsys.readouterr().out
