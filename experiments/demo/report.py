@@ -53,8 +53,7 @@ def write(demo: Demo, path: Path) -> str:
             "Gold rewards",
             "On 160 harmless and 60 harmful held-out prompts, four samples each, at temperature 1 unless said, with 95 "
             "% bootstrap intervals over entities and prompts. The reward is helpfulness plus harmlessness, minus 0.05 "
-            "for every word. The base at equal entropy or KL is drawn at the temperature at which it is as sharp as "
-            "the policy, or has moved as far by sharpening alone.",
+            "for every word. The base at equal entropy or KL is drawn where temperature alone makes it so.",
             tables=[table],
             figures=[figure(lambda f: rewards(f, demo), alt="Gold rewards of base and DPO with intervals")],
         ),
