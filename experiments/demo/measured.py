@@ -40,8 +40,8 @@ def rewards_elsewhere(measured: Measured) -> list[list[str]]:
 
 
 def _interval(values: dict[str, Any], key: str = "reward", prefix: str = "") -> str:
-    found = [values.get(name) for name in (key, f"{prefix}low", f"{prefix}high")]
-    return "-" if None in found else "{:.3f} [{:.3f}, {:.3f}]".format(*found)
+    value, low, high = (values.get(name) for name in (key, f"{prefix}low", f"{prefix}high"))
+    return "-" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _number(value: float | None) -> str:
