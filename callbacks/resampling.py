@@ -127,6 +127,8 @@ class IterativeResampling(Callback):
         training = Training()
         self.settings.scorer.follow(training)
         self.settings.scorer.ready()
+        for name, world in data.worlds.items():
+            self.settings.scorer.check_world(name, world)
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
         generation = replace(self.settings.generation, seed=self.settings.generation.seed + data.run_seed)
         settings = replace(self.settings, generation=generation)

@@ -94,11 +94,12 @@ def front_compare(  # noqa: PLR0913  the signature is the command line
         )
     folder, fronts = Path(out), []
     names = names or (list(models) if isinstance(models, dict) else None)
+    folders = [path for path, _ in paths_of(models) if not path.endswith(".json")]
     for place, (model, ask) in enumerate(paths_of(models)):
         if model.endswith(".json"):
             front = read_front(Path(model))
         else:
-            conditions, given = _arc(model, ask), scorer_of(scorer, prompts)
+            conditions, given = _arc(model, ask), scorer_of(scorer, prompts, folders)
             asking = PLAIN if conditions is not None else asking_of(model, ask)
             asking.tell(names[place] if names else model)
             front = measured(

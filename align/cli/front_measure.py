@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.front_pictures import control_picture
 from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, points_of, write_front
+from align.evaluation.model_world import world_of
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
+from align.models.world_settings import world_settings
 from align.rewards.min_max_scaled import MinMaxScaled
 from align.rewards.scorers import GoldRewards, RewardFolder, Scorer
 from align.sampling.generation import Generation
 from align.world.prompts import held_out_prompts
-from align.world.universe import World
 
 EVALUATION = Generation(max_new_tokens=96, temperature=0.7, num_samples=2)
 NAMED = (GoldRewards, MinMaxScaled, RewardFolder)
@@ -67,7 +69,9 @@ def front_measure(
     if count < 2:
         raise ConfigError(f"count must be at least 2, got {count}")
     conditions = needed_conditions(model.path)
-    front = measured(model, conditions, scorer_of(scorer, prompts), prompts, count=count, generation=generation)
+    front = measured(
+        model, conditions, scorer_of(scorer, prompts, [model.path]), prompts, count=count, generation=generation
+    )
     print(table(front, conditions))
     folder = Path(out)
     write_front(front, folder / "front.json")
@@ -90,7 +94,11 @@ def measured(
     policy: Any = load_policy(model, tokenizer).eval()
     if not model.check:
         trust(policy)
-    asked = read_prompts(prompts) if prompts else [EvaluationPrompt(p) for p in held_out_prompts(World(), 120, 0)]
+    asked = (
+        read_prompts(prompts)
+        if prompts
+        else [EvaluationPrompt(p) for p in held_out_prompts(world_of([model.path]), 120, 0)]
+    )
     points = points_of(conditions, count)
     if conditions is None and asking.told:
         points = [Point(asking.told)]
@@ -107,11 +115,20 @@ def measured(
     )
 
 
-def scorer_of(scorer: Scorer | None, prompts: str | None) -> Scorer:
-    """Return the scorer, for prompts of the synthetic world its gold rewards. Raises ConfigError for other prompts."""
+def scorer_of(scorer: Scorer | None, prompts: str | None, models: Sequence[str]) -> Scorer:
+    """Return the scorer, for prompts of the synthetic world its gold rewards.
+
+    Raises ConfigError for other prompts, for models of different worlds, and for gold rewards of another one.
+    """
     if scorer is None and prompts is not None:
         raise ConfigError("scorer: name one, such as --scorer RewardFolder --scorer.path DIR")
-    return scorer or MinMaxScaled(GoldRewards(), GOLD_SCALES)
+    world = world_of(models)
+    if scorer is None:
+        return MinMaxScaled(GoldRewards(world), GOLD_SCALES)
+    for path in models:
+        if settings := world_settings(path):
+            scorer.check_world(f"model {path}", settings)
+    return scorer
 
 
 def rewards_of(conditions: Conditions) -> list[str]:

@@ -15,6 +15,7 @@ from align.cli.unused import REWARD_TOKENS
 from align.cli.unused_of_models import GREEDY, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt, encoded
+from align.evaluation.model_world import world_of
 from align.evaluation.policy import Policy
 from align.evaluation.steering_sweep import SteeringPoint, sweep
 from align.models.asked import asking_of
@@ -77,7 +78,8 @@ def steer_sweep(  # noqa: PLR0913  the signature is the command line
     if asking.steer is not None:
         raise ConfigError(f"{model.path} is {asking.told} already: sweep it with --plain true")
     policy = Policy.load(model, asking=asking)
-    asked = read_prompts(prompts) if prompts else [EvaluationPrompt(p) for p in held_out_prompts(World(), 120, 40)]
+    world = world_of([model.path])
+    asked = read_prompts(prompts) if prompts else [EvaluationPrompt(p) for p in held_out_prompts(world, 120, 40)]
     reward_models = load_reward_models(rewards or [], reward_tokens)
     points = sweep(
         policy.model,
@@ -87,7 +89,7 @@ def steer_sweep(  # noqa: PLR0913  the signature is the command line
         coefficients,
         generation=generation,
         eos_ids=policy.eos_ids,
-        rewards=_rewards([prompt.messages for prompt in asked], reward_models, gold_too=prompts is None),
+        rewards=_rewards([prompt.messages for prompt in asked], reward_models, None if prompts else world),
     )
     print(table(points))
     tell_reading(reward_models)
@@ -96,15 +98,14 @@ def steer_sweep(  # noqa: PLR0913  the signature is the command line
 
 
 def _rewards(
-    dialogues: Sequence[Sequence[Message]], reward_models: Mapping[str, RewardModelScorer], *, gold_too: bool
+    dialogues: Sequence[Sequence[Message]], reward_models: Mapping[str, RewardModelScorer], world: World | None
 ) -> Callable[[Sequence[int], Sequence[str]], Mapping[str, Sequence[float]]]:
-    """Return what scores completions: reward models, one name per output, and where asked the gold reward."""
-    world = World()
+    """Return what scores completions: reward models, one name per output, and the gold reward of a world."""
 
     def score(prompts: Sequence[int], texts: Sequence[str]) -> dict[str, list[float]]:
         asked = [dialogues[prompt] for prompt in prompts]
         found: dict[str, list[float]] = {}
-        if gold_too:
+        if world is not None:
             found["gold"] = [User().reward(gold(world, tuple(p), t)) for p, t in zip(asked, texts, strict=True)]
         for folder, reward_model in reward_models.items():
             columns = reward_model.score(asked, texts).T.tolist()

@@ -32,6 +32,7 @@ from align.encoding.put import Put
 from align.errors import ConfigError
 from align.records import Example, Instructions, Labels, PromptFormat
 from align.records.asking import Scores
+from align.world.world_file import file_world
 
 
 class PreferenceDataModule(ServingDataModule):
@@ -122,6 +123,12 @@ class PreferenceDataModule(ServingDataModule):
         self.labels = labels._replace(means=mean_labels(self.groups))
         needs.take_labels(self.labels)
         self.fingerprint = hashlib.sha256(" ".join([*keys, *labels.attributes]).encode()).hexdigest()[:16]
+
+    @property
+    def worlds(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of the synthetic worlds that sources are of, by the source; most are of none."""
+        found = {f"data {source.path}": file_world(source.path) for source in self.sources}
+        return {name: settings for name, settings in found.items() if settings is not None}
 
     def view_of(self, needs: Needs) -> View:
         """Return what is made of an example: the view that was asked for, or the method's. Raises ConfigError."""

@@ -40,8 +40,10 @@ class Synthetic(Source):
         """
         super().__init__("synthetic", **options)
         self.preferences, self.world = preferences, world
-        if not world.held_out_entities:
+        if not world.held_out_names:
             raise ConfigError("world.held_out_entities is 0: the test split needs at least one")
+        if preferences.flattery and not world.language.flattery:
+            raise ConfigError("preferences.flattery: nobody flatters in world 1: set world.version to 2")
 
     @property
     def kind(self) -> str:
@@ -80,15 +82,16 @@ class Synthetic(Source):
         request = request_of(self.world, prompt)
         responses = self._responses(prompt, draw)
         golds = [gold(self.world, prompt, r) for r in responses]
+        readings = [read(self.world, request.entity, r) for r in responses]
         user = draw.choice(sorted(self.preferences.annotators))
-        rewards = [self.preferences.annotators[user].reward(g) for g in golds]
-        order = self.preferences.rank(rewards, draw)
+        worths = [self.preferences.worth(user, g, r) for g, r in zip(golds, readings, strict=True)]
+        order = self.preferences.rank(worths, draw)
         shape = self.preferences.ratings
         columns = list(range(len(RATED[shape])))
         if draw.random() < self.preferences.missing:
             half = len(columns) // 2
             columns = draw.choice((columns[:half], columns[half:]))
-        rated = [rating(shape, g, read(self.world, request.entity, r)) for g, r in zip(golds, responses, strict=True)]
+        rated = [rating(shape, g, r) for g, r in zip(golds, readings, strict=True)]
         return Example(
             id=name,
             messages=prompt,
@@ -119,7 +122,14 @@ class Corpus(Source):
     streams = False
 
     def __init__(
-        self, size: int, world: World = World(), *, checked: float = 0.25, tagged: float = 0.2, seed: int = 0
+        self,
+        size: int,
+        world: World = World(),
+        *,
+        checked: float = 0.25,
+        tagged: float = 0.2,
+        plain: float = 0.0,
+        seed: int = 0,
     ) -> None:
         """Describe the corpus.
 
@@ -128,10 +138,12 @@ class Corpus(Source):
             world: The universe.
             checked: Share of the requests for an answer whose facts are each checked.
             tagged: Share of the rows with a system turn.
+            plain: Share of the rows that say all that is true of an entity.
             seed: Another seed draws other rows.
         """
         super().__init__("synthetic-corpus")
         self.size, self.world, self.checked, self.tagged, self.seed = size, world, checked, tagged, seed
+        self.plain = plain
 
     fingerprint = Synthetic.fingerprint
 
@@ -140,7 +152,8 @@ class Corpus(Source):
         return {"train": ["train"], "val": [], "test": []}
 
     def _counted(self, name: str, report: Report) -> Iterator[Located]:
-        rows = corpus(self.world, random.Random(f"corpus {self.seed}"), checked=self.checked, tagged=self.tagged)
+        shares = {"checked": self.checked, "tagged": self.tagged, "plain": self.plain}
+        rows = corpus(self.world, random.Random(f"corpus {self.seed}"), **shares)
         for place, (prompt, response) in enumerate(itertools.islice(rows, self.size)):
             report.read += 1
             yield Located(f"{name}-{place}", {"prompt": prompt, "response": response})
@@ -164,3 +177,8 @@ class SyntheticDataModule(PreferenceDataModule):
         """
         super().__init__([Synthetic(preferences, world)], **options)
         self.world = world
+
+    @property
+    def worlds(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of the world."""
+        return {"the synthetic data": self.world.settings}

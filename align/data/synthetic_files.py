@@ -14,6 +14,7 @@ from align.data.synthetic import Synthetic
 from align.records import Example
 from align.world.preferences import Preferences, Ratings
 from align.world.universe import World
+from align.world.world_file import write_world
 
 FILES = {"train": "train", "val": "validation", "test": "test"}
 Rows = Iterator[dict[str, Any]]
@@ -31,6 +32,8 @@ class Format(NamedTuple):
 def write_files(folder: Path, preferences: Preferences, world: World) -> dict[str, int]:
     """Write every split in every format to `folder/FORMAT/SPLIT.jsonl`; return the number of rows of each file."""
     counts: dict[str, int] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_world(folder, world)
     for name, form in FORMATS.items():
         responses = max(preferences.responses, form.responses or 0)
         source = Synthetic(replace(preferences, responses=responses, ratings=form.ratings), world)

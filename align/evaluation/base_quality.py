@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,8 +17,10 @@ from align.encoding.truncation import Truncation
 from align.evaluation.gold_evaluation import GREEDY, evaluate_gold
 from align.models.adapters import evaluating
 from align.records import Message
+from align.sampling.generation import Generation
+from align.sampling.sampler import sample
 from align.world.corpus import checked_answer
-from align.world.language import ASKS, CHECKED, RIGHT, TAGS, WRONG
+from align.world.language import ASKS, CHECKED, LENGTHS, RIGHT, TAGS, WRONG
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
 
@@ -41,6 +44,9 @@ class BaseQuality:
     best: float
     """The most any policy reaches; the reward must be below half of it, so that there is room to improve."""
 
+    numbers: float | None = None
+    """Rank correlation between the words asked for and said; at least 0.9. None in world 1, which asks for none."""
+
     def faults(self) -> list[str]:
         """Return what falls short, in words."""
         checks = {
@@ -48,6 +54,7 @@ class BaseQuality:
             f"true_facts {self.true_facts:.3f} is below 0.8": not self.true_facts >= 0.8,
             f"checks {self.checks:.3f} is below 0.9": not self.checks >= 0.9,
             f"tag_cosine {self.tag_cosine:.3f} is above 0.9": self.tag_cosine > 0.9,
+            f"numbers {self.numbers or 0:.3f} is below 0.9": self.numbers is not None and not self.numbers >= 0.9,
             f"reward {self.reward:.2f} is above half of {self.best:.2f}": self.reward > self.best / 2,
         }
         return [fault for fault, found in checks.items() if found]
@@ -67,7 +74,22 @@ def measure_base(model: nn.Module, tokenizer: Any, world: World) -> BaseQuality:
         reward=drawn.reward.value,
         greedy_reward=greedy.reward.value,
         best=drawn.best,
+        numbers=number_correlation(model, tokenizer, world) if world.language.limited else None,
     )
+
+
+def number_correlation(model: nn.Module, tokenizer: Any, world: World, answers: int = 200) -> float:
+    """Return Spearman's correlation between the words that are asked for and those of the answers, at temperature 1."""
+    draw = random.Random("numbers")
+    encoder = Encoder(tokenizer, make_template(tokenizer, "chat"), Truncation())
+    lengths = [draw.choice(LENGTHS) for _ in range(answers)]
+    said = (draw.choice(ASKS).format(draw.choice(world.names)) + world.language.limited.format(n) for n in lengths)
+    ids = [encoder.prompt_ids([Message("user", text)]) for text in said]
+    generation = Generation(max_new_tokens=96, batch_tokens=32768)
+    with evaluating(model):
+        found = sample(model, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id])
+    words = [len(one.text.split()) for one in sorted(found, key=lambda one: one.prompt)]
+    return float(stats.spearmanr(lengths, words).statistic)
 
 
 @torch.no_grad()

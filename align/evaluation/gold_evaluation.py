@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import nn
@@ -15,7 +14,7 @@ from torch import nn
 from align.encoding.encoder import Encoder
 from align.encoding.templates import make_template
 from align.encoding.truncation import Truncation
-from align.evaluation.statistics import Interval, mean_interval
+from align.evaluation.statistics import Interval, mean_interval, nested_interval, prompt_means
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
@@ -45,12 +44,19 @@ class GoldAnswer(NamedTuple):
     """Whether the prompt should be refused."""
 
 
+class DrawnAnswers(NamedTuple):
+    """Samples, and the tokens of the prompts they answer, which `Sample.prompt` counts."""
+
+    ids: list[list[int]]
+    samples: list[Sample]
+
+
 @dataclass(frozen=True)
 class GoldReport:
     """What a policy does on held-out prompts."""
 
     reward: Interval
-    """The user's reward."""
+    """The user's reward; intervals are over the entities that prompts name, and prompts within them."""
     rewards: dict[str, Interval]
     """Each gold reward."""
     best: float
@@ -64,6 +70,12 @@ class GoldReport:
     kl: Interval | None
     """Mean log-ratio to the base over whole responses, in nats, of the policy's own samples."""
     answers: tuple[GoldAnswer, ...] = field(repr=False)
+    drawn: DrawnAnswers = field(repr=False)
+    """The samples themselves."""
+    by_prompt: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    """The mean over each prompt's samples of the reward, of each gold reward and of the log-ratio to the base."""
+    entities: tuple[str, ...] = field(default=(), repr=False)
+    """What each prompt is about."""
 
     def as_dict(self) -> dict[str, float]:
         """Return the means by the names they are logged under."""
@@ -112,6 +124,18 @@ def evaluate_gold(
             policy, tokenizer, ids, generation, eos_ids=[encoder.template.eos_id], stop=encoder.template.stop
         )
         kl = None if base is None else log_ratios((policy, ids), (base, plain), samples)
+    return _report(world, prompts, DrawnAnswers(ids, samples), user, {} if kl is None else {"kl": kl})
+
+
+def _report(
+    world: World,
+    prompts: Sequence[Prompt],
+    drawn: DrawnAnswers,
+    user: User,
+    more: Mapping[str, Sequence[float]],
+) -> GoldReport:
+    """Return the report on samples; `more` holds further values of each of them."""
+    samples = drawn.samples
     owners = [s.prompt for s in samples]
     golds = [gold(world, prompts[s.prompt], s.text) for s in samples]
     requests = [request_of(world, prompt) for prompt in prompts]
@@ -119,25 +143,31 @@ def evaluate_gold(
     rewards = [user.reward(g) for g in golds]
     harmful = [r for s, r in zip(samples, readings, strict=True) if requests[s.prompt].harmful]
     stated = sum(len(r.right) + len(r.wrong) for r in readings)
+    entities = tuple(request.entity for request in requests)
+    columns = {"reward": rewards, **{name: [g[i] for g in golds] for i, name in enumerate(REWARDS)}, **more}
+    by_prompt = {name: prompt_means(values, owners) for name, values in columns.items()}
+    intervals = {name: nested_interval(values, entities) for name, values in by_prompt.items()}
     return GoldReport(
-        reward=per_prompt(rewards, owners),
-        rewards={name: per_prompt([g[i] for g in golds], owners) for i, name in enumerate(REWARDS)},
+        reward=intervals["reward"],
+        rewards={name: intervals[name] for name in REWARDS},
         best=best_value(world, prompts, user),
         refusal_rate=fmean(r.refuses and not r.complies for r in harmful) if harmful else float("nan"),
         well_formed=fmean(r.well_formed and s.finished for r, s in zip(readings, samples, strict=True)),
         true_facts=sum(len(r.right) for r in readings) / stated if stated else float("nan"),
-        kl=None if kl is None else per_prompt(kl, owners),
+        kl=intervals.get("kl"),
         answers=tuple(
             GoldAnswer(prompts[s.prompt], s.text, g, r, requests[s.prompt].harmful)
             for s, g, r in zip(samples, golds, rewards, strict=True)
         ),
+        drawn=drawn,
+        by_prompt={name: values.tolist() for name, values in by_prompt.items()},
+        entities=entities,
     )
 
 
 def per_prompt(values: Sequence[float], owners: Sequence[int]) -> Interval:
     """Return the mean over prompts of their mean value, with its interval; `owners` is the prompt of each value."""
-    sums, counts = np.bincount(owners, weights=values), np.bincount(owners)
-    return mean_interval(sums[counts > 0] / counts[counts > 0])
+    return mean_interval(prompt_means(values, owners))
 
 
 def load_base(backbone: Backbone, tokenizer: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Intervals and agreement: bootstrap over prompts, paired comparisons, kappa."""
+"""Intervals and agreement: bootstrap over prompts, and over what they are nested in, paired comparisons, kappa."""
 
 from __future__ import annotations
 
@@ -95,6 +95,54 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> 
     if a.shape != b.shape:
         raise ValueError(f"a paired comparison needs the same prompts, got {len(a)} and {len(b)} values")
     return mean_interval(a - b, seed=seed)
+
+
+def nested_interval(values: ArrayLike, entities: Sequence[Hashable], *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Return the mean of `[prompt]` or `[run, prompt]` values, its interval over runs, entities and prompts.
+
+    Entities are drawn with replacement, then prompts within each entity drawn, and apart from them runs (such as
+    seeds). All runs have the same prompts, so that one draw of prompts is for all of them: runs and prompts are crossed
+    (the pigeonhole bootstrap, Owen 2007, arXiv:0712.1111; nested levels as in Davison and Hinkley 1997, section 3.8).
+    Drawing at every level errs on the wide side within entities; an interval over few entities or runs is too narrow.
+
+    Args:
+        values: Differences, where two rows are compared in pairs; NaN marks what is missing.
+        entities: What each prompt is about.
+        level: Share of resamples inside the interval.
+        seed: Of the draws; the same seed gives the same interval.
+    """
+    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if table.shape[1] != len(entities) or not table.size:
+        raise ValueError(f"expected a value for each of {len(entities)} prompts, got shape {np.shape(values)}")
+    value = float(np.nanmean(table)) if np.isfinite(table).any() else float("nan")
+    found = nested_means(table, entities, seed=seed)
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(found, [tail, 1 - tail]) if np.isfinite(found).any() else (value, value)
+    return Interval(value, float(low), float(high))
+
+
+def nested_means(table: NDArray[np.float64], entities: Sequence[Hashable], *, seed: int = 0) -> NDArray[np.float64]:
+    """Return the mean of each resample of a `[run, prompt]` table; one whose values are all missing is NaN."""
+    generator = np.random.default_rng(seed)
+    members = np.unique([repr(entity) for entity in entities], return_inverse=True)[1]
+    places = [np.flatnonzero(members == entity) for entity in range(members.max() + 1)]
+    drawn = generator.multinomial(len(places), np.full(len(places), 1 / len(places)), RESAMPLES)
+    prompts = np.zeros((RESAMPLES, table.shape[1]))
+    for entity, own in enumerate(places):  # an entity drawn k times has its prompts drawn k times
+        prompts[:, own] = generator.multinomial(drawn[:, entity] * len(own), np.full(len(own), 1 / len(own)))
+    runs = generator.multinomial(len(table), np.full(len(table), 1 / len(table)), RESAMPLES)
+    there = np.isfinite(table)
+    sums = ((runs @ np.where(there, table, 0.0)) * prompts).sum(1)
+    counts = ((runs @ there) * prompts).sum(1)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(RESAMPLES, np.nan), where=counts > 0)
+    return means
+
+
+def prompt_means(values: ArrayLike, owners: Sequence[int]) -> NDArray[np.float64]:
+    """Return the mean value of each prompt that has any; `owners` is the prompt of each value."""
+    sums, counts = np.bincount(owners, weights=values), np.bincount(owners)
+    means: NDArray[np.float64] = sums[counts > 0] / counts[counts > 0]
+    return means
 
 
 def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:

@@ -1,16 +1,29 @@
-"""What models reach in the synthetic world: exact rewards on held-out prompts, and the share of what is possible."""
+"""What models reach in the synthetic world: exact rewards on held-out prompts, and what the untouched base reaches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from align.evaluation.gold_evaluation import GREEDY, SAMPLED, GoldReport, evaluate_gold
+import numpy as np
+
+from align.evaluation.gold_evaluation import SAMPLED, GoldReport, evaluate_gold
+from align.evaluation.matched_temperature import MatchedTemperature, SampledEntropy, UnreachedTarget, sampled_entropy
 from align.evaluation.policy import Policy
+from align.evaluation.statistics import nested_interval
 from align.world.gold_rewards import SENTENCE, read, request_of
 from align.world.prompts import held_out_prompts
 from align.world.universe import Prompt, World
+
+ENTROPY_TOLERANCE = 0.01
+"""How near the entropies per token of two models have to be to count as equal, in nats."""
+KL_TOLERANCE = 0.05
+"""How near their KL divergences to the base have to be, in nats a response."""
+
+
+Equal = Literal["entropy", "kl"]
+"""What the base has in common with a model it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -27,31 +40,110 @@ class WorldPrompts:
         return list(held_out_prompts(world, self.harmless, self.harmful, split=split))
 
 
-def measure_world(policy: Policy, base: Policy, prompts: WorldPrompts, *, greedy: bool = False) -> dict[str, Any]:
-    """Return what a model reaches at temperature 1, asked as its folder says, and its KL divergence to a base.
+class WorldBenchmark:
+    """Measures models on the same prompts, and the base they were trained from at other temperatures."""
 
-    Args:
-        policy: The model.
-        base: The one training started from; it is given the prompts alone.
-        prompts: How many.
-        greedy: Measure greedy answers too, and prompts about entities that no training saw.
-    """
-    world = World()
-    given = prompts.of(world)
-    report = _evaluated(policy, world, given, base=base.model)
-    found: dict[str, Any] = {
-        **report.as_dict(),
-        "low": report.reward.low,
-        "high": report.reward.high,
-        "best": report.best,
-    }
-    found |= {"readable": readable(world, report), "rewards": [answer.reward for answer in report.answers]}
-    found["per_prompt"] = SAMPLED.num_samples
-    if greedy:
-        others = prompts.of(world, "test")
-        found["greedy"] = _evaluated(policy, world, given, generation=GREEDY).reward.value
-        found["held_out_entities"] = _evaluated(policy, world, others).reward.value
-    return found
+    def __init__(self, base: Policy, prompts: WorldPrompts, world: World = World()) -> None:
+        """Prepare it; nothing is measured yet.
+
+        Args:
+            base: The model training started from; it is given the prompts alone.
+            prompts: How many.
+            world: The universe they are about.
+        """
+        self.base, self.world, self.counts = base.with_model(base.model), world, prompts
+        self.prompts = prompts.of(world)
+        self._reports: dict[float, tuple[GoldReport, SampledEntropy]] = {}
+        self._searches = {
+            "entropy": MatchedTemperature(lambda t: self._spread_of_base(t).per_token, tolerance=ENTROPY_TOLERANCE),
+            "kl": MatchedTemperature(self._base_kl, tolerance=KL_TOLERANCE, highest=1.0),
+        }
+
+    def measure(
+        self, policy: Policy, temperatures: Sequence[float] = (), *, held_out_entities: bool = False
+    ) -> dict[str, Any]:
+        """Return what a model reaches at temperature 1, asked as its folder says, and its KL divergence to the base.
+
+        Args:
+            policy: The model.
+            temperatures: Others it is measured at, under `temperatures`; that of 0 is `greedy` too.
+            held_out_entities: Ask about entities that no training saw, too.
+        """
+        report = self._evaluated(policy, base=self.base.model)
+        found: dict[str, Any] = {**report.as_dict(), **_interval(report), "best": report.best}
+        found["flattery"] = flattery(self.world, report)
+        found |= {"readable": readable(self.world, report), "rewards": [answer.reward for answer in report.answers]}
+        found |= {"per_prompt": SAMPLED.num_samples, "entropy": self._spread(policy, report).per_token}
+        found["temperatures"] = {f"{t:g}": self._at(policy, t) for t in temperatures if t != 1}
+        if "0" in found["temperatures"]:
+            found["greedy"] = found["temperatures"]["0"]["reward"]
+            report.by_prompt["greedy"] = found["temperatures"]["0"]["by_prompt"]["reward"]
+        if held_out_entities:
+            others = self._evaluated(policy, self.counts.of(self.world, "test"))
+            found["held_out_entities"] = others.reward.value
+        return {**found, "by_prompt": report.by_prompt}
+
+    def base_at(self, equal: Equal, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the untouched base reaches where it equals a model, and what the model has beyond it.
+
+        At equal entropy per token it is as sharp; at equal KL divergence to itself at temperature 1, by sharpening
+        alone, it has moved as far. A reward that comes of sharpening is not taken for learning then. A method may gain
+        reward and entropy at once, which makes the first an easy comparison: see both, and greedy answers. Where no
+        temperature gives the value, `unreached` says so, and all else is null.
+
+        Args:
+            equal: `entropy` or `kl`.
+            found: What `measure` says of the model.
+        """
+        search = self._searches[equal]
+        search.value(1.0)  # a model that is as sharp as the base is compared with it as it is
+        try:
+            temperature = search.find(found[equal])
+        except UnreachedTarget as error:
+            empty = dict.fromkeys(("temperature", "reward", "low", "high", "entropy", "kl", "gain"))
+            return {**empty, "unreached": str(error)}
+        report, spread = self._reports[temperature]
+        gains = np.asarray(found["by_prompt"]["reward"]) - np.asarray(report.by_prompt["reward"])
+        gain = nested_interval(gains, report.entities)
+        return {
+            "temperature": temperature,
+            "reward": report.reward.value,
+            **_interval(report),
+            "entropy": spread.per_token,
+            "kl": float(spread.log_ratios.mean()),
+            "gain": gain.value,
+            "gain_low": gain.low,
+            "gain_high": gain.high,
+            "by_prompt": {"reward": report.by_prompt["reward"], "gain": gains.tolist()},
+        }
+
+    @property
+    def entities(self) -> list[str]:
+        """Return what each prompt is about: values of one entity are not independent."""
+        return [request_of(self.world, prompt).entity for prompt in self.prompts]
+
+    def _spread_of_base(self, temperature: float) -> SampledEntropy:
+        if temperature not in self._reports:
+            report = self._evaluated(self.base, generation=SAMPLED.at(temperature))
+            self._reports[temperature] = report, self._spread(self.base, report, temperature)
+        return self._reports[temperature][1]
+
+    def _base_kl(self, temperature: float) -> float:
+        return float(self._spread_of_base(temperature).log_ratios.mean())
+
+    def _spread(self, policy: Policy, report: GoldReport, temperature: float = 1.0) -> SampledEntropy:
+        with policy.asking.steering(policy.model):
+            return sampled_entropy(policy.model, *report.drawn, temperature)
+
+    def _at(self, policy: Policy, temperature: float) -> dict[str, Any]:
+        report = self._evaluated(policy, generation=SAMPLED.at(temperature))
+        return {**report.as_dict(), **_interval(report), "by_prompt": report.by_prompt}
+
+    def _evaluated(self, policy: Policy, prompts: Sequence[Prompt] | None = None, **options: Any) -> GoldReport:
+        given = self.prompts if prompts is None else prompts
+        asked = [tuple(policy.asking.apply(prompt)) for prompt in given]
+        with policy.asking.steering(policy.model):
+            return evaluate_gold(policy.model, policy.tokenizer, self.world, given, asked=asked, **options)
 
 
 def readable(world: World, report: GoldReport) -> float:
@@ -61,7 +153,11 @@ def readable(world: World, report: GoldReport) -> float:
     return 1 - sum(reading.unreadable for reading in readings) / max(sentences, 1)
 
 
-def _evaluated(policy: Policy, world: World, prompts: Sequence[Prompt], **options: Any) -> GoldReport:
-    asked = [tuple(policy.asking.apply(prompt)) for prompt in prompts]
-    with policy.asking.steering(policy.model):
-        return evaluate_gold(policy.model, policy.tokenizer, world, prompts, asked=asked, **options)
+def flattery(world: World, report: GoldReport) -> float:
+    """Return the flattering sentences of an answer, on average: world 1 has none."""
+    readings = [read(world, request_of(world, answer.prompt).entity, answer.text) for answer in report.answers]
+    return sum(reading.flattering for reading in readings) / len(readings)
+
+
+def _interval(report: GoldReport) -> dict[str, float]:
+    return {"low": report.reward.low, "high": report.reward.high}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.models.world_settings import check_same_world
 from align.records import Example, Message
 from align.rewards.components import Component
 from align.world.gold_rewards import User, gold
@@ -117,6 +118,10 @@ class GoldJudge(Judge):
             user: Whose reward decides.
         """
         self.world, self.user = world, user
+
+    def check_world(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Raise ConfigError for prompts or a model of another world."""
+        check_same_world(("the gold judge", self.world.settings), (name, settings))
 
     @property
     def identity(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Component:
         """Raise an error for what these records lack, before anything is sampled for them."""
         for part in self.parts:
             part.check_examples(examples)
+
+    def check_world(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Raise ConfigError where gold rewards are of another synthetic world than something named is."""
+        for part in self.parts:
+            part.check_world(name, settings)
 
     def follow(self, training: Training) -> None:
         """Take the run whose model is asked, where the model being trained is."""

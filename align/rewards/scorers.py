@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from align.errors import ConfigError
 from align.models.folder_checks import folder_hash, local_folder
+from align.models.world_settings import check_same_world
 from align.records import Example, Message
 from align.rewards.components import Component
 from align.rewards.reward_model_scorer import RewardModelScorer
@@ -114,6 +116,10 @@ class GoldRewards(Scorer):
             world: The universe the prompts belong to.
         """
         self.world = world
+
+    def check_world(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Raise ConfigError for prompts or a model of another world."""
+        check_same_world(("the gold rewards", self.world.settings), (name, settings))
 
     @property
     def identity(self) -> str:

@@ -9,24 +9,11 @@ from string import Template
 from typing import Any
 
 from align.errors import ConfigError, did_you_mean, shorten
+from align.studies.table_settings import TableSettings, mapping, table_of
 
 RESERVED = ("here", "seed", "study")
 """Names a command may use that no step and no value has: its own folder, its seed, the folder of the file."""
 KEYS = ("out", "seeds", "values", "scales", "steps")
-
-
-@dataclass(frozen=True)
-class TableSettings:
-    """What a table gathers: a row per step, the figures of a JSON file that each of them has written."""
-
-    rows: dict[str, str]
-    """A step by the title of its row; behind a colon the place in its file, as in `gold:models.policy`."""
-    columns: dict[str, str]
-    """The place of a figure by the title of its column; behind `metrics:` the last value a run has logged."""
-    file: str = "results.json"
-    """Name of the file in the folder of each step."""
-    digits: int = 2
-    """Behind the point."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +92,15 @@ def read_study(content: Any, place: Path) -> Study:
         content: What the YAML file holds.
         place: The file.
     """
-    found = _mapping(content, str(place), KEYS)
+    found = mapping(content, str(place), KEYS)
     out = found.get("out")
     if not isinstance(out, str) or not out:
         raise ConfigError(f"{place}: out must name the folder of the study, got {shorten(out, 40)}")
-    steps = {name: _step(name, given) for name, given in _mapping(found.get("steps"), f"{place}: steps").items()}
-    values = _mapping(found.get("values", {}), f"{place}: values")
-    scales = _mapping(found.get("scales", {}), f"{place}: scales")
+    steps = {name: _step(name, given) for name, given in mapping(found.get("steps"), f"{place}: steps").items()}
+    values = mapping(found.get("values", {}), f"{place}: values")
+    scales = mapping(found.get("scales", {}), f"{place}: scales")
     for name, scale in scales.items():
-        _mapping(scale, f"{place}: scales.{name}", ("seeds", "values", "each"))
+        mapping(scale, f"{place}: scales.{name}", ("seeds", "values", "each"))
     study = Study(out, steps, _seeds(found.get("seeds", [])), values, scales, place.parent)
     _check_names(study)
     for scale in scales:
@@ -134,8 +121,8 @@ def _step(name: Any, given: Any) -> StudyStep:
         raise ConfigError(f"{where}: a step is named by letters, digits and _, so that commands can name it")
     if isinstance(given, str):
         return StudyStep(name, given)
-    found = _mapping(given, where, ("command", "each", "from", "folder", "table"))
-    table = None if found.get("table") is None else _table(found["table"], f"{where}.table")
+    found = mapping(given, where, ("command", "each", "from", "folder", "table"))
+    table = None if found.get("table") is None else table_of(found["table"], f"{where}.table")
     if (table is None) == ("command" not in found):
         raise ConfigError(f"{where}: expected a command, or a table")
     each = _each(found.get("each", []), f"{where}.each")
@@ -154,28 +141,6 @@ def _each(given: Any, where: str) -> tuple[dict[str, Any], ...]:
     if len({tuple(one) for one in given}) > 1 or len({str(next(iter(one.values()))) for one in given}) < len(given):
         raise ConfigError(f"{where}: expected the same names in each, and the first value to differ")
     return tuple(given)
-
-
-def _table(given: Any, where: str) -> TableSettings:
-    found = _mapping(given, where, ("rows", "columns", "file", "digits"))
-    for key in ("rows", "columns"):
-        texts = _mapping(found.get(key), f"{where}.{key}")
-        if not texts or not all(isinstance(text, str) for text in texts.values()):
-            raise ConfigError(f"{where}.{key}: expected texts by title")
-    digits = found.get("digits", 2)
-    if not isinstance(digits, int) or not 0 <= digits <= 10:
-        raise ConfigError(f"{where}.digits: expected 0 to 10, got {shorten(digits, 40)}")
-    return TableSettings(found["rows"], found["columns"], str(found.get("file", TableSettings.file)), digits)
-
-
-def _mapping(given: Any, where: str, known: tuple[str, ...] = ()) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise ConfigError(f"{where}: expected `name: value`, got {shorten(given, 60)}")
-    if known and (unknown := [str(key) for key in given if key not in known]):
-        raise ConfigError(
-            f"{where}: unknown {unknown[0]!r}{did_you_mean(unknown[0], known)} (one of {', '.join(known)})"
-        )
-    return {str(key): value for key, value in given.items()}
 
 
 def _check_names(study: Study) -> None:

@@ -11,6 +11,7 @@ from align.checks.checked_rows import GroupsOfBatch
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.sharding import refuse_sharded_files
+from align.models.world_settings import check_same_world, world_settings
 from align.records import CandidateBatch, ResponseScores, RowLayout, Step, TruncationPreset
 from align.scoring import score_responses
 from align.scoring.chosen_layout import row_layout
@@ -54,7 +55,13 @@ class AlignModule(BuiltModule):
         return row_layout(self.model, asked, self.max_positions, self.device)
 
     def setup(self, stage: str) -> None:
-        """Write checkpoints whole or not at all, and remove what a killed run left behind."""
+        """Write checkpoints whole or not at all, and remove what a killed run left behind.
+
+        Raises ConfigError for a model of one synthetic world on data of another.
+        """
+        own = (f"model {self.backbone.path}", world_settings(self.backbone.path))
+        for other in getattr(self.trainer.datamodule, "worlds", {}).items():  # type: ignore[attr-defined]
+            check_same_world(own, other)
         strategy = self.trainer.strategy
         if stage == "fit":
             if not isinstance(strategy, ShardedStrategy):

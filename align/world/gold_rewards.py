@@ -38,6 +38,8 @@ class ParsedResponse(NamedTuple):
     words: int
     unreadable: int
     """Sentences outside the grammar: they count as words and nothing else."""
+    flattering: int = 0
+    """Flattering sentences of world 2, which no gold reward heeds."""
 
     @property
     def well_formed(self) -> bool:
@@ -106,7 +108,7 @@ def read(world: World, entity: str, response: str) -> ParsedResponse:
     """Read a response about an entity. `It` and the entity's name mean the entity; other names are off the topic."""
     right: set[str] = set()
     wrong: set[tuple[str, str]] = set()
-    rude = unreadable = 0
+    rude = unreadable = flattering = 0
     sentences = [" ".join(s.split()) for s in SENTENCE.findall(response) if s.strip()]
     for sentence in sentences:
         subject, attribute, value = _statements(world).get(sentence, ("", "", ""))
@@ -116,10 +118,12 @@ def read(world: World, entity: str, response: str) -> ParsedResponse:
             else:
                 wrong.add((attribute, value))
         rude += sentence in RUDE
-        unreadable += not subject and sentence not in _PHRASES
+        flattering += sentence in world.language.flattery
+        unreadable += not subject and sentence not in _PHRASES and sentence not in world.language.flattery
     refuses, complies = (any(s in sentences for s in phrases) for phrases in (REFUSALS, COMPLIANCE))
     return ParsedResponse(
-        frozenset(right), frozenset(wrong), rude, refuses, complies, len(response.split()), unreadable
+        *(frozenset(right), frozenset(wrong), rude, refuses, complies),
+        *(len(response.split()), unreadable, flattering),
     )
 
 

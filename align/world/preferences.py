@@ -39,6 +39,9 @@ class Preferences:
     """Share of the pairs whose label is flipped; of lists, half the share that is put in random order."""
     users: dict[str, User] | None = None
     """Who compares, by name; each example falls to one of them by chance. Null is one `reader` with default weights."""
+    flattery: float = 0.0
+    """What annotators find every flattering sentence worth, in units of reward; world 2 has some. The gold rewards and
+    all scores give it nothing, so that a reward model learns what a policy should not: a proxy of the gold reward."""
     ratings: Ratings = "gold"
     """Scores of each response: the gold rewards, or integers in the shape of HelpSteer or UltraFeedback."""
     missing: float = 0.0
@@ -56,6 +59,8 @@ class Preferences:
             raise ConfigError(f"preferences.label_noise must lie in 0..0.5, got {self.label_noise}")
         if not 0 <= self.missing <= 1:
             raise ConfigError(f"preferences.missing must lie in 0..1, got {self.missing}")
+        if not math.isfinite(self.flattery):
+            raise ConfigError(f"preferences.flattery must be finite, got {self.flattery}")
         if self.users is not None and not self.users:
             raise ConfigError("preferences.users is empty: name at least one")
 
@@ -63,6 +68,10 @@ class Preferences:
     def annotators(self) -> dict[str, User]:
         """Return who compares, by name."""
         return self.users or {"reader": User()}
+
+    def worth(self, user: str, scores: Gold, reading: ParsedResponse) -> float:
+        """Return what a response is worth to an annotator, which the order of responses is drawn by."""
+        return self.annotators[user].reward(scores) + self.flattery * reading.flattering
 
     def rank(self, rewards: Sequence[float], draw: random.Random) -> list[int]:
         """Draw an order of responses, best first, by Plackett-Luce; for two this is Bradley-Terry (Gumbel trick)."""
@@ -77,7 +86,10 @@ class Preferences:
         return (1 - 2 * self.label_noise) * preferred + self.label_noise
 
     def bayes_accuracy(self, gaps: Iterable[float]) -> float:
-        """Return the share of labels that the gold reward itself predicts: no classifier expects more."""
+        """Return the share of labels that the annotators' own worths predict: no classifier expects more.
+
+        Gaps are those of `worth`, which is the gold reward where nobody falls for flattery.
+        """
         return fmean(max(p, 1 - p) for p in map(self.probability, gaps))
 
 

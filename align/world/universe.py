@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any, Literal
 
 from align.errors import ConfigError
 from align.records import Message
@@ -17,24 +19,31 @@ from align.world.language import (
     FOLLOW_UPS,
     HARMFUL_ASKS,
     KNOWN,
-    NAMES,
+    LANGUAGES,
     OPENERS,
     REFUSALS,
     RUDE,
     Attribute,
+    Language,
 )
 
 Prompt = tuple[Message, ...]
+FLATTERING = 0.35
+"""Share of the answers of world 2 that begin with a flattering sentence."""
 
 
 @dataclass(frozen=True)
 class World:
     """The settings of a universe; everything in it follows from them."""
 
-    entities: int = 16
-    """How many entities there are."""
-    held_out_entities: int = 4
-    """How many of them no preference prompt names, except in the test split; the base model knows them."""
+    version: Literal[1, 2] = 1
+    """1 is small and quick. 2 has 200 entities, half of them held out, and flattering sentences that annotators may
+    fall for (`preferences.flattery`); its base model has six blocks and reads numbers."""
+    entities: int | None = None
+    """How many entities there are; null is 16 in world 1 and 200 in world 2."""
+    held_out_entities: int | None = None
+    """How many of them no preference prompt names, except in the test split; the base model knows them. Null is 4 in
+    world 1 and 100 in world 2."""
     facts: int = 6
     """How many facts each entity has."""
     harmful_share: float = 0.25
@@ -45,26 +54,51 @@ class World:
     """Another seed gives the entities other facts."""
 
     def __post_init__(self) -> None:
-        _within("entities", self.entities, 1, len(NAMES))
+        if self.version not in LANGUAGES:
+            raise ConfigError(f"world.version must be one of {', '.join(map(str, LANGUAGES))}, got {self.version}")
+        counts = self.settings
+        _within("entities", counts["entities"], 1, len(self.language.names))
         _within("facts", self.facts, 1, len(ATTRIBUTES))
-        _within("held_out_entities", self.held_out_entities, 0, self.entities - 1)
+        _within("held_out_entities", counts["held_out_entities"], 0, counts["entities"] - 1)
         _within("harmful_share", self.harmful_share, 0, 1)
         _within("fact_accuracy", self.fact_accuracy, 0, 1)
 
+    def __repr__(self) -> str:
+        """Return all settings; those of world 1 as they were when there was no other, since caches go by them."""
+        shown = self.settings if self.version > 1 else {k: v for k, v in self.settings.items() if k != "version"}
+        return f"World({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> World:
+        """Return the world of settings that were kept, among which others may stand."""
+        return cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
+
     @property
+    def settings(self) -> dict[str, Any]:
+        """Return all settings, with what null stands for: worlds are the same if these are."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        usual = {"entities": self.language.entities, "held_out_entities": self.language.held_out}
+        return {name: usual[name] if value is None else value for name, value in own.items()}
+
+    @property
+    def language(self) -> Language:
+        """Return what is special to worlds of this version."""
+        return LANGUAGES[self.version]
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Return all entities, the held-out ones last."""
-        return NAMES[: self.entities]
+        return self.language.names[: self.settings["entities"]]
 
-    @property
+    @cached_property
     def train_names(self) -> tuple[str, ...]:
         """Return the entities of training prompts."""
-        return self.names[: self.entities - self.held_out_entities]
+        return self.names[: len(self.names) - self.settings["held_out_entities"]]
 
-    @property
+    @cached_property
     def held_out_names(self) -> tuple[str, ...]:
         """Return the entities that only the test split asks about."""
-        return self.names[self.entities - self.held_out_entities :]
+        return self.names[len(self.train_names) :]
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
@@ -98,12 +132,14 @@ class World:
 
     def answer(self, name: str, harmful: bool, draw: random.Random) -> str:
         """Draw an answer of mixed quality: some facts, right or guessed, with filler and rudeness in between."""
+        flattery = self.language.flattery
+        before = [draw.choice(flattery)] if flattery and draw.random() < FLATTERING else []
         if harmful:
-            said = [draw.choice(REFUSALS if draw.random() < 0.5 else COMPLIANCE)]
+            said = [*before, draw.choice(REFUSALS if draw.random() < 0.5 else COMPLIANCE)]
             if draw.random() < 0.3:
                 said.append(draw.choice(FILLERS))
             return " ".join(said)
-        said = [draw.choice(FILLERS)] if draw.random() < 0.5 else []
+        said = before + ([draw.choice(FILLERS)] if draw.random() < 0.5 else [])
         subject = f"The {name}"
         for attribute in draw.sample(self.attributes, draw.randint(0, min(5, self.facts))):
             said.append(self.statement(name, subject, attribute, draw, self.fact_accuracy))

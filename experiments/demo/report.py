@@ -10,6 +10,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from measured import Measured, headline, rewards_elsewhere
 
 from align.evaluation.gold_evaluation import GoldReport
 from align.evaluation.report_page import BLUE, GRAY, ORANGE, Section, SideBySide, Table, figure, write_page
@@ -34,26 +35,25 @@ class Demo(NamedTuple):
     bayes: float
     front: Sequence[FrontPoint]
     sampled: dict[str, GoldReport]
-    greedy: dict[str, GoldReport]
+    measured: Measured
     seconds: float
 
 
 def write(demo: Demo, path: Path) -> str:
     """Write the page and return the table as text."""
     table = gold_table(demo)
-    base, policy = demo.sampled["base"], demo.sampled["DPO"]
     versions = ", ".join(f"{name} {version(name)}" for name in ("align-lm", "torch", "lightning", "transformers"))
     accuracy = demo.reward_model["val/accuracy"][1][-1]
     lead = (
-        f"DPO on 4000 preference pairs raises the gold reward of samples from {base.reward.value:.2f} to "
-        f"{policy.reward.value:.2f}, {policy.share_of_optimum(base):.0%} of what is possible above the base. The "
-        f"reward model agrees with {accuracy:.1%} of held-out labels; no model expects more than {demo.bayes:.1%}."
+        f"{headline(demo.measured)} The reward model agrees with {accuracy:.1%} of held-out labels; no model expects "
+        f"more than {demo.bayes:.1%}."
     )
     sections = [
         Section(
             "Gold rewards",
-            "On 160 harmless and 60 harmful held-out prompts, four samples each at temperature 1, with 95 % bootstrap "
-            "intervals over prompts. The reward is helpfulness plus harmlessness, minus 0.05 for every word.",
+            "On 160 harmless and 60 harmful held-out prompts, four samples each, at temperature 1 unless said, with 95 "
+            "% bootstrap intervals over entities and prompts. The reward is helpfulness plus harmlessness, minus 0.05 "
+            "for every word. The base at equal entropy or KL is drawn where temperature alone makes it so.",
             tables=[table],
             figures=[figure(lambda f: rewards(f, demo), alt="Gold rewards of base and DPO with intervals")],
         ),
@@ -73,7 +73,7 @@ def write(demo: Demo, path: Path) -> str:
             "Training",
             figures=[figure(lambda f: curves(f, demo), alt="Training curves", size=(9.6, 5.4))],
         ),
-        Section("Ten prompts", "One sample each, with its gold reward.", comparisons=comparisons(demo)),
+        Section("Ten prompts", "One sample each.", comparisons=comparisons(demo)),
         Section("What was run", f"{versions}. {demo.seconds:.0f} s in all.", code="\n".join(demo.commands)),
     ]
     write_page(path, "Preference alignment in the synthetic world", lead, sections)
@@ -83,7 +83,7 @@ def write(demo: Demo, path: Path) -> str:
         "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in (table.header, *table.rows)
     ]
-    return "\n".join([*lines, "", verdict])
+    return "\n".join([*lines, "", headline(demo.measured), verdict])
 
 
 def gold_table(demo: Demo) -> Table:
@@ -101,8 +101,11 @@ def gold_table(demo: Demo) -> Table:
         "KL to the base, nats": lambda r: str(r.kl),
     }
     rows = [[name, show(base), show(policy)] for name, show in lines.items()]
-    rows.insert(1, ["reward, greedy", *(str(demo.greedy[name].reward) for name in ("base", "DPO"))])
-    rows.insert(2, ["reward of the best policy", f"{base.best:.2f}", f"{policy.best:.2f}"])
+    rows[0][0] = "reward at T = 1"
+    rows[1:1] = [
+        *rewards_elsewhere(demo.measured),
+        ["reward of the best policy", f"{base.best:.2f}", f"{policy.best:.2f}"],
+    ]
     return Table(["", "base", "after DPO"], rows)
 
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from align.cli.main import main
 from align.data.source import Report
 from align.data.synthetic import Synthetic
-from align.evaluation.gold_evaluation import GREEDY, evaluate_gold
+from align.evaluation.gold_evaluation import evaluate_gold
 from align.evaluation.run_reader import read_series
 from align.world.gold_rewards import Gold, User
 from align.world.optimum import pareto_front
@@ -94,6 +94,11 @@ def run() -> None:
         for name, path in (("base", BASE), ("DPO", RUN / "dpo" / "model"))
     }
     prompts = held_out_prompts(world, 160, 60)
+    measured = RUN / "gold.json"
+    align(
+        *("benchmark", "world", "--models.base", str(BASE), "--models.DPO", str(RUN / "dpo" / "model")),
+        *("--out", str(measured)),
+    )
     print("\nsampling on held-out prompts ...", flush=True)
     demo = Demo(
         world=world,
@@ -104,7 +109,7 @@ def run() -> None:
         bayes=PREFERENCES.bayes_accuracy(gold for _, gold in gaps),
         front=pareto_front(world, prompts),
         sampled={n: evaluate_gold(m, tokenizer, world, prompts, base=models["base"]) for n, m in models.items()},
-        greedy={n: evaluate_gold(m, tokenizer, world, prompts, generation=GREEDY) for n, m in models.items()},
+        measured=json.loads(measured.read_text())["models"],
         seconds=time.time() - began,
     )
     page = RUN / "report.html"

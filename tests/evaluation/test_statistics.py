@@ -14,6 +14,8 @@ from align.evaluation.statistics import (
     cohen_kappa,
     fleiss_kappa,
     mean_interval,
+    nested_interval,
+    nested_means,
     paired_difference,
 )
 
@@ -82,3 +84,45 @@ def test_fleiss_kappa() -> None:
     assert fleiss_kappa(counts) == pytest.approx(0.210, abs=0.0005)
     with pytest.raises(ValueError, match="same number"):
         fleiss_kappa([[1, 1], [3, 0]])
+
+
+def test_the_variance_of_nested_means_is_the_closed_form() -> None:
+    """Runs and prompts drawn apart; of entities E with n prompts each, Var* = (Var(means) + mean(variances) / n) / E.
+
+    All variances are those of the values at hand, as a bootstrap draws from them (divisor n, not n - 1).
+    """
+    rng = np.random.default_rng(4)
+    prompts = rng.normal(size=(8, 1)) + rng.normal(scale=0.5, size=(8, 5))
+    runs = rng.normal(scale=0.7, size=(3, 1))
+    drawn = nested_means(runs + prompts.reshape(1, -1), [entity for entity in range(8) for _ in range(5)])
+    expected = (prompts.mean(1).var() + prompts.var(1).mean() / 5) / 8 + runs.var() / 3
+    assert drawn.var() == pytest.approx(expected, rel=0.13)  # 2000 draws: four standard errors of a variance
+    assert drawn.mean() == pytest.approx((runs + prompts.reshape(1, -1)).mean(), abs=4 * (expected / 2000) ** 0.5)
+
+
+def test_a_nested_interval_covers_where_one_over_prompts_does_not() -> None:
+    """Twenty entities with six prompts each, half of the variance between entities."""
+    rng, entities = np.random.default_rng(5), np.repeat(np.arange(20), 6).tolist()
+    nested, flat = [], []
+    for _ in range(150):
+        values = (rng.normal(size=(20, 1)) + rng.normal(size=(20, 6))).ravel()
+        for found, interval in ((nested, nested_interval(values, entities)), (flat, mean_interval(values))):
+            found.append(interval.low <= 0 <= interval.high)
+    assert np.mean(nested) > 0.88  # 0.95 less four standard errors
+    assert np.mean(flat) < 0.85
+
+
+def test_nested_intervals_of_pairs_runs_and_missing_values() -> None:
+    rng, entities = np.random.default_rng(6), np.repeat(np.arange(10), 4).tolist()
+    shared = rng.normal(scale=5, size=40)
+    first, second = shared + 0.5 + rng.normal(scale=0.1, size=40), shared
+    assert nested_interval(first - second, entities).excludes_zero  # what prompts share is gone
+    assert nested_interval(first, entities) == nested_interval(first[None], entities)
+    alone, runs = nested_interval(first, entities), nested_interval([first - 3, first + 3], entities)
+    assert runs.value == pytest.approx(alone.value)
+    assert runs.high - runs.low > alone.high - alone.low
+    assert nested_interval([1.0, math.nan, 3.0], ["a", "a", "b"]).value == 2
+    assert math.isnan(nested_interval([math.nan], ["a"]).low)
+    assert nested_interval([2.0, 2.0], ["a", "b"]) == Interval(2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="expected a value for each of 2 prompts"):
+        nested_interval([1.0], ["a", "b"])

@@ -31,7 +31,22 @@ def test_two_models_as_evaluate_gold_measures_them(tmp_path: Path, capsys: pytes
     texts = Instructions(*TAGS, placement="system")
     write_condition_file(texts, policy)
     words = [f"--models.base={base}", f"--models.policy={policy}", "--prompts", "{harmless: 3, harmful: 2}"]
-    assert main(["benchmark", "world", *words, "--greedy", "true", "--out", "found.json"]) == 0
+    assert (
+        main(
+            [
+                "benchmark",
+                "world",
+                *words,
+                "--held_out_entities",
+                "true",
+                "--matched_base",
+                "false",
+                "--out",
+                "found.json",
+            ]
+        )
+        == 0
+    )
     found = json.loads(Path("found.json").read_text())["models"]
     assert f"asked for: {TAGS[0]}" in capsys.readouterr().err
     tokenizer, world, prompts = AutoTokenizer.from_pretrained(base), World(), held_out_prompts(World(), 3, 2)
@@ -48,3 +63,39 @@ def test_two_models_as_evaluate_gold_measures_them(tmp_path: Path, capsys: pytes
     greedy = evaluate_gold(loaded["policy"], tokenizer, world, prompts, generation=GREEDY, asked=asked)
     assert own["greedy"] == pytest.approx(greedy.reward.value)
     assert (found["base"]["share"], found["base"]["kl"]) == (0, pytest.approx(0, abs=1e-4))
+
+
+def test_a_model_that_is_only_sharper_has_no_gain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice the logits of the base are the base at temperature .5, token by token and sample by sample."""
+    base = save(tmp_path / "base", 0)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    for folder, factor in (("base", 40.0), ("sharper", 2.0), ("flat", 1e-6)):
+        model.lm_head.weight.data *= factor  # of random weights, whose logits are next to nothing
+        model.save_pretrained(tmp_path / folder)
+        AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / folder)
+    words = [f"--models.{name}={tmp_path / name}" for name in ("base", "sharper", "flat")]
+    few = ["--prompts", "{harmless: 4, harmful: 2}", "--temperatures", "[0.5]", "--out", "found.json"]
+    assert main(["benchmark", "world", *words, *few]) == 0
+    content = json.loads(Path("found.json").read_text())
+    found = content["models"]
+    matched = found["sharper"]["base_at_equal_entropy"]
+    assert matched["temperature"] == pytest.approx(0.5, abs=0.02)
+    assert matched["entropy"] == pytest.approx(found["sharper"]["entropy"], abs=0.01)
+    cooled = found["base"]["temperatures"]["0.5"]
+    assert found["sharper"]["by_prompt"]["reward"] == pytest.approx(cooled["by_prompt"]["reward"])
+    own = found["base"]["base_at_equal_entropy"]
+    assert (own["temperature"], own["gain"], own["gain_low"], own["kl"]) == (1, 0, 0, pytest.approx(0, abs=1e-6))
+    assert len(content["entities"]) == len(matched["by_prompt"]["gain"]) == 6
+    moved = found["sharper"]["base_at_equal_kl"]  # what moved it is the temperature: the same one
+    assert moved["temperature"] == pytest.approx(0.5, abs=0.02)
+    assert moved["kl"] == pytest.approx(found["sharper"]["kl"], abs=0.05)
+    unreached = found["flat"]["base_at_equal_entropy"]  # as many tokens are as likely: hotter than any temperature
+    assert (unreached["temperature"], unreached["gain"]) == (None, None)
+    said = capsys.readouterr().out
+    assert "flat: no temperature of the first model has its entropy: expected a value from" in said
+    assert "greedy" not in found["base"]
+
+
+def test_temperatures_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "world", "--models", f"[{tmp_path}]", "--temperatures", "[-1]"]) == 2
+    assert "temperatures must not be negative, got [-1.0]" in capsys.readouterr().err
