@@ -56,7 +56,8 @@ def row(title: str, reports: Files) -> str:
     cells = [f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rewards[:1]] + [
         f"{r.value:.2f}" for r in rewards[1:]
     ]
-    cells += [f"{mean(reports, name):.2f}" for name in ("kl", "entropy", "sequence_entropy", "perplexity")]
+    measured = [mean(reports, name) for name in ("kl", "entropy", "sequence_entropy", "perplexity")]
+    cells += ["" if np.isnan(value) else f"{value:.2f}" for value in measured]
     cells += [
         f"{text_of(reports, name):.{d}f}" for name, d in (("mean_words", 1), ("repetition_4", 3), ("distinct_2", 2))
     ]
@@ -92,7 +93,7 @@ def draw(measured: Files, curve: Files, best: Files, path: Path) -> None:
         axes,
         [mean(r, "kl") for r in steps],
         [mean_interval(values(r, "ensemble")) for r in steps],
-        "untouched, T 1 to .3",
+        f"untouched, T {levels[0]} to {levels[-1]}",
     )
     sizes = best[0]["models"]["base"]["1.0"]["best_of"]
     bounds = [found["kl_bound"] for found in sizes.values()]
