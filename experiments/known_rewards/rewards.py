@@ -1,7 +1,7 @@
 """What a text is worth, as exact functions of it.
 
-`sober` forbids the words that make a text cheerful. What else pulls against what depends on the model: README.md has the
-correlations over samples of the untouched one.
+`sober` forbids the words that make a text cheerful. What else pulls against what depends on the model: README.md has
+the correlations over samples of the untouched one.
 """
 
 from __future__ import annotations
