@@ -16,7 +16,8 @@ from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.gold_evaluation import load_base
 from align.evaluation.judging import evaluate_judge
 from align.evaluation.policy import Policy
-from align.evaluation.reward_evaluation import TOTAL, divergence, evaluate_responses
+from align.evaluation.reward_evaluation import TOTAL, evaluate_responses
+from align.evaluation.start_comparison import compare_with_start
 from align.judges.preference import Judge
 from align.rewards.named_rewards import Tokens, limits, named_rewards
 from align.rewards.reward_model_scorer import RewardModelScorer
@@ -85,7 +86,11 @@ class RewardEvaluation(ResponseEvaluation):
             found = self.measure(self._prompts, completions)
             if self.kl and temperature == 1:
                 new_tokens, start = generation.max_new_tokens, policy.with_model(self._base)
-                found["kl"] = divergence(policy, start, self._prompts, completions, new_tokens).value
+                beside = compare_with_start(
+                    policy, start, self._prompts, completions, new_tokens=new_tokens, temperature=temperature
+                )
+                assert beside.kl is not None
+                found["kl"] = beside.kl.value
             values |= {f"t{temperature:g}/{key}": value for key, value in found.items()}
         return values
 

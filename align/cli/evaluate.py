@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from align.cli.evaluation_prompts import prompts_of
-from align.cli.evaluation_tables import judge_notes, judge_table, reward_table, scale_table, show
+from align.cli.evaluation_steps import (
+    REFERENCES,
+    check_best_of,
+    check_judge,
+    check_start,
+    judged_of,
+    kept_file,
+    matched_of,
+    report_of,
+    show_best_of,
+)
+from align.cli.evaluation_tables import reward_table, scale_table, show
 from align.cli.functions import FunctionVerb
 from align.cli.human_labels import tell_agreement
+from align.cli.matched_tables import Matches
 from align.cli.model_options import gathered
 from align.cli.reward_models import RewardFolders, beside, load_reward_models, tell_reading, tell_scorer
 from align.cli.unused import KEEP_COLUMNS, REWARD_TOKENS, Settings, Unused, always, without
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
+from align.evaluation.best_of_n import BestOf
 from align.evaluation.comparison import common_scales
 from align.evaluation.completions import fingerprint
 from align.evaluation.evaluation_sampler import EvaluationSampler, Sampling
-from align.evaluation.judging import JudgeReport, evaluate_judge
-from align.evaluation.model_answers import is_answer_file
-from align.evaluation.reward_evaluation import ResponseReport, divergence, evaluate_responses
-from align.evaluation.statistics import Interval
+from align.evaluation.judging import JudgeReport
+from align.evaluation.reward_evaluation import ResponseReport
 from align.judges.endpoint import Endpoint
 from align.judges.language_judge import LanguageJudge
 from align.judges.local_model import LocalModel
-from align.judges.preference import GoldJudge, Judge, ResponseScorer, RewardJudge
+from align.judges.preference import GoldJudge, Judge, RewardJudge
 from align.records.asking import AskedModel
 from align.rewards.named_rewards import Tokens
 from align.rewards.scorers import Scorer
 from align.strict_json import json_text
-
-REFERENCES = "references"
 
 
 def _greedy(settings: Settings) -> bool:
@@ -43,6 +51,7 @@ def _greedy(settings: Settings) -> bool:
 UNUSED = (
     KEEP_COLUMNS,
     REWARD_TOKENS,
+    Unused(("best_of",), _greedy, "needs samples, and there are none at --sampling.temperatures [0]: name another one"),
     Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
     Unused(
         ("sampling.generation.temperature",),
@@ -70,6 +79,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     out: str = "runs/evaluation",
     sampling: Sampling = Sampling(),
     start: str | None = None,
+    matched: bool = False,
+    best_of: BestOf | None = None,
     judge: Judge | None = None,
     against: str = REFERENCES,
     human: str | None = None,
@@ -94,7 +105,11 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         keep_columns: Columns of the prompts that reward functions read, such as `[answer]`.
         out: Folder to write.
         sampling: How responses are drawn.
-        start: The model the training started from, for the KL divergence; needs temperature 1 and top_p 1.
+        start: The model the training started from, for the KL divergence to it, entropies, and the perplexity of
+            responses under it; needs temperature 1 and top_p 1.
+        matched: Sample the start too at the temperatures at which it has each model's entropy (nats a token), and its
+            KL divergence: what a model reaches beyond that is not sharpening.
+        best_of: Report what the best of n samples reaches, estimated from all `num_samples` of a prompt.
         judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
         against: What the judge compares every model with: references, a model's name, a model folder, or a file of
             answers.
@@ -106,12 +121,9 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         raise ConfigError("models: name at least one model folder")
     askings = AskedModels(models)
     names = askings.names
-    if judge is not None:
-        judge.ready()
-        if names == [against]:
-            raise ConfigError(f"against {against}: the only model would be compared with itself: name another one")
-    if start is not None:
-        _check_start(askings, sampling)
+    check_judge(judge, names, against)
+    check_start(start, askings, sampling, matched=matched)
+    check_best_of(best_of, askings, sampling)
     levels = list(dict.fromkeys(sampling.temperatures))
     asked, notes = prompts_of(prompts, sampling.limit, keep_columns or ())
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
@@ -119,67 +131,24 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     sampler = EvaluationSampler(Path(out), asked, sampling, askings)
     reward_models = load_reward_models(rewards or [], reward_tokens)
     scorers = beside(reward_models, scorer, asked)
-    reports = {name: {t: _report(sampler, name, t, scorers, start) for t in levels} for name in names}
+    reports = {
+        name: {t: report_of(sampler, name, t, scorers, start=start, best_of=best_of) for t in levels} for name in names
+    }
     show(reward_table(reports, askings.told))
+    show_best_of(reports, askings)
+    matches = matched_of(sampler, reports, scorers, start if matched else None)
     read = tell_reading(reward_models)
-    judged = _judged(judge, sampler, names, against)
+    judged = judged_of(judge, sampler, names, against)
     scales = common_scales({name: report.total for name, report in judged.items()}, against)
     if len(judged) > 1:
         show(scale_table(scales, askings.told))
     people = None if judge is None or human is None else tell_agreement(judge, human)
-    files = {name: {str(t): _kept(sampler, name, t) for t in levels} for name in names}
+    files = {name: {str(t): kept_file(sampler, name, t) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked), "sampling": asdict(sampling)}
     settings |= {"start": start, "against": against, "rewards": read, "scorer": tell_scorer(scorer)}
     told = {"asked": askings.as_dict(), "human": None if people is None else people._asdict()}
-    extra: dict[str, Any] = {**told, "standardised": scales}
+    extra: dict[str, Any] = {**told, "standardised": scales, "matched": _plain(matches)}
     _write(Path(out), {"settings": settings, "completions": files, **extra}, reports, judged)
-
-
-def _check_start(askings: AskedModels, sampling: Sampling) -> None:
-    if file := next(filter(is_answer_file, map(askings.path, askings.names)), None):
-        raise ConfigError(f"start: the KL divergence needs models, and {file} is a file of answers: leave one out")
-    if sampling.generation.top_p != 1 or 1.0 not in sampling.temperatures:
-        raise ConfigError("start: the KL divergence is estimated from samples at temperature 1 and top_p 1: add them")
-
-
-def _judged(judge: Judge | None, sampler: EvaluationSampler, names: list[str], against: str) -> dict[str, JudgeReport]:
-    """Return and show what a judge makes of every model, nothing where there is none."""
-    if judge is None:
-        return {}
-    judged = _judge(judge, sampler, names, against)
-    show(judge_table(judged, against, sampler.models.told))
-    if told := judge.report():
-        print(judge_notes(told))
-    return judged
-
-
-def _kept(sampler: EvaluationSampler, model: str, temperature: float) -> str:
-    path = sampler.models.path(model)
-    return path if is_answer_file(path) else str(sampler.file(model, temperature).path.relative_to(sampler.out))
-
-
-def _report(
-    sampler: EvaluationSampler, path: str, temperature: float, scorers: Mapping[str, ResponseScorer], start: str | None
-) -> ResponseReport:
-    responses = sampler.responses(path, temperature)
-    kl: Interval | None = None
-    if start is not None and temperature == 1:
-        new_tokens = sampler.sampling.generation.max_new_tokens
-        kl = divergence(sampler.policy(path), sampler.load(start), sampler.prompts, responses, new_tokens)
-    return evaluate_responses(sampler.prompts, responses, scorers, kl)
-
-
-def _judge(judge: Judge, sampler: EvaluationSampler, models: list[str], against: str) -> dict[str, JudgeReport]:
-    temperature = sampler.sampling.temperatures[0]
-    if against == REFERENCES:
-        other = [p.reference or "" for p in sampler.prompts]
-    else:
-        other = sampler.first_texts(against, temperature)
-    return {
-        name: evaluate_judge(judge, sampler.prompts, sampler.first_texts(name, temperature), other)
-        for name in models
-        if name != against
-    }
 
 
 def _write(
@@ -193,6 +162,13 @@ def _write(
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json_text(content, indent=1), encoding="utf-8")
     print(f"written to {out / 'evaluation.json'}")
+
+
+def _plain(matches: Matches) -> dict[str, Any]:
+    return {
+        name: {str(t): {by: found.as_dict() for by, found in kinds.items()} for t, kinds in levels.items()}
+        for name, levels in matches.items()
+    }
 
 
 VERB = FunctionVerb(evaluate, reword=partial(gathered, kind=AskedModel), unused=UNUSED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from align.models.adapters import evaluating
 from align.records import CandidateBatch, EncodedGroup
 from align.records.candidate_matrix import sum_runs
 from align.sampling.generation import Sample
-from align.scoring.responses import read_sampled, token_states
+from align.scoring.responses import read_sampled, read_tokens, token_states
 
 LOWEST, HIGHEST = 0.05, 2.0
 """Temperatures between which one is looked for."""
@@ -35,6 +35,8 @@ class SampledEntropy(NamedTuple):
     """How many tokens it has, the one that ended it included."""
     log_ratios: Float[np.ndarray, " sample"]
     """Log-probability at the temperature less that at temperature 1: its mean estimates the KL divergence, in nats."""
+    logprobs: Float[np.ndarray, " sample"]
+    """Log-probability at the temperature, in nats."""
 
     @property
     def per_token(self) -> float:
@@ -70,17 +72,31 @@ def sampled_entropy(
     device, found = next(model.parameters()).device, []
     for first in range(0, len(samples), TOGETHER):
         drawn = samples[first : first + TOGETHER]
-        groups = [EncodedGroup("", list(prompts[s.prompt]), [s.ids], [0], [[]], 1.0, [not s.finished]) for s in drawn]
-        batch: CandidateBatch = move_data_to_device(CandidateBatch.of(groups), device)
+        batch: CandidateBatch = move_data_to_device(CandidateBatch.of(_groups(prompts, drawn)), device)
         with evaluating(model):
             states = token_states(model, batch)
-            cooled, plain = (
-                read_sampled(model, states, temperature=t, logit_bytes=logit_bytes) for t in (temperature, 1.0)
-            )
+            cooled = read_sampled(model, states, temperature=temperature, logit_bytes=logit_bytes)
+            plain = cooled if temperature == 1 else read_tokens(model, states, logit_bytes=logit_bytes)
         assert cooled.entropies is not None
-        sums = [sum_runs(values, states.counts) for values in (cooled.entropies, cooled.logprobs - plain.logprobs)]
-        found.append(torch.stack([sums[0], states.counts.to(sums[0]), sums[1]]).double().cpu().numpy())
+        columns = (
+            cooled.entropies,
+            torch.ones_like(cooled.logprobs),
+            cooled.logprobs - plain.logprobs,
+            cooled.logprobs,
+        )
+        found.append(torch.stack([sum_runs(values, states.counts) for values in columns]).double().cpu().numpy())
     return SampledEntropy(*np.concatenate(found, axis=1))
+
+
+def _groups(prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[EncodedGroup]:
+    """Return samples that follow each other under one prompt as one group, so that it is read once."""
+    found = []
+    for place, own in groupby(samples, key=lambda s: s.prompt):
+        given = list(own)
+        blank: list[list[float]] = [[] for _ in given]
+        ends = [not s.finished for s in given]
+        found.append(EncodedGroup("", list(prompts[place]), [s.ids for s in given], [0] * len(given), blank, 1.0, ends))
+    return found
 
 
 class UnreachedTarget(ValueError):

@@ -10,15 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from align.errors import ConfigError
+from align.evaluation.best_of_n import BestOf, BestOfReport, best_of_reports
 from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt, examples_of
-from align.evaluation.gold_evaluation import log_ratios
-from align.evaluation.policy import Policy
-from align.evaluation.statistics import Interval, bootstrap, mean_interval
+from align.evaluation.start_comparison import StartComparison
+from align.evaluation.statistics import Interval, bootstrap
 from align.evaluation.text import character_bleu, corpus_bleu, distinct, lengths, refuses, repetition
 from align.judges.preference import ResponseScorer
 from align.rewards.scorers import Scorer
-from align.sampling.generation import Sample
 
 TOTAL = "total"
 
@@ -44,13 +42,18 @@ class ResponseReport:
     text: dict[str, float | str]
     """Lengths, refusal rate, repetition, diversity, BLEU where there are references, share that ended by itself."""
     kl: Interval | None
-    """Mean log-ratio to the start policy in nats; only at temperature 1, where it estimates the KL divergence."""
+    """KL divergence to the start policy in nats a response: see `StartComparison`, for the next three too."""
+    entropy: Interval | None
+    sequence_entropy: Interval | None
+    perplexity: Interval | None
     per_prompt: dict[str, list[float]]
     """Mean reward of each prompt, for paired comparisons; NaN where a reward model could not read the text."""
     text_by_subset: dict[str, dict[str, float | str]]
     """The same measures of each subset, where there are several."""
     subsets: list[str]
     """Of each prompt, in the order of `per_prompt`."""
+    best_of: dict[str, BestOfReport]
+    """What best-of-n reaches, by n; nothing where it is not asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -61,7 +64,8 @@ def evaluate_responses(
     prompts: Sequence[EvaluationPrompt],
     completions: Sequence[EvaluatedCompletion],
     scorers: Mapping[str, ResponseScorer],
-    kl: Interval | None = None,
+    beside: StartComparison = StartComparison(),
+    best_of: BestOf | None = None,
 ) -> ResponseReport:
     """Score responses and sum them up.
 
@@ -69,12 +73,14 @@ def evaluate_responses(
         prompts: What was asked.
         completions: The responses; several per prompt are averaged within the prompt.
         scorers: Reward models by name; each of their outputs is reported.
-        kl: See `divergence`.
+        beside: How they stand to the model that training started from.
+        best_of: For which n the best of n samples is reported.
     """
     owners = np.array([c.prompt for c in completions])
     texts = [c.text for c in completions]
     rewards: dict[str, dict[str, RewardSummary]] = {}
     per_prompt: dict[str, list[float]] = {}
+    per_sample: dict[str, list[float]] = {}
     for name, scorer in scorers.items():
         scores = _scores(scorer, [prompts[i] for i in owners], texts)
         labels = getattr(scorer, "attributes", None) or [str(i) for i in range(scores.shape[1])]
@@ -83,11 +89,22 @@ def evaluate_responses(
             output = name if len(labels) == 1 else f"{name}/{label}"
             rows = np.stack([_per_prompt(values, owners), _per_prompt(100 / (1 + np.exp(-values)), owners)], axis=1)
             rewards[output] = _by_subset(rows, [prompts[i].subset for i in np.unique(owners)])
-            per_prompt[output] = rows[:, 0].tolist()
+            per_prompt[output], per_sample[output] = rows[:, 0].tolist(), values.tolist()
     subsets = [prompts[i].subset for i in np.unique(owners)]
     parts = {s: [c for c in completions if prompts[c.prompt].subset == s] for s in sorted(set(subsets))}
     by_subset = {s: _text_measures(prompts, part) for s, part in parts.items()} if len(parts) > 1 else {}
-    return ResponseReport(rewards, _text_measures(prompts, completions), kl, per_prompt, by_subset, subsets)
+    return ResponseReport(
+        rewards=rewards,
+        text=_text_measures(prompts, completions),
+        kl=beside.kl,
+        entropy=beside.entropy,
+        sequence_entropy=beside.sequence_entropy,
+        perplexity=beside.perplexity,
+        per_prompt=per_prompt,
+        text_by_subset=by_subset,
+        subsets=subsets,
+        best_of={} if best_of is None else best_of_reports(best_of, per_sample, owners.tolist()),
+    )
 
 
 def _scores(
@@ -96,28 +113,6 @@ def _scores(
     if isinstance(scorer, Scorer):
         return scorer.score_examples(examples_of(prompts), texts).double().numpy()
     return scorer.score([prompt.messages for prompt in prompts], texts).double().numpy()
-
-
-def divergence(
-    policy: Policy,
-    start: Policy,
-    prompts: Sequence[EvaluationPrompt],
-    completions: Sequence[EvaluatedCompletion],
-    new_tokens: int,
-) -> Interval:
-    """Return the mean log-ratio of responses drawn at temperature 1 to the policy a run started from, in nats.
-
-    Each is asked in its own way.
-    """
-    for one in (policy, start):
-        if one.asking.steer is not None and one.asking.steer.where != "all":
-            raise ConfigError(f"where {one.asking.steer.where}: no KL divergence of a model steered at some positions")
-    kept = [c for c in completions if c.ids]
-    samples = [Sample(c.prompt, 0, c.ids, c.text, "eos" if c.finished else "length") for c in kept]
-    own, other = ([ids for ids, _ in one.prompt_ids(prompts, new_tokens)] for one in (policy, start))
-    with policy.asking.steering(policy.model), start.asking.steering(start.model):
-        ratios = np.array(log_ratios((policy.model, own), (start.model, other), samples))
-    return mean_interval(_per_prompt(ratios, np.array([c.prompt for c in kept])))
 
 
 def _per_prompt(values: NDArray[np.float64], owners: NDArray[np.int64]) -> NDArray[np.float64]:
