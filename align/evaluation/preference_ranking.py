@@ -77,30 +77,6 @@ def over_prompts(prompts: Sequence[str], values: ArrayLike, *, seed: int = 0) ->
     return bootstrap(table, lambda x: (x[..., 0].sum(-1) / x[..., 1].sum(-1))[..., None], seed=seed)[0]
 
 
-def over_seeds_and_prompts(
-    prompts: Sequence[str], values: Sequence[ArrayLike], *, level: float = 0.95, draws: int = 2000
-) -> Interval:
-    """Return the mean over seeds and rows with a bootstrap interval in which seeds and prompts are both drawn.
-
-    A crossed bootstrap (Owen 2007, "The pigeonhole bootstrap", arXiv:0712.1111): a draw weighs every seed and every
-    prompt by how often it was drawn. One seed is taken as it is.
-
-    Args:
-        prompts: Of each row, in the order of all seeds.
-        values: Of each row, by seed; NaN leaves it out.
-        level: Share of draws inside the interval.
-        draws: How many.
-    """
-    tables = np.stack([_by_prompt(prompts, own) for own in values], axis=-1)  # [prompt, (sum, count), seed]
-    rng = np.random.default_rng(0)
-    seeds, number = tables.shape[2], len(tables)
-    by_prompt = rng.multinomial(number, np.full(number, 1 / number), size=draws)
-    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    sums, counts = ((by_prompt @ tables[:, part] * by_seed).sum(1) for part in (0, 1))
-    low, high = np.quantile(sums / counts, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(tables[:, 0].sum() / tables[:, 1].sum()), float(low), float(high))
-
-
 def _by_prompt(prompts: Sequence[str], values: ArrayLike) -> NDArray[np.float64]:
     """Return the sum and the count of the values of each prompt, in the order of the first rows."""
     numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(prompts))}

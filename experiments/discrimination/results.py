@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from align.evaluation.preference_ranking import RankedRow, measure_rows, over_seeds_and_prompts
+from align.evaluation.preference_ranking import RankedRow, measure_rows
+from align.evaluation.statistics import nested_interval
 
 NAME = re.compile(r"(list_)?(measure|bag)-(hh|uf|qa|alpaca)-(\d+)(?:-(\d+))?")
 BAG = "bag of words"
@@ -93,8 +94,8 @@ def line(title: str, values: Values, reward: str, measured: list[tuple[int, int]
     prompts = [bag[key][0] for key in keys]
     by_seed = [np.array([own.get(key, ("", np.nan))[1] for key in keys]) for own in values[reward].values()]
     base = np.array([bag[key][1] for key in keys])
-    own = over_seeds_and_prompts(prompts, by_seed)
-    less = over_seeds_and_prompts(prompts, [each - base for each in by_seed])
+    own = nested_interval(by_seed, prompts)
+    less = nested_interval([each - base for each in by_seed], prompts)
     count = int(sum((~np.isnan(each)).sum() for each in by_seed))
     error = (own.high - own.low) / 3.92
     gap = "" if reward == BAG else f"{less.value:+.3f} [{less.low:+.3f}, {less.high:+.3f}]"

@@ -12,13 +12,14 @@ from tests.test_configs import CPU, FIRST_STAGE, IN_ROUNDS, SCORED
 from tests.tiny import WORDS, save_tiny
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "method").glob("*.yaml"))
+GRADED = {*SCORED, "reward_model_flip", "reward_model_scaled", "reward_model_soft"}
 LABELLED = ("reward_model_multi",)
 """Needs attributes and their scales."""
 
 
 def check(method: str, folder: Path) -> int:
     """Look at a run of a method on a small file of its kind."""
-    score = {"scores": [0.75, 0.25]} if method in SCORED else {}
+    score = {"scores": [0.75, 0.25]} if method in GRADED else {}
     rows = [{"prompt": word, "completions": ["yes", f"no {word}"], "ranks": [0, 1], **score} for word in WORDS]
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     rounds = ["-c", IN_ROUNDS[method]] if method in IN_ROUNDS else []

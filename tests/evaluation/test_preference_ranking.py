@@ -13,7 +13,6 @@ from sklearn.metrics import roc_auc_score
 from align.evaluation.preference_ranking import (
     RankedRow,
     over_prompts,
-    over_seeds_and_prompts,
     ranking_values,
 )
 from align.strict_json import json_text
@@ -66,14 +65,3 @@ def test_rows_of_one_prompt_are_drawn_together() -> None:
     assert found[1:] == pytest.approx(usual.confidence_interval, abs=0.03)
     left_out = np.where(np.arange(600) < 300, np.tile(own, 10), np.nan)
     assert over_prompts(prompts, left_out).value == pytest.approx(own.mean())
-
-
-def test_seeds_and_prompts_are_both_drawn() -> None:
-    """A value that a seed alone decides: three seeds' mean has the variance of a bootstrap over three values, s^2 / 3."""
-    effects, prompts = np.array([0.0, 1.0, 2.0]), [str(n) for n in range(200)]
-    found = over_seeds_and_prompts(prompts, [np.full(200, effect) for effect in effects])
-    assert found[:2] == (1.0, 0.0)  # all draws of one seed: 1 in 27 each, beyond 2.5 %
-    assert found.high == 2.0
-    noise = np.random.default_rng(3).normal(size=2000)
-    one = over_seeds_and_prompts([str(n) for n in range(2000)], [noise])
-    assert (one.high - one.low) / 2 == pytest.approx(1.96 * noise.std() / math.sqrt(2000), rel=0.1)
