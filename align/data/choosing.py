@@ -35,11 +35,13 @@ def choose(rows: Sequence[Located]) -> Convention:
             f"{where}: chosen and rejected are texts without role markers and no column is known to hold their prompt "
             f"(there: {', '.join(map(str, row))}): name it, such as --data.columns '{{prompt: {guess}}}'"
         )
+    mapping = f"set data.columns, such as --data.columns '{{{_example(texts) or 'prompt: YOURS'}}}'"
+    whole = "write who says what as messages, or prompt and completion: a text alone does not tell"
     raise DataError(
         f"{where}: columns {shorten(', '.join(map(str, row)), 200) or 'none'} fit no convention "
         "(prompt/chosen/rejected, chosen/rejected as whole dialogues, prompt/completions/scores, "
-        "prompt/completion/label, messages, prompt, or a public dataset's): set data.columns, such as "
-        f"--data.columns '{{{_example(texts) or 'prompt: YOURS'}}}'"
+        "prompt/completion/label, messages, prompt, or a public dataset's): "
+        f"{whole if texts == ['text'] else mapping}"
     )
 
 

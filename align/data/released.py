@@ -126,7 +126,7 @@ def rated_pair(located: Located) -> RowParts:
     strength = number(where, f"{key!r}", row[key])
     if not -3 <= strength <= 3:
         raise RowError(where, f"{key!r} is out of range", f"{key!r} is {row[key]}, expected -3 to 3")
-    scores = [max(-strength, 0.0), max(strength, 0.0)]
+    scores = [max(0.0, -strength), max(strength, 0.0)]
     texts = [said(field(located, column)) for column in columns]
     prompt = prompt_of(located, "prompt" if row.get("prompt") is not None else "context")
     return RowParts(prompt, texts, {"strength": scores}, rank_by_score(scores))

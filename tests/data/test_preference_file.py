@@ -86,7 +86,7 @@ def test_columns_can_be_renamed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "x"}, "columns text fit no convention"),
+        ({"text": "x"}, "columns text fit no convention.*write who says what as messages"),
         ({"prompt": "Hi", "chosen": "Good."}, "no key 'rejected'"),
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "'prompt' is int '3', expected text or a list"),
         ({"prompt": "Hi", "chosen": "a", "rejected": None}, "'rejected' is null"),
