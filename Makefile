@@ -30,7 +30,7 @@ test-slow: setup  ## the long proofs
 test-gpu: setup  ## what a GPU computes; every test is skipped without one (ALIGN_TEST_DEVICE=cpu runs them dry)
 	$(THREADS) $(BIN)/pytest -n 4 -m gpu tests/gpu
 
-demo: setup  ## train on a small generated pair file and sample before and after
+demo: setup  ## a reward model and DPO in the synthetic world, a table and a report
 	$(BIN)/python experiments/demo/run.py
 
 docs: setup  ## build/site, from all pages; a broken link or reference ends it
