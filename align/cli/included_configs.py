@@ -16,8 +16,8 @@ KEY = "config"
 def with_configs(words: Sequence[str]) -> list[str]:
     """Return a command in which every file of settings stands behind those it names, and shipped ones by their place.
 
-    A class that the command names for `data` or `model` stands before the first file with settings for whatever class
-    it is, too: they would have none otherwise.
+    A class that the command names for `data` stands before the first file with settings for whatever data it is, too:
+    they would have none otherwise.
 
     Raises ConfigError for files that name each other in a circle, and for what is no list of names.
     """
@@ -31,27 +31,25 @@ def with_configs(words: Sequence[str]) -> list[str]:
             found += [part for file in _with_named(name, ()) for part in ("-c", file)]
         else:
             found.append(word)
-    for key in ("data", "model"):
-        found = _class_first(found, key)
-    return found
+    return _data_first(found)
 
 
-def _class_first(words: list[str], key: str) -> list[str]:
-    """Return the words with the class of a part also before the first file that has settings of it and no class."""
-    named = next((n for n, word in enumerate(words[:-1]) if word == f"--{key}"), len(words))
+def _data_first(words: list[str]) -> list[str]:
+    """Return the words with the class of data also before the first file that has settings of data and no class."""
+    named = next((n for n, word in enumerate(words[:-1]) if word == "--data"), len(words))
     for place, word in enumerate(words[: min(named, len(words) - 1)]):
-        if word == "-c" and _has_no_class(words[place + 1], key):
+        if word == "-c" and _has_open_data(words[place + 1]):
             return [*words[:place], *words[named : named + 2], *words[place:]]
     return words
 
 
-def _has_no_class(file: str, key: str) -> bool:
-    """Tell whether a file has settings for a part whose class it leaves open; its faults are told by the checks."""
+def _has_open_data(file: str) -> bool:
+    """Tell whether a file has settings of data whose class it leaves open; its faults are told by the checks."""
     try:
         content = content_of(file)
     except ConfigError:
         return False
-    part = content.get(key) if isinstance(content, dict) else None
+    part = content.get("data") if isinstance(content, dict) else None
     return isinstance(part, dict) and "init_args" in part and "class_path" not in part
 
 

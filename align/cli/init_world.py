@@ -91,7 +91,7 @@ def init_world(
     if folder.exists():
         raise ConfigError(f"out {folder}: already there, made with other settings: name another folder or remove it")
     if world.version == 2 and rows <= usual[1].rows:
-        print("the second world's base falls short after so many rows, and is not taken for training: docs/how-to/world.md")
+        print("the base of world 2 falls short after so many rows, and no run starts from it: docs/how-to/world.md")
     shutil.rmtree(work, ignore_errors=True)
     _start(work / "start", world, sizes, seed)
     for stage, count, name in zip(usual, (checked_rows, rows), ("facts", "answers"), strict=True):

@@ -77,8 +77,9 @@ class World:
     def settings(self) -> dict[str, Any]:
         """Return all settings, with what null stands for: worlds are the same if these are."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
-        usual = {"entities": self.language.entities, "held_out_entities": self.language.held_out}
-        return {name: usual[name] if value is None else value for name, value in own.items()}
+        entities = self.language.entities if self.entities is None else self.entities
+        held_out = self.language.held_out if self.held_out_entities is None else self.held_out_entities
+        return {**own, "entities": entities, "held_out_entities": held_out}
 
     @property
     def language(self) -> Language:

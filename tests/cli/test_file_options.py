@@ -79,6 +79,8 @@ WORLD = Verb(
         "preferences.ratings": ("--preferences.ratings", "helpsteer"),
         "preferences.users": ("--preferences.users", "{x: {verbosity: -1}}"),
         "preferences.seed": ("--preferences.seed", "1"),
+        "preferences.flattery": ("--world.version", "2", "--preferences.flattery", "3"),
+        "world.version": ("--world.version", "2"),
         "world.entities": ("--world.entities", "9"),
         "world.facts": ("--world.facts", "5"),
         "world.harmful_share": ("--world.harmful_share", "0.9"),

@@ -18,6 +18,7 @@ LENGTH = "align.rewards.verifiable:length"
 DRAWING = ("--sampling.temperatures", "[1]", "--sampling.generation.max_new_tokens", "4")
 MODELS = ("--models", "[THINGS/model]", "--prompts", "THINGS/pairs.jsonl", *DRAWING)
 JUDGED = ("--judge", "RewardJudge", "--judge.path", "THINGS/reward")
+GRADED = ("--rewards", "[THINGS/reward]")
 ONLY_ONE = ["sampling.generation.top_p", "sampling.generation.num_samples", "sampling.generation.seed"]
 EVALUATE = Verb(
     evaluate,
@@ -47,6 +48,9 @@ EVALUATE = Verb(
         "sampling.check": ("--sampling.check", "false"),
         "sampling.limit": ("--sampling.limit", "2"),
         "start": ("--start", "THINGS/other"),
+        "matched": ("--start", "THINGS/other", "--matched", "true"),
+        "best_of.n": (*GRADED, "--best_of.n", "[1]"),
+        "best_of.by": (*GRADED, "--best_of.n", "[1]", "--best_of.by", "THINGS/reward"),
         "judge": ("--judge", "RewardJudge", "--judge.path", "THINGS/reward2"),
         "against": ("--against", "THINGS/other"),
         "human": (*JUDGED, "--human", "THINGS/pairs2.jsonl"),

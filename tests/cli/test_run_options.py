@@ -15,7 +15,6 @@ from align.cli.data_read import read
 from align.cli.show import show
 from align.data.synthetic import Corpus
 from align.rounds.round_store import RoundStore
-from align.training.optimizer import Optimizer
 from tests.cli.observing import Observed, Verb, check, options_of
 from tests.cli.things import lines
 
@@ -45,6 +44,7 @@ BASE = Verb(
     {"new": ("--out", "w")},
     {
         "out": ("--out", "x"),
+        "world.version": ("--world.version", "2"),
         "world.entities": ("--world.entities", "9"),
         "world.facts": ("--world.facts", "5"),
         "world.harmful_share": ("--world.harmful_share", "0.9"),
@@ -84,15 +84,15 @@ def files(things: Path) -> Iterator[None]:
     store.seal(0, 3, "sha", {"metrics": {"reward": 1.0}, "dropped": {}, "shown": shown})
     store.close()
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(base, "_stage", _noted)
+    monkeypatch.setattr(base, "_learn", _noted)
     monkeypatch.setattr(base, "measure_base", lambda model, tokenizer, world: Quality())
     yield
     monkeypatch.undo()
 
 
-def _noted(start: Path, out: Path, corpus: Corpus, optimizer: Optimizer, *, groups: int, seed: int) -> Any:
+def _noted(start: Path, out: Path, corpus: Corpus, stage: base.Stage, *, seed: int) -> Any:
     out.mkdir(parents=True)
-    (out / "trained.txt").write_text(f"{vars(corpus)} {optimizer} {groups} {seed}")
+    (out / "trained.txt").write_text(f"{vars(corpus)} {stage} {seed}")
     for name in ("config.json", "model.safetensors"):
         if (start / name).exists():
             (out / name).write_bytes((start / name).read_bytes())
