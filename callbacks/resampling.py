@@ -121,8 +121,7 @@ class IterativeResampling(Callback):
                 "them out"
             )
         data.refuse_stream(f"{PLACE}, which chooses among the prompts,")
-        if getattr(pl_module, "view", None) == "win_rates":
-            self.settings.check_win_rates()
+        self.settings.check_win_rates(getattr(pl_module, "view", None))
         check_online(pl_module, self.settings)
         training = Training()
         self.settings.scorer.follow(training)

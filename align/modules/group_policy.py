@@ -43,6 +43,7 @@ class GroupPolicyModule(RolloutModule):
         super().__init__(backbone, reference, optimizer)
         self.objective = objective
         self.entropy_gradients = objective.entropy_weight > 0
+        self.compares = objective.advantage.baseline != "none"
 
     @property
     def reads_reference(self) -> bool:

@@ -64,13 +64,14 @@ class RoundSettings:
         if isinstance(self.selection, AgainstMixture):
             self.selection.check(self.generation, self.mixture)
 
-    def check_win_rates(self) -> None:
-        """Raise ConfigError for what makes something else of win rates, which SPPO regresses on.
+    def check_win_rates(self, view: str | None) -> None:
+        """Raise ConfigError for what makes something else of win rates, which SPPO and Nash-MD take as they are.
 
         They are mean probabilities (Wu et al. 2024, arXiv:2405.00675, section 4.2); the paper has no penalty on them.
         """
-        if isinstance(self.selection, AgainstMixture) and not isinstance(self.scorer, WinRates):
-            return  # which makes probabilities of rewards itself
+        judged = isinstance(self.selection, AgainstMixture) and isinstance(self.scorer, WinRates)
+        if view != "win_rates" and not judged:
+            return
         place = "align.callbacks.resampling.IterativeResampling"
         if self.missing_eos_penalty:
             raise ConfigError(

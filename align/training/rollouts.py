@@ -127,6 +127,7 @@ def require_rounds(module: object, source: object) -> None:
     """Raise ConfigError, with what to add, for a module that trains on its own samples where nothing draws them."""
     if source is None:
         raise ConfigError(
-            f"{type(module).__name__} trains on its own samples: add -c configs/callbacks/online.yaml, or "
-            "align.callbacks.resampling.IterativeResampling with the selection EverySample"
+            f"{type(module).__name__} trains on its own samples: add -c configs/callbacks/online.yaml, or what "
+            "belongs to the method (online_ppo.yaml, nash_md_rounds.yaml), or align.callbacks.resampling."
+            "IterativeResampling with the selection EverySample"
         )
