@@ -75,6 +75,7 @@ class Rollouts:
         gaps = self.columns["old_logprobs"].double() - torch.from_numpy(sampled.engine_logprobs)
         known = gaps[~gaps.isnan()]
         ratios = gaps.nan_to_num(nan=0.0).exp()
+        self.columns["engine_logprobs"] = torch.from_numpy(sampled.engine_logprobs).float()
         told = {"engine_difference": known.abs().mean(), "engine_difference_max": known.abs().max()}
         if sampled.importance_cap is not None:
             self.columns["engine_ratios"] = ratios.clamp(max=sampled.importance_cap).float()
