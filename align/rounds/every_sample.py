@@ -44,8 +44,8 @@ class EverySample(PromptSelection):
     """All samples of every prompt as one group, with their tokens and rewards, in the order of their numbers."""
 
     skip_equal: bool = False
-    """Leave out prompts whose samples all have one reward (DAPO's dynamic sampling, without its refilling: a round is
-    shorter by them)."""
+    """Leave out prompts whose samples all have one reward (DAPO's dynamic sampling): a round is shorter by them, unless
+    its `refills` replace them."""
     overlong: SoftOverlong | None = None
     """What is taken off the rewards of long samples."""
 
