@@ -92,8 +92,8 @@ def step_of(module: Any, size: int) -> Step:
 
 def rollouts_of(module: Any, rows: list[EncodedGroup]) -> Rollouts:
     """Return what a round has computed of its samples, for a step that is not its first."""
-    lengths = np.array([len(response) for row in rows for response in row.responses])
-    sizes, numbers = np.array([len(row.responses) for row in rows]), np.zeros(len(lengths))
+    lengths = np.array([len(response) for row in rows for response in row.response_ids])
+    sizes, numbers = np.array([len(row.response_ids) for row in rows]), np.zeros(len(lengths))
     more: dict[str, Any] = {"temperature": 1.0, "steps": 2, "batches": list, "path": Path("none"), "sha256": ""}
     found = Rollouts(SampledRound(0, [row.id for row in rows], sizes, lengths, numbers, numbers + 1, **more))
     names = ["old_logprobs", "advantages", *(["reference_logprobs"] if module.reads_reference else [])]
