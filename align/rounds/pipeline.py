@@ -63,11 +63,11 @@ def _refilled(
     while plan.settings.refills:
         lacking = wanted - on_first(lambda plan=plan: fruitful(rounds, plan))  # type: ignore[misc]
         taken = further(plan, lacking) if times < plan.settings.refills else Taken([], 0)
-        if lacking <= 0 or not taken.count:
+        if lacking <= 0 or not taken.size:
             break
         times += 1
         _draw(rounds, replace(plan, prompts=taken.prompts), known, engine)
-        plan = replace(plan, prompts=[*plan.prompts, *taken.prompts], taken=plan.taken + taken.count)
+        plan = replace(plan, prompts=[*plan.prompts, *taken.prompts], taken=plan.taken + taken.size)
         score_missing(rounds, plan)
     if times:
         told = f"round {plan.number}: {times} refills, {len(plan.prompts)} prompts drawn for {wanted}"

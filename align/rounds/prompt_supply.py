@@ -31,7 +31,7 @@ class Taken(NamedTuple):
 
     prompts: list[RoundPrompt]
     """Those that leave room for a whole response."""
-    count: int
+    size: int
     """How many were taken from the order."""
 
 
@@ -74,7 +74,7 @@ class PromptSupply:
         if not self.settings.refills:
             return None
         counts = on_first(lambda: [row.manifest["counts"] for row in self.rounds.store.rounds() if row.number < number])
-        return sum(int(told["taken"]) for told in counts)
+        return sum(int(told.get("taken", told["prompts"])) for told in counts)
 
     def _kept(self, number: int, chosen: list[Example]) -> list[RoundPrompt]:
         """Return those that leave room for a whole response; the others are told."""

@@ -29,7 +29,7 @@ class HighTokens(NamedTuple):
 
     threshold: Float[Tensor, ""]
     """Entropy from which a token is among the highest."""
-    count: Float[Tensor, ""]
+    number: Float[Tensor, ""]
     """How many there are, at least 1."""
 
 
@@ -59,7 +59,7 @@ class HighEntropy:
         """Return the tokens of a batch with those of the highest entropy marked, and how many the step has."""
         own = _entropies(tokens, batch)
         found = self._found or self._of(own)
-        return tokens._replace(high_entropy=(own >= found.threshold).to(own.dtype)), found.count
+        return tokens._replace(high_entropy=(own >= found.threshold).to(own.dtype)), found.number
 
     def _of(self, entropies: Float[Tensor, " token"]) -> HighTokens:
         threshold = entropies.nanquantile(1 - self.share)
