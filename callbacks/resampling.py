@@ -19,7 +19,7 @@ from align.rounds.sampled_rounds import OnlineMethod, check_online
 from align.rounds.schedule import set_schedule, steps_of_round
 from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
-from align.rounds.weights import follow_start, follows_rounds, follows_steps, go_back, save_start
+from align.rounds.weights import follow_start, follows_rounds, go_back, refuse_following, save_start
 from align.sampling.generation import Generation
 from align.sampling.logit_mixture import LogitMixture
 from align.sampling.server_pool import ServerPool
@@ -55,6 +55,7 @@ class IterativeResampling(Callback):
         engine: ServerPool | None = None,
         mixture: LogitMixture | None = None,
         whole_weights: bool = False,
+        refills: int = 0,
     ) -> None:
         """Configure rounds.
 
@@ -63,8 +64,7 @@ class IterativeResampling(Callback):
             selection: What is made of them.
             generation: How to sample; its seed is added to the run's.
             direction: Which reward its scores make.
-            prompts: Prompts of a round, the next ones of a shuffled order each time; null takes all. A round of few
-                prompts is a round of few steps, down to one.
+            prompts: Prompts of a round, the next ones of a shuffled order each time; null takes all.
             epochs: Epochs of a round.
             replay: Records of the data to mix in; null trains on samples alone.
             missing_eos_penalty: Subtracted from the reward of a sample cut off at its limit; null leaves it out.
@@ -78,6 +78,8 @@ class IterativeResampling(Callback):
             mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
             whole_weights: Under FSDP2 gather the model whole on every device for each batch of samples, which takes its
                 memory there; false gathers one block after the other, at every token.
+            refills: How often prompts whose samples give no record (DAPO's `skip_equal`, ties of pairs) are replaced by
+                the next ones, which are drawn until the round has `prompts` of them; 0 trains on what is left.
         """
         if epochs < 1:
             raise ConfigError(f"{PLACE}: epochs must be at least 1, got {epochs}")
@@ -100,6 +102,7 @@ class IterativeResampling(Callback):
             engine=engine,
             mixture=mixture,
             whole_weights=whole_weights,
+            refills=refills,
         )
         self._rounds: RoundLoader | None = None
         self._begun: int | None = None
@@ -113,16 +116,10 @@ class IterativeResampling(Callback):
             raise ConfigError(f"{PLACE} needs a policy and one of our data modules")
         if self.settings.mixture is not None and not hasattr(type(pl_module), "reference_scores"):
             raise ConfigError(f"{PLACE}.mixture needs a reference, {type(pl_module).__name__} has none: leave it out")
-        if self.restart and follows_rounds(pl_module):
-            raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
-        if self.restart and follows_steps(pl_module):
-            raise ConfigError(
-                "model.reference MovingReference would go on from the round before where rounds restart: leave one of "
-                "them out"
-            )
+        if self.restart:
+            refuse_following(pl_module)
         data.refuse_stream(f"{PLACE}, which chooses among the prompts,")
-        if getattr(pl_module, "view", None) == "win_rates":
-            self.settings.check_win_rates()
+        self.settings.check_win_rates(getattr(pl_module, "view", None))
         check_online(pl_module, self.settings)
         training = Training()
         self.settings.scorer.follow(training)

@@ -68,9 +68,10 @@ GOLD = {
 ONLINE = {
     **dict.fromkeys(("grpo", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "rloo", "reinforce_pp"), "online"),
     "ppo": "online_ppo",
+    "nash_md": "nash_md_rounds",
 }
 """Methods that train on their own samples, by the fragment that draws them."""
-IN_ROUNDS = {**ONLINE, "xpo": "xpo_rounds", "nash_md": "nash_md_rounds"}
+IN_ROUNDS = {**ONLINE, "xpo": "xpo_rounds"}
 """These, and methods that train on pairs of their own."""
 PAIR_ROUNDS = ("online_dpo", "pilaf", "xpo_rounds", "nash_md_rounds", "inpo_rounds")
 ROUNDS = ("iterative_dpo", "on_policy_dpo", *PAIR_ROUNDS, "pro_bootstrap", "raft", "online", "online_ppo", *IN_ROUNDS)

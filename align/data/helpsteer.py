@@ -13,12 +13,12 @@ from typing import Any
 from align.data.column_layouts import ATTRIBUTES
 from align.data.data_module import PreferenceDataModule
 from align.data.drop_report import DroppedRow, Report, RowError
+from align.data.keeping_source import KeepingSource
 from align.data.list_rows import rank_by_score
 from align.data.readers import Located
 from align.data.released import STRENGTHS, rated_pair
 from align.data.row_parts import EVERYWHERE, example_of
 from align.data.row_validation import field, number
-from align.data.source import Source
 from align.errors import ConfigError
 from align.records import Example, Message, Scale
 
@@ -28,7 +28,7 @@ COMPARED = EVERYWHERE.union({"prompt", "context"}, STRENGTHS, *STRENGTHS.values(
 """Columns that are read of a rated response, and of two compared ones."""
 
 
-class HelpSteer(Source):
+class HelpSteer(KeepingSource):
     """Reads attribute rows, grouped by prompt, and preference rows."""
 
     by_row = False
@@ -39,7 +39,7 @@ class HelpSteer(Source):
         Args:
             path: A file, a folder, or a hub id.
             rank_by: Attributes whose mean ranks the responses of a prompt.
-            options: See Source.
+            options: See KeepingSource.
         """
         super().__init__(path, **options)
         if not rank_by or set(rank_by) - set(ATTRIBUTES):
@@ -59,13 +59,14 @@ class HelpSteer(Source):
     def parse(self, rows: Iterable[Located], report: Report) -> Iterator[Example]:
         """Read preference rows one by one, and attribute rows grouped by prompt over the whole split."""
         groups: dict[str, list[tuple[Located, list[float]]]] = {}
-        for located in rows:
+        for located in self.check_rows(iter(rows)):
             compared = any(located.row.get(key) is not None for key in STRENGTHS)
-            for name in located.row.keys() - (COMPARED if compared else RATED):
+            for name in located.row.keys() - (COMPARED if compared else RATED) - {*self._kept}:
                 report.unused.setdefault(str(name), self.place(located))
             try:
                 if compared:
-                    yield example_of(located, rated_pair(located), self.place(located), self.name)
+                    made = example_of(located, rated_pair(located), self.place(located), self.name)
+                    yield self.keeping([located], made)
                 else:
                     grades = [_rating(located, attribute) for attribute in ATTRIBUTES]
                     field(located, "response")
@@ -74,7 +75,7 @@ class HelpSteer(Source):
                 report.refuse(error, located.where, self.place(located))
         report.read -= sum(len(group) - 1 for group in groups.values())  # an example is a prompt with its responses
         for prompt, group in groups.items():
-            yield self._rated(prompt, group)
+            yield self.keeping([located for located, _ in group], self._rated(prompt, group))
 
     def _rated(self, prompt: str, group: list[tuple[Located, list[float]]]) -> Example:
         columns = [ATTRIBUTES.index(name) for name in self.rank_by]
@@ -108,6 +109,7 @@ class HelpSteerDataModule(PreferenceDataModule):
         max_samples: int | None = None,
         *,
         rank_by: Sequence[str] = ("helpfulness",),
+        keep_columns: list[str] | None = None,
         **options: Any,
     ) -> None:
         """Describe the data.
@@ -116,6 +118,8 @@ class HelpSteerDataModule(PreferenceDataModule):
             path: A file, a folder, or a hub id (nvidia/HelpSteer, nvidia/HelpSteer2, nvidia/HelpSteer3).
             max_samples: Use at most this many prompts of each split, chosen by a hash of their ids.
             rank_by: Attributes whose mean ranks the responses of a prompt.
+            keep_columns: Columns for reward functions, such as `[answer]`.
             options: See PreferenceDataModule.
         """
-        super().__init__([HelpSteer(path, rank_by=rank_by, max_samples=max_samples)], **options)
+        source = HelpSteer(path, rank_by=rank_by, max_samples=max_samples, keep_columns=keep_columns or ())
+        super().__init__([source], **options)

@@ -10,9 +10,9 @@ from align.data.data_module import PreferenceDataModule
 from align.data.drop_report import DroppedRow, Report
 from align.data.folders import folder_splits
 from align.data.hub import HubDataset, load_hub
+from align.data.keeping_source import KeepingSource
 from align.data.readers import Located
 from align.data.row_validation import field
-from align.data.source import Source
 from align.data.transcripts import read_context, read_dialogue
 from align.errors import ConfigError
 from align.records import Example
@@ -21,7 +21,7 @@ SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection
 COLUMNS = {"prompt", "chosen", "rejected"}
 
 
-class HHRLHF(Source):
+class HHRLHF(KeepingSource):
     """Reads HH-RLHF: the official folder with its four subsets, one subset folder, one file, or a hub id."""
 
     def __init__(self, path: str, *, subsets: Sequence[str] = SUBSETS, **options: Any) -> None:
@@ -30,7 +30,7 @@ class HHRLHF(Source):
         Args:
             path: The official folder, a subset folder, a `.jsonl` or `.jsonl.gz` file, or a hub id.
             subsets: Which subsets of the official folder or hub dataset to read.
-            options: See Source.
+            options: See KeepingSource.
         """
         super().__init__(path, **options)
         unknown = set(subsets) - set(SUBSETS)
@@ -69,7 +69,7 @@ class HHRLHF(Source):
 
     def examples(self, located: Located, report: Report) -> Iterable[Example]:
         """Parse both dialogues; a row that is not a preference between two answers to one context is dropped."""
-        for name in located.row.keys() - COLUMNS:
+        for name in located.row.keys() - COLUMNS.union(self._kept):
             report.unused.setdefault(str(name), self.place(located))
         if "prompt" in located.row:  # the variant with columns prompt, chosen, rejected
             context = read_context(field(located, "prompt"))
@@ -81,14 +81,21 @@ class HHRLHF(Source):
             context, answers = dialogues[0][:-1], [d[-1].content for d in dialogues]
         place = self.place(located)
         subset = next((name for name in SUBSETS if name in place), None)
-        yield Example(place, tuple(context), tuple(answers), ranking=((0,), (1,)), source=subset or self.name)
+        made = Example(place, tuple(context), tuple(answers), ranking=((0,), (1,)), source=subset or self.name)
+        yield self.keeping([located], made)
 
 
 class HHRLHFDataModule(PreferenceDataModule):
     """Serves HH-RLHF preference pairs."""
 
     def __init__(
-        self, path: str, max_samples: int | None = None, *, subsets: Sequence[str] = SUBSETS, **options: Any
+        self,
+        path: str,
+        max_samples: int | None = None,
+        *,
+        subsets: Sequence[str] = SUBSETS,
+        keep_columns: list[str] | None = None,
+        **options: Any,
     ) -> None:
         """Describe the data.
 
@@ -96,6 +103,8 @@ class HHRLHFDataModule(PreferenceDataModule):
             path: The official folder, a subset folder, a `.jsonl` or `.jsonl.gz` file, or a hub id (Anthropic/hh-rlhf).
             max_samples: Use at most this many pairs of each split, chosen by a hash of their ids.
             subsets: Which subsets of the official folder or hub dataset to read.
+            keep_columns: Columns for reward functions, such as `[answer]`.
             options: See PreferenceDataModule.
         """
-        super().__init__([HHRLHF(path, subsets=subsets, max_samples=max_samples)], **options)
+        source = HHRLHF(path, subsets=subsets, max_samples=max_samples, keep_columns=keep_columns or ())
+        super().__init__([source], **options)

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from align.data.cells import decoded
-from align.data.choosing import PEEK, choose, convention_of
-from align.data.column_use import ASKED, check_columns, check_kept, kept_columns, note_columns, renamed
+from align.data.choosing import choose, convention_of
+from align.data.column_use import ASKED, check_columns, note_columns, renamed
 from align.data.convention import Convention
 from align.data.data_module import PreferenceDataModule
 from align.data.drop_report import Report, RowError
+from align.data.keeping_source import KeepingSource
 from align.data.readers import Located
 from align.data.row_parts import RowParts, example_of
-from align.data.source import ReadRow, Source
+from align.data.source import ReadRow
 from align.errors import ConfigError
 from align.records import Example
 
 
-class PreferenceFile(Source):
+class PreferenceFile(KeepingSource):
     """Reads JSONL, JSON, Parquet, CSV or TSV files, folders of them, or hub datasets."""
-
-    peek = PEEK
 
     def __init__(
         self,
@@ -44,9 +42,8 @@ class PreferenceFile(Source):
                 `columns` names them too.
             options: See Source.
         """
-        super().__init__(path, **options)
+        super().__init__(path, keep_columns=keep_columns, **options)
         self.columns, self.ignore_columns = dict(columns or {}), tuple(ignore_columns)
-        self._kept = tuple(dict.fromkeys(keep_columns))
         aside = set(self._kept) - ASKED - set(self.columns.values())
         self._past = (*self.ignore_columns, *aside)
         if both := [name for name in self._kept if name in self.ignore_columns]:
@@ -55,15 +52,11 @@ class PreferenceFile(Source):
     def reading(self, first: Sequence[Located]) -> ReadRow:
         """Return the convention that most of the first rows of a file follow."""
         check_columns(first, self.columns)
-        check_kept(first, self._kept)
+        super().reading(first)
         known = [decoded(self._renamed(one), strict=False) for one in first]
         convention = self.adapted(choose(known))
         why = next(convention.why(one.row) for one in known if convention.matches(one.row))
         return ReadRow(functools.partial(self._read, convention), convention.name, why)
-
-    def fingerprint_of(self, content: str) -> str:
-        """Return the hash with the columns that are kept; without any it is what it was before there was a choice."""
-        return super().fingerprint_of(f"{content} keeps {self._kept}" if self._kept else content)
 
     def _renamed(self, located: Located) -> Located:
         return renamed(located, self.columns, self._past)
@@ -73,16 +66,14 @@ class PreferenceFile(Source):
         return convention
 
     def _read(self, convention: Convention, located: Located, report: Report) -> Iterator[Example]:
-        kept = kept_columns(located, self._kept)
-        located = decoded(self._renamed(located))
+        raw, located = located, decoded(self._renamed(located))
         own = _own(convention, located)
         report.layouts[own.name] += 1
         note_columns(report, located, own, self.place(located))
         found = own.read(located)
         name = self._name(located)
         for parts in [found] if isinstance(found, RowParts) else found:
-            example = example_of(located, parts, name, self.name)
-            yield replace(example, kept_columns=kept) if kept else example
+            yield self.keeping([raw], example_of(located, parts, name, self.name))
 
     def _name(self, located: Located) -> str:
         """Return the id of a row: its own, or its place."""

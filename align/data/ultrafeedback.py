@@ -27,7 +27,7 @@ class UltraFeedback(PreferenceFile):
             path: A file, a folder, or a hub id.
             ranking_score: What raw completions are ranked by: the mean of the rated aspects, or the overall score,
                 which an early release got wrong for 2628 completions.
-            options: See Source.
+            options: See PreferenceFile.
         """
         super().__init__(path, **options)
         self.ranking_score = ranking_score
@@ -54,7 +54,13 @@ class UltraFeedbackDataModule(PreferenceDataModule):
     """Serves UltraFeedback."""
 
     def __init__(
-        self, path: str, max_samples: int | None = None, *, ranking_score: RankingScore = "mean", **options: Any
+        self,
+        path: str,
+        max_samples: int | None = None,
+        *,
+        ranking_score: RankingScore = "mean",
+        keep_columns: list[str] | None = None,
+        **options: Any,
     ) -> None:
         """Describe the data.
 
@@ -62,6 +68,8 @@ class UltraFeedbackDataModule(PreferenceDataModule):
             path: A file, a folder, or a hub id (openbmb/UltraFeedback, HuggingFaceH4/ultrafeedback_binarized).
             max_samples: Use at most this many prompts of each split, chosen by a hash of their ids.
             ranking_score: What raw completions are ranked by, the mean of the rated aspects or the overall score.
+            keep_columns: Columns for reward functions, such as `[answer]`.
             options: See PreferenceDataModule.
         """
-        super().__init__([UltraFeedback(path, ranking_score=ranking_score, max_samples=max_samples)], **options)
+        kept: dict[str, Any] = {"max_samples": max_samples, "keep_columns": keep_columns or ()}
+        super().__init__([UltraFeedback(path, ranking_score=ranking_score, **kept)], **options)

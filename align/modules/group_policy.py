@@ -8,7 +8,8 @@ from torch import Tensor
 from align.models.backbone import Backbone
 from align.models.references import Reference
 from align.objectives.policy_gradient import PolicyGradient
-from align.records import CandidateBatch, StepTotals
+from align.records import CandidateBatch, Step, StepTotals
+from align.training.high_entropy import HighEntropy
 from align.training.optimizer import Optimizer
 from align.training.rollout_module import RolloutModule
 from align.training.rollouts import Rollouts
@@ -43,6 +44,8 @@ class GroupPolicyModule(RolloutModule):
         super().__init__(backbone, reference, optimizer)
         self.objective = objective
         self.entropy_gradients = objective.entropy_weight > 0
+        self.high_entropy = HighEntropy(objective.top_entropy_quantile)
+        self.compares = objective.advantage.baseline != "none"
 
     @property
     def reads_reference(self) -> bool:
@@ -67,15 +70,27 @@ class GroupPolicyModule(RolloutModule):
         rewards = self.objective.shaped(torch.from_numpy(sampled.rewards), ratios)
         columns["advantages"] = rollouts.by_token(self.objective.advantage(rewards.numpy(), sampled.sizes))
 
+    def begin_step(self, step: Step) -> None:
+        """Count samples and tokens, and find the tokens of high entropy."""
+        super().begin_step(step)
+        self.high_entropy.begin_step(self, step)
+
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the objective over the step's samples or tokens."""
-        tokens = self.sampled_tokens(batch, self._states(self.model, batch))
-        losses, clipped = self.objective(tokens)
+        objective, tokens = self.objective, self.sampled_tokens(batch, self._states(self.model, batch))
+        acted_on, over_tokens = tokens.counted, self.step_tokens
+        if self.high_entropy.share < 1:
+            tokens, over_tokens = self.high_entropy.mark(tokens, batch)
+            assert tokens.high_entropy is not None
+            acted_on = tokens.high_entropy
+        losses, clipped = objective(tokens)
         record_samples(self, batch, tokens, clipped)
+        if objective.off_policy_mask_threshold is not None:
+            self.record("off_policy", objective.off_policy(tokens), batch.candidate_weights())
         weights = tokens.on_tokens(batch.candidate_weights())
-        over = self.step_tokens if self.objective.mean == "token" else self.step_samples
-        loss = self.objective.added_up(losses * weights, tokens) / over
-        if self.objective.entropy_weight:
-            bonus = (tokens.entropies * tokens.counted * weights).sum() / self.step_tokens
-            loss = loss - self.objective.entropy_weight * bonus
+        over = self.step_tokens if objective.mean == "token" else self.step_samples
+        loss = objective.added_up(losses * weights, tokens) / over
+        if objective.entropy_weight:
+            bonus = (tokens.entropies * acted_on * weights).sum() / over_tokens
+            loss = loss - objective.entropy_weight * bonus
         return loss

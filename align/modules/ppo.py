@@ -14,6 +14,7 @@ from align.models.value_functions import AdapterValue, Critic, CriticSettings, M
 from align.objectives.proximal import PPO
 from align.records import CandidateBatch, SampledTokens, StepTotals
 from align.scoring import TokenStates
+from align.training.non_finite import Limit
 from align.training.optimizer import Optimizer
 from align.training.rollout_module import RolloutModule
 from align.training.rollouts import Columns, Rollouts
@@ -55,6 +56,8 @@ class PPOModule(RolloutModule):
         super().__init__(backbone, reference, optimizer)
         self.objective, self.value = objective, value
         self.entropy_gradients = objective.entropy_weight > 0
+        if objective.ratio_threshold is not None:
+            self._finite.limits["ratio"] = Limit(objective.ratio_threshold, "objective.ratio_threshold")
         self.register_buffer("kl_coef", torch.tensor(objective.kl_coef, dtype=torch.float64))
 
     @property

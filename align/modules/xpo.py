@@ -7,6 +7,7 @@ from align.models.backbone import Backbone
 from align.models.references import Reference
 from align.modules.dpo import DPOModule
 from align.objectives.pairwise import DPO, PairObjective
+from align.records import Step
 from align.training.optimizer import Optimizer
 from align.training.pairwise_losses import PairwiseLosses
 
@@ -24,7 +25,7 @@ class XPOModule(DPOModule):
         backbone: Backbone,
         objective: PairObjective = DPO(),
         *,
-        optimism: float = 1e-5,
+        optimism: float | list[float] = 1e-5,
         reference: Reference | None = None,
         optimizer: Optimizer = Optimizer(),
     ) -> None:
@@ -33,15 +34,26 @@ class XPOModule(DPOModule):
         Args:
             backbone: The policy.
             objective: The loss of pairs, the paper's DPO or, as TRL had it, IPO; it has a reference.
-            optimism: Weight of the term, the paper's alpha; positive.
+            optimism: Weight of the term, the paper's alpha; positive. A list has one for each epoch of the trainer
+                (a round, where rounds have one), of which the last stays.
             reference: The policy that is explored from; null takes the policy's start.
             optimizer: AdamW and its schedule.
         """
         super().__init__(backbone, objective, reference=reference, optimizer=optimizer)
-        if optimism <= 0:
-            raise ConfigError(f"model.optimism must be positive, got {optimism:g}: without it take DPOModule")
+        self.optimism = optimism if isinstance(optimism, list) else [optimism]
+        if not self.optimism or self.optimism[0] <= 0 or min(self.optimism) < 0:
+            raise ConfigError(
+                f"model.optimism must be positive, in a list at first and never negative, got {optimism}: without it "
+                "take DPOModule"
+            )
         if "reference" not in objective.requires:
             name = type(objective).__name__
             raise ConfigError(f"XPOModule compares with a reference, {name} has none: take DPO or IPO")
-        self.optimism = optimism
-        self.losses = PairwiseLosses(objective, weighting=None, nll_weight=0.0, optimism=optimism)
+        self.exploring = PairwiseLosses(objective, weighting=None, nll_weight=0.0, optimism=self.optimism[0])
+        self.losses = self.exploring
+
+    def begin_step(self, step: Step) -> None:
+        """Take the weight of the epoch."""
+        if self.attached:
+            self.exploring.optimism = self.optimism[min(self.trainer.current_epoch, len(self.optimism) - 1)]
+        super().begin_step(step)

@@ -59,6 +59,13 @@ class PolicyGradient(Objective):
     """Weight of the mean entropy per token, which the loss raises."""
     mask_truncated: bool = False
     """Leave samples cut off at their limit out of the loss; they stay in the baseline."""
+    top_entropy_quantile: float = 1.0
+    """Share of a step's tokens, those of the highest entropy, whose surrogate counts; 1 takes all, the paper 0.2 (Wang
+    et al. 2025, arXiv:2506.01939, Eq. 5)."""
+    off_policy_mask_threshold: float | None = None
+    """Leave samples of negative advantage out of the surrogate that have become unlikely: whose mean over tokens of
+    log old / policy is above this, old as the engine told it where another one drew (DeepSeek-V3.2, arXiv:2512.02556,
+    Eq. 9). Null takes all; a round of one step of samples of our own leaves out none."""
 
     view = "samples"
     requires = frozenset({"reference"})
@@ -72,6 +79,12 @@ class PolicyGradient(Objective):
         if (self.length is not None) != (self.mean == "fixed"):
             raise ConfigError(
                 f"objective.length {self.length} belongs to mean fixed, which needs it: got mean {self.mean}"
+            )
+        if not 0 <= self.top_entropy_quantile <= 1:
+            raise ConfigError(f"objective.top_entropy_quantile must lie in [0, 1], got {self.top_entropy_quantile}")
+        if self.off_policy_mask_threshold is not None and not self.off_policy_mask_threshold > 0:
+            raise ConfigError(
+                f"objective.off_policy_mask_threshold must be positive or null, got {self.off_policy_mask_threshold}"
             )
         if not self.beta and self.kl != "k3_weighted":
             raise ConfigError(f"objective.kl {self.kl} has no effect at beta 0: set beta, or leave it out")
@@ -99,10 +112,21 @@ class PolicyGradient(Objective):
         ratios = self._log_ratios(tokens)
         losses, clipped = self.surrogate(tokens, ratios)
         losses = self.surrogate.corrected(losses, tokens)
+        if tokens.high_entropy is not None:
+            losses = losses * tokens.high_entropy
+        if self.off_policy_mask_threshold is not None:
+            losses = losses * tokens.on_tokens(1 - self.off_policy(tokens))
         if self.kl == "k1_in_reward" or tokens.reference_logprobs is None:
             return losses, clipped
         estimate = kl_estimate("k2" if self.kl == "k2" else "k3", tokens.logprobs, tokens.reference_logprobs)
         return losses + self.beta * (estimate * ratios.exp() if self.kl == "k3_weighted" else estimate), clipped
+
+    def off_policy(self, tokens: SampledTokens) -> Float[Tensor, " candidate"]:
+        """Return 1 for every sample that is left out of the surrogate, because it is bad and the policy has left it."""
+        drew = tokens.old_logprobs if tokens.engine_logprobs is None else tokens.engine_logprobs
+        drift = (drew - tokens.logprobs.detach()).nan_to_num(nan=0.0) * tokens.counted
+        left = tokens.sums(drift) / tokens.lengths > (self.off_policy_mask_threshold or 0.0)
+        return (left & (tokens.sums(tokens.advantages) < 0)).to(drift.dtype)
 
     def _log_ratios(self, tokens: SampledTokens) -> Float[Tensor, " token"]:
         each = tokens.logprobs - tokens.old_logprobs

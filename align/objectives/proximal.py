@@ -91,6 +91,9 @@ class PPO(Objective):
     """What of the importance ratio has a gradient."""
     cliprange_value: float | None = 0.2
     """How far a value may move from that of the round's start before its gradient stops; null does not clip."""
+    ratio_threshold: float | None = 10.0
+    """A step whose tokens have a mean importance ratio above this is left out (TRL's former PPOTrainer, by mini-batch);
+    null takes every step."""
     vf_coef: float = 0.1
     """Weight of the critic's loss."""
     entropy_weight: float = 0.0
@@ -117,9 +120,9 @@ class PPO(Objective):
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"objective.{name} must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("cliprange_value", "clip_scores"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ConfigError(f"objective.{name} must be positive or null, got {getattr(self, name)}")
+        for name, least in (("cliprange_value", 0), ("clip_scores", 0), ("ratio_threshold", 1)):
+            if getattr(self, name) is not None and getattr(self, name) <= least:
+                raise ConfigError(f"objective.{name} must be above {least} or null, got {getattr(self, name)}")
         if self.adaptive_kl is not None and not self.kl_coef:
             raise ConfigError("objective.adaptive_kl has nothing to move at kl_coef 0: set kl_coef")
 

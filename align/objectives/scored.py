@@ -105,17 +105,12 @@ class SPPO(RatioPointObjective):
 
     def check_labels(self, given: PointScores) -> None:
         """Raise DataError for labels that are no win rates."""
-        check_win_rates(given)
-
-
-def check_win_rates(given: PointScores) -> None:
-    """Raise DataError for labels that are no win rates."""
-    if not holds((given.labels >= 0) & (given.labels <= 1)):
-        low, high = given.labels.min().item(), given.labels.max().item()
-        raise DataError(
-            f"labels must be win rates in [0, 1], got values from {low:g} to {high:g}: --data.view WinRateRows "
-            "--data.view.order always makes them of the order of the data's responses"
-        )
+        if not holds((given.labels >= 0) & (given.labels <= 1)):
+            low, high = given.labels.min().item(), given.labels.max().item()
+            raise DataError(
+                f"labels must be win rates in [0, 1], got values from {low:g} to {high:g}: --data.view WinRateRows "
+                "--data.view.order always makes them of the order of the data's responses"
+            )
 
 
 @dataclass(frozen=True)

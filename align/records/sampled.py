@@ -68,6 +68,11 @@ class SampledTokens(NamedTuple):
     engine_ratios: Float[Tensor, " token"] | None = None
     """Our probability of each token over the engine's that drew it, truncated, where losses are corrected by it."""
 
+    engine_logprobs: Float[Tensor, " token"] | None = None
+    """Of the tokens as another engine told them that drew them, NaN where it told none."""
+    high_entropy: Float[Tensor, " token"] | None = None
+    """1 for a token among those of the highest entropy, which alone are trained on; None where all are."""
+
     def sums(self, values: Float[Tensor, " token"]) -> Float[Tensor, " candidate"]:
         """Return the sum of every sample's values."""
         return sum_runs(values, self.counts)

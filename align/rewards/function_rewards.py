@@ -45,6 +45,7 @@ class FunctionRewards(Scorer):
         on_error: Literal["stop", "drop"] = "stop",
         batch_size: int = 256,
         conversational: bool = False,
+        together: bool = False,
     ) -> None:
         """Name the function.
 
@@ -58,12 +59,14 @@ class FunctionRewards(Scorer):
                 seldom like the others, so that what is left is no fair sample.
             batch_size: Responses of a call at most.
             conversational: Give prompts and completions as lists of messages, as TRL does for conversational data.
+            together: Give all samples of one prompt in one call, each as often as it was drawn, and nothing else, for a
+                function that compares them; where a call fails none of its samples has a score.
         """
         if not time_limit > 0 or batch_size < 1:
             raise ConfigError(f"time_limit and batch_size must be positive, got {time_limit} and {batch_size}")
         self.source = FunctionSource.find(function)
         self.arguments, self.on_error, self.batch_size = arguments or {}, on_error, batch_size
-        self.conversational = conversational
+        self.conversational, self.compares = conversational, together
         self.attributes = (name or self.source.name,)
         self.process = FunctionProcess(self.source, time_limit)
         self._asked, self._faults, self._first, self._told = 0, Counter[str](), "", False
@@ -77,7 +80,8 @@ class FunctionRewards(Scorer):
     @property
     def lasting_identity(self) -> str:
         """Return the same without the source, which may be mended while a run goes on."""
-        own = (self.source.name, sorted(self.arguments.items()), self.conversational)
+        together = (True,) if self.compares else ()
+        own = (self.source.name, sorted(self.arguments.items()), self.conversational, *together)
         return f"function {self.source.told} {hashlib.sha256(repr(own).encode()).hexdigest()[:16]}"
 
     def ready(self) -> None:
@@ -88,7 +92,12 @@ class FunctionRewards(Scorer):
 
     @cached_property
     def _form(self) -> FunctionArguments:
-        return FunctionArguments.of(self.source.told, self.process.asks(), self.arguments, self.conversational)
+        form = FunctionArguments.of(self.source.told, self.process.asks(), self.arguments, self.conversational)
+        if self.compares and form.single:
+            raise ConfigError(
+                f"together: function {self.source.told!r} takes one `completion`, expected `completions`, a list of all"
+            )
+        return form
 
     def check_examples(self, examples: Sequence[Example]) -> None:
         """Raise ConfigError for a record without a column that the function asks for."""
@@ -105,7 +114,9 @@ class FunctionRewards(Scorer):
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the scores; raises ConfigError for a function that reads columns, which prompts alone do not have."""
-        return self.score_examples([Example(f"prompt {n}", tuple(p)) for n, p in enumerate(prompts)], responses)
+        same = dict[Dialogue, int]()
+        names = [f"prompt {same.setdefault(tuple(p), n) if self.compares else n}" for n, p in enumerate(prompts)]
+        return self.score_examples([Example(n, tuple(p)) for n, p in zip(names, prompts, strict=True)], responses)
 
     def score_examples(
         self, examples: Sequence[Example], responses: Sequence[str]
@@ -113,16 +124,29 @@ class FunctionRewards(Scorer):
         """Return the scores, NaN for a response without one. Raises RewardError where that stops the run."""
         self.check_examples(examples)
         pairs, self._failed = list(zip(examples, responses, strict=True)), set()
+        found = torch.full((len(pairs), 1), math.nan, dtype=torch.float64)
+        for places in self._calls(examples):
+            found[places, 0] = torch.tensor(self._scores([pairs[n] for n in places]), dtype=torch.float64)
+        return found
+
+    def _calls(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Return the places of the responses of every call: of whole prompts, or of as many as there may be."""
+        if self.compares:
+            groups = dict[str, list[int]]()
+            for place, example in enumerate(examples):
+                groups.setdefault(example.id, []).append(place)
+            return list(groups.values())
         size = 1 if self._form.single else self.batch_size
-        found = [v for first in range(0, len(pairs), size) for v in self._scores(pairs[first : first + size])]
-        return torch.tensor(found, dtype=torch.float64).reshape(-1, 1)
+        places = list(range(len(examples)))
+        return [places[first : first + size] for first in range(0, len(places), size)]
 
     def _scores(self, pairs: Sequence[tuple[Example, str]]) -> list[float]:
         self._asked += len(pairs)
         try:
             found = self._called(pairs)
         except FunctionFault as fault:
-            return [self._without(pairs[0], fault)] if len(pairs) == 1 else self._one_by_one(pairs, fault)
+            alone = self.compares or len(pairs) == 1
+            return [self._without(pair, fault) for pair in pairs] if alone else self._one_by_one(pairs, fault)
         return [self._number(pair, value) for pair, value in zip(pairs, found, strict=True)]
 
     def _one_by_one(self, pairs: Sequence[tuple[Example, str]], fault: FunctionFault) -> list[float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from align.errors import ConfigError
 from align.records import Example
+from align.rounds.every_sample import record_of_samples
 from align.rounds.scored_samples import PromptSamples, sigmoid
 from align.rounds.selections import PromptSelection
 from align.sampling.generation import Generation
@@ -17,11 +18,12 @@ WIN_RATE = ("win_rate",)
 
 @dataclass(frozen=True)
 class AgainstMixture(PromptSelection):
-    """The policy's sample, in its tokens, labelled P(it beats the mixture's): Nash-MD (Munos et al. 2024, Eq. 5).
+    """The policy's sample, as it was drawn, with the reward P(it beats the mixture's) - 1/2.
 
-    The first sample of a prompt is the policy's, the second that of the mixture (`mixture.shares` [0, share]), which is
-    compared with and not trained on. P is that of Bradley and Terry for the difference of rewards, as in TRL's former
-    NashMDTrainer, or the judge's where the scorer is WinRates.
+    Nash-MD (Munos et al. 2024, arXiv:2312.00886, section 7). The first sample of a prompt is the policy's, the second
+    that of the mixture (`mixture.shares` [0, share], Eq. 5), which is compared with and not trained on. P is that of
+    Bradley and Terry for the difference of rewards, as in TRL's former NashMDTrainer, or the judge's where the scorer
+    is WinRates.
     """
 
     temperature: float = 1.0
@@ -30,6 +32,13 @@ class AgainstMixture(PromptSelection):
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ConfigError(f"selection.temperature must be positive, got {self.temperature}")
+
+    keeps_samples = True
+    takes_any_text = True
+
+    def compared(self, settings: Generation) -> int:
+        """Return 1: the policy's own sample."""
+        return 1
 
     def check(self, settings: Generation, mixture: LogitMixture | None) -> None:
         """Raise ConfigError for samples of others than the two, or not of the policy's own probabilities."""
@@ -46,7 +55,7 @@ class AgainstMixture(PromptSelection):
             )
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
-        """Return the policy's sample with its label."""
+        """Return the policy's sample with its reward."""
         if len(drawn.candidates) != 2:
             return "one of two samples left out"
         own, other = sorted(drawn.candidates, key=lambda c: c.number)
@@ -54,5 +63,4 @@ class AgainstMixture(PromptSelection):
             chance = 2 * own.reward - 0.5  # a win rate is the mean with the half against itself
         else:
             chance = sigmoid((own.reward - other.reward) / self.temperature)
-        record = drawn.record([own], [0])
-        return [replace(record, scores=((chance,),), response_ids=(own.ids,))]
+        return [record_of_samples(drawn, [own._replace(reward=chance - 0.5)])]

@@ -44,11 +44,12 @@ class EverySample(PromptSelection):
     """All samples of every prompt as one group, with their tokens and rewards, in the order of their numbers."""
 
     skip_equal: bool = False
-    """Leave out prompts whose samples all have one reward (DAPO's dynamic sampling, without its refilling: a round is
-    shorter by them)."""
+    """Leave out prompts whose samples all have one reward (DAPO's dynamic sampling): a round is shorter by them, unless
+    its `refills` replace them."""
     overlong: SoftOverlong | None = None
     """What is taken off the rewards of long samples."""
 
+    keeps_samples = True
     takes_any_text = True
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
@@ -56,13 +57,13 @@ class EverySample(PromptSelection):
         found = [c if self.overlong is None else self._shaped(c, self.overlong) for c in drawn.candidates]
         if self.skip_equal and len({c.reward for c in found}) == 1:
             return "samples of one reward"
-        return [_record(drawn, found)]
+        return [record_of_samples(drawn, found)]
 
     def _shaped(self, sample: ScoredSample, overlong: SoftOverlong) -> ScoredSample:
         return sample._replace(reward=sample.reward - overlong.of(len(sample.ids)))
 
 
-def _record(drawn: PromptSamples, samples: Sequence[ScoredSample]) -> Example:
+def record_of_samples(drawn: PromptSamples, samples: Sequence[ScoredSample]) -> Example:
     """Return the samples as a record whose labels are the reward, whether it finished, and the scores behind it."""
     names = [name for name in drawn.attributes if name not in ("reward", FINISHED)]
     places = [drawn.attributes.index(name) for name in names]

@@ -36,7 +36,7 @@ def manifest(
         "length": fmean(len(s.ids) or len(s.text.split()) for s in samples),
         "finished": fmean(s.finish != "length" for s in samples),
         "unique": fmean(len(d.distinct()) / len(d.candidates) for d in drawn),
-        "acceptance": len({e.id.rsplit("@", 1)[0] for e in own}) / max(report.read, 1),
+        "acceptance": len(givers(own)) / max(report.read, 1),
         "replay": 1 - len(own) / len(records),
         **{name: fmean(c.scores[i] for c in every) for i, name in enumerate(attributes)},
         **direction_metrics(own),
@@ -48,6 +48,11 @@ def manifest(
     counts = {"prompts": report.read, "samples": len(samples), "records": len(records), "own": len(own)}
     dropped = dict(report.dropped)
     return {"metrics": metrics, "counts": counts, "dropped": dropped, "shown": shown, "seconds": round(seconds, 3)}
+
+
+def givers(records: Sequence[Example]) -> set[str]:
+    """Return the ids of the prompts that gave records."""
+    return {e.id.rsplit("@", 1)[0] for e in records}
 
 
 def summary(told: dict[str, Any]) -> str:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lightning.pytorch.utilities import rank_zero_info
 
 from align.distributed import on_all, on_first, rank, world_size
 from align.records import Example
 from align.rounds.plan import RoundPlan
+from align.rounds.prompt_supply import Taken
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_store import RoundRow, StoredSample
 from align.rounds.sample_scores import score_missing
-from align.rounds.sealing import seal
+from align.rounds.sealing import fruitful, seal
 from align.sampling.engine import Engine
 from align.sampling.generation import Sample
 from align.sampling.sampler import Batch, Sampler, SamplingProgress
 
+Further = Callable[[RoundPlan, int], Taken]
+"""Gives so many prompts behind those of a plan."""
 
-def make_round(rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], engine: Engine | None) -> RoundRow:
+
+def make_round(
+    rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], engine: Engine | None, further: Further
+) -> RoundRow:
     """Make a round that is not sealed, or finish it, and return it sealed; every process calls.
 
     Args:
@@ -25,22 +34,45 @@ def make_round(rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], en
         plan: What decides the round.
         data: Records that replay draws from.
         engine: Draws the samples, with the plan's weights; null takes the data's own responses.
+        further: Gives prompts in the place of those that give no record.
 
     Raises:
         ResumeError: where the round was begun with other weights or settings.
         DataError: where it gives nothing to train on.
     """
-    known = rounds.begin(plan.number, plan.policy, plan.fingerprint)
+    known = {(s.prompt, s.number) for s in rounds.begin(plan.number, plan.policy, plan.fingerprint)}
     began, measured = time.perf_counter(), dict[str, float]()
     if engine is None:
         on_first(lambda: _take(rounds, plan))
     else:
-        _draw(rounds, plan, {(s.prompt, s.number) for s in known}, engine)
-        measured = engine.measured()
+        _draw(rounds, plan, known, engine)
     seconds = time.perf_counter() - began
 
     score_missing(rounds, plan)
+    if engine is not None:
+        plan = _refilled(rounds, plan, known, engine, further)
+        measured = engine.measured()
     return on_first(lambda: seal(rounds, plan, data, own=engine is None, seconds=seconds, measured=measured))
+
+
+def _refilled(
+    rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], engine: Engine, further: Further
+) -> RoundPlan:
+    """Draw and score further prompts in the place of those that give no record, and return the plan with them."""
+    times, wanted = 0, plan.settings.prompts or 0
+    while plan.settings.refills:
+        lacking = wanted - on_first(lambda plan=plan: fruitful(rounds, plan))  # type: ignore[misc]
+        taken = further(plan, lacking) if times < plan.settings.refills else Taken([], 0)
+        if lacking <= 0 or not taken.size:
+            break
+        times += 1
+        _draw(rounds, replace(plan, prompts=taken.prompts), known, engine)
+        plan = replace(plan, prompts=[*plan.prompts, *taken.prompts], taken=plan.taken + taken.size)
+        score_missing(rounds, plan)
+    if times:
+        told = f"round {plan.number}: {times} refills, {len(plan.prompts)} prompts drawn for {wanted}"
+        rank_zero_info(told if lacking <= 0 else f"{told}, of which only {wanted - lacking} give records")
+    return plan
 
 
 def _take(rounds: RoundFolder, plan: RoundPlan) -> None:

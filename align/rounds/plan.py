@@ -25,6 +25,8 @@ class RoundPlan:
     """How conditions are written, in rounds that have some."""
     reference: str = ""
     """Of a mixture: hash of what its reference is; empty where the policy draws alone."""
+    taken: int = 0
+    """Prompts taken from the order of the data, those that leave no room for a response counted."""
 
     @property
     def fingerprint(self) -> str:

@@ -19,7 +19,6 @@ from align.models.folder_checks import ADAPTER_CONFIG, local_folder
 from align.models.model_export import export_model, is_writer
 from align.records import PromptFormat
 from align.rewards.components import Component
-from align.rounds.every_sample import EverySample
 from align.rounds.pair_selections import DrawnPair
 from align.rounds.settings import RoundSettings
 from align.sampling.checked import LocalEngine
@@ -59,7 +58,7 @@ class RoundEngine:
             return
         source = local_folder(module.backbone.path)
         adapted = module.backbone.lora is not None or (source is not None and (source / ADAPTER_CONFIG).exists())
-        pool, online = self.settings.engine, isinstance(self.settings.selection, EverySample)
+        pool, online = self.settings.engine, self.settings.selection.keeps_samples
         on_tokens = online or isinstance(self.settings.selection, DrawnPair)
         self._servers = PoolServers(pool, adapted=adapted, on_tokens=on_tokens, corrected=online)
         found = on_first(self._servers.found)

@@ -10,31 +10,22 @@ from lightning.pytorch.utilities import rank_zero_info
 from align.data.data_module import PreferenceDataModule
 from align.data.encoded_groups import EncodedGroups
 from align.data.loader import BatchLoader
-from align.data.row_validation import prompt_id
 from align.data.source import Report
-from align.data.splits import divide_source
 from align.data.steps import tell_steps
 from align.data.views import View
 from align.encoding.encoder import Encoder
 from align.encoding.truncation import Truncation
-from align.errors import ConfigError, DataError, ResumeError
+from align.errors import ResumeError
 from align.records import Conditioning, Example, SampledRound
 from align.rewards.components import PolicyNow, Training
 from align.rounds.encoded_rounds import encoded_round
 from align.rounds.manifest import summary
 from align.rounds.pipeline import make_round
 from align.rounds.plan import RoundPlan
+from align.rounds.prompt_supply import PromptSupply
 from align.rounds.round_engine import RoundEngine
 from align.rounds.round_folder import RoundFolder
-from align.rounds.round_prompts import (
-    RoundPrompt,
-    asked_plainly,
-    asked_under_conditions,
-    conditioning_of_method,
-    note_of,
-    targets_of,
-    under_the_base_sentence,
-)
+from align.rounds.round_prompts import conditioning_of_method, note_of, under_the_base_sentence
 from align.rounds.round_store import RoundRow
 from align.rounds.sampled_rounds import sampled_round
 from align.rounds.settings import RoundSettings
@@ -62,7 +53,7 @@ class RoundLoader:
         """Hashes of the rounds that this run, or its checkpoint, has trained on."""
         self._loaders: dict[int, BatchLoader] = {}
         self._trained_on: EncodedGroups | None = None
-        self._pool: list[Example] = []
+        self.supply = PromptSupply(trainer, data, settings, self.rounds)
 
     @property
     def number(self) -> int:
@@ -137,64 +128,28 @@ class RoundLoader:
     def _make(self, number: int) -> RoundRow:
         module: Any = self.trainer.lightning_module
         template = self.data.encoder.template  # type: ignore[union-attr]
-        prompts, replayed = self._prompts(number), self._replayed(number)
-        self.settings.scorer.check_examples([prompt.example for prompt in prompts])
+        (prompts, taken), replayed = self.supply.of_round(number), self._replayed(number)
         policy, conditions = policy_hash(module), self.settings.conditions
         engine = self.engine.of(module, self.data.prompt_format, template.stop, policy)
         reference = reference_hash(module) if self.settings.mixture else ""
-        plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference)
+        plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference, taken)
         writer = Encoder(module.tokenizer, template, Truncation())
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         with self.trainer.precision_plugin.forward_context():
-            row = make_round(self.rounds, plan, replayed, None if conditions and conditions.rated(number) else engine)
+            own = conditions is not None and conditions.rated(number)
+            row = make_round(self.rounds, plan, replayed, None if own else engine, self.supply.further)
         told = {f"rounds/{name}": value for name, value in row.manifest["metrics"].items()}
         for logger in self.trainer.loggers:
             logger.log_metrics(told, step=self.trainer.global_step)
         rank_zero_info(f"round {number}: {summary(row.manifest)}")
         return row
 
-    def _prompts(self, number: int) -> list[RoundPrompt]:
-        """Return the prompts of a round; those that leave no room for a whole response are left out."""
-        encoder = self.data.encoder
-        assert encoder is not None
-        longest = encoder.truncation.max_total - self.settings.generation.max_new_tokens
-        chosen = self.settings.choose(self.pool(), number)
-        found = self._asked(number, chosen, encoder)
-        kept = [p for p in found if len(p.request.ids) <= longest]
-        if len(kept) < len(found):
-            rank_zero_info(f"round {number}: {len(found) - len(kept)} prompts over {longest} tokens are left out")
-        if not kept:
-            raise DataError(
-                f"round {number}: every prompt has more than {longest} tokens, which is what max_total "
-                f"{encoder.truncation.max_total} leaves beside generation.max_new_tokens "
-                f"{self.settings.generation.max_new_tokens}: lower it"
-            )
-        return kept
-
-    def _asked(self, number: int, chosen: list[Example], encoder: Encoder) -> list[RoundPrompt]:
-        conditioning = self.conditioning
-        if conditioning is None:
-            asking = self.trainer.lightning_module.asking
-            return [prompt for example in chosen for prompt in asked_plainly(example, encoder, asking)]
-        written: dict[str, Any] = {"settings": self.settings, "conditioning": conditioning}
-        written["targets"] = targets_of(self.rounds, self.settings, conditioning) if number == 1 else []
-        return [p for example in chosen for p in asked_under_conditions(number, example, encoder, **written)]
-
     def _replayed(self, number: int) -> list[Example]:
         """Return the data that replay draws from: of this round's half, and without a condition."""
         if self.settings.replay is None:
             return []
-        examples = self._view().apply(self.settings.share(self.pool(), number), Report())
+        examples = self._view().apply(self.settings.share(self.supply.pool(), number), Report())
         return under_the_base_sentence(examples, self.conditioning)
-
-    def pool(self) -> list[Example]:
-        """Return the training records, each prompt once."""
-        if not self._pool:
-            sources = [e for s in self.data.sources for e in divide_source(s, self.data.splits)["train"][0]]
-            self._pool = list({prompt_id(e.messages): e for e in reversed(sources)}.values())[::-1]
-            if len({e.id for e in self._pool}) < len(self._pool):
-                raise ConfigError("rounds need ids that are unique over all data.sources")
-        return self._pool
 
     def _view(self) -> View:
         return self.data.view_of(self.trainer.lightning_module)

@@ -33,7 +33,7 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
         on_first(lambda: _score_together(rounds.store, plan))
         return
     examples = {p.request.id: p.example for p in plan.prompts}
-    samples = on_first(lambda: rounds.store.samples(plan.number))
+    samples = [s for s in on_first(lambda: rounds.store.samples(plan.number)) if s.prompt in examples]
     known = {(examples[s.prompt].id, s.text): s.scores for s in samples if s.scores is not None}
     left = [s for s in samples if s.scores is None]
     parts = world_size() if scorer.shares else 1
@@ -59,7 +59,7 @@ def _scored(scorer: Scorer, new: dict[Key, Example], parts: int) -> dict[Key, tu
 def _score_together(store: RoundStore, plan: RoundPlan) -> None:
     """Score the samples of whole prompts, several prompts at a time; a judge keeps its replies itself."""
     examples, by_prompt = {p.request.id: p.example for p in plan.prompts}, dict[str, list[StoredSample]]()
-    for sample in store.samples(plan.number):
+    for sample in (s for s in store.samples(plan.number) if s.prompt in examples):
         by_prompt.setdefault(examples[sample.prompt].id, []).append(sample)
     left = [group for group in by_prompt.values() if any(s.scores is None for s in group)]
     while left:

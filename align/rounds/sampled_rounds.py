@@ -12,7 +12,8 @@ from align.data.encoded_groups import EncodedGroups
 from align.data.extents import lengths_of
 from align.errors import ConfigError
 from align.records import Example, SampledRound, column_of
-from align.rounds.every_sample import FINISHED, EverySample
+from align.rounds.against_mixture import AgainstMixture
+from align.rounds.every_sample import FINISHED
 from align.rounds.settings import RoundSettings
 
 PLACE = "align.callbacks.resampling.IterativeResampling"
@@ -22,15 +23,21 @@ PLACE = "align.callbacks.resampling.IterativeResampling"
 class OnlineMethod(Protocol):
     """A method that trains on samples as they were drawn."""
 
+    compares: bool
+    """Whether the samples of a prompt are held against each other, and one alone teaches nothing."""
+
+    @property
+    def reads_reference(self) -> bool:
+        """Whether the reference's log-probabilities are read."""
+
     def begin_round(self, sampled: SampledRound, *, first: bool) -> None:
         """Take the samples of a round; `first` tells whether no step was taken on them yet."""
 
 
 def check_online(module: object, settings: RoundSettings) -> None:
     """Raise ConfigError where a method and what rounds make do not fit each other."""
-    online, every = isinstance(module, OnlineMethod), isinstance(settings.selection, EverySample)
-    name = type(module).__name__
-    if online != every:
+    online, name = isinstance(module, OnlineMethod), type(module).__name__
+    if online != settings.selection.keeps_samples:
         fix = "set selection EverySample" if online else f"{name} trains on records, take another selection"
         raise ConfigError(f"{PLACE}.selection {type(settings.selection).__name__} does not fit {name}: {fix}")
     if not online:
@@ -40,8 +47,27 @@ def check_online(module: object, settings: RoundSettings) -> None:
             f"{PLACE}.generation: {name} needs the probabilities of what was drawn, which are those of the model at a "
             f"temperature above 0 and top_p 1, got {settings.generation.temperature:g}, {settings.generation.top_p:g}"
         )
-    if any(part is not None for part in (settings.replay, settings.conditions, settings.mixture)):
-        raise ConfigError(f"{PLACE}: {name} trains on its own samples alone: leave replay, conditions and mixture out")
+    if any(part is not None for part in (settings.replay, settings.conditions)):
+        raise ConfigError(f"{PLACE}: {name} trains on its own samples alone: leave replay and conditions out")
+    _check_samples(module, settings)
+
+
+def _check_samples(module: Any, settings: RoundSettings) -> None:
+    """Raise ConfigError for samples that another model drew, or that are alone where they should be compared."""
+    name, mixed = type(module).__name__, isinstance(settings.selection, AgainstMixture)
+    if settings.mixture is not None and not mixed:
+        raise ConfigError(
+            f"{PLACE}: {name} trains on its own samples alone: leave mixture out, or set selection AgainstMixture"
+        )
+    if mixed and not module.reads_reference:
+        raise ConfigError(f"{PLACE}.mixture: {name} has no reference at objective.beta 0: set objective.beta")
+    if settings.selection.compared(settings.generation) == 1 and module.compares:
+        alone = f"selection {type(settings.selection).__name__} gives" if mixed else "generation.num_samples 1 makes"
+        raise ConfigError(
+            f"{PLACE}: {alone} one sample of each prompt, and objective.advantage.baseline "
+            f"{module.objective.advantage.baseline} compares those of a prompt: every advantage would be 0. Take more "
+            "samples, or baseline none"
+        )
 
 
 def sampled_round(groups: EncodedGroups, number: int, *, drawn: Sequence[Example], **more: Any) -> SampledRound:

@@ -10,7 +10,7 @@ from align.data.source import Report
 from align.errors import DataError
 from align.records import Example
 from align.rounds.directional_selection import RatedRows
-from align.rounds.manifest import manifest
+from align.rounds.manifest import givers, manifest
 from align.rounds.plan import RoundPlan
 from align.rounds.round_file import write_round
 from align.rounds.round_folder import RoundFolder
@@ -44,11 +44,18 @@ def seal(
     sha256 = write_round(rounds.path(plan.number), records)
     note = manifest(drawn, samples, made, records=records, report=report, seconds=seconds)
     note["metrics"] |= measured
+    note["counts"]["taken"] = plan.taken
     note["scorer"] = plan.settings.scorer.report()
     store.seal(plan.number, len(records), sha256, note)
     row = store.round(plan.number)
     assert row is not None
     return row
+
+
+def fruitful(rounds: RoundFolder, plan: RoundPlan) -> int:
+    """Return how many prompts of a round, all of them scored, give a record."""
+    drawn = _drawn(plan, rounds.store.samples(plan.number), Report())
+    return len(givers(plan.settings.selection.build(drawn, Report())))
 
 
 def _drawn(plan: RoundPlan, samples: Sequence[StoredSample], report: Report) -> list[PromptSamples]:

@@ -10,6 +10,7 @@ from align.data.source import Report
 from align.errors import ConfigError
 from align.records import Example
 from align.rounds.scored_samples import PromptSamples, best_of
+from align.sampling.generation import Generation
 
 
 class Selection(ABC):
@@ -17,6 +18,13 @@ class Selection(ABC):
 
     takes_any_text = False
     """Whether a sample without text, or with characters that no file holds, can be trained on, as its tokens can."""
+
+    keeps_samples = False
+    """Whether records hold samples as they were drawn, with `reward` and `finished`: what online methods train on."""
+
+    def compared(self, settings: Generation) -> int:
+        """Return how many samples of a prompt are trained on together at most."""
+        return settings.num_samples
 
     @abstractmethod
     def build(self, drawn: Sequence[PromptSamples], report: Report) -> list[Example]:

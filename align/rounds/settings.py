@@ -13,7 +13,7 @@ from align.rounds.against_mixture import AgainstMixture
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import ReferencePair
-from align.rounds.selections import Selection
+from align.rounds.selections import PromptSelection, Selection
 from align.sampling.generation import Generation
 from align.sampling.logit_mixture import LogitMixture
 from align.sampling.server_pool import ServerPool
@@ -42,8 +42,11 @@ class RoundSettings:
     """Sample from policy and reference together."""
     whole_weights: bool = False
     """Gather a sharded model whole for every batch of samples, not block by block for every token."""
+    refills: int = 0
+    """How often prompts that gave no record are replaced by further ones."""
 
     def __post_init__(self) -> None:
+        self._check_refills()
         if self.prompts is not None and self.prompts < 1:
             raise ConfigError(f"prompts must be at least 1, got {self.prompts}")
         if self.conditions is not None and self.missing_eos_penalty is not None:
@@ -64,13 +67,14 @@ class RoundSettings:
         if isinstance(self.selection, AgainstMixture):
             self.selection.check(self.generation, self.mixture)
 
-    def check_win_rates(self) -> None:
-        """Raise ConfigError for what makes something else of win rates, which SPPO regresses on.
+    def check_win_rates(self, view: str | None) -> None:
+        """Raise ConfigError for what makes something else of win rates, which SPPO and Nash-MD take as they are.
 
         They are mean probabilities (Wu et al. 2024, arXiv:2405.00675, section 4.2); the paper has no penalty on them.
         """
-        if isinstance(self.selection, AgainstMixture) and not isinstance(self.scorer, WinRates):
-            return  # which makes probabilities of rewards itself
+        judged = isinstance(self.selection, AgainstMixture) and isinstance(self.scorer, WinRates)
+        if view != "win_rates" and not judged:
+            return
         place = "align.callbacks.resampling.IterativeResampling"
         if self.missing_eos_penalty:
             raise ConfigError(
@@ -84,13 +88,30 @@ class RoundSettings:
                 "set direction.weights to {win_rate: 1.0} without gates"
             )
 
-    def choose(self, pool: list[Example], round_number: int) -> list[Example]:
-        """Return the prompts of a round, in the order of hashes; one on the data's own responses takes all."""
+    def _check_refills(self) -> None:
+        plain = self.conditions is None and not self.alternate_halves and self.prompts is not None
+        if self.refills < 0 or (self.refills and not (plain and isinstance(self.selection, PromptSelection))):
+            raise ConfigError(
+                f"refills {self.refills} is for rounds of some of the prompts, whose samples are selected prompt by "
+                "prompt: set `prompts`, leave out conditions and alternate_halves, or set refills to 0"
+            )
+
+    def choose(self, pool: list[Example], round_number: int, first: int | None = None) -> list[Example]:
+        """Return the prompts of a round, in the order of hashes; one on the data's own responses takes all.
+
+        `first` is the place at which they begin; null takes that behind rounds which all have `prompts`.
+        """
         order = self.share(pool, round_number)
         if self.conditions is not None and self.conditions.rated(round_number):
             return order
         count = min(self.prompts or len(order), len(order))
-        first = (round_number // 2 if self.alternate_halves else round_number) * count
+        if first is None:
+            first = (round_number // 2 if self.alternate_halves else round_number) * count
+        return self.following(pool, round_number, first, count)
+
+    def following(self, pool: list[Example], round_number: int, first: int, count: int) -> list[Example]:
+        """Return so many prompts from a place in the order of hashes on, from its start again after the last."""
+        order = self.share(pool, round_number)
         return [order[(first + i) % len(order)] for i in range(count)]
 
     def share(self, pool: list[Example], round_number: int) -> list[Example]:
@@ -107,6 +128,7 @@ class RoundSettings:
         """Return a hash of all that decides a round's samples and records, beside its weights."""
         scorer = (type(self.scorer).__name__, self.scorer.lasting_identity)
         parts = (self.generation, scorer, self.selection, self.direction, self.prompts, self.replay)
-        mixture = () if self.mixture is None else (self.mixture,)
+        mixture: tuple[object, ...] = () if self.mixture is None else (self.mixture,)
+        mixture += (self.refills,) if self.refills else ()
         text = repr((*parts, self.missing_eos_penalty, self.alternate_halves, self.conditions, *mixture, *more))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from align.distributed import on_first, rank
-from align.errors import StoreError
+from align.errors import ConfigError, StoreError
 from align.files import atomic_file
 from align.models.references import MovingReference, PreviousRound, Reference, ReferenceMixture
 from align.models.sharding import give
@@ -64,6 +64,17 @@ def follows_rounds(module: nn.Module) -> bool:
 def follows_steps(module: nn.Module) -> bool:
     """Tell whether a module's reference, or one of several, follows the policy step by step."""
     return any(isinstance(kind, MovingReference) for kind in _anchors(module))
+
+
+def refuse_following(module: nn.Module) -> None:
+    """Raise ConfigError for a reference that follows the policy, where every round restarts from one policy."""
+    if follows_rounds(module):
+        raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
+    if follows_steps(module):
+        raise ConfigError(
+            "model.reference MovingReference would go on from the round before where rounds restart: leave one of "
+            "them out"
+        )
 
 
 def _anchors(module: Any) -> list[Reference | None]:

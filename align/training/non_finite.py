@@ -28,6 +28,14 @@ class Found(NamedTuple):
     """Ids of all groups of the step."""
 
 
+class Limit(NamedTuple):
+    """What a mean of a step may be at most."""
+
+    most: float
+    setting: str
+    """Where it is set."""
+
+
 class NonFiniteGuard:
     """Watches the losses of a step and decides, the same on every rank, whether it may be taken."""
 
@@ -35,6 +43,8 @@ class NonFiniteGuard:
         self.limit = limit
         self.skipped = 0
         self.in_a_row = 0
+        self.limits: dict[str, Limit] = {}
+        """By the name of a mean; a step above one is left out too."""
         self._batches: list[tuple[tuple[str, ...], Tensor]] = []
 
     def watch(self, ids: tuple[str, ...], loss: Tensor) -> None:
@@ -49,10 +59,18 @@ class NonFiniteGuard:
         losses = [loss for _, loss in self._batches]
         return ~torch.stack(losses if scaled else [*losses, norm.to(losses[0])]).isfinite().all()
 
-    def taken(self) -> None:
-        """Note that the step is taken."""
-        self.in_a_row = 0
-        self._batches = []
+    def taken(self, step: int, means: Mapping[str, Tensor]) -> bool:
+        """Return whether a step that is finite is taken; one that passes a limit is counted and told."""
+        self.in_a_row, self._batches = 0, []
+        for name, limit in self.limits.items():
+            if means[name] > limit.most:
+                self.skipped += 1
+                rank_zero_warn(
+                    f"mean {name} of optimiser step {step} is {float(means[name]):.4g}, above {limit.setting} "
+                    f"{limit.most:g}; the step was not taken ({self.skipped} in all)"
+                )
+                return False
+        return True
 
     def leave_out(self, step: int, gradients: Mapping[str, Tensor]) -> None:
         """Note that the step is left out, and warn. Raises TrainingError at the limit. Every rank has to call it."""

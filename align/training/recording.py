@@ -127,8 +127,8 @@ class RecordingModule(L.LightningModule):
         if means.pop(FINITE) < 1:
             self._finite.leave_out(self.trainer.global_step + 1, gradients)
             optimizer.zero_grad(set_to_none=True)
-        else:
-            self._finite.taken()
+        elif not self._finite.taken(self.trainer.global_step + 1, means):
+            optimizer.zero_grad(set_to_none=True)
         self.log_means("train", means)
         self._log_number("train/lr", optimizer.param_groups[0]["lr"])
         if self._finite.skipped:

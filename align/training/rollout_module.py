@@ -36,6 +36,7 @@ class RolloutModule(ReferencedModule):
     view = "samples"
     truncation = "usual"
     entropy_gradients = False
+    compares = False  # whether the samples of a prompt are held against each other, and one alone teaches nothing
 
     def __init__(self, backbone: Backbone, reference: Reference | None, optimizer: Optimizer) -> None:
         super().__init__(backbone, optimizer)

@@ -75,6 +75,7 @@ class Rollouts:
         gaps = self.columns["old_logprobs"].double() - torch.from_numpy(sampled.engine_logprobs)
         known = gaps[~gaps.isnan()]
         ratios = gaps.nan_to_num(nan=0.0).exp()
+        self.columns["engine_logprobs"] = torch.from_numpy(sampled.engine_logprobs).float()
         told = {"engine_difference": known.abs().mean(), "engine_difference_max": known.abs().max()}
         if sampled.importance_cap is not None:
             self.columns["engine_ratios"] = ratios.clamp(max=sampled.importance_cap).float()
@@ -127,6 +128,7 @@ def require_rounds(module: object, source: object) -> None:
     """Raise ConfigError, with what to add, for a module that trains on its own samples where nothing draws them."""
     if source is None:
         raise ConfigError(
-            f"{type(module).__name__} trains on its own samples: add -c configs/callbacks/online.yaml, or "
-            "align.callbacks.resampling.IterativeResampling with the selection EverySample"
+            f"{type(module).__name__} trains on its own samples: add -c configs/callbacks/online.yaml, or what "
+            "belongs to the method (online_ppo.yaml, nash_md_rounds.yaml), or align.callbacks.resampling."
+            "IterativeResampling with the selection EverySample"
         )

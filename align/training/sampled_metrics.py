@@ -24,6 +24,7 @@ def record_samples(
     module.record("finished", batch.labels("finished"), weights)
     module.record("length", tokens.counts, weights)
     module.record("entropy", tokens.entropies.detach(), own)
+    module.record("ratio", (tokens.logprobs.detach() - tokens.old_logprobs).exp(), own)
     module.record("clip_ratio", clipped.to(own.dtype), own)
     with torch.no_grad():
         module.record("old_kl", kl_estimate("k3", tokens.old_logprobs, tokens.logprobs), own)

@@ -22,10 +22,10 @@ class StepQuantiles:
     @torch.no_grad()
     def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compare the step's pairs, which costs a forward pass more where it is more than one micro-batch in all."""
-        if self._objective is None or (len(step) == 1 and _ranks() == 1):
+        if self._objective is None or (len(step) == 1 and ranks() == 1):
             return
         own = torch.cat([torch.stack([*self._compared(module, batch), batch.weights], dim=1) for batch in step])
-        everyone, first = _gathered(own)
+        everyone, first = gathered_rows(own)
         real = everyone[:, 2] > 0
         found = Quantiles(*(torch.zeros(len(everyone), dtype=own.dtype, device=own.device) for _ in Quantiles._fields))
         for values, known in zip(found, quantiles(*everyone[real].unbind(1)), strict=True):
@@ -44,17 +44,18 @@ class StepQuantiles:
         return self._objective.compared(PairScores.of(policy, batch), PairScores.of(reference, batch))
 
 
-def _ranks() -> int:
+def ranks() -> int:
+    """Return how many processes train."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def _gathered(own: Tensor) -> tuple[Tensor, int]:
+def gathered_rows(own: Tensor) -> tuple[Tensor, int]:
     """Return the rows of all ranks, and where this rank's begin; rows of zeros fill up between them."""
-    if _ranks() == 1:
+    if ranks() == 1:
         return own, 0
     longest = torch.tensor(len(own), device=own.device)
     dist.all_reduce(longest, dist.ReduceOp.MAX)
     filled = torch.cat([own, own.new_zeros(int(longest) - len(own), own.shape[1])])
-    everyone = [torch.empty_like(filled) for _ in range(_ranks())]
+    everyone = [torch.empty_like(filled) for _ in range(ranks())]
     dist.all_gather(everyone, filled)
     return torch.cat(everyone), dist.get_rank() * len(filled)

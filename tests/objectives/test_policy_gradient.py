@@ -13,11 +13,12 @@ from align.errors import ConfigError
 from align.objectives.advantages import GroupAdvantage
 from align.objectives.policy_gradient import PolicyGradient, kl_estimate
 from align.objectives.surrogates import ClippedRatio, GammaWeighted, SoftGate, TruncatedRatio
-from align.records import CandidateBatch
-from tests.objectives.sampled import FINISHED, Taken
+from align.records import CandidateBatch, Step
+from tests.objectives.sampled import ADVANTAGES, FINISHED, SAMPLES, Taken
 from tests.objectives.trl_models import OPTIONS, assert_same
 from tests.tiny import tiny_tokenizer
 
+LENGTHS = [len(response) for _, responses in SAMPLES for response in responses]
 HIGHER = ClippedRatio(0.2, 0.28)
 LOSSES: list[tuple[dict[str, Any], PolicyGradient]] = [
     ({"loss_type": "grpo"}, PolicyGradient()),
@@ -37,6 +38,12 @@ LOSSES: list[tuple[dict[str, Any], PolicyGradient]] = [
     ({"loss_type": "sapo"}, PolicyGradient(surrogate=SoftGate())),
     ({"loss_type": "luspo", "importance_sampling_level": "sequence"}, PolicyGradient(ratio="sequence", mean="sum")),
     ({"loss_type": "luspo"}, PolicyGradient(mean="sum")),
+    ({"loss_type": "dapo", "top_entropy_quantile": 0.3}, PolicyGradient(mean="token", top_entropy_quantile=0.3)),
+    (
+        {"loss_type": "grpo", "top_entropy_quantile": 0.6, "entropy_coef": 0.05, "beta": 0.1},
+        PolicyGradient(top_entropy_quantile=0.6, entropy_weight=0.05, beta=0.1),
+    ),
+    ({"loss_type": "grpo", "off_policy_mask_threshold": 0.05}, PolicyGradient(off_policy_mask_threshold=0.05)),
     ({"loss_type": "vespo"}, PolicyGradient(surrogate=GammaWeighted(), mean="token")),
 ]
 
@@ -172,3 +179,40 @@ def test_settings_without_an_effect_are_refused(options: dict[str, Any], told: s
         GroupAdvantage("none", "group")
     with pytest.raises(ConfigError):
         ClippedRatio(0.2, most=1.1)
+
+
+def test_what_is_left_out_is_some_and_not_all() -> None:
+    """That the two cases against TRL above are no empty ones: some samples of negative advantage have drifted, by hand."""
+    taken = Taken(PolicyGradient(off_policy_mask_threshold=0.05))
+    taken.module.begin_step(Step((taken.batch,)))
+    tokens = taken.module.sampled_tokens(taken.batch, taken.module._states(taken.policy, taken.batch))
+    drift = [float(gap.mean()) for gap in (tokens.old_logprobs - tokens.logprobs).split(LENGTHS)]
+    expected = [float(a < 0 and d > 0.05) for a, d in zip(ADVANTAGES, drift, strict=True)]
+    assert taken.module.objective.off_policy(tokens).tolist() == expected
+    assert 0 < sum(expected) < sum(a < 0 for a in ADVANTAGES)
+
+
+def test_high_entropy_is_of_the_whole_step() -> None:
+    """A fifth of 19 tokens is four, the four of the highest entropy, however the step is cut."""
+    taken = Taken(PolicyGradient(mean="token", top_entropy_quantile=0.2))
+    parts = [_one(taken.batch, 1), _one(taken.batch, 0), _one(taken.batch, 0).as_padding()]
+    entropies = taken.module._read(taken.policy, taken.module._states(taken.policy, taken.batch)).entropies
+    assert entropies is not None
+    taken.module.begin_step(Step(parts))
+    marked = []
+    for batch in (parts[1], parts[0]):
+        tokens = taken.module.sampled_tokens(batch, taken.module._states(taken.policy, batch))
+        found, count = taken.module.high_entropy.mark(tokens, batch)
+        marked.append(found.high_entropy)
+        assert count == 4
+    assert sum(LENGTHS) == 19
+    highest = entropies >= entropies.sort(descending=True).values[3] - 1e-6
+    assert torch.cat(marked).bool().tolist() == highest.tolist()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"top_entropy_quantile": 1.5}, {"top_entropy_quantile": -0.1}, {"off_policy_mask_threshold": 0.0}]
+)
+def test_shares_and_limits_are_checked(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        PolicyGradient(**settings)  # type: ignore[arg-type]

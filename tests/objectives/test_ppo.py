@@ -93,7 +93,13 @@ def test_scores_are_normalised_then_clipped() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"kl_coef": -0.1}, {"lam": 1.1}, {"cliprange_value": 0.0}, {"kl_coef": 0.0, "adaptive_kl": AdaptiveKL()}],
+    [
+        {"kl_coef": -0.1},
+        {"lam": 1.1},
+        {"cliprange_value": 0.0},
+        {"ratio_threshold": 1.0},
+        {"kl_coef": 0.0, "adaptive_kl": AdaptiveKL()},
+    ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -244,3 +244,19 @@ def test_random_kills(method: str, tmp_path: Path, world_model: Path) -> None:
 def test_many_random_kills(method: str, tmp_path: Path, world_model: Path) -> None:
     more = ["--trainer.callbacks.epochs", "2", "--trainer.max_epochs", "6"]
     random_kills(tmp_path, command(world_model, *more, method=method, selection=EVERY), 50)
+
+
+def test_a_step_far_from_the_policy_that_drew_is_left_out(world_model: Path) -> None:
+    """All steps of a round are on the same samples: after one that is left out the ratio is what it was."""
+    most = 1 + 1e-6
+    module = PPOModule(Backbone(str(world_model)), PPO(ratio_threshold=most), value=TrunkValue(), optimizer=CONSTANT)
+    with pytest.warns(UserWarning, match=r"above objective.ratio_threshold 1; the step was not taken"):
+        log = run(module, 12, epochs=4, generation=Generation(max_new_tokens=8, num_samples=2))
+    ratios = log.series("train/ratio")
+    assert [ratios[n] for n in (0, 4, 8)] == [1, 1, 1]
+    left_out = [n for n in range(12) if ratios[n] > most]
+    assert log.series("train/skipped_steps")[-1] == len(left_out) > 0
+    for n in left_out:
+        if (n + 1) % 4:
+            assert ratios[n + 1] == pytest.approx(ratios[n], abs=1e-6)
+    assert any(abs(ratios[n] - 1) > 1e-4 for n in range(12))

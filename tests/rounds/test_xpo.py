@@ -98,6 +98,19 @@ def test_rounds_draw_from_both(world_model: Path) -> None:
         assert sorted(row[1] for row in example.scores) == [0.0, 1.0]
 
 
+def test_the_weight_follows_its_list(world_model: Path) -> None:
+    """Up to the second round the runs are the same: there the term is three times as large, or none; the last stays."""
+    terms = {}
+    for name, weights in (("one", ALPHA), ("three", [ALPHA, 3 * ALPHA]), ("none", [ALPHA, 0.0])):
+        module = XPOModule(Backbone(str(world_model)), DPO(0.1), optimizer=CONSTANT, optimism=weights)
+        terms[name] = run(module, 3, groups=12, **XPO).series("train/loss/optimism")
+        Path("run").rename(name)
+    assert terms["three"][0] == terms["one"][0]
+    assert terms["three"][1] == pytest.approx(3 * terms["one"][1], rel=1e-5)
+    assert len(terms["three"]) == 3
+    assert terms["none"] == [terms["one"][0]]
+
+
 def test_what_does_not_fit_is_refused(world_model: Path) -> None:
     backbone = Backbone(str(world_model))
     for options in ({"mixture": None}, {"mixture": LogitMixture([1.0, 0.0])}, {"mixture": LogitMixture([0, 1], 0.5)}):
@@ -105,8 +118,9 @@ def test_what_does_not_fit_is_refused(world_model: Path) -> None:
             IterativeResampling(GoldRewards(), ReferencePair(), generation=XPO["generation"], **options)
     with pytest.raises(ConfigError, match="servers have no reference: leave out engine, or mixture"):
         IterativeResampling(GoldRewards(), **XPO, engine=ServerPool(["http://a:1/v1"]))
-    with pytest.raises(ConfigError, match="optimism must be positive"):
-        XPOModule(backbone, optimism=0.0)
+    for optimism in (0.0, [], [0.0, 1.0], [1.0, -1.0]):
+        with pytest.raises(ConfigError, match="optimism must be positive"):
+            XPOModule(backbone, optimism=optimism)
     with pytest.raises(ConfigError, match="SimPO has none: take DPO or IPO"):
         XPOModule(backbone, SimPO())
     with pytest.raises(ConfigError, match="XPOModule needs to know which response the reference drew"):

@@ -21,6 +21,7 @@ from tests.waits.fake_device import load
 
 load(Path(sys.argv[1]))
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.cuda.amp.common  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
@@ -28,7 +29,8 @@ from torch.utils._foreach_utils import _foreach_supported_types  # noqa: E402
 from torch.utils._python_dispatch import _disable_current_modes  # noqa: E402
 
 from align.cli.lightning import AlignCLI, prepare  # noqa: E402
-from align.records import CandidateBatch, EncodedGroup, Step  # noqa: E402
+from align.records import CandidateBatch, EncodedGroup, SampledRound, Step  # noqa: E402
+from align.training.rollouts import Rollouts  # noqa: E402
 from tests.waits.watch import ROOT, Watch, python_data_watched  # noqa: E402
 
 CUDA = "cuda"
@@ -77,10 +79,27 @@ def groups(module: Any, count: int, size: int) -> list[EncodedGroup]:
 def step_of(module: Any, size: int) -> Step:
     """Return a step of two micro-batches."""
     rows = groups(module, 12, size)
-    batches = [CandidateBatch.of(part, attributes=("score",)) for part in (rows[:6], rows[6:])]
+    names: tuple[str, ...] = ("score",)
+    if hasattr(module, "begin_round"):
+        names = ("reward", "finished")
+        rows = [row._replace(scores=[[*scores, 1.0] for scores in row.scores]) for row in rows]
+        module.rollouts = rollouts_of(module, rows)
+    batches = [CandidateBatch.of(part, attributes=names) for part in (rows[:6], rows[6:])]
     if getattr(module, "reads_others", False):
         batches = [b.beside(own, [*own[1:], own[0]]) for b, own in zip(batches, (rows[:6], rows[6:]), strict=True)]
     return Step(batches)
+
+
+def rollouts_of(module: Any, rows: list[EncodedGroup]) -> Rollouts:
+    """Return what a round has computed of its samples, for a step that is not its first."""
+    lengths = np.array([len(response) for row in rows for response in row.response_ids])
+    sizes, numbers = np.array([len(row.response_ids) for row in rows]), np.zeros(len(lengths))
+    more: dict[str, Any] = {"temperature": 1.0, "steps": 2, "batches": list, "path": Path("none"), "sha256": ""}
+    found = Rollouts(SampledRound(0, [row.id for row in rows], sizes, lengths, numbers, numbers + 1, **more))
+    names = ["old_logprobs", "advantages", *(["reference_logprobs"] if module.reads_reference else [])]
+    names += ["old_values", "returns"] if hasattr(module, "critic") else []
+    found.columns = {name: torch.zeros(int(lengths.sum())) for name in names}
+    return found
 
 
 def on_device(module: Any) -> None:

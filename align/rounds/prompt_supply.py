@@ -1,0 +1,104 @@
+"""The prompts of a run's rounds: the next ones of the data, and further ones for those that gave no record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from align.data.data_module import PreferenceDataModule
+from align.data.row_validation import prompt_id
+from align.data.splits import divide_source
+from align.distributed import on_first
+from align.encoding.encoder import Encoder
+from align.errors import ConfigError, DataError
+from align.records import Conditioning, Example
+from align.rounds.plan import RoundPlan
+from align.rounds.round_folder import RoundFolder
+from align.rounds.round_prompts import (
+    RoundPrompt,
+    asked_plainly,
+    asked_under_conditions,
+    conditioning_of_method,
+    targets_of,
+)
+from align.rounds.settings import RoundSettings
+
+
+class Taken(NamedTuple):
+    """Prompts of the data's shuffled order."""
+
+    prompts: list[RoundPrompt]
+    """Those that leave room for a whole response."""
+    size: int
+    """How many were taken from the order."""
+
+
+class PromptSupply:
+    """Chooses the prompts of rounds and encodes them."""
+
+    def __init__(self, trainer: Any, data: PreferenceDataModule, settings: RoundSettings, rounds: RoundFolder) -> None:
+        self.trainer, self.data, self.settings, self.rounds = trainer, data, settings, rounds
+        self._pool: list[Example] = []
+
+    def pool(self) -> list[Example]:
+        """Return the training records, each prompt once."""
+        if not self._pool:
+            sources = [e for s in self.data.sources for e in divide_source(s, self.data.splits)["train"][0]]
+            self._pool = list({prompt_id(e.messages): e for e in reversed(sources)}.values())[::-1]
+            if len({e.id for e in self._pool}) < len(self._pool):
+                raise ConfigError("rounds need ids that are unique over all data.sources")
+        return self._pool
+
+    def of_round(self, number: int) -> Taken:
+        """Return the prompts of a round. Raises DataError where none leaves room for a response."""
+        chosen = self.settings.choose(self.pool(), number, first=self._first(number))
+        kept = self._kept(number, chosen)
+        if not kept:
+            raise DataError(
+                f"round {number}: every prompt has more than {self._longest} tokens, which is what max_total "
+                f"{self._encoder.truncation.max_total} leaves beside generation.max_new_tokens "
+                f"{self.settings.generation.max_new_tokens}: lower it"
+            )
+        return Taken(kept, len(chosen))
+
+    def further(self, plan: RoundPlan, count: int) -> Taken:
+        """Return so many prompts behind those of a round, fewer where the round has had all there are."""
+        pool, first = self.pool(), (self._first(plan.number) or 0) + plan.taken
+        chosen = self.settings.following(pool, plan.number, first, min(count, len(pool) - plan.taken))
+        return Taken(self._kept(plan.number, chosen), len(chosen))
+
+    def _first(self, number: int) -> int | None:
+        """Return the place in the order at which a round begins: behind the one before, which may have had further."""
+        if not self.settings.refills:
+            return None
+        counts = on_first(lambda: [row.manifest["counts"] for row in self.rounds.store.rounds() if row.number < number])
+        return sum(int(told.get("taken", told["prompts"])) for told in counts)
+
+    def _kept(self, number: int, chosen: list[Example]) -> list[RoundPrompt]:
+        """Return those that leave room for a whole response; the others are told."""
+        found = self._asked(number, chosen)
+        kept = [p for p in found if len(p.request.ids) <= self._longest]
+        if len(kept) < len(found):
+            rank_zero_info(f"round {number}: {len(found) - len(kept)} prompts over {self._longest} tokens are left out")
+        self.settings.scorer.check_examples([prompt.example for prompt in kept])
+        return kept
+
+    @property
+    def _encoder(self) -> Encoder:
+        assert self.data.encoder is not None
+        return self.data.encoder
+
+    @property
+    def _longest(self) -> int:
+        return self._encoder.truncation.max_total - self.settings.generation.max_new_tokens
+
+    def _asked(self, number: int, chosen: Sequence[Example]) -> list[RoundPrompt]:
+        conditioning: Conditioning | None = conditioning_of_method(self.trainer.lightning_module, self.settings)
+        if conditioning is None:
+            asking = self.trainer.lightning_module.asking
+            return [prompt for example in chosen for prompt in asked_plainly(example, self._encoder, asking)]
+        written: dict[str, Any] = {"settings": self.settings, "conditioning": conditioning}
+        written["targets"] = targets_of(self.rounds, self.settings, conditioning) if number == 1 else []
+        return [p for example in chosen for p in asked_under_conditions(number, example, self._encoder, **written)]
