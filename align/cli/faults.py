@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import re
 import traceback
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
 from torch.distributed import DistNetworkError
 
+from align.cli.verbs import LIGHTNING_VERBS
 from align.errors import shorten
 
 Line = tuple[str, int]
@@ -29,11 +32,16 @@ def explain_fault(error: Exception) -> Line | None:
             "lower data.batching.tokens or model.backbone.logit_bytes, or set model.backbone.gradient_checkpointing"
         )
         return f"out of memory ({shorten(error, 160)}): {advice}", 3
-    if isinstance(error, MisconfigurationException) or (
-        isinstance(error, ValueError | ModuleNotFoundError) and _from_lightning(error)
-    ):
-        return shorten(error, 400), 2
-    return None
+    refused = _refused(error)
+    return None if refused is None else (refused, 2)
+
+
+def _refused(error: Exception) -> str | None:
+    """Return what a library said of settings that it refuses, None for another error."""
+    if isinstance(error, OmegaConfBaseException):
+        return _not_filled_in(str(error))
+    named = isinstance(error, ValueError | ModuleNotFoundError) and _from_lightning(error)
+    return shorten(error, 400) if named or isinstance(error, MisconfigurationException) else None
 
 
 def _loader_that_ended(error: BaseException | None) -> RuntimeError | None:
@@ -46,6 +54,14 @@ def _loader_that_ended(error: BaseException | None) -> RuntimeError | None:
             return error
         error = error.__context__
     return None
+
+
+def _not_filled_in(told: str) -> str:
+    """Return what omegaconf says of a setting that names another, with places as they stand in files."""
+    told = re.sub(rf"\b(?:{'|'.join(LIGHTNING_VERBS)})\.(?=\w)", "", told)
+    place = re.search(r"full_key: (\S+)", told)
+    advice = "name another setting by its whole place, as in ${data.init_args.batching.groups}"
+    return f"{f'--{place[1]}' if place else 'settings'}: {shorten(told.splitlines()[0], 200)}: {advice}"
 
 
 def _file(error: OSError) -> str:

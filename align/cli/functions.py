@@ -18,7 +18,7 @@ from align.cli.null_check import check_nulls
 from align.cli.number_check import check_numbers
 from align.cli.own_packages import allow_imports, check_functions
 from align.cli.secrets import check_secret_settings
-from align.cli.settings_files import check_all_settings
+from align.cli.settings_files import INTERPOLATED, check_all_settings
 from align.cli.spellings import INSTEAD
 from align.cli.typed_words import spelled
 from align.cli.unused import Unused, refuse_unused
@@ -89,7 +89,11 @@ def parser_of(function: Callable[..., Any], command: str, *, positional: bool = 
     mean_classes()
     allow_imports()
     parser = ArgumentParser(
-        prog=f"align {command}", exit_on_error=False, allow_abbrev=False, description=_summary(function)
+        prog=f"align {command}",
+        exit_on_error=False,
+        allow_abbrev=False,
+        description=_summary(function),
+        parser_mode=INTERPOLATED,
     )
     parser.add_argument("-c", "--config", action="config", help="YAML file with settings; may be repeated.")
     named: set[str | int] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.cli.shipped_configs import config_place, with_shipped
+from align.cli.shipped_configs import config_place, find_shipped, is_shipped, with_shipped
 from align.cli.yaml_check import check_config, checked_value, read_settings
 from align.errors import ConfigError, shorten
 
@@ -82,12 +82,19 @@ def _with_named(file: str, within: tuple[str, ...]) -> Iterator[str]:
     path = Path(file).expanduser()
     if path.is_file() and path.suffix != ".json":
         for name in _named(file):
-            beside = path.parent / name
-            place = str(beside) if beside.is_file() else config_place(name)
+            place = _meant(name, path)
             if not Path(place).expanduser().is_file():
                 raise ConfigError(f"config {file}: {KEY} names {name!r}, which is no file and no shipped config")
             yield from _with_named(place, (*within, file))
     yield file
+
+
+def _meant(name: str, within: Path) -> str:
+    """Return the file that a file names: beside it, else by its name; `dpo` in a `dpo.yaml` is the shipped one."""
+    beside = within.parent / name
+    place = str(beside) if beside.is_file() else config_place(name)
+    itself = Path(place).expanduser().is_file() and Path(place).expanduser().samefile(within)
+    return str(find_shipped(name)) if itself and is_shipped(name) and place != name else place
 
 
 def _named(file: str) -> list[str]:

@@ -30,6 +30,7 @@ from align.cli.run_config import SAVES_CONFIG
 from align.cli.run_folder import check_whole, checkpoint_to_go_on_from, claim, mark_finished, release
 from align.cli.run_logger import RunLogger
 from align.cli.secrets import check_secret_settings
+from align.cli.settings_files import INTERPOLATED, check_all_settings, rooted
 from align.cli.start import prepare
 from align.cli.trainer import AlignTrainer
 from align.cli.trainer_check import check_settings, ended_by
@@ -59,8 +60,10 @@ class AlignCLI(LightningCLI):
     def __init__(self, words: list[str]) -> None:
         for package in ("align.modules", "align.data"):
             import_all(package)
+        check_all_settings(words[0])
+        self._words = [words[0], *(rooted(word, words[0]) for word in words[1:])]
         sys.argv = [sys.argv[0], *words, *given_trust()]  # processes that Lightning starts run the same command
-        strict = {"exit_on_error": False, "allow_abbrev": False}
+        strict = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": INTERPOLATED}
         told = LISTED[words[0]]
         subparser: dict[str, Any] = {"description": told, "default_config_files": [DEFAULTS], **strict}
         own = {words[0]: LightningCLI.subcommands()[words[0]]}
@@ -86,7 +89,7 @@ class AlignCLI(LightningCLI):
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse, then check what Lightning does not."""
-        super().parse_arguments(parser, args)
+        self.config = parser.parse_args([*self._words, *given_trust()])
         config = self.config[self.config.subcommand]
         check_secret_settings(config)
         check_functions(config)

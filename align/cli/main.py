@@ -9,6 +9,7 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -48,7 +49,7 @@ align --version            the version"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code: 0 done, 2 bad input, 3 a fault during the run, 130 interrupted."""
+    """Run the program and return its exit code: 0 done, 2 bad input, 3 a fault, 130 interrupted, 143 terminated."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -60,14 +61,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("align: the reader of the output has gone away, expected it to stay to the end", file=sys.stderr)
         return 3
     except SystemExit as stop:
+        if _terminated(stop):
+            print(f"{_command(words)}: {_rank()}stopped by SIGTERM before it was done", file=sys.stderr)
+            return 128 + signal.SIGTERM
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except Exception as error:
         line, code = _explained(error)
         if debug or line is None:
             raise
-        command = " ".join(["align", *command_of(words)])
+        command = _command(words)
         print(f"{command}: {_rank()}{line.replace('align VERB', command)}", file=sys.stderr)
         return code
+
+
+def _terminated(stop: SystemExit) -> bool:
+    """Tell whether Lightning ended because of SIGTERM, which it does without an exit code."""
+    loaded = sys.modules.get("lightning.pytorch.utilities.exceptions")
+    return loaded is not None and isinstance(stop, loaded.SIGTERMException)
+
+
+def _command(words: list[str]) -> str:
+    return " ".join(["align", *command_of(words)])
 
 
 def _run(words: list[str]) -> int:

@@ -6,7 +6,9 @@ inside of another file), and reads it in one place, which is replaced here; its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path as LocalPath
 from typing import Any
 
@@ -19,6 +21,10 @@ from align.cli.yaml_check import check_yaml, checked_tree, read_settings
 from align.cli.yaml_numbers import check_looks
 from align.errors import ConfigError
 
+INTERPOLATED = "omegaconf+"
+"""jsonargparse's mode of a parser whose settings are filled in by omegaconf once all files and options are read."""
+_NAME = re.compile(r"\$\{(?=[A-Za-z_][\w.\[\]]*\})")
+
 
 class FileText(str):
     """The text of a file, which knows its name."""
@@ -26,23 +32,34 @@ class FileText(str):
     place: str = ""
 
 
-def check_all_settings() -> None:
-    """Let every parser of this process check what it reads. Raises ConfigError where it is asked to read it."""
+def check_all_settings(verb: str = "") -> None:
+    """Let every parser of this process check what it reads. Raises ConfigError where it is asked to read it.
+
+    Args:
+        verb: Of the Trainer, whose settings stand below its name; nothing where the settings are all there are.
+    """
     usual = get_loader("yaml")
-    if not isinstance(usual, _Checked):
-        set_loader("yaml", _Checked(usual), exceptions=(yaml.YAMLError,))
-        Path.read_text = _read_text  # type: ignore[method-assign]
+    usual = usual.usual if isinstance(usual, _Checked) else usual
+    set_loader("yaml", _Checked(usual), exceptions=(yaml.YAMLError,))
+    set_loader(INTERPOLATED, _Checked(usual, verb), exceptions=(yaml.YAMLError,))
+    Path.read_text = _read_text  # type: ignore[method-assign]
 
 
+def rooted(text: str, verb: str) -> str:
+    """Return a text whose `${NAME}` say where the settings of the verb stand among those of all."""
+    return text if not verb else _NAME.sub(f"${{{verb}.", text)
+
+
+@dataclass(frozen=True)
 class _Checked:
     """The loader of YAML, after the checks."""
 
-    def __init__(self, usual: Callable[[str], Any]) -> None:
-        self.usual = usual
+    usual: Callable[[str], Any]
+    verb: str = ""
 
     def __call__(self, text: str) -> Any:
         """Return what a text says."""
-        plain = str(text)
+        plain = rooted(str(text), self.verb)
         if isinstance(text, FileText):
             check_yaml(plain, text.place)
             return _without_named(self.usual(plain))

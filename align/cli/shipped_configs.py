@@ -32,6 +32,11 @@ def find_shipped(name: str) -> Path:
     return shipped()[found[0]]
 
 
+def is_shipped(name: str) -> bool:
+    """Tell whether one shipped config has a name."""
+    return len(_named(name)) == 1
+
+
 def unknown_config(name: str) -> ConfigError:
     """Return what is said of a name that is no file, and not that of a shipped config."""
     if now := RENAMED_CONFIGS.get(_key(name)):

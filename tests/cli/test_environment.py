@@ -16,10 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.distributed import DistNetworkError
 
 from align.callbacks.checkpoint import Checkpoint
 from align.cli.faults import explain_fault
+from align.cli.main import main
 from align.errors import Stopped
 from tests.resume.runs import Run
 from tests.resume.test_exact import command
@@ -192,6 +194,19 @@ def test_a_second_signal_ends_the_run_at_once(run: Run) -> None:
     assert "stopped at once by a second signal; the last checkpoint is whole" in last_line(run)
     assert run() == 0, run.log
     assert not list((run.root / "checkpoints").glob(".*.part"))
+
+
+def test_what_lightning_ends_at_a_signal_has_not_succeeded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It raises a SystemExit without a code, which is that of success: `init world` and `predict` did so, unsaid."""
+
+    def ended(words: list[str]) -> int:
+        raise SIGTERMException
+
+    monkeypatch.setattr("align.cli.main.run_verb", ended)
+    assert main(["init", "world"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "align init world: stopped by SIGTERM before it was done\n"
 
 
 def test_the_second_signal_names_itself() -> None:

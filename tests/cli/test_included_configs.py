@@ -58,6 +58,13 @@ def test_a_file_that_names_what_is_not_there(
     assert line in told("fit", "-c", "own.yaml")
 
 
+def test_a_dpo_yaml_that_names_dpo_means_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dpo.yaml").write_text("config: [dpo, cpu]\n")
+    files = with_configs(["fit", "-c", "dpo.yaml"])[2::2]
+    assert [Path(file).parent.name for file in files] == ["method", "trainer", ""]
+
+
 def test_settings_of_a_class_named_later_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-c score_conditioned --data MODULE`: the file says how whatever data are viewed, and stands before them."""
     monkeypatch.chdir(tmp_path)
