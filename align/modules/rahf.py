@@ -11,6 +11,7 @@ from align.activations.layers import DUAL_DEPTHS, SINGLE_DEPTHS
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.response_states import reading_vector
+from align.models.sizes_only import sizes_only
 from align.models.stage import check_note, read_note, stage_adapters
 from align.objectives.representation import RepresentationAlignment
 from align.records import CandidateBatch, Instructions, TruncationPreset
@@ -82,6 +83,8 @@ class RAHFSingleModule(RepresentationModule):
             return []
         if self.stage1 is not None:
             return [STAGE]
+        if sizes_only():
+            return []
         if not read_note(self.backbone.path):
             raise ConfigError(
                 "model.stage1 is null and backbone.path holds no model of a first stage: name its adapter folder, or "

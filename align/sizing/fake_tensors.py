@@ -92,6 +92,18 @@ def attention_of_gpus() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def grouped_products() -> Iterator[None]:
+    """Let products of experts have shapes in float32 too: torch knows them without values in bfloat16 only."""
+    with patch.object(F, "grouped_mm", _grouped):
+        yield
+
+
+def _grouped(rows: Tensor, weight: Tensor, *, offs: Tensor) -> Tensor:
+    experts: Tensor = torch.ops.transformers.grouped_mm_fallback(rows, weight, offs)
+    return experts
+
+
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:

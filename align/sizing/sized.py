@@ -12,6 +12,7 @@ from align.sizing.memory import Batch, Memory, Spread, Weights, memory_of, weigh
 from align.sizing.meta_model import on_meta
 from align.sizing.pass_cost import PassConditions, PassCost, head_cost, pass_cost
 from align.sizing.speed import Passes, Work, passes_of, positions_per_second, work_of
+from align.sizing.states_cost import NO_STATES, StatesCost, states_cost
 
 MOST = 65536
 """Positions of the largest batch that is proposed: more are no faster."""
@@ -56,7 +57,8 @@ class Sized:
     @cached_property
     def head(self) -> Growth:
         """Return what logits take by positions; nothing where there are none."""
-        if not (self.module.generates or getattr(self.module.objective, "lm_weight", 0)) or self.passes.depth < 1:
+        scores = self.module.generates or getattr(self.module.objective, "lm_weight", 0)
+        if not scores or self._compares_states:
             return Growth(0, 0)
         assert self.cost
         budget = self.module.backbone.logit_bytes
@@ -65,6 +67,18 @@ class Sized:
             for n in (self.around, 2 * self.around)
         ]
         return Growth.through(points)
+
+    @property
+    def _compares_states(self) -> bool:
+        return bool(getattr(self.module, "reads_states", ()))
+
+    @cached_property
+    def states(self) -> StatesCost:
+        """Return what comparing states takes; nothing where logits are."""
+        if not self._compares_states:
+            return NO_STATES
+        assert self.cost
+        return states_cost(self.module, self.groups, self._conditions, self.around)
 
     @cached_property
     def work(self) -> Work:
@@ -79,7 +93,8 @@ class Sized:
 
     def batch(self, tokens: int) -> Batch:
         """Return what a batch of so many positions takes."""
-        working = max(self.cost.working.at(tokens) + self.weights.unpacked, self.head.at(tokens), 0.0)
+        blocks = self.cost.working.at(tokens) + self.weights.unpacked + self.states.held.at(tokens)
+        working = max(blocks, self.head.at(tokens), self.states.peak.at(tokens), 0.0)
         return Batch(self.cost.kept.at(tokens), max(self.cost.kept.fixed, 0.0), working)
 
     def memory(self, tokens: int, spread: Spread) -> Memory:
