@@ -44,6 +44,10 @@ class PreferredDispreferredModule(AlignModule):
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
         super().__init__(backbone, optimizer, truncation)
+        self.check_backbone(backbone)
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raise ConfigError where activations would be computed again: two adapters take turns."""
         if backbone.gradient_checkpointing:
             raise ConfigError(
                 "backbone.gradient_checkpointing computes again in the backward pass, when only one of the adapters is "

@@ -33,6 +33,7 @@ def on_meta(module: Any, **settings: Any) -> Any:
     """
     own = copy.deepcopy(module)
     asked = replace(module.backbone, **settings)
+    own.check_backbone(asked)
     own.backbone = replace(asked, random_init=True, check=False, compile=False, quantization=None)
     own.quantised = asked.quantization is not None  # there are no weights to do it with: sizes are counted
     if module.backbone.tokenizer is None and not _has_tokenizer(module.backbone.path):

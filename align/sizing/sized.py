@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from align.scoring.decoder import unwrapped
 from align.sizing.cards import Card
 from align.sizing.groups import Growth, TypicalGroup
 from align.sizing.memory import Batch, Memory, Spread, Weights, memory_of, weights_of
@@ -17,6 +19,8 @@ from align.sizing.states_cost import NO_STATES, StatesCost, states_cost
 MOST = 65536
 """Positions of the largest batch that is proposed: more are no faster."""
 STEP = 1024
+LONGEST = 2**20
+"""Tokens of the longest sequence that is looked for where a model has no window."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Sized:
         assert work
         assert passes
         found = pass_cost(self.module.model, self.groups, self._conditions, around=self.around)
-        kept = Growth(*(passes.depth * part for part in found.kept))
+        kept = Growth(*(passes.depth * (1 + passes.beside) * part for part in found.kept))
         return found._replace(kept=kept)
 
     @cached_property
@@ -67,6 +71,11 @@ class Sized:
             for n in (self.around, 2 * self.around)
         ]
         return Growth.through(points)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the models cannot be laid in shards."""
+        return self.module.quantised or not self.module.can_be_sharded
 
     @property
     def _compares_states(self) -> bool:
@@ -106,6 +115,25 @@ class Sized:
         """Return the positions of the largest batch that fits, in steps of 1024; 0 where not even one does."""
         fits = [tokens for tokens in range(STEP, MOST + 1, STEP) if self.memory(tokens, spread).total <= card.usable]
         return max(fits, default=0)
+
+    @property
+    def window(self) -> int:
+        """Return the longest sequence the model takes, 0 where it has no limit."""
+        config = unwrapped(self.module.model).config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or 0
+
+    def longest(self, card: Card, spread: Spread) -> int:
+        """Return the tokens of the longest prompt with one response that fit, where a batch is one group.
+
+        The group has the usual number of responses in the usual proportion to its prompt. At most the model's window.
+        """
+        share = (self.groups.prompt + self.groups.response) / self.groups.tokens
+        low, high = 0, math.ceil((self.window or LONGEST) / share) + 1
+        while high - low > 1:  # memory grows with positions
+            middle = (low + high) // 2
+            fits = self.memory(middle, spread).total <= card.usable
+            low, high = (middle, high) if fits else (low, middle)
+        return min(math.floor(low * share), self.window or LONGEST)
 
     def rate(self, card: Card) -> float:
         """Return the positions of a second of one card."""

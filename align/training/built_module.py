@@ -50,6 +50,8 @@ class BuiltModule(MethodSettings, RecordingModule):
     model: nn.Module
     checked: str
     """What the self-check found."""
+    can_be_sharded = True
+    """Whether FSDP2 can lay the method's models in shards."""
 
     def __init__(self, backbone: Backbone, optimizer: Optimizer, truncation: TruncationPreset | None = None) -> None:
         super().__init__(optimizer.stop_after_nonfinite)
@@ -74,6 +76,9 @@ class BuiltModule(MethodSettings, RecordingModule):
     def build(self) -> nn.Module:
         """Load the model to train."""
         return load_policy(self.backbone, self.tokenizer, masters=not self.optimizer.kahan)
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raise ConfigError for settings of a backbone that the method cannot use."""
 
     def configure_model(self) -> None:
         """Load the model once, inside the strategy's context, and shard it where the strategy has a device mesh."""
