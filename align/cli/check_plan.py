@@ -22,6 +22,13 @@ BUDGET = 4096
 """What data.batching.tokens is where there are no data."""
 
 
+RECOMPUTED = {
+    False: "kept",
+    True: "computed again in the backward pass",
+    "selective": "of linear layers and attention kept",
+}
+
+
 @dataclass(frozen=True)
 class Load:
     """What is to be computed."""
@@ -110,7 +117,7 @@ def _told_size(sized: Sized, load: Load) -> Iterator[str]:
     weights, backbone = sized.weights, sized.module.backbone
     share = 100 * weights.trained_parameters / weights.parameters
     yield f"{weights.parameters:,} parameters, {weights.trained_parameters:,} of them trained ({share:.2f} %)"
-    again = "computed again in the backward pass" if backbone.gradient_checkpointing else "kept"
+    again = RECOMPUTED[backbone.gradient_checkpointing]
     kept = sized.cost.kept
     yield (
         f"GiB of each GPU, {'bf16-mixed' if sized.conditions.mixed else '32-true'}, {sized.cost.layout} rows, "

@@ -20,6 +20,7 @@ from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
 from align.models.quantised import check_quantised, loading_options, prepare_quantised
+from align.models.recomputing import recompute
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
@@ -155,8 +156,7 @@ def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, ma
         model = _with_lora(model, backbone.lora, task)
     if masters:
         raise_heads(model)
-    if backbone.gradient_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    recompute(model, backbone)
     setattr(decoder(model), COMPILES, backbone.compile)
     model.train()
     return model  # type: ignore[no-any-return]

@@ -98,7 +98,7 @@ class Sized:
     def passes(self) -> Passes:
         """Return the passes of a step."""
         share = self.weights.trained_parameters / self.weights.parameters
-        return passes_of(self.module, share, checkpointed=self.module.backbone.gradient_checkpointing)
+        return passes_of(self.module, share, checkpointed=self.module.backbone.gradient_checkpointing is True)
 
     def batch(self, tokens: int) -> Batch:
         """Return what a batch of so many positions takes."""
