@@ -123,6 +123,8 @@ def _reason(config: dict[str, Any]) -> str | None:
             f"{kind} puts virtual tokens before the text, and responses are scored without them: expected an adapter "
             "inside the layers, such as LoRA"
         )
+    if kind == "POLY":
+        return "POLY asks for the task of every row, and data name none: expected an adapter that acts on every token"
     if kind == "XLORA" or config.get("alora_invocation_tokens"):
         return f"{kind} decides by the text which of its weights act: expected an adapter that acts on every token"
     if start.startswith("corda"):

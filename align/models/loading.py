@@ -19,7 +19,7 @@ from align.models.deterministic import make_deterministic, note_rates, switch_of
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
-from align.models.quantised import check_quantised, loading_options, prepare_quantised
+from align.models.quantised import check_quantised, is_quantised, loading_options, prepare_quantised
 from align.models.recomputing import recompute
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
@@ -137,8 +137,8 @@ def _build(
     else:
         options |= {"revision": backbone.revision, "config": config, **loading_options(backbone, config)}
         model, drawn = load_whole(auto, base, fresh=fresh, left=left, **options)
-    if backbone.quantization is not None:
-        prepare_quantised(model)
+    if backbone.quantization is not None or is_quantised(model):
+        prepare_quantised(model, read_so=backbone.quantization is None)
     if not backbone.dropout:
         make_deterministic(model)
     note_rates(model, rates)
