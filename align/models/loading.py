@@ -19,7 +19,13 @@ from align.models.deterministic import make_deterministic, note_rates, switch_of
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
-from align.models.quantised import check_quantised, is_quantised, loading_options, prepare_quantised
+from align.models.quantised import (
+    check_quantised,
+    is_quantised,
+    loading_options,
+    of_bitsandbytes,
+    prepare_quantised,
+)
 from align.models.recomputing import recompute
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
@@ -170,6 +176,12 @@ def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
         if lora.target_parameters:
             named += f" and target_parameters {lora.target_parameters!r}"
         raise ConfigError(f"backbone.lora.{named}: {shorten(error, 160)}") from error
+
+
+def held_by_bitsandbytes(backbone: Backbone) -> bool:
+    """Tell whether a backbone's weights are held in few bits, by bitsandbytes."""
+    base, _ = resolve(backbone)
+    return of_bitsandbytes(backbone, _config(base, backbone))
 
 
 def max_positions(backbone: Backbone) -> int:

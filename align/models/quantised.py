@@ -31,15 +31,13 @@ READ_SO = "read_in_few_bits"
 
 def check_quantised(backbone: Backbone, adapter: Path | None, config: Any, *, trained: bool) -> None:
     """Raise ConfigError for a base in few bits whose own weights are to be trained, or that nothing quantises."""
-    found = getattr(config, "quantization_config", None)
-    own = found is not None
+    own = getattr(config, "quantization_config", None) is not None
     if backbone.quantization is None and not own:
         return
-    settings = found if isinstance(found, dict) else found.to_dict() if own else {"quant_method": "bitsandbytes"}
     named = f"{SETTING} {backbone.quantization}" if not own else f"backbone.path {backbone.path}: a quantised model"
     if own and backbone.quantization is not None:
         raise ConfigError(f"{named} already: leave {SETTING} out")
-    if settings.get("load_in_8bit"):
+    if _settings(config).get("load_in_8bit"):
         raise ConfigError(
             f"{named} in 8 bits (LLM.int8), where passes that train compute otherwise than those that score, so that "
             f"a reference is not the policy's start: take the model in full precision, and {SETTING} nf4"
@@ -53,8 +51,19 @@ def check_quantised(backbone: Backbone, adapter: Path | None, config: Any, *, tr
         raise ConfigError(f"{named}: backbone.lora.modules_to_save trains copies of layers: leave either out")
     if backbone.random_init:
         raise ConfigError(f"{named} needs weights to quantise, and backbone.random_init leaves them out")
-    if settings.get("quant_method") == "bitsandbytes" and find_spec("bitsandbytes") is None:
+    if of_bitsandbytes(backbone, config) and find_spec("bitsandbytes") is None:
         raise ConfigError(f"{named} needs bitsandbytes: pip install 'align-lm[quantization]' -c constraints.txt")
+
+
+def of_bitsandbytes(backbone: Backbone, config: Any) -> bool:
+    """Tell whether bitsandbytes holds a base, because it was asked to or by the base's own configuration."""
+    return backbone.quantization is not None or _settings(config).get("quant_method") == "bitsandbytes"
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    found = getattr(config, "quantization_config", None)
+    settings: dict[str, Any] = found if isinstance(found, dict) else {} if found is None else found.to_dict()
+    return settings
 
 
 def loading_options(backbone: Backbone, config: Any) -> dict[str, Any]:

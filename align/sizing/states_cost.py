@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from align.models.response_states import ResponseStates
+from align.models.response_states import RepresentationTargets, ResponseStates
 from align.scoring.decoder import unwrapped
 from align.sizing.fake_tensors import LiveBytes, storages
 from align.sizing.groups import Growth, TypicalGroup
 from align.sizing.pass_cost import PassConditions, conditions_of
-from align.training.representation_metrics import RepresentationTargets
 
 
 class StatesCost(NamedTuple):

@@ -20,7 +20,7 @@ from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
 from align.models.description import describe
 from align.models.file_weights import weights_in_files
-from align.models.loading import load_policy, max_positions
+from align.models.loading import held_by_bitsandbytes, load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer
@@ -50,8 +50,6 @@ class BuiltModule(MethodSettings, RecordingModule):
     model: nn.Module
     checked: str
     """What the self-check found."""
-    can_be_sharded = True
-    """Whether FSDP2 can lay the method's models in shards."""
 
     def __init__(self, backbone: Backbone, optimizer: Optimizer, truncation: TruncationPreset | None = None) -> None:
         super().__init__(optimizer.stop_after_nonfinite)
@@ -77,9 +75,6 @@ class BuiltModule(MethodSettings, RecordingModule):
         """Load the model to train."""
         return load_policy(self.backbone, self.tokenizer, masters=not self.optimizer.kahan)
 
-    def check_backbone(self, backbone: Backbone) -> None:
-        """Raise ConfigError for settings of a backbone that the method cannot use."""
-
     def configure_model(self) -> None:
         """Load the model once, inside the strategy's context, and shard it where the strategy has a device mesh."""
         if self.build_model():
@@ -102,7 +97,7 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.device_mesh is not None:
             if self.backbone.compile:
                 raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
-            refuse_sharded(self.backbone, self.optimizer)
+            refuse_sharded(self.backbone, self.optimizer, quantised=held_by_bitsandbytes(self.backbone))
             give_back_freed(self.device_mesh)
         with nullcontext() if self.device_mesh is None else weights_in_files():
             self.model = self.build()

@@ -19,7 +19,7 @@ from align.errors import ConfigError
 from align.models.adapted import TRAINED, add_trained, attach, load_bare, usual_lora
 from align.models.adapters import adapters_active, evaluating, freeze_but
 from align.models.backbone import Backbone
-from align.models.response_states import ResponseStates, reading_vector, response_states
+from align.models.response_states import RepresentationTargets, ResponseStates, reading_vector, response_states
 from align.models.sizes_only import sizes_only
 from align.models.stage import base_hash, check_note
 from align.models.state_cache import StateCache, adapters_hash
@@ -32,7 +32,6 @@ from align.training.optimizer import Optimizer
 from align.training.representation_metrics import (
     Alignment,
     LayerErrorProfile,
-    RepresentationTargets,
     alignment_metrics,
     layer_warnings,
 )

@@ -18,11 +18,11 @@ from align.evaluation.run_reader import read_series
 from align.models.adapters import adapters_off
 from align.models.backbone import Backbone, LoRA
 from align.models.description import describe
-from align.models.loading import load_policy
+from align.models.loading import held_by_bitsandbytes, load_policy
 from align.models.model_export import export_model
 from align.models.tokenizer import load_tokenizer
 from align.sizing.memory import NF4
-from align.training.optimizer import Optimizer
+from align.training.optimizer import Optimizer, refuse_sharded
 from tests.test_configs import CPU, METHOD
 from tests.tiny import save_tiny
 
@@ -114,6 +114,9 @@ def test_a_base_that_is_in_4_bits_on_disk(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has its weights in 4 bits only: export the adapter without merge"):
         export_model(model, tokenizer, tmp_path / "merged", merge=True)
     assert not (tmp_path / "merged").exists()
+    assert held_by_bitsandbytes(backbone)
+    with pytest.raises(ConfigError, match="nf4: a quantised model is for one device or DDP, this strategy shards"):
+        refuse_sharded(backbone, Optimizer(), quantised=True)
 
 
 @pytest.mark.bad_input
