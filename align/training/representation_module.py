@@ -89,8 +89,7 @@ class RepresentationModule(AlignModule):
         if self.stage1 not in (None, NO_STAGE) and not sizes_only():
             check_note(self.stage1, base_hash(model), self.instructions)
         self.layers = choose_layers(self.reading.target_layers, depths, len(decoder_parts(model).blocks))
-        lora = self.backbone.lora or usual_lora(model)
-        top = max(self.layers)
+        lora, top = self.backbone.lora or usual_lora(model), max(self.layers)
         model = add_trained(attach(model, folders), [TRAINED], lora, blocks=top + int(self.reading.legacy_lora_span))
         freeze_but(model, [*self.start, TRAINED], [TRAINED])
         kept = self.reading.cache == "disk" and not sizes_only()
