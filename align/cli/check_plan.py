@@ -8,19 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from align.cli.check_cards import COUNTS, spreads, told_cards
 from align.data.positions import Positions
 from align.errors import ConfigError, ModelError
 from align.records import RowLayout
-from align.sizing.cards import CARDS, NODE
 from align.sizing.groups import TypicalGroup
 from align.sizing.memory import Memory, Spread
 from align.sizing.pass_cost import PassConditions
 from align.sizing.sized import Sized
-from align.sizing.speed import share_of_peak
+from align.training.rollout_module import RolloutModule
 
-COUNTS = (1, 2, 4, 8, 16, 32, 64)
 BUDGET = 4096
 """What data.batching.tokens is where there are no data."""
+
+
+RECOMPUTED = {
+    False: "kept",
+    True: "computed again in the backward pass",
+    "selective": "of linear layers and attention kept",
+}
 
 
 @dataclass(frozen=True)
@@ -99,62 +105,24 @@ def tell_plan(module: Any, asked: Asked, load: Load) -> Iterator[str]:
     tokens = max(load.budget, load.longest)
     yield f"{'GPUs':<18}" + "".join(f"{name:>14}" for name in (*Memory._fields, "peak"))
     for count in COUNTS:
-        for spread in _spreads(count, whole=sized.module.quantised):
+        for spread in spreads(count, whole=sized.whole):
             memory = sized.memory(tokens, spread)
             figures = "".join(f"{size / 2**30:14.2f}" for size in (*memory, memory.total))
             yield f"{f'{count} {spread}' if count > 1 else '1':<18}{figures}"
     yield ""
-    yield from _told_cards(sized, load, tokens, sharded=asked.sharded)
-
-
-def _spreads(count: int, *, whole: bool) -> list[Spread]:
-    if count == 1 or whole:
-        return [Spread(count)]
-    return [Spread(count)] * (count == COUNTS[1]) + [Spread(count, min(count, NODE))]
+    yield from told_cards(sized, tokens, load.positions, sharded=asked.sharded)
 
 
 def _told_size(sized: Sized, load: Load) -> Iterator[str]:
     weights, backbone = sized.weights, sized.module.backbone
     share = 100 * weights.trained_parameters / weights.parameters
     yield f"{weights.parameters:,} parameters, {weights.trained_parameters:,} of them trained ({share:.2f} %)"
-    again = "computed again in the backward pass" if backbone.gradient_checkpointing else "kept"
+    again = RECOMPUTED[backbone.gradient_checkpointing]
     kept = sized.cost.kept
     yield (
         f"GiB of each GPU, {'bf16-mixed' if sized.conditions.mixed else '32-true'}, {sized.cost.layout} rows, "
         f"activations {again}: {kept.each / 2**10:.1f} KiB a position; batches of {load.budget} positions, "
         f"the longest group has {load.longest}"
     )
-
-
-def _told_cards(sized: Sized, load: Load, tokens: int, *, sharded: bool) -> Iterator[str]:
-    """Yield one line per card: from how many on it fits, the largest batch there, speed and hours."""
-    share = share_of_peak(sized.work.parameters)
-    yield (
-        f"time at {100 * share:.0f} % of a card's bfloat16 peak, which DPO of that size reached on one H100; other "
-        "cards, several GPUs and what they say to each other were not measured"
-    )
-    hours = f"{'hours':>10}{'GPU hours':>11}" if load.positions else ""
-    yield (
-        f"{'card':<14}{'GPUs':>6}  {'how':<18}{'peak GiB':>10}{'of':>8}{'largest batch':>15}"
-        f"{'tokens/s each':>15}{hours}"
-    )
-    for card in CARDS:
-        fits = [
-            spread
-            for count in COUNTS
-            for spread in _spreads(count, whole=sized.module.quantised)
-            if sized.memory(tokens, spread).total <= card.usable
-        ]
-        if not fits:
-            yield f"{card.name:<14}{'-':>6}  does not fit on {COUNTS[-1]}"
-            continue
-        spread = next((one for one in fits if one.sharded or one.gpus == 1), fits[0]) if sharded else fits[0]
-        rate, peak = sized.rate(card), sized.memory(tokens, spread).total / 2**30
-        spent = load.positions / rate / 3600
-        time = f"{spent / spread.gpus:10.1f}{spent:11.1f}" if load.positions else ""
-        largest = sized.largest(card, spread)
-        more = "+" if largest >= 65536 else ""
-        yield (
-            f"{card.name:<14}{spread.gpus:>6}  {spread!s:<18}{peak:10.1f}{card.usable / 2**30:8.1f}"
-            f"{f'{largest}{more}':>15}{rate:15.0f}{time}"
-        )
+    if isinstance(sized.module, RolloutModule):
+        yield "of training: what is drawn, and the time and memory that drawing takes, are not counted"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import peft
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -17,8 +18,12 @@ from align.errors import ConfigError, ModelError, shorten
 from align.models.adapter_folder import changes_base, check_adapter_folder, with_adapter
 from align.models.adapters import freeze_but, has_adapters
 from align.models.backbone import Backbone, LoRA
+from align.models.folder_checks import ADAPTER_CONFIG
 from align.models.loading import load_policy
+from align.models.sizes_only import sizes_only
 
+USUAL_STAGE = LoRA(r=8, lora_alpha=16)
+"""Adapters of a first stage where nothing else is asked for: rank 8 on every linear layer."""
 TRAINED = "default"
 """Name of the adapter that is trained; the one exports write."""
 
@@ -36,9 +41,16 @@ def load_bare(backbone: Backbone, tokenizer: Any) -> Any:
 
 
 def attach(model: Any, folders: Mapping[str, Path]) -> Any:
-    """Load adapters by name, frozen. Raises ModelError for one that cannot share its base with others."""
+    """Load adapters by name, frozen. Raises ModelError for one that cannot share its base with others.
+
+    Where sizes are counted and a folder is not there, adapters of the first stage's usual size stand for it.
+    """
     for name, folder in folders.items():
-        if changes_base(check_adapter_folder(folder, "CAUSAL_LM")):
+        if sizes_only() and not (folder / ADAPTER_CONFIG).exists():
+            rank_zero_warn(f"model.stage1: {folder} is not there: counted with rank 8 on every linear layer")
+            model = add_trained(model, [name], USUAL_STAGE)
+            continue
+        if changes_base(check_adapter_folder(folder, "CAUSAL_LM", weights=not sizes_only())):
             raise ModelError(
                 f"adapter {folder}: init_lora_weights changes the base, which other adapters share: write it as plain "
                 "LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)"

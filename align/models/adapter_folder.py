@@ -14,6 +14,7 @@ from torch import nn
 from align.errors import ModelError, shorten
 from align.models.adapters import has_adapters
 from align.models.folder_checks import ADAPTER_CONFIG, check_safetensors, read_json
+from align.models.sizes_only import sizes_only
 from align.models.whole import listed
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -25,15 +26,17 @@ STARTS_TRAINED = "starts_trained"
 """Attribute of a model that goes on from a trained adapter: its base is not where it starts."""
 
 
-def check_adapter_folder(folder: Path, task: str | None = None) -> dict[str, Any]:
+def check_adapter_folder(folder: Path, task: str | None = None, *, weights: bool = True) -> dict[str, Any]:
     """Return the configuration of an adapter folder. Raises ModelError for one that cannot be loaded, with the reason.
 
-    `task` is the kind of model the adapter must be for, in PEFT's word; null takes any.
+    `task` is the kind of model the adapter must be for, in PEFT's word; null takes any. Without `weights` none are
+    looked for.
     """
     config = read_json(folder / ADAPTER_CONFIG)
-    if not (folder / ADAPTER_WEIGHTS).exists():
-        raise ModelError(f"adapter {folder}: no {ADAPTER_WEIGHTS} (pickled weights are not read): convert it")
-    check_safetensors(folder / ADAPTER_WEIGHTS)
+    if weights:
+        if not (folder / ADAPTER_WEIGHTS).exists():
+            raise ModelError(f"adapter {folder}: no {ADAPTER_WEIGHTS} (pickled weights are not read): convert it")
+        check_safetensors(folder / ADAPTER_WEIGHTS)
     if task is not None and config.get("task_type") not in (None, task):
         raise ModelError(f"adapter {folder}: an adapter for {config['task_type']}, expected one for {task}")
     if reason := _foreign(config) or _reason(config):
@@ -55,13 +58,16 @@ def with_adapter(model: Any, folder: Path, name: str, *, trained: bool) -> Any:
     try:
         config = peft.PeftConfig.from_pretrained(str(folder))
         config.inference_mode = False
+        if sizes_only():
+            config.init_lora_weights = False  # some starts are computed from the base's values
         if has_adapters(model):
             model.add_adapter(name, config)
             model.set_requires_grad(name)
         else:
             kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
             model = kind(model, config, name)
-        _read(model, folder, name, mapping)
+        if not sizes_only():
+            _read(model, folder, name, mapping)
     except ModelError:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError, ImportError, re.error) as error:
@@ -117,6 +123,8 @@ def _reason(config: dict[str, Any]) -> str | None:
             f"{kind} puts virtual tokens before the text, and responses are scored without them: expected an adapter "
             "inside the layers, such as LoRA"
         )
+    if kind == "POLY":
+        return "POLY asks for the task of every row, and data name none: expected an adapter that acts on every token"
     if kind == "XLORA" or config.get("alora_invocation_tokens"):
         return f"{kind} decides by the text which of its weights act: expected an adapter that acts on every token"
     if start.startswith("corda"):

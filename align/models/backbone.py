@@ -76,8 +76,9 @@ class Backbone:
     """Hold the frozen model's linear layers in 4 bits, their scales in 8 (QLoRA, by bitsandbytes); needs adapters."""
     attn_implementation: str = "auto"
     """`auto` (scaled dot products, and flash kernels for packed rows), or a name known to transformers."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: about a third slower, far less memory."""
+    gradient_checkpointing: bool | Literal["selective"] = False
+    """Compute activations again in the backward pass: about a third slower, far less memory. `selective` keeps what
+    linear layers and attention give: hardly slower, half of the memory where all weights are trained."""
     dropout: bool = False
     """Keep the dropout of the model's configuration; false switches it off."""
     layout: Literal["auto", "packed", "shared", "padded"] = "auto"

@@ -19,7 +19,14 @@ from align.models.deterministic import make_deterministic, note_rates, switch_of
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
-from align.models.quantised import check_quantised, loading_options, prepare_quantised
+from align.models.quantised import (
+    check_quantised,
+    is_quantised,
+    loading_options,
+    of_bitsandbytes,
+    prepare_quantised,
+)
+from align.models.recomputing import recompute
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
@@ -136,8 +143,8 @@ def _build(
     else:
         options |= {"revision": backbone.revision, "config": config, **loading_options(backbone, config)}
         model, drawn = load_whole(auto, base, fresh=fresh, left=left, **options)
-    if backbone.quantization is not None:
-        prepare_quantised(model)
+    if backbone.quantization is not None or is_quantised(model):
+        prepare_quantised(model, read_so=backbone.quantization is None)
     if not backbone.dropout:
         make_deterministic(model)
     note_rates(model, rates)
@@ -155,8 +162,7 @@ def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, ma
         model = _with_lora(model, backbone.lora, task)
     if masters:
         raise_heads(model)
-    if backbone.gradient_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    recompute(model, backbone)
     setattr(decoder(model), COMPILES, backbone.compile)
     model.train()
     return model  # type: ignore[no-any-return]
@@ -170,6 +176,12 @@ def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
         if lora.target_parameters:
             named += f" and target_parameters {lora.target_parameters!r}"
         raise ConfigError(f"backbone.lora.{named}: {shorten(error, 160)}") from error
+
+
+def held_by_bitsandbytes(backbone: Backbone) -> bool:
+    """Tell whether a backbone's weights are held in few bits, by bitsandbytes."""
+    base, _ = resolve(backbone)
+    return of_bitsandbytes(backbone, _config(base, backbone))
 
 
 def max_positions(backbone: Backbone) -> int:

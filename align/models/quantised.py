@@ -25,6 +25,8 @@ from align.scoring.decoder import unwrapped
 SETTING = "backbone.quantization"
 WHOLE = ["lm_head", "score"]
 """Layers that stay as they are."""
+READ_SO = "read_in_few_bits"
+"""Where a model keeps that its folder has no weights in full precision."""
 
 
 def check_quantised(backbone: Backbone, adapter: Path | None, config: Any, *, trained: bool) -> None:
@@ -35,6 +37,11 @@ def check_quantised(backbone: Backbone, adapter: Path | None, config: Any, *, tr
     named = f"{SETTING} {backbone.quantization}" if not own else f"backbone.path {backbone.path}: a quantised model"
     if own and backbone.quantization is not None:
         raise ConfigError(f"{named} already: leave {SETTING} out")
+    if _settings(config).get("load_in_8bit"):
+        raise ConfigError(
+            f"{named} in 8 bits (LLM.int8), where passes that train compute otherwise than those that score, so that "
+            f"a reference is not the policy's start: take the model in full precision, and {SETTING} nf4"
+        )
     if trained and trains_base(backbone, adapter):
         raise ConfigError(
             f"{named}: full fine-tuning of a quantised base is not possible, its weights have no gradients: set "
@@ -44,8 +51,19 @@ def check_quantised(backbone: Backbone, adapter: Path | None, config: Any, *, tr
         raise ConfigError(f"{named}: backbone.lora.modules_to_save trains copies of layers: leave either out")
     if backbone.random_init:
         raise ConfigError(f"{named} needs weights to quantise, and backbone.random_init leaves them out")
-    if find_spec("bitsandbytes") is None:
+    if of_bitsandbytes(backbone, config) and find_spec("bitsandbytes") is None:
         raise ConfigError(f"{named} needs bitsandbytes: pip install 'align-lm[quantization]' -c constraints.txt")
+
+
+def of_bitsandbytes(backbone: Backbone, config: Any) -> bool:
+    """Tell whether bitsandbytes holds a base, because it was asked to or by the base's own configuration."""
+    return backbone.quantization is not None or _settings(config).get("quant_method") == "bitsandbytes"
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    found = getattr(config, "quantization_config", None)
+    settings: dict[str, Any] = found if isinstance(found, dict) else {} if found is None else found.to_dict()
+    return settings
 
 
 def loading_options(backbone: Backbone, config: Any) -> dict[str, Any]:
@@ -67,12 +85,15 @@ def loading_options(backbone: Backbone, config: Any) -> dict[str, Any]:
     }
 
 
-def prepare_quantised(model: nn.Module) -> None:
+def prepare_quantised(model: nn.Module, *, read_so: bool) -> None:
     """Make float32 of norms, and keep bitsandbytes from repacking weights.
+
+    `read_so` says that the folder has no weights in full precision, which is noted.
 
     On a CPU with AVX512 its layers change their weights at the first pass in evaluation mode, for good, with scales
     rounded to bfloat16: what is scored afterwards would be another model.
     """
+    setattr(model, READ_SO, read_so)
     for part in model.modules():
         if hasattr(part, "support_avx512bf16_for_cpu"):
             vars(part)["support_avx512bf16_for_cpu"] = False
@@ -97,8 +118,16 @@ def parameters_of(parameter: nn.Parameter) -> int:
 
 
 def on_full_base(model: Any) -> Any:
-    """Return the same adapter on its base in full precision, read anew; it is told how far the two are apart later."""
+    """Return the same adapter on its base in full precision, read anew; it is told how far the two are apart later.
+
+    Raises ConfigError for a base that was in 4 bits when it was read.
+    """
     inner = unwrapped(model)
+    if getattr(inner, READ_SO, False):
+        raise ConfigError(
+            f"{inner.name_or_path} has its weights in 4 bits only: export the adapter without merge, and merge it into "
+            "the model that those were made of (base_model_name_or_path in its adapter_config.json)"
+        )
     path, dtype = inner.name_or_path, next(p.dtype for p in inner.parameters() if p.dim() > 1 and p.is_floating_point())
     config = copy.deepcopy(inner.config)
     if hasattr(config, "quantization_config"):

@@ -35,6 +35,13 @@ class ResponseStates(NamedTuple):
         return torch.stack([part[:, 1:].mean(1) for part in parts])
 
 
+class RepresentationTargets(NamedTuple):
+    """What the frozen passes give: plain states and difference vectors."""
+
+    base: Float[Tensor, "layer token hidden"]
+    difference: Float[Tensor, "layer token hidden"]
+
+
 def response_states(
     model: nn.Module,
     batch: CandidateBatch,

@@ -16,6 +16,7 @@ from torch import nn
 from align.errors import ConfigError, ModelError
 from align.files import file_hash
 from align.models.folder_checks import ADAPTER_CONFIG, read_json
+from align.models.sizes_only import sizes_only
 from align.records import Instructions
 
 NOTE = "stage.json"
@@ -34,10 +35,16 @@ def write_note(folder: Path, method: str, base: str, names: Sequence[str], instr
 
 
 def stage_adapters(path: str | None, names: Sequence[str], method: str) -> dict[str, Path]:
-    """Return the adapter folders of a first stage by name. Raises for one that is missing, damaged or given twice."""
+    """Return the adapter folders of a first stage by name. Raises for one that is missing, damaged or given twice.
+
+    Where sizes are counted they need not be there.
+    """
     if path is None:
-        raise ConfigError(f"model.stage1 is null: {method} needs the model folder of its first stage")
+        later = ", which may be one that is not there yet" if sizes_only() else ""
+        raise ConfigError(f"model.stage1 is null: {method} needs the model folder of its first stage{later}")
     folders = {name: Path(path).expanduser() / name for name in names}
+    if sizes_only():
+        return folders
     for folder in folders.values():
         if not (folder / ADAPTER_CONFIG).exists() or not (folder / WEIGHTS).exists():
             raise ModelError(

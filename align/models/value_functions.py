@@ -45,6 +45,9 @@ class ValueHead(nn.Linear):
 class Critic(nn.Module, ABC):
     """A built critic: its trained parts, those on the policy's own model apart."""
 
+    passes = 1
+    """Trained passes over a batch beside the policy's."""
+
     @abstractmethod
     def values(
         self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str
@@ -120,6 +123,8 @@ class ModelValue(CriticSettings):
 
 
 class _Trunk(Critic):
+    passes = 0
+
     def __init__(self, policy: nn.Module, *, detached: bool) -> None:
         super().__init__()
         self.head, self.detached = ValueHead(policy), detached

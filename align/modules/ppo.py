@@ -29,6 +29,7 @@ class PPOModule(RolloutModule):
     """
 
     learning_rates = (1e-6, 1e-5)
+    can_be_sharded = False
     critic: Critic
     kl_coef: Tensor
     """Weight of the divergence in the next round; in checkpoints."""
@@ -73,7 +74,7 @@ class PPOModule(RolloutModule):
     def build(self) -> nn.Module:
         """Load the policy, its reference and the critic."""
         policy = super().build()
-        if self.device_mesh is not None:
+        if self.device_mesh is not None and not self.can_be_sharded:
             raise ConfigError("PPOModule's critic is not sharded: take another trainer.strategy, such as ddp")
         value = self.value or (AdapterValue() if self.backbone.lora else ModelValue())
         self.critic = value.build(policy, self.backbone, self.tokenizer)

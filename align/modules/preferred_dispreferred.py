@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from align.errors import ConfigError
-from align.models.adapted import add_trained, load_bare
+from align.models.adapted import USUAL_STAGE, add_trained, load_bare
 from align.models.adapters import adapters_active, freeze_but
-from align.models.backbone import Backbone, LoRA
+from align.models.backbone import Backbone
 from align.models.model_export import is_writer
 from align.models.stage import base_hash, write_note
 from align.records import CandidateBatch, ResponseScores, StepTotals, TruncationPreset, ViewName
@@ -44,6 +44,10 @@ class PreferredDispreferredModule(AlignModule):
             truncation: Limits by name, such as a paper's; null takes the usual. `data.encoding.truncation` goes before.
         """
         super().__init__(backbone, optimizer, truncation)
+        self.check_backbone(backbone)
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raise ConfigError where activations would be computed again: two adapters take turns."""
         if backbone.gradient_checkpointing:
             raise ConfigError(
                 "backbone.gradient_checkpointing computes again in the backward pass, when only one of the adapters is "
@@ -54,7 +58,7 @@ class PreferredDispreferredModule(AlignModule):
         """Load the base and two fresh adapters; generation uses the good one."""
         model = load_bare(self.backbone, self.tokenizer)
         self.base_weights = base_hash(model)
-        model = add_trained(model, SIDES, self.backbone.lora or LoRA(r=8, lora_alpha=16))
+        model = add_trained(model, SIDES, self.backbone.lora or USUAL_STAGE)
         freeze_but(model, ["good"], SIDES)
         model.train()
         return model  # type: ignore[no-any-return]

@@ -10,13 +10,13 @@ from torch import nn
 from align.activations.layers import DUAL_DEPTHS, SINGLE_DEPTHS
 from align.errors import ConfigError
 from align.models.backbone import Backbone
-from align.models.response_states import reading_vector
+from align.models.response_states import RepresentationTargets, reading_vector
+from align.models.sizes_only import sizes_only
 from align.models.stage import check_note, read_note, stage_adapters
 from align.objectives.representation import RepresentationAlignment
 from align.records import CandidateBatch, Instructions, TruncationPreset
 from align.training.activation_settings import ActivationSettings
 from align.training.optimizer import Optimizer
-from align.training.representation_metrics import RepresentationTargets
 from align.training.representation_module import NO_STAGE, RepresentationModule
 
 CONSTANT = Optimizer(warmup_ratio=0.0, lr_scheduler_type="constant")
@@ -82,6 +82,8 @@ class RAHFSingleModule(RepresentationModule):
             return []
         if self.stage1 is not None:
             return [STAGE]
+        if sizes_only():
+            return []
         if not read_note(self.backbone.path):
             raise ConfigError(
                 "model.stage1 is null and backbone.path holds no model of a first stage: name its adapter folder, or "

@@ -92,6 +92,18 @@ def attention_of_gpus() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def grouped_products() -> Iterator[None]:
+    """Let products of experts have shapes in float32 too: torch knows them without values in bfloat16 only."""
+    with patch.object(F, "grouped_mm", _grouped):
+        yield
+
+
+def _grouped(rows: Tensor, weight: Tensor, *, offs: Tensor) -> Tensor:
+    experts: Tensor = torch.ops.transformers.grouped_mm_fallback(rows, weight, offs)
+    return experts
+
+
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
@@ -121,14 +133,24 @@ def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors)
 
 
+@torch.library.custom_op("align::attention", mutates_args=())  # an operator, so that it can be chosen to be kept
+def attention_kernel(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Return room for what attention gives, and for its log-sum-exps."""
+    output = query.new_empty(*query.shape[:-1], value.shape[-1])
+    return output, query.new_empty(query.shape[:3], dtype=torch.float32)
+
+
+attention_kernel.register_fake(attention_kernel._init_fn)
+
+
 class _Kernel(torch.autograd.Function):
     """Keeps what flash attention does, and computes nothing."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:3], dtype=torch.float32))
-        return output
+        output, sums = attention_kernel(query, key, value)
+        ctx.save_for_backward(query, key, value, output, sums)
+        return output  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:

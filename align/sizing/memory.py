@@ -48,6 +48,8 @@ def weights_of(module: Any) -> Weights:
     largest = max((list(block.parameters()) for block in blocks), key=sizes.of)
     inside = {id(p) for block in blocks for p in block.parameters()}
     outside = [p for p in own if id(p) not in inside]
+    kept = {id(p) for part in (model, reference) if part is not None for p in part.parameters()}
+    own += [p for p in module.parameters() if id(p) not in kept]  # a critic, heads
     return Weights(
         parameters=sum(p.numel() for p in own),
         trained_parameters=sum(p.numel() for p in _trained(own)),

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from align.errors import ModelError
-from align.models.folder_checks import ADAPTER_CONFIG, local_folder
+from align.models.adapter_folder import ADAPTER_WEIGHTS
+from align.models.folder_checks import ADAPTER_CONFIG, base_of, local_folder
 
 
 class NoTokenizer:
@@ -30,19 +30,13 @@ def on_meta(module: Any, **settings: Any) -> Any:
     Args:
         module: A method's module.
         settings: Of the backbone, in the place of its own.
-
-    Raises ModelError where that needs weights: an adapter folder, adapters of an earlier stage.
     """
-    folder = local_folder(module.backbone.path)
-    if folder is not None and (folder / ADAPTER_CONFIG).exists():
-        raise ModelError(f"{folder}: an adapter folder: give its base and backbone.lora, which take the same memory")
-    if getattr(module, "stage1", None) is not None:
-        raise ModelError("model.stage1: the first stage's adapters are read to know their sizes: measure a short run")
     own = copy.deepcopy(module)
     asked = replace(module.backbone, **settings)
+    own.check_backbone(asked)
     own.backbone = replace(asked, random_init=True, check=False, compile=False, quantization=None)
     own.quantised = asked.quantization is not None  # there are no weights to do it with: sizes are counted
-    if folder is not None and module.backbone.tokenizer is None and not _has_tokenizer(folder):
+    if module.backbone.tokenizer is None and not _has_tokenizer(module.backbone.path):
         own.__dict__["tokenizer"] = NoTokenizer()
     with torch.device("meta"):
         own.build_model()
@@ -52,11 +46,16 @@ def on_meta(module: Any, **settings: Any) -> Any:
 def has_weights(path: str) -> bool:
     """Tell whether a path leads to weights: a folder without any is known by its configuration."""
     folder = local_folder(path)
-    return folder is None or (folder / ADAPTER_CONFIG).exists() or any(folder.glob("*.safetensors*"))
+    if folder is None or not (folder / ADAPTER_CONFIG).exists():
+        return folder is None or any(folder.glob("*.safetensors*"))
+    return (folder / ADAPTER_WEIGHTS).exists() and has_weights(base_of(folder))
 
 
-def _has_tokenizer(folder: Any) -> bool:
-    return any(folder.glob("tokenizer*")) or any(folder.glob("vocab*"))
+def _has_tokenizer(path: str) -> bool:
+    folder = local_folder(path)
+    if folder is None or any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")):
+        return True
+    return (folder / ADAPTER_CONFIG).exists() and _has_tokenizer(base_of(folder))
 
 
 def blocks_of(decoder: nn.Module) -> nn.ModuleList:

@@ -23,7 +23,7 @@ from align.scoring.decoder import PLAIN_HEAD, choose_layout, decoder, unwrapped
 from align.scoring.layouts import count_positions, forget_plans
 from align.scoring.own_head import is_plain
 from align.scoring.responses import TokenStates
-from align.sizing.fake_tensors import LiveBytes, attention_of_gpus, make_fake, storages
+from align.sizing.fake_tensors import LiveBytes, attention_of_gpus, grouped_products, make_fake, storages
 from align.sizing.groups import AROUND, Growth, TypicalGroup
 from align.sizing.meta_model import blocks_of
 
@@ -121,6 +121,7 @@ def conditions_of(conditions: PassConditions) -> Iterator[None]:
     """Compute as the conditions say."""
     with (
         attention_of_gpus() if conditions.gpu else nullcontext(),
+        grouped_products(),
         torch.autocast("cpu", torch.bfloat16, enabled=conditions.mixed),
     ):
         yield

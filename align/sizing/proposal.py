@@ -41,10 +41,8 @@ def propose(
     least = 0.0
     for changed, why in _levels(module):
         found: list[tuple[float, bool, Proposal]] = []
-        for again in (False, True):
-            settings = {**changed, "gradient_checkpointing": again}
-            sized = Sized.of(module, groups, conditions, wanted, **settings)
-            for spread in _spreads(place, whole=sized.module.quantised):
+        for sized in _sized(module, groups, conditions, wanted, changed):
+            for spread in _spreads(place, whole=sized.whole):
                 tokens = min(sized.largest(place.card, spread), wanted)
                 if tokens >= min(wanted, max(LEAST, longest)):
                     fit = Proposal(sized, spread, tokens, why)
@@ -58,6 +56,18 @@ def propose(
         f"{least / 2**30:.1f} GiB of each for the longest group ({longest} positions), which has "
         f"{place.card.usable / 2**30:.1f}: take more or larger cards, or shorter data (data.encoding.truncation)"
     )
+
+
+def _sized(
+    module: Any, groups: TypicalGroup, conditions: PassConditions, wanted: int, changed: Mapping[str, Any]
+) -> Iterator[Sized]:
+    """Yield the run with activations kept, and computed again where the method can do that."""
+    yield Sized.of(module, groups, conditions, wanted, **changed, gradient_checkpointing=False)
+    try:
+        yield Sized.of(module, groups, conditions, wanted, **changed, gradient_checkpointing=True)
+    except ConfigError as error:
+        if "gradient_checkpointing" not in str(error):
+            raise
 
 
 def _wanted(groups: TypicalGroup, place: Place, longest: int, step_groups: int) -> int:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from align.scoring.decoder import unwrapped
 from align.sizing.cards import Card
 from align.sizing.groups import Growth, TypicalGroup
 from align.sizing.memory import Batch, Memory, Spread, Weights, memory_of, weights_of
 from align.sizing.meta_model import on_meta
 from align.sizing.pass_cost import PassConditions, PassCost, head_cost, pass_cost
 from align.sizing.speed import Passes, Work, passes_of, positions_per_second, work_of
+from align.sizing.states_cost import NO_STATES, StatesCost, states_cost
 
 MOST = 65536
 """Positions of the largest batch that is proposed: more are no faster."""
 STEP = 1024
+LONGEST = 2**20
+"""Tokens of the longest sequence that is looked for where a model has no window."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Sized:
         assert work
         assert passes
         found = pass_cost(self.module.model, self.groups, self._conditions, around=self.around)
-        kept = Growth(*(passes.depth * part for part in found.kept))
+        kept = Growth(*(passes.depth * (1 + passes.beside) * part for part in found.kept))
         return found._replace(kept=kept)
 
     @cached_property
@@ -56,7 +61,8 @@ class Sized:
     @cached_property
     def head(self) -> Growth:
         """Return what logits take by positions; nothing where there are none."""
-        if not (self.module.generates or getattr(self.module.objective, "lm_weight", 0)) or self.passes.depth < 1:
+        scores = self.module.generates or getattr(self.module.objective, "lm_weight", 0)
+        if not scores or self._compares_states:
             return Growth(0, 0)
         assert self.cost
         budget = self.module.backbone.logit_bytes
@@ -65,6 +71,23 @@ class Sized:
             for n in (self.around, 2 * self.around)
         ]
         return Growth.through(points)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the models cannot be laid in shards."""
+        return self.module.quantised or not self.module.can_be_sharded
+
+    @property
+    def _compares_states(self) -> bool:
+        return bool(getattr(self.module, "reads_states", ()))
+
+    @cached_property
+    def states(self) -> StatesCost:
+        """Return what comparing states takes; nothing where logits are."""
+        if not self._compares_states:
+            return NO_STATES
+        assert self.cost
+        return states_cost(self.module, self.groups, self._conditions, self.around)
 
     @cached_property
     def work(self) -> Work:
@@ -75,11 +98,12 @@ class Sized:
     def passes(self) -> Passes:
         """Return the passes of a step."""
         share = self.weights.trained_parameters / self.weights.parameters
-        return passes_of(self.module, share, checkpointed=self.module.backbone.gradient_checkpointing)
+        return passes_of(self.module, share, checkpointed=self.module.backbone.gradient_checkpointing is True)
 
     def batch(self, tokens: int) -> Batch:
         """Return what a batch of so many positions takes."""
-        working = max(self.cost.working.at(tokens) + self.weights.unpacked, self.head.at(tokens), 0.0)
+        blocks = self.cost.working.at(tokens) + self.weights.unpacked + self.states.held.at(tokens)
+        working = max(blocks, self.head.at(tokens), self.states.peak.at(tokens), 0.0)
         return Batch(self.cost.kept.at(tokens), max(self.cost.kept.fixed, 0.0), working)
 
     def memory(self, tokens: int, spread: Spread) -> Memory:
@@ -91,6 +115,25 @@ class Sized:
         """Return the positions of the largest batch that fits, in steps of 1024; 0 where not even one does."""
         fits = [tokens for tokens in range(STEP, MOST + 1, STEP) if self.memory(tokens, spread).total <= card.usable]
         return max(fits, default=0)
+
+    @property
+    def window(self) -> int:
+        """Return the longest sequence the model takes, 0 where it has no limit."""
+        config = unwrapped(self.module.model).config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or 0
+
+    def longest(self, card: Card, spread: Spread) -> int:
+        """Return the tokens of the longest prompt with one response that fit, where a batch is one group.
+
+        The group has the usual number of responses in the usual proportion to its prompt. At most the model's window.
+        """
+        share = (self.groups.prompt + self.groups.response) / self.groups.tokens
+        low, high = 0, math.ceil((self.window or LONGEST) / share) + 1
+        while high - low > 1:  # memory grows with positions
+            middle = (low + high) // 2
+            fits = self.memory(middle, spread).total <= card.usable
+            low, high = (middle, high) if fits else (low, middle)
+        return min(math.floor(low * share), self.window or LONGEST)
 
     def rate(self, card: Card) -> float:
         """Return the positions of a second of one card."""

@@ -63,11 +63,13 @@ class Passes(NamedTuple):
     """Of activations that are computed a second time."""
     depth: float = 1.0
     """Share of the blocks that are run."""
+    beside: int = 0
+    """Passes of a critic, trained and kept like the policy's."""
 
     @property
     def total(self) -> float:
         """Return the sum."""
-        return self.depth * (self.trained + self.frozen + self.again)
+        return self.depth * ((self.trained + self.again) * (1 + self.beside) + self.frozen)
 
 
 def passes_of(module: Any, share_trained: float, *, checkpointed: bool) -> Passes:
@@ -76,7 +78,8 @@ def passes_of(module: Any, share_trained: float, *, checkpointed: bool) -> Passe
     frozen = float(len(read)) if read else float(module.model is not None and _asked(reference))
     layers = getattr(module, "layers", None)
     depth = max(layers) / len(blocks_of(decoder(module.model))) if layers else 1.0
-    return Passes(2 + min(share_trained, 1.0), frozen, float(checkpointed), depth)
+    beside = getattr(getattr(module, "critic", None), "passes", 0)
+    return Passes(2 + min(share_trained, 1.0), frozen, float(checkpointed), depth, beside)
 
 
 def _asked(reference: Any) -> bool:

@@ -20,7 +20,7 @@ from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
 from align.models.description import describe
 from align.models.file_weights import weights_in_files
-from align.models.loading import load_policy, max_positions
+from align.models.loading import held_by_bitsandbytes, load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer
@@ -97,7 +97,7 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.device_mesh is not None:
             if self.backbone.compile:
                 raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
-            refuse_sharded(self.backbone, self.optimizer)
+            refuse_sharded(self.backbone, self.optimizer, quantised=held_by_bitsandbytes(self.backbone))
             give_back_freed(self.device_mesh)
         with nullcontext() if self.device_mesh is None else weights_in_files():
             self.model = self.build()

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from align.models.backbone import Backbone
 from align.records import Instructions, Labels, TruncationPreset, ViewName
 
 
@@ -37,8 +38,13 @@ class MethodSettings:
     """Sets of frozen adapters under which hidden states are read; an empty one is the base alone."""
     predicts_asked: ClassVar[bool] = False
     """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
+    can_be_sharded: ClassVar[bool] = True
+    """Whether FSDP2 can lay the method's models in shards."""
     labels: Labels = Labels()
     """Of the data, known before the model is built."""
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raise ConfigError for settings of a backbone that the method cannot use."""
 
     def moving_parameters(self) -> list[nn.Parameter]:
         """Return frozen weights that move beside those that are trained, so that checkpoints hold them too."""

@@ -41,11 +41,17 @@ def optimiser_steps(trainer: Any) -> int:
     return int(min(steps, limit or steps))
 
 
-def refuse_sharded(backbone: Any, optimizer: Any) -> None:
+def refuse_sharded(backbone: Any, optimizer: Any, *, quantised: bool) -> None:
     """Raise ConfigError for what bitsandbytes holds: it cannot be cut into shards."""
     eight = optimizer.optim not in ("adamw", "muon")
-    named = f"optimizer.optim {optimizer.optim}" if eight else f"backbone.quantization {backbone.quantization}"
-    if eight or backbone.quantization is not None:
+    asked = backbone.quantization is not None
+    base = (
+        f"backbone.quantization {backbone.quantization}"
+        if asked
+        else f"backbone.path {backbone.path}: a quantised model"
+    )
+    named = f"optimizer.optim {optimizer.optim}" if eight else base
+    if eight or quantised:
         raise ConfigError(
             f"{named} is for one device or DDP, this strategy shards the model: leave it out, or take ddp"
         )

@@ -18,13 +18,6 @@ IGNORED = 1e-3
 BINS = 8
 
 
-class RepresentationTargets(NamedTuple):
-    """What the frozen passes give: plain states and difference vectors."""
-
-    base: Float[Tensor, "layer token hidden"]
-    difference: Float[Tensor, "layer token hidden"]
-
-
 class Alignment(NamedTuple):
     """One batch, all states in float32."""
 

@@ -19,7 +19,8 @@ from align.errors import ConfigError
 from align.models.adapted import TRAINED, add_trained, attach, load_bare, usual_lora
 from align.models.adapters import adapters_active, evaluating, freeze_but
 from align.models.backbone import Backbone
-from align.models.response_states import ResponseStates, reading_vector, response_states
+from align.models.response_states import RepresentationTargets, ResponseStates, reading_vector, response_states
+from align.models.sizes_only import sizes_only
 from align.models.stage import base_hash, check_note
 from align.models.state_cache import StateCache, adapters_hash
 from align.objectives.representation import RepresentationAlignment
@@ -31,7 +32,6 @@ from align.training.optimizer import Optimizer
 from align.training.representation_metrics import (
     Alignment,
     LayerErrorProfile,
-    RepresentationTargets,
     alignment_metrics,
     layer_warnings,
 )
@@ -86,14 +86,14 @@ class RepresentationModule(AlignModule):
         `depths` are the usual layers, as shares of the model's.
         """
         model = load_bare(self.backbone, self.tokenizer)
-        if self.stage1 not in (None, NO_STAGE):
+        if self.stage1 not in (None, NO_STAGE) and not sizes_only():
             check_note(self.stage1, base_hash(model), self.instructions)
         self.layers = choose_layers(self.reading.target_layers, depths, len(decoder_parts(model).blocks))
-        lora = self.backbone.lora or usual_lora(model)
-        top = max(self.layers)
+        lora, top = self.backbone.lora or usual_lora(model), max(self.layers)
         model = add_trained(attach(model, folders), [TRAINED], lora, blocks=top + int(self.reading.legacy_lora_span))
         freeze_but(model, [*self.start, TRAINED], [TRAINED])
-        self.cache = self._open_cache(model, list(folders)) if self.reading.cache == "disk" else None
+        kept = self.reading.cache == "disk" and not sizes_only()
+        self.cache = self._open_cache(model, list(folders)) if kept else None
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         rank_zero_info(f"layers {self.layers} are read; the adapter has {trained:,} parameters below layer {top}")
         return model.train()  # type: ignore[no-any-return]

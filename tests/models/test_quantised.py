@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from align.cli.main import main
 from align.errors import ConfigError
@@ -18,10 +18,11 @@ from align.evaluation.run_reader import read_series
 from align.models.adapters import adapters_off
 from align.models.backbone import Backbone, LoRA
 from align.models.description import describe
-from align.models.loading import load_policy
+from align.models.loading import held_by_bitsandbytes, load_policy
+from align.models.model_export import export_model
 from align.models.tokenizer import load_tokenizer
 from align.sizing.memory import NF4
-from align.training.optimizer import Optimizer
+from align.training.optimizer import Optimizer, refuse_sharded
 from tests.test_configs import CPU, METHOD
 from tests.tiny import save_tiny
 
@@ -88,6 +89,41 @@ def test_norms_are_float32_and_only_adapters_have_gradients(base: Path) -> None:
 def test_what_cannot_be_quantised_is_refused(settings: dict[str, Any], told: str, base: Path) -> None:
     backbone = Backbone(str(base), quantization="nf4", **settings)
     with pytest.raises(ConfigError, match=told):
+        load_policy(backbone, load_tokenizer(backbone), masters=True)
+
+
+def in_bits(base: Path, folder: Path, **settings: Any) -> Path:
+    """Write a base as others share it: in few bits already."""
+    quantised = BitsAndBytesConfig(**settings, llm_int8_skip_modules=["lm_head"])
+    AutoModelForCausalLM.from_pretrained(base, quantization_config=quantised).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def test_a_base_that_is_in_4_bits_on_disk(base: Path, tmp_path: Path) -> None:
+    """Trained on as one that is quantised while it is read; there is nothing in full precision to merge into."""
+    double = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    backbone = Backbone(str(in_bits(base, tmp_path / "nf4", **double)), lora=LoRA(r=4))
+    tokenizer, ids = load_tokenizer(backbone), torch.tensor([[3, 5, 7, 9, 11, 4]])
+    model: Any = load_policy(backbone, tokenizer, masters=True)
+    with adapters_off(model):
+        torch.testing.assert_close(model(input_ids=ids).logits, dequantised(base)(input_ids=ids).logits)
+    assert {p.dtype for name, p in model.named_parameters() if "norm" in name} == {torch.float32}
+    assert not any(getattr(part, "support_avx512bf16_for_cpu", False) for part in model.modules())
+    with pytest.raises(ConfigError, match="has its weights in 4 bits only: export the adapter without merge"):
+        export_model(model, tokenizer, tmp_path / "merged", merge=True)
+    assert not (tmp_path / "merged").exists()
+    assert held_by_bitsandbytes(backbone)
+    with pytest.raises(ConfigError, match="nf4: a quantised model is for one device or DDP, this strategy shards"):
+        refuse_sharded(backbone, Optimizer(), quantised=True)
+
+
+@pytest.mark.bad_input
+def test_a_base_in_8_bits_is_refused(base: Path, tmp_path: Path) -> None:
+    """bitsandbytes 0.50 on a CPU: logits of a layer in train mode are .004 apart from those in evaluation mode."""
+    backbone = Backbone(str(in_bits(base, tmp_path / "int8", load_in_8bit=True)), lora=LoRA(r=4))
+    with pytest.raises(ConfigError, match=r"int8: a quantised model in 8 bits \(LLM.int8\)"):
         load_policy(backbone, load_tokenizer(backbone), masters=True)
 
 

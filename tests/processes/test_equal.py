@@ -14,6 +14,7 @@ from tests.test_configs import scalars
 
 CLIP = 0.05
 LORA = ["--model.backbone.lora.r", "4"]
+SELECTIVE = ["--model.backbone.gradient_checkpointing", "selective"]
 DOUBLE = ["--model.backbone.dtype", "float64", "--trainer.gradient_clip_val", str(CLIP)]
 
 
@@ -29,6 +30,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
         ("dpo", "lora"),
         *(pytest.param(method, "full", marks=pytest.mark.slow) for method in ("sft", "dpo")),
         *(pytest.param(method, "lora", marks=pytest.mark.slow) for method in ("sft", "reward_model")),
+        pytest.param("dpo", "selective", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_train_as_one(
@@ -40,8 +42,9 @@ def test_two_processes_train_as_one(
     norms = scalars(one.root, "train/grad_norm")
     assert min(norms) > CLIP  # so that every step is clipped
     assert len(norms) == 5
+    again = SELECTIVE if parameters == "selective" else []  # by the two alone
     for strategy in STRATEGIES:
-        two = Pair(tmp_path / strategy, command(method, pairs_file, model_folder, *more, strategy=strategy))
+        two = Pair(tmp_path / strategy, command(method, pairs_file, model_folder, *more, *again, strategy=strategy))
         assert two() == 0, two.log
         for name in ("train/loss", "train/grad_norm"):
             assert scalars(two.root, name) == pytest.approx(scalars(one.root, name), rel=1e-6), (strategy, name)
