@@ -32,6 +32,8 @@ class Scorer(Component, ABC):
     attributes: tuple[str, ...]
     compares = False
     """Whether a score depends on the other responses to the prompt, so that all have to be in one call."""
+    log_odds = False
+    """Whether a score is a log-odds, as Bradley-Terry has it, so that its sigmoid is a chance."""
 
     @property
     def shares(self) -> bool:
@@ -82,6 +84,7 @@ class RewardFolder(Scorer):
             return RewardModelScorer(self.path, max_tokens=self.max_tokens)
 
     shares = True
+    log_odds = True
 
     @property
     def attributes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -108,6 +111,7 @@ class GoldRewards(Scorer):
 
     attributes = REWARDS
     shares = True
+    log_odds = True
 
     def __init__(self, world: World = World()) -> None:
         """Name the world.
