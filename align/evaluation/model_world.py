@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,6 @@ def known_worlds(paths: Sequence[str]) -> dict[str, dict[str, Any] | None]:
     Raises ConfigError for models of different worlds.
     """
     found = {path: world_settings(path) for path in paths}
-    for first in found:
-        for other in found:
-            check_same_world((f"model {first}", found[first]), (f"model {other}", found[other]))
+    for first, second in itertools.combinations(found, 2):
+        check_same_world((f"model {first}", found[first]), (f"model {second}", found[second]))
     return found

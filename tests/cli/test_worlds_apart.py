@@ -115,4 +115,3 @@ def test_a_world_without_a_seed_is_told(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"does not say the seed of its world, so 0 is taken: .*--world\.seed"):
         assert world_of([str(base)]) == World(version=1, entities=9, facts=6, seed=0)
     assert world_of([str(base)], World(entities=9, seed=5)) == World(entities=9, held_out_entities=4, seed=5)
-
