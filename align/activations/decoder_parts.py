@@ -14,7 +14,7 @@ ATTENTION = (
     *(("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",), ("Wqkv",)),
     *(("q_b_proj", "kv_b_proj"), ("q_proj", "kv_b_proj")),
 )
-"""Query and value projections; GPT-2, GPT-NeoX, Phi-3, DBRX fuse them with the keys; DeepSeek's come out of a latent."""
+"""Query and value projections; GPT-2, GPT-NeoX, Phi-3, DBRX fuse them with keys; DeepSeek's come out of a latent."""
 ABSOLUTE = ("wpe", "embed_positions")
 """Tables of learned positions: where a response begins changes its states."""
 
