@@ -104,7 +104,9 @@ class RewardEvaluation(ResponseEvaluation):
         for name, parts in report.rewards.items():
             for subset, part in parts.items():
                 key = name if subset == TOTAL else f"{name}/{subset}"
-                values |= {key: part.raw.value, f"{key}/sigmoid": part.sigmoid.value}
+                values[key] = part.raw.value
+                if part.sigmoid is not None:
+                    values[f"{key}/sigmoid"] = part.sigmoid.value
         texts = {"text": report.text, **{f"text/{subset}": text for subset, text in report.text_by_subset.items()}}
         return values | {
             f"{key}/{k}": float(v) for key, text in texts.items() for k, v in text.items() if not isinstance(v, str)

@@ -122,8 +122,7 @@ class IterativeResampling(Callback):
         self.settings.check_win_rates(getattr(pl_module, "view", None))
         check_online(pl_module, self.settings)
         training = Training()
-        self.settings.scorer.follow(training)
-        self.settings.scorer.ready()
+        self.settings.prepare_scorer(training)
         for name, world in data.worlds.items():
             self.settings.scorer.check_world(name, world)
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]

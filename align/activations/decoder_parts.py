@@ -10,8 +10,11 @@ from align.errors import ModelError
 
 BLOCKS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers")
 """Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT."""
-ATTENTION = (("q_proj", "v_proj"), ("c_attn",), ("query_key_value",))
-"""Query and value projections; GPT-2 and GPT-NeoX fuse them with the keys."""
+ATTENTION = (
+    *(("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",), ("Wqkv",)),
+    *(("q_b_proj", "kv_b_proj"), ("q_proj", "kv_b_proj")),
+)
+"""Query and value projections; GPT-2, GPT-NeoX, Phi-3, DBRX fuse them with keys; DeepSeek's come out of a latent."""
 ABSOLUTE = ("wpe", "embed_positions")
 """Tables of learned positions: where a response begins changes its states."""
 
@@ -49,7 +52,7 @@ def decoder_parts(model: nn.Module) -> DecoderParts:
         blocks = getattr(owner, name, None)
         if not isinstance(blocks, nn.ModuleList) or not len(blocks):
             continue
-        inside = {part.rpartition(".")[2] for part, _ in blocks[0].named_modules()}
+        inside = {part.rpartition(".")[2] for part, _ in blocks.named_modules()}  # not every block of a hybrid attends
         attention = next((names for names in ATTENTION if inside.issuperset(names)), None)
         if attention is not None:
             assert owner is not None

@@ -19,6 +19,7 @@ from align.evaluation.policy import Policy
 from align.evaluation.world_benchmark import Equal, WorldBenchmark, WorldPrompts
 from align.models.backbone import Backbone
 from align.records.asking import AskedModel
+from align.world.universe import World
 
 PARTS = (
     *("share", "held_out_entities", "helpfulness", "harmlessness", "verbosity", "refusal_rate", "true_facts"),
@@ -30,6 +31,7 @@ EQUAL: dict[Equal, str] = {"entropy": "base_at_equal_entropy", "kl": "base_at_eq
 def world(
     models: Models,
     *,
+    world: World | None = None,
     prompts: WorldPrompts = WorldPrompts(),
     temperatures: list[float] = [0.0, 0.7],  # noqa: B006  read only; jsonargparse wants the value itself
     matched_base: bool = True,
@@ -43,11 +45,12 @@ def world(
     that sharpening is not taken for learning. A share is
     (reward - that of the first) / (optimum - that of the first); the optimum of these prompts is computed. Intervals
     are 95 % bootstraps over the entities that prompts name, and over prompts within them. The world is the one that the
-    folders of the models say; models of different worlds are refused.
+    folders of the models say; models of different worlds, or of none, are refused.
 
     Args:
         models: Model or adapter folders, each asked as its folder says; the first is the one training started from. By
             name (`--models.NAME DIR`) with what is asked otherwise, as in `--models.NAME.plain true`.
+        world: The world of models whose folders say none, as in `--world.version 1`; null takes what the folders say.
         prompts: How many held-out prompts.
         temperatures: Where rewards are measured beside temperature 1; 0 takes the most probable tokens (`greedy`).
         matched_base: Measure the first model where it is as sharp as each of the others, and where sharpening alone has
@@ -60,7 +63,7 @@ def world(
         raise ConfigError("models: name at least one model folder")
     if not all(temperature >= 0 for temperature in temperatures):
         raise ConfigError(f"temperatures must not be negative, got {temperatures}")
-    universe = world_of([askings.path(name) for name in askings.names])
+    universe = world_of([askings.path(name) for name in askings.names], world)
     found: dict[str, dict[str, Any]] = {}
     benchmark: WorldBenchmark | None = None
     for name in askings.names:

@@ -8,12 +8,9 @@ from collections.abc import Iterator
 import torch
 
 from align.data.data_module import PreferenceDataModule
-from align.data.sampled_groups import DrawnPairs
 from align.errors import DataError, ModelError
 from align.sampling.checked import LocalEngine
 from align.training.base_module import AlignModule
-from align.training.reference_policy import ReferencedModule
-from align.training.rollout_module import RolloutModule
 from align.training.self_check import check_layouts
 
 
@@ -25,11 +22,9 @@ def passes_told(module: AlignModule, data: PreferenceDataModule) -> Iterator[str
     yield f"self-check: {check_layouts(module, data.groups['train'], gradients=True)}"
     if module.generates:
         yield f"sampling: {LocalEngine(module.model, module.tokenizer, []).check(data.prompts(64))}"
-    if isinstance(module, RolloutModule) or isinstance(data.view, DrawnPairs):
-        yield "no loss before the first round: it is of the policy's own samples"
-        return
-    if isinstance(module, ReferencedModule) and module.built_reference.precomputed:
-        yield "no loss before the run starts: then the reference scores all data, and keeps it on disk"
+    drawn = data.view is not None and data.view.drawn_in_rounds
+    if why := module.lacks_for_loss(drawn_in_rounds=drawn):
+        yield f"no loss before {why}"
         return
     with torch.no_grad():
         module.begin_step(step)

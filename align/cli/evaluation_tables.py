@@ -37,13 +37,14 @@ def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]], told: Ma
     """
     first = next(iter(reports.values()))
     outputs = list(next(iter(first.values())).rewards)
+    odds = [o for o in outputs if next(iter(first.values())).rewards[o][TOTAL].sigmoid is not None]
     table = Table(title="rewards (95 % bootstrap over prompts; * differs from the first model)", title_justify="left")
     for header in (
         "model",
         "T",
         "subset",
         *(f"{name(o)}" for o in outputs),
-        *("sigmoid x100" for _ in outputs),
+        *("sigmoid x100" if odds == outputs else f"sigmoid x100 {name(o)}" for o in odds),
         "words",
     ):
         table.add_column(header, justify="left" if header in ("model", "subset") else "right")
@@ -60,7 +61,8 @@ def reward_table(reports: Mapping[str, Mapping[float, ResponseReport]], told: Ma
 def _reward_cells(report: ResponseReport, first: ResponseReport, subset: str, outputs: Sequence[str]) -> list[str]:
     inside = [subset in (TOTAL, s) for s in report.subsets]
     raw = [short(report.rewards[o][subset].raw) + _star(report, first, o, inside) for o in outputs]
-    scaled = [short(report.rewards[o][subset].sigmoid) for o in outputs]
+    chances = [report.rewards[o][subset].sigmoid for o in outputs]
+    scaled = [short(chance) for chance in chances if chance is not None]
     text = report.text if subset == TOTAL else report.text_by_subset[subset]
     kl = "" if report.kl is None or subset != TOTAL else short(report.kl)
     return [*raw, *scaled, *(_plain(text.get(key)) for key in MEASURES), kl]

@@ -15,17 +15,17 @@ from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.front_pictures import control_picture
 from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, points_of, write_front
-from align.evaluation.model_world import world_of
+from align.evaluation.model_world import known_worlds, world_of
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
 from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
-from align.models.world_settings import world_settings
 from align.rewards.min_max_scaled import MinMaxScaled
 from align.rewards.scorers import GoldRewards, RewardFolder, Scorer
 from align.sampling.generation import Generation
 from align.world.prompts import held_out_prompts
+from align.world.universe import World
 
 EVALUATION = Generation(max_new_tokens=96, temperature=0.7, num_samples=2)
 NAMED = (GoldRewards, MinMaxScaled, RewardFolder)
@@ -97,7 +97,7 @@ def measured(
     asked = (
         read_prompts(prompts)
         if prompts
-        else [EvaluationPrompt(p) for p in held_out_prompts(world_of([model.path]), 120, 0)]
+        else [EvaluationPrompt(p) for p in held_out_prompts(_world([model.path]), 120, 0)]
     )
     points = points_of(conditions, count)
     if conditions is None and asking.told:
@@ -122,13 +122,16 @@ def scorer_of(scorer: Scorer | None, prompts: str | None, models: Sequence[str])
     """
     if scorer is None and prompts is not None:
         raise ConfigError("scorer: name one, such as --scorer RewardFolder --scorer.path DIR")
-    world = world_of(models)
     if scorer is None:
-        return MinMaxScaled(GoldRewards(world), GOLD_SCALES)
-    for path in models:
-        if settings := world_settings(path):
+        return MinMaxScaled(GoldRewards(_world(models)), GOLD_SCALES)
+    for path, settings in known_worlds(models).items():
+        if settings is not None:
             scorer.check_world(f"model {path}", settings)
     return scorer
+
+
+def _world(models: Sequence[str]) -> World:
+    return world_of(models, way_out="ask it --prompts FILE of your own, with a --scorer")
 
 
 def rewards_of(conditions: Conditions) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from align.cli.run_folder import CONFIG, saved_settings
+from align.cli.run_folder import CONFIG, UNSETTLED, saved_settings
 
 CUDA = ("auto", "gpu", "cuda")
 FULL = ("32", "32-true", "64", "64-true")
@@ -49,10 +49,11 @@ def _on_gpu(trainer: Any) -> bool:
 
 
 def precision_of(root: Path) -> str | None:
-    """Return the precision of the run in a folder, None where there is none or it has not been settled."""
+    """Return the precision of the run in a folder, None where there is no run or a plugin decides it."""
     if not os.path.exists(root / CONFIG):  # also where the name is too long: making the folder says so
         return None
-    found = (saved_settings(root).get("trainer") or {}).get("precision")
+    trainer = saved_settings(root).get("trainer") or {}
+    found = trainer.get("precision") or (None if _plugged(trainer.get("plugins")) else UNSETTLED)
     return None if found is None else str(found)
 
 

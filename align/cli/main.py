@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from align import __version__
 from align.cli.help_pages import help_page
+from align.cli.paths_as_classes import check_classes
 from align.cli.renamed import RENAMED_VERBS
 from align.cli.secrets import check_words
 from align.cli.trusting import take_trust
@@ -100,6 +101,7 @@ def _run(words: list[str]) -> int:
     if page is not None:
         print(page, end="")
         return 0
+    check_classes(words)
     return run_verb(words)
 
 

@@ -28,6 +28,8 @@ MAY_MOVE = re.compile(
     r"trainer\.callbacks\.\d+\.init_args\.engine\.(urls|api_key_env|concurrency|timeout|patience|most_difference)\b"
 )
 """Settings of servers that sample from the policy: which they are, and how long they are waited for."""
+PRECISION, UNSETTLED = "trainer.precision", "32-true"
+"""What a run computed in whose settings leave it open: one of an older version, without a GPU that has bfloat16."""
 LOCK, OWNER, CONFIG = ".lock", ".owner.json", "config.yaml"
 SAVER = "align.callbacks.checkpoint.Checkpoint"
 LEASE = 100.0
@@ -100,6 +102,8 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
     if not config.exists():
         return None
     saved, now = flat(saved_settings(root)), flat(settings)
+    if saved.get(PRECISION) is None and now.get(PRECISION) is not None:
+        saved[PRECISION] = UNSETTLED
     fixed = [k for k in saved.keys() | now.keys() if k not in MAY_CHANGE and not MAY_MOVE.match(k)]
     changed = sorted(k for k in fixed if saved.get(k) != now.get(k))
     if changed:

@@ -78,8 +78,8 @@ def steer_sweep(  # noqa: PLR0913  the signature is the command line
     if asking.steer is not None:
         raise ConfigError(f"{model.path} is {asking.told} already: sweep it with --plain true")
     policy = Policy.load(model, asking=asking)
-    world = world_of([model.path])
-    asked = read_prompts(prompts) if prompts else [EvaluationPrompt(p) for p in held_out_prompts(world, 120, 40)]
+    world = None if prompts else world_of([model.path], way_out="ask it --prompts FILE of your own, with --rewards")
+    asked = [EvaluationPrompt(p) for p in held_out_prompts(world, 120, 40)] if world else read_prompts(str(prompts))
     reward_models = load_reward_models(rewards or [], reward_tokens)
     points = sweep(
         policy.model,
@@ -89,7 +89,7 @@ def steer_sweep(  # noqa: PLR0913  the signature is the command line
         coefficients,
         generation=generation,
         eos_ids=policy.eos_ids,
-        rewards=_rewards([prompt.messages for prompt in asked], reward_models, None if prompts else world),
+        rewards=_rewards([prompt.messages for prompt in asked], reward_models, world),
     )
     print(table(points))
     tell_reading(reward_models)

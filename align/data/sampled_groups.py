@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from align.data.views import Pairs, View
 from align.records import Example, ViewName
@@ -12,6 +13,8 @@ from align.records import Example, ViewName
 @dataclass(frozen=True)
 class SampledGroups(View):
     """The samples of a prompt as one group; a row of the data is its prompt, whatever responses it has."""
+
+    drawn_in_rounds: ClassVar[bool] = True
 
     def groups(self, example: Example) -> Iterable[Example]:
         """Return the example: with its samples, or with the end of a response in their place."""
@@ -25,6 +28,8 @@ class DrawnPairs(Pairs):
 
     With `IterativeResampling` and a selection of tokens, such as DrawnPair; there is nothing to validate on.
     """
+
+    drawn_in_rounds: ClassVar[bool] = True
 
     def groups(self, example: Example) -> Iterable[Example]:
         """Return the pair, or the prompt with the end of a response."""

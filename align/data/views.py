@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from align.data.drop_report import DroppedRow, LeftOut, Report
 from align.data.encoded_groups import GroupTable
@@ -19,6 +19,9 @@ from align.records.asking import Scores
 
 class View(ABC):
     """Makes one or more training groups of an example. Candidates of a group stand best first."""
+
+    drawn_in_rounds: ClassVar[bool] = False
+    """Whether a row of the data is its prompt, whose responses rounds draw."""
 
     @abstractmethod
     def groups(self, example: Example) -> Iterable[Example]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,8 @@ class RewardSummary:
 
     raw: Interval
     """Mean reward over prompts."""
-    sigmoid: Interval
-    """Mean of sigmoid(reward) x 100, the scale of PRO's tables (Song et al. 2023)."""
+    sigmoid: Interval | None
+    """Mean of sigmoid(reward) x 100, the scale of PRO's tables (Song et al. 2023); None for what is no log-odds."""
     prompts: int
     """How many it could read."""
 
@@ -89,6 +89,8 @@ def evaluate_responses(
             output = name if len(labels) == 1 else f"{name}/{label}"
             rows = np.stack([_per_prompt(values, owners), _per_prompt(100 / (1 + np.exp(-values)), owners)], axis=1)
             rewards[output] = _by_subset(rows, [prompts[i].subset for i in np.unique(owners)])
+            if not getattr(scorer, "log_odds", True):  # a reward model in itself is no Scorer
+                rewards[output] = {s: replace(part, sigmoid=None) for s, part in rewards[output].items()}
             per_prompt[output], per_sample[output] = rows[:, 0].tolist(), values.tolist()
     subsets = [prompts[i].subset for i in np.unique(owners)]
     parts = {s: [c for c in completions if prompts[c.prompt].subset == s] for s in sorted(set(subsets))}

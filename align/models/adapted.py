@@ -21,6 +21,7 @@ from align.models.backbone import Backbone, LoRA
 from align.models.folder_checks import ADAPTER_CONFIG
 from align.models.loading import load_policy
 from align.models.sizes_only import sizes_only
+from align.models.unadapted import unadapted
 
 USUAL_STAGE = LoRA(r=8, lora_alpha=16)
 """Adapters of a first stage where nothing else is asked for: rank 8 on every linear layer."""
@@ -65,6 +66,7 @@ def add_trained(model: Any, names: Sequence[str], lora: LoRA, *, blocks: int | N
     settings = peft.LoraConfig(
         task_type="CAUSAL_LM",
         **{**lora.as_peft, "target_modules": targets},
+        exclude_modules=(unadapted(model, targets) or None) if blocks is None else None,
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
     )
     for name in names:
@@ -91,12 +93,12 @@ def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
     """
     inner = model.get_base_model() if has_adapters(model) else model
     path = decoder_parts(model).path
-    found = []
+    found, left_out = list[str](), unadapted(inner, lora.target_modules)
     for name, part in inner.named_modules():
         if not name.startswith(f"{path}.") or int(name[len(path) + 1 :].split(".")[0]) >= blocks:
             continue
         plain = name.removesuffix(".base_layer")
-        if not isinstance(part, (nn.Linear, Conv1D)) or ".lora_" in name or plain in found:
+        if not isinstance(part, (nn.Linear, Conv1D)) or ".lora_" in name or plain in [*found, *left_out]:
             continue
         if _names(lora.target_modules, plain):
             found.append(plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from align.errors import ModelError, shorten
 from align.models.adapters import evaluating
@@ -13,6 +14,21 @@ ROWS = ([3, 4, 5, 6], [3, 4, 5, 7])
 """Two rows that differ in their last token."""
 ROUNDING = 0.02
 """Relative difference below which logits are the same."""
+
+
+def check_type(config: Any, path: str) -> None:
+    """Raise ModelError for a model type that transformers has no causal language model of, by its configuration."""
+    kind, named = config.model_type, ", ".join(config.architectures or []) or "nothing"
+    if getattr(config, "is_encoder_decoder", False) and "ForCausalLM" not in named:
+        raise ModelError(
+            f"backbone path {path}: model type {kind} is an encoder-decoder (its config.json names {named}): take a "
+            "causal language model, such as a Llama, Qwen or Mistral"
+        )
+    if type(config) not in AutoModelForCausalLM._model_mapping and not hasattr(config, "auto_map"):
+        raise ModelError(
+            f"backbone path {path}: transformers has no causal language model of model type {kind} (its config.json "
+            f"names {named}): take a language model; that inside a model of images and text has to be saved by itself"
+        )
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from align.errors import ConfigError, ModelError, shorten
 from align.models.adapter_folder import with_trained_adapter
 from align.models.backbone import Backbone, LoRA
-from align.models.causal import check_causal
+from align.models.causal import check_causal, check_type
 from align.models.deterministic import make_deterministic, note_rates, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
@@ -30,6 +30,7 @@ from align.models.recomputing import recompute
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
+from align.models.unadapted import unadapted
 from align.models.whole import load_whole, one_line
 from align.scoring.decoder import COMPILES, decoder
 
@@ -47,6 +48,7 @@ def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) ->
     """
     base, adapter = resolve(backbone, "CAUSAL_LM")
     config = _config(base, backbone)
+    check_type(config, base)
     check_quantised(backbone, adapter, config, trained=masters)
     model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config)
     check_causal(model, base)
@@ -170,7 +172,8 @@ def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, ma
 
 def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
     try:
-        return peft.get_peft_model(model, peft.LoraConfig(task_type=task, **lora.as_peft))
+        left_out = unadapted(model, lora.target_modules) or None
+        return peft.get_peft_model(model, peft.LoraConfig(task_type=task, **lora.as_peft, exclude_modules=left_out))
     except (ValueError, re.error) as error:
         named = f"target_modules {lora.target_modules!r}"
         if lora.target_parameters:

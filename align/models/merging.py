@@ -109,7 +109,7 @@ def probe_row(model: nn.Module, tokenizer: Any) -> Int[Tensor, "row token"]:
 @torch.no_grad()
 def scores(model: Any, row: Int[Tensor, "row token"]) -> Float[Tensor, " score"]:
     """Return the log-probability of every token after the first, or the outputs of a reward model."""
-    logits = model.eval()(input_ids=row).logits
+    logits = model.eval()(input_ids=row, use_cache=False).logits
     if logits.dim() == 2:
         return logits[0]  # type: ignore[no-any-return]
     return logits.log_softmax(-1)[0, :-1].gather(1, row[0, 1:, None])[:, 0]  # type: ignore[no-any-return]

@@ -69,6 +69,7 @@ class RewardEnsemble(Scorer):
         self.standardise = None if standardise is None else Path(standardise).expanduser()
         self.attributes = tuple(names) if combine == "apart" else ("ensemble", *names)
         self.compares = any(scorer.compares for scorer in scorers.values())
+        self.log_odds = standardise is None and all(scorer.log_odds for scorer in scorers.values())
         self._told = False
 
     @property

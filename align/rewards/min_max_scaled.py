@@ -23,6 +23,7 @@ class MinMaxScaled(DerivedScorer):
             scales: Lower and upper end of each attribute that is wanted, in the order wanted.
         """
         super().__init__(scorer)
+        self.log_odds = False
         if unknown := [name for name in scales if name not in scorer.attributes]:
             raise ConfigError(f"scales name {unknown[0]!r}, the scorer has {', '.join(scorer.attributes)}")
         if flat := [name for name, (low, high) in scales.items() if low == high]:

@@ -15,6 +15,7 @@ from align.models.foreign_code import may_run_code, refuse_code
 from align.models.reward_file import (
     REWARD_FILE,
     Reading,
+    read_reward_file,
 )
 from align.records import Message
 
@@ -47,6 +48,12 @@ def refuse_not_finite(
         f"{model}: {attributes[column]} is {float(scores[row, column])} for a response to {asked!r}: its weights are "
         "damaged, or too large for their dtype"
     )
+
+
+def outputs_of(path: str) -> tuple[str, ...]:
+    """Return the outputs of a reward model by its files alone. Raises ModelError for a folder that is none."""
+    rescaling = read_reward_file(path)
+    return tuple(rescaling.attributes) if rescaling else output_names(path)
 
 
 def output_names(path: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from align.models.reward_file import (
 )
 from align.models.tokenizer import choose_pad_token, load_tokenizer
 from align.records import CandidateBatch, EncodedGroup, Example, Message
-from align.rewards.reward_model_reading import output_names, refuse_not_finite, usual_reading
+from align.rewards.reward_model_reading import outputs_of, refuse_not_finite, usual_reading
 from align.scoring.reward_outputs import reward_outputs
 
 
@@ -71,7 +71,7 @@ class RewardModelScorer:
         self.backbone, self.batch_tokens = Backbone(folder, dtype="auto"), batch_tokens
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.rescaling = read_reward_file(folder)
-        outputs = self.rescaling.attributes if self.rescaling else output_names(folder)
+        outputs = outputs_of(folder)
         check_outputs(folder, outputs, attributes or ())
         self.attributes = tuple(attributes or outputs)
         self._columns = [outputs.index(name) for name in self.attributes]

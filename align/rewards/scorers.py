@@ -15,10 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.models.backbone import Backbone
 from align.models.folder_checks import folder_hash, local_folder
+from align.models.resolving import resolve
 from align.models.world_settings import check_same_world
 from align.records import Example, Message
 from align.rewards.components import Component
+from align.rewards.reward_model_reading import outputs_of
 from align.rewards.reward_model_scorer import RewardModelScorer
 from align.world.gold_rewards import REWARDS, gold
 from align.world.universe import World
@@ -32,6 +35,8 @@ class Scorer(Component, ABC):
     attributes: tuple[str, ...]
     compares = False
     """Whether a score depends on the other responses to the prompt, so that all have to be in one call."""
+    log_odds = False
+    """Whether a score is a log-odds, as Bradley-Terry has it, so that its sigmoid is a chance."""
 
     @property
     def shares(self) -> bool:
@@ -82,11 +87,17 @@ class RewardFolder(Scorer):
             return RewardModelScorer(self.path, max_tokens=self.max_tokens)
 
     shares = True
+    log_odds = True
 
-    @property
+    @cached_property
     def attributes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Return the names of the model's outputs."""
-        return self.oracle.attributes
+        """Return the names of the model's outputs, by its files alone."""
+        return outputs_of(self.path)
+
+    def ready(self) -> None:
+        """Raise ModelError for a folder that is no reward model, or whose weights are not whole."""
+        resolve(Backbone(self.path), "SEQ_CLS")
+        assert self.attributes
 
     @cached_property
     def identity(self) -> str:
@@ -108,6 +119,7 @@ class GoldRewards(Scorer):
 
     attributes = REWARDS
     shares = True
+    log_odds = True
 
     def __init__(self, world: World = World()) -> None:
         """Name the world.
@@ -154,12 +166,17 @@ class Direction:
     """By attribute; null takes the scorer's first."""
     gates: tuple[Gate, ...] = field(default_factory=tuple)
 
+    def check(self, attributes: Sequence[str]) -> None:
+        """Raise ConfigError for an attribute that a scorer with these has not."""
+        names = (*(self.weights or ()), *(gate.attribute for gate in self.gates))
+        if unknown := [name for name in names if name not in attributes]:
+            raise ConfigError(f"direction names {unknown[0]!r}, the scorer has {', '.join(attributes)}")
+
     def of(self, attributes: Sequence[str], scores: Sequence[float]) -> float:
         """Return the reward; NaN where an attribute it needs has no score. Raises ConfigError for an unknown one."""
+        self.check(attributes)
         named = dict(zip(attributes, scores, strict=True))
         weights = self.weights or {attributes[0]: 1.0}
-        if unknown := [n for n in (*weights, *(g.attribute for g in self.gates)) if n not in named]:
-            raise ConfigError(f"direction names {unknown[0]!r}, the scorer has {', '.join(attributes)}")
         if any(math.isnan(named[g.attribute]) for g in self.gates):
             return math.nan
         closed = sum(gate.penalty for gate in self.gates if named[gate.attribute] < gate.at_least)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from align.errors import ConfigError
 from align.judges.win_rates import WinRates
 from align.records import Example
+from align.rewards.components import Training
 from align.rewards.scorers import Direction, Scorer
 from align.rounds.against_mixture import AgainstMixture
 from align.rounds.conditioning_schedule import ConditioningSchedule
@@ -66,6 +67,16 @@ class RoundSettings:
 
         if isinstance(self.selection, AgainstMixture):
             self.selection.check(self.generation, self.mixture)
+
+    def prepare_scorer(self, training: Training) -> None:
+        """Let the scorer follow the run.
+
+        Raises an AlignError for what would stop it once samples are drawn, or a direction that it has no scores for.
+        """
+        self.scorer.follow(training)
+        self.scorer.ready()
+        if self.conditions is None:  # which name their own rewards, checked with the first round's
+            self.direction.check(self.scorer.attributes)
 
     def check_win_rates(self, view: str | None) -> None:
         """Raise ConfigError for what makes something else of win rates, which SPPO and Nash-MD take as they are.

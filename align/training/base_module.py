@@ -100,6 +100,14 @@ class AlignModule(BuiltModule):
         Raises DataError where the method cannot use them.
         """
 
+    def lacks_for_loss(self, *, drawn_in_rounds: bool) -> str | None:
+        """Return what has to be awaited before a loss can be computed, None where the data are enough.
+
+        Args:
+            drawn_in_rounds: Whether rows of the data are prompts, whose responses rounds draw.
+        """
+        return "the first round: it is of the policy's own samples" if drawn_in_rounds else None
+
     def on_train_batch_start(self, batch: Step | CandidateBatch, batch_idx: int) -> None:
         """Give every step a random stream of its own, the same after a resume."""
         if not self.checked:  # the data came without a data module, or in rounds

@@ -73,6 +73,12 @@ class ReferencedModule(AlignModule):
         """Return the reference's log-probabilities; at the very first batch they are compared with the policy's."""
         return start_checked(self, policy, self.reference_scores(batch))
 
+    def lacks_for_loss(self, *, drawn_in_rounds: bool) -> str | None:
+        """Return what has to be awaited before a loss can be computed: scores of the reference, too."""
+        scored = "the run starts: then the reference scores all data, and keeps it on disk"
+        missing = super().lacks_for_loss(drawn_in_rounds=drawn_in_rounds)
+        return missing or (scored if self.built_reference.precomputed else None)
+
     def _all_batches(self) -> Iterator[CandidateBatch]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None:

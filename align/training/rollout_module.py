@@ -68,6 +68,10 @@ class RolloutModule(ReferencedModule):
         """Return what else is computed of samples when a round begins, under the policy's states."""
         return {}
 
+    def lacks_for_loss(self, *, drawn_in_rounds: bool) -> str | None:
+        """Return what has to be awaited before a loss can be computed: samples, whatever the data hold."""
+        return super().lacks_for_loss(drawn_in_rounds=True)
+
     def build(self) -> nn.Module:
         """Load the policy and its reference."""
         policy = super().build()

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 import torch
 
+from align.activations import decoder_parts
 from align.checks import frozen_states
 from align.checks.checked_rows import GroupsOfBatch
 from align.checks.frozen_states import states_under
 from align.checks.layout_check import LayoutCheck, LayoutVerdict
 from align.errors import ModelError
-from align.models.adapted import TRAINED
+from align.models.adapted import TRAINED, add_trained, load_bare, usual_lora
+from align.models.backbone import Backbone
 from align.models.response_states import response_states
 from align.modules.rahf import RAHFDualModule
 from align.training.self_check import check_layouts
+from tests.architectures.shrunk import VOCAB, Variant, random_model
 from tests.modules.aligned import FAMILIES, adapters, dual, single, tiny
 from tests.tiny import random_batch
 
@@ -44,6 +47,24 @@ def test_right_states_pass_up_to_the_last_layer(family: str, tmp_path: Path) -> 
         assert not verdict.refused
         assert verdict.difference.values < 1e-5
     assert module.model.active_adapters == ["good", TRAINED]  # as it was
+
+
+@pytest.mark.parametrize(
+    ("name", "projections"),
+    [("phi3", {"qkv_proj"}), ("deepseek_v3", {"q_b_proj", "kv_b_proj"}), ("qwen3_next", {"q_proj", "v_proj"})],
+)
+def test_states_of_other_families(name: str, projections: set[str], tmp_path: Path) -> None:
+    """Projections that are fused, come out of a latent, or stand in every fourth block only."""
+    random_model(Variant(name)).save_pretrained(tmp_path)
+    bare = load_bare(Backbone(str(tmp_path)), range(VOCAB))
+    assert set(decoder_parts(bare).attention) == projections
+    model = add_trained(bare, [TRAINED], usual_lora(bare)).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * parameter.requires_grad  # an adapter that does nothing could be passed by
+    for names in ((), (TRAINED,)):
+        with torch.no_grad():
+            check = LayoutCheck(model, states_under(names, [1, 4]), gradients=False, everywhere=False)
+            assert check(BATCH).difference.values < 1e-4
 
 
 def test_the_check_of_a_run_names_every_adapter(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ def test_answers_are_evaluated_by_what_their_rows_expect(capsys: pytest.CaptureF
     lines(Path("said.jsonl"), [{"prompt": f"{n} + {n}?", "completion": text} for n, text in enumerate("025")])
     words = ["evaluate", "--models.a", "said.jsonl", "--prompts", "tasks.jsonl", *RIGHT]
     assert main([*words, "--keep_columns", "[answer]", "--out", "out"]) == 0
-    assert 'scorer: {"function": "align.rewards.verifiable:exact_match"' in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert 'scorer: {"function": "align.rewards.verifiable:exact_match"' in shown
+    assert "exact_match" in shown
+    assert "sigmoid" not in shown  # that of a 0 would be a chance of one half
     level = read_evaluation(Path("out/evaluation.json")).models["a"]["0.0"]
     assert level.per_prompt["exact_match"] == [1, 1, 0]
     assert level.rewards["exact_match"]["total"].value == pytest.approx(2 / 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from jsonargparse import Namespace
 
 from align.cli.gpu import precision_of, settle_precision, usual_log_interval
 from align.cli.main import main
+from align.cli.run_folder import checkpoint_to_go_on_from
 from align.cli.trainer_check import check_trainer
-from align.errors import ConfigError
+from align.errors import ConfigError, ResumeError
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,21 @@ def test_a_run_that_goes_on_keeps_its_precision(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "config.yaml").write_text("model: {class_path: x}\ntrainer: {precision: bf16-mixed}\n")
     assert chosen(monkeypatch, there=False, own=precision_of(tmp_path)) == ("bf16-mixed", "highest")
     assert chosen(monkeypatch, own="32-true") == ("32-true", "highest")
+    (tmp_path / "config.yaml").write_text("model: {class_path: x}\ntrainer: {precision: null}\n")
+    assert chosen(monkeypatch, own=precision_of(tmp_path)) == ("32-true", "highest")  # one of an older version
+    (tmp_path / "config.yaml").write_text("model: {class_path: x}\ntrainer: {plugins: DoublePrecision}\n")
+    assert precision_of(tmp_path) is None
     assert chosen(monkeypatch, own="32-true", precision="16-mixed") == ("16-mixed", "high")
+
+
+def test_a_run_of_an_older_version_that_left_it_open_goes_on(tmp_path: Path) -> None:
+    """It computed in float32, which is written down now: `None` and `32-true` were other settings."""
+    older = {"model": {"class_path": "x"}, "trainer": {"precision": None, "max_steps": 4}}
+    (tmp_path / "config.yaml").write_text(json.dumps(older))
+    settled = {**older, "trainer": {"precision": "32-true", "max_steps": 4}}
+    assert checkpoint_to_go_on_from(tmp_path, settled) is None  # from its start
+    with pytest.raises(ResumeError, match=r"trainer\.precision was '32-true' and is 'bf16-mixed' now"):
+        checkpoint_to_go_on_from(tmp_path, {**older, "trainer": {"precision": "bf16-mixed", "max_steps": 4}})
 
 
 def test_a_plugin_that_decides_the_precision_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from align.cli.main import main
 from align.errors import ConfigError
+from align.evaluation.model_world import world_of
 from align.models.folder_checks import BASE_REPORT
 from align.models.small import new_llama, word_tokenizer
 from align.models.world_settings import check_same_world, world_settings
@@ -89,3 +90,28 @@ def test_measures_of_two_worlds_are_refused(tmp_path: Path, capsys: pytest.Captu
     assert f"model {models[0]} and model {models[2]} are of different synthetic worlds: seed 3 and 0" in said
     with pytest.raises(ConfigError, match="the gold rewards and data x are of different synthetic worlds: version 1"):
         MinMaxScaled(GoldRewards(), {"helpfulness": (0, 1)}).check_world("data x", SECOND.settings)
+
+
+def test_a_model_of_no_world_is_measured_in_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it says of a world it never saw was measured as if it were of the first."""
+    base, own = save(tmp_path / "base", SECOND), save(tmp_path / "own", None)
+    few = ["--prompts", "{harmless: 2, harmful: 1}", "--temperatures", "[]", "--matched_base", "false"]
+    for models in ([own], [base, own]):
+        assert main(["benchmark", "world", "--models", f"[{','.join(map(str, models))}]", *few]) == 2
+        told = capsys.readouterr().err.strip().splitlines()
+        assert told[-1].startswith(f"align benchmark world: model {own}: of no synthetic world")
+        assert "name the world it belongs to, as in --world.seed 0" in told[-1]
+    named = ["--world.version", "2", "--world.seed", "3", "--out", str(tmp_path / "found.json")]
+    assert main(["benchmark", "world", "--models", f"[{base},{own}]", *few, *named]) == 0
+    assert json.loads((tmp_path / "found.json").read_text())["world"] == SECOND.settings
+    assert main(["benchmark", "world", "--models", f"[{base}]", *few, "--world.version", "2"]) == 2
+    assert f"--world and model {base} are of different synthetic worlds: seed 0 and 3" in capsys.readouterr().err
+
+
+def test_a_world_without_a_seed_is_told(tmp_path: Path) -> None:
+    """A base of before worlds had a seed: it is that of 0 unless another is named."""
+    base = save(tmp_path / "base", None)
+    (base / BASE_REPORT).write_text(json.dumps({"faults": [], "settings": {"entities": 9, "facts": 6, "seed": 4}}))
+    with pytest.warns(UserWarning, match=r"does not say the seed of its world, so 0 is taken: .*--world\.seed"):
+        assert world_of([str(base)]) == World(version=1, entities=9, facts=6, seed=0)
+    assert world_of([str(base)], World(entities=9, seed=5)) == World(entities=9, held_out_entities=4, seed=5)

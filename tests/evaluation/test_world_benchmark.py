@@ -21,7 +21,9 @@ from align.world.universe import World
 def save(folder: Path, seed: int) -> Path:
     tokenizer = word_tokenizer(vocabulary(), TAGS)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1}
-    new_llama(tokenizer, **sizes, max_positions=256, tied=False, seed=seed).save_pretrained(folder)
+    model = new_llama(tokenizer, **sizes, max_positions=256, tied=False, seed=seed)
+    model.config.synthetic_world = World().settings
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -14,6 +14,9 @@ from align.models.backbone import Backbone
 from align.models.model_export import export_model
 from align.modules.reward_model import RewardModel
 from align.records import Message
+from align.rewards.ensemble import RewardEnsemble
+from align.rewards.function_rewards import FunctionRewards
+from align.rewards.min_max_scaled import MinMaxScaled
 from align.rewards.scorers import Dialogue, Direction, Gate, GoldRewards, RewardFolder, Scorer
 from align.rewards.weighted_attributes import WeightedAttributes
 from align.world.gold_rewards import REWARDS, User, gold
@@ -122,3 +125,14 @@ def test_attributes_are_weighted_means_of_others() -> None:
 def test_weights_that_make_no_mean(attributes: dict[str, dict[str, float]], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         _ = WeightedAttributes(Rows(), attributes).identity
+
+
+def test_which_scores_are_log_odds() -> None:
+    """The sigmoid of a difference of gold rewards or of a reward model's is a chance; that of points is not."""
+    length = FunctionRewards("align.rewards.verifiable:length")
+    assert GoldRewards().log_odds
+    assert WeightedAttributes(GoldRewards(), {"a": {"helpfulness": 1.0}}).log_odds
+    assert not MinMaxScaled(GoldRewards(), {"helpfulness": (0, 1)}).log_odds
+    assert not length.log_odds
+    assert not RewardEnsemble({"gold": GoldRewards(), "length": length}).log_odds
+    assert RewardEnsemble({"gold": GoldRewards(), "other": GoldRewards()}).log_odds

@@ -8,6 +8,7 @@ import pytest
 
 from align.models.small import new_llama, word_tokenizer
 from align.world.language import TAGS, vocabulary
+from align.world.universe import World
 from tests.test_configs import CPU, ROOT
 
 RESAMPLING = "align.callbacks.resampling.IterativeResampling"
@@ -16,6 +17,7 @@ RESAMPLING = "align.callbacks.resampling.IterativeResampling"
 def save_world_model(folder: Path) -> Path:
     tokenizer = word_tokenizer(vocabulary(), TAGS)
     model = new_llama(tokenizer, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, max_positions=256)
+    model.config.synthetic_world = World().settings
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

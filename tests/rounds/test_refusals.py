@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,3 +121,26 @@ def test_align_rounds_lists_them(run: Run, capsys: pytest.CaptureFixture[str]) -
     first = json.loads((run.root / "rounds" / "round-0000.jsonl").read_text().splitlines()[0])
     assert first["origins"] == ["policy@0", "policy@0"]
     assert main(["show", "nowhere"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"direction": "{weights: {nonsense: 1.0}}"}, "direction names 'nonsense', the scorer has helpfulness, verb"),
+        ({"scorer": "RewardFolder", "scorer.path": "POLICY"}, "LlamaForCausalLM has no reward head"),
+    ],
+)
+def test_a_scorer_that_cannot_serve_is_found_before_anything_is_sampled(
+    settings: dict[str, str], said: str, world_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole round was drawn first."""
+    given = {"direction": "{weights: {reward: 1.0}}", **settings}
+    values = {name: str(world_model) if value == "POLICY" else value for name, value in given.items()}
+    words = [word for name, value in values.items() for word in (f"--trainer.callbacks.{name}", value)]
+    run = tmp_path / "run"
+    assert main([*command(world_model, "--trainer.default_root_dir", str(run)), *words]) == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+    store = run / "rounds" / "rounds.sqlite"
+    if store.exists():
+        with sqlite3.connect(store) as db:
+            assert db.execute("SELECT count(*) FROM sample").fetchone() == (0,)

@@ -1,0 +1,54 @@
+"""Linear layers that no adapter can sit on: `all-linear` leaves them out and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+"""Model types whose fused kernels read `out_proj` past an adapter, so that PEFT refuses one there (`tuners_utils`)."""
+SHOWN = 4
+
+
+def unadapted(model: Any, target_modules: str | list[str]) -> list[str]:
+    """Return the names of linear layers that `all-linear` has to leave out; none where layers are named.
+
+    These are projections of Mamba blocks whose weight is read past an adapter (`dt_proj` is in all code, so that an
+    adapter on it would never move), and layers of a model's own that give something else than the
+    product of a matrix, such as the routers of Llama 4 and Phi-3.5-MoE, whose outputs are scores and choices.
+    """
+    if target_modules != "all-linear":
+        return []
+    found = list(_unadapted(model))
+    if found:
+        kinds = sorted({name.rpartition(".")[2] for name in found})
+        told = ", ".join(kinds[:SHOWN]) + (" and others" if len(kinds) > SHOWN else "")
+        rank_zero_info(f"adapters: {len(found)} layers are left out of all-linear, which take none ({told})")
+    return found
+
+
+def _unadapted(model: Any) -> Iterator[str]:
+    parts = dict(model.named_modules())
+    passed_by = ("dt_proj", "out_proj") if model.config.model_type in MAMBAS else ("dt_proj",)
+    for name, layer in parts.items():
+        owner, _, own = name.rpartition(".")
+        scans = own in passed_by and (own == "out_proj" or hasattr(parts[owner], "A_log"))
+        if isinstance(layer, nn.Linear) and (scans or not _is_linear(layer)):
+            yield name
+
+
+@torch.no_grad()
+def _is_linear(layer: nn.Linear) -> bool:
+    """Tell whether a layer gives the product with its weight, by a call where a model has code of its own for it."""
+    if type(layer).forward is nn.Linear.forward or not type(layer).__module__.startswith("transformers.models."):
+        return True
+    given = torch.ones(1, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device)
+    try:
+        made = layer(given)
+    except (RuntimeError, ValueError, TypeError, IndexError):  # it takes something else, as grouped layers do
+        return False
+    return isinstance(made, Tensor) and made.shape == (1, layer.out_features)

@@ -1,0 +1,68 @@
+"""`all-linear` puts adapters on every layer they work on and on no other: merged, a model says what it said with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from align.models.adapted import add_trained, load_bare
+from align.models.backbone import Backbone, LoRA
+from align.models.loading import load_policy
+from tests.architectures.shrunk import VOCAB, Variant, random_model
+
+IDS = torch.tensor([[3, 40, 41, 42, 43, 7]])
+LEFT_OUT = {
+    "llama4_text": {"router"},
+    "phimoe": {"router"},
+    "mamba": {"dt_proj", "out_proj"},
+    "jamba": {"dt_proj"},
+    "deepseek_v4": {"o_a_proj"},
+    "falcon": set[str](),
+}
+"""Routers that return choices; projections of Mamba blocks read past an adapter; a layer of groups; and Falcon, whose own
+linear layers are linear."""
+
+
+class Tokens:
+    def __len__(self) -> int:
+        return VOCAB
+
+
+def targets(model: Any) -> set[str]:
+    return {name.split(".lora_A.")[0].rpartition(".")[2] for name, _ in model.named_parameters() if ".lora_A." in name}
+
+
+@torch.no_grad()
+def moved(model: Any) -> Any:
+    """Give every adapter an update that shows."""
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.copy_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+@torch.no_grad()
+def test_adapters_sit_where_they_work(name: str, tmp_path: Path) -> None:
+    base = random_model(Variant(name))
+    base.save_pretrained(tmp_path)
+    linear = {n.rpartition(".")[2] for n, part in base.named_modules() if isinstance(part, torch.nn.Linear)}
+    model: Any = moved(load_policy(Backbone(str(tmp_path), lora=LoRA(r=4)), Tokens()))
+    assert linear - targets(model) - {"lm_head"} == LEFT_OUT[name]
+    plain, with_them = (one(input_ids=IDS, use_cache=False).logits for one in (base, model))
+    merged = model.merge_and_unload()(input_ids=IDS, use_cache=False).logits
+    assert (merged - with_them).norm() < 1e-3 * with_them.norm()
+    assert (plain - with_them).norm() > 1e-2 * plain.norm()
+
+
+@pytest.mark.parametrize("blocks", [None, 2])
+def test_adapters_of_several_names_leave_the_same_out(blocks: int | None, tmp_path: Path) -> None:
+    random_model(Variant("phimoe")).save_pretrained(tmp_path)
+    bare = load_bare(Backbone(str(tmp_path)), Tokens())
+    model = add_trained(bare, ["good", "bad"], LoRA(r=4), blocks=blocks)
+    assert targets(model) == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert torch.isfinite(model(input_ids=IDS, use_cache=False).logits).all()
