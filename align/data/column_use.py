@@ -19,6 +19,7 @@ from align.errors import ConfigError, DataError, did_you_mean
 MEANING = frozenset(
     {
         *("context", "label", "labels", "reasoning_content", "tool_calls", "chat_template_kwargs"),
+        "initial_reason_steps",
         *("images", "image", "videos", "video", "audios", "audio"),
     }
 )
@@ -27,12 +28,14 @@ ENTRY = frozenset(
     {
         *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),
         *("score", "reward", "rating", "pm_score", "annotations", "overall_score", "input", "output"),
+        *("human", "user", "assistant", "question"),
     }
 )
 """Keys of one of several responses that are read."""
 ASKED = EVERYWHERE.union(PROMPTS)
 """Columns that belong to the prompt or the row, also where they are kept."""
 MAPPING = {
+    "initial_reason_steps": "--data.columns '{input: initial_reason_steps}' adds it to the prompt, ",
     "context": "--data.columns '{input: context}' adds it to the prompt, ",
     "chat_template_kwargs": "--data.encoding.chat_template_kwargs sets one for all rows, ",
 }
@@ -109,7 +112,7 @@ def note_columns(report: Report, located: Located, convention: Convention, place
     used = convention.columns(located.row)
     for name, value in located.row.items():
         if name in used:
-            _note_keys(report, str(name), value, place)
+            _note_keys(report, str(name), value, place, convention.inside)
         elif not _empty(value):
             if name in MEANING:
                 raise DataError(
@@ -119,7 +122,7 @@ def note_columns(report: Report, located: Located, convention: Convention, place
             report.unused.setdefault(str(name), place)
 
 
-def _note_keys(report: Report, name: str, value: Any, place: str) -> None:
+def _note_keys(report: Report, name: str, value: Any, place: str, read: frozenset[str]) -> None:
     if name in TOOLS:
         return
     for entry in value if isinstance(value, list) else [value]:
@@ -127,7 +130,7 @@ def _note_keys(report: Report, name: str, value: Any, place: str) -> None:
             continue
         turn = "role" in entry or "from" in entry
         if turn or isinstance(value, list):
-            for key in entry.keys() - (READ if turn else ENTRY):
+            for key in entry.keys() - (READ if turn else ENTRY) - read:
                 if not _empty(entry[key]):
                     report.unused.setdefault(f"{name}[].{key}", place)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,12 @@ from align.data.choosing import PEEK, choose, convention_of
 from align.data.column_use import ASKED, check_columns, check_kept, kept_columns, note_columns, renamed
 from align.data.convention import Convention
 from align.data.data_module import PreferenceDataModule
-from align.data.drop_report import Report, RowError
+from align.data.drop_report import LeftOut, Report, RowError
+from align.data.located import Gather
 from align.data.readers import Located
 from align.data.row_parts import RowParts, example_of
-from align.data.source import ReadRow, Source
+from align.data.read_row import ReadRow
+from align.data.source import Source
 from align.errors import ConfigError
 from align.records import Example
 
@@ -59,7 +61,16 @@ class PreferenceFile(Source):
         known = [decoded(self._renamed(one), strict=False) for one in first]
         convention = self.adapted(choose(known))
         why = next(convention.why(one.row) for one in known if convention.matches(one.row))
-        return ReadRow(functools.partial(self._read, convention), convention.name, why)
+        gather = convention.gather and functools.partial(self._gathered, convention.gather)
+        if gather and self._kept:
+            raise ConfigError(
+                f"{first[0].where}: data.keep_columns keeps columns of rows, and several rows of the layout "
+                f"{convention.name!r} make an example: leave it out"
+            )
+        return ReadRow(functools.partial(self._read, convention), convention.name, why, gather)
+
+    def _gathered(self, gather: Gather, rows: Iterable[Located]) -> Iterable[Located | RowError]:
+        return gather(self._renamed(one) for one in rows)
 
     def fingerprint_of(self, content: str) -> str:
         """Return the hash with the columns that are kept; without any it is what it was before there was a choice."""
@@ -81,8 +92,12 @@ class PreferenceFile(Source):
         found = own.read(located)
         name = self._name(located)
         for parts in [found] if isinstance(found, RowParts) else found:
+            if isinstance(parts, LeftOut):
+                report.refuse(parts, located.where, name)
+                continue
             example = example_of(located, parts, name, self.name)
-            yield replace(example, kept_columns=kept) if kept else example
+            among = not isinstance(found, RowParts)
+            yield replace(example, kept_columns=kept, among=among) if kept or among else example
 
     def _name(self, located: Located) -> str:
         """Return the id of a row: its own, or its place."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from align.data.drop_report import DroppedRow, LeftOut, RowError
+from align.data.markup import prompt_turns
 from align.data.readers import Located
 from align.data.row_validation import blank, number
-from align.data.transcripts import read_context
 from align.data.turns import merge_turns, messages_of, plain, tools_of
 from align.errors import shorten
 from align.records import ASKING, Example, Message
@@ -50,7 +50,7 @@ def prompt_of(located: Located, key: str) -> list[Message]:
     """Return the prompt in a column, text or turns, with the system text, history and input of its row."""
     value = located.row[key]
     if isinstance(value, str):
-        messages = read_context(value)
+        messages = prompt_turns(value)
     elif isinstance(value, list):
         messages = messages_of(located.where, value)
     elif value is None:

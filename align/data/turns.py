@@ -15,7 +15,9 @@ from align.records import Message, Role
 
 ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "function_call", "tool_call"), "assistant"
+    ),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "observation", "function", "ipython", "function_response", "tool_response"), "tool"),
 }

@@ -86,6 +86,8 @@ class Example:
     """Functions that may be called, as a JSON list of schemas."""
     whole: bool = False
     """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
+    among: bool = False
+    """One of several examples of a row: that a method cannot use it is no fault of the data."""
     response_ids: tuple[tuple[int, ...], ...] = ()
     """The responses as the tokens a policy drew, their end included where it drew one; none where only texts count."""
     engine_logprobs: tuple[tuple[float, ...], ...] = ()
