@@ -12,10 +12,11 @@ from typing import Any, Literal
 from align.data.drop_report import DroppedRow, Report
 from align.data.export_losses import lost_of_pair, lost_prompt, lost_scores, lost_turns, scores_of
 from align.data.markup import is_markup
+from align.data.row_parts import SETTINGS
 from align.data.row_validation import unreadable
 from align.data.views import Pairs, PromptsOnly, RankedLists, RegressionRows, Singles, Unpaired, View
 from align.errors import DataError
-from align.records import ASKING, Example, Message
+from align.records import ASKING, Beside, Example, Message
 
 ExportName = Literal["pairs", "all_pairs", "lists", "dialogues", "singles", "unpaired", "regression", "prompts"]
 """What can be written."""
@@ -64,7 +65,9 @@ def exported(examples: Sequence[Example], name: ExportName, report: Report, *, m
 
 
 def _row(example: Example, columns: Row) -> Row:
-    more = {"tools": example.tools or None, "weight": example.weight if example.weight != 1 else None}
+    tools, settings = Beside.of(example.tools)
+    more = {"tools": tools or None, SETTINGS: dict(settings) or None}
+    more["weight"] = example.weight if example.weight != 1 else None
     row = {"id": example.id, **columns, **more}
     try:
         fault = unreadable(json.dumps(row, ensure_ascii=False, allow_nan=False))

@@ -14,9 +14,9 @@ from align.data.convention import Convention
 from align.data.data_module import PreferenceDataModule
 from align.data.drop_report import LeftOut, Report, RowError
 from align.data.located import Gather
+from align.data.read_row import ReadRow
 from align.data.readers import Located
 from align.data.row_parts import RowParts, example_of
-from align.data.read_row import ReadRow
 from align.data.source import Source
 from align.errors import ConfigError
 from align.records import Example

@@ -16,9 +16,9 @@ from align.data.drop_report import Report, RowError
 from align.data.encoded_groups import GroupTable
 from align.data.gathering import GatheredGroups
 from align.data.located import Located
+from align.data.read_row import ReadRow
 from align.data.shards import Shard
 from align.data.sound import sound
-from align.data.read_row import ReadRow
 from align.data.source import Source
 from align.data.splits import Division
 from align.data.views import View

@@ -83,7 +83,7 @@ class Example:
     contexts: tuple[tuple[Message, ...], ...] = ()
     """A prompt per response, where dialogues differ before the last turn; otherwise all have `messages`."""
     tools: str = ""
-    """Functions that may be called, as a JSON list of schemas."""
+    """Functions that may be called, as a JSON list of schemas; with settings of the row, as `Beside` writes both."""
     whole: bool = False
     """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
     among: bool = False
