@@ -12,7 +12,6 @@ from typing import Any, Literal
 from align.data.drop_report import DroppedRow, Report
 from align.data.export_losses import lost_of_pair, lost_prompt, lost_scores, lost_turns, scores_of
 from align.data.markup import is_markup
-from align.data.row_parts import SETTINGS
 from align.data.row_validation import unreadable
 from align.data.views import Pairs, PromptsOnly, RankedLists, RegressionRows, Singles, Unpaired, View
 from align.errors import DataError
@@ -65,10 +64,8 @@ def exported(examples: Sequence[Example], name: ExportName, report: Report, *, m
 
 
 def _row(example: Example, columns: Row) -> Row:
-    tools, settings = Beside.of(example.tools)
-    more = {"tools": tools or None, SETTINGS: dict(settings) or None}
-    more["weight"] = example.weight if example.weight != 1 else None
-    row = {"id": example.id, **columns, **more}
+    weight = {"weight": example.weight} if example.weight != 1 else {}
+    row = {"id": example.id, **columns, **Beside.of(example.tools).columns, **weight}
     try:
         fault = unreadable(json.dumps(row, ensure_ascii=False, allow_nan=False))
     except ValueError:

@@ -90,11 +90,13 @@ class PreferenceFile(Source):
         report.layouts[own.name] += 1
         note_columns(report, located, own, self.place(located))
         found = own.read(located)
-        name = self._name(located)
+        name, count = self._name(located), 0
         for parts in [found] if isinstance(found, RowParts) else found:
             if isinstance(parts, LeftOut):
                 report.refuse(parts, located.where, name)
                 continue
+            report.read += bool(count)  # of several examples each is a row
+            count += 1
             example = example_of(located, parts, name, self.name)
             among = not isinstance(found, RowParts)
             yield replace(example, kept_columns=kept, among=among) if kept or among else example

@@ -42,8 +42,8 @@ def proposal(row: Row, texts: Sequence[str], *, alone: bool) -> str:
     """
     if texts == ["text"]:
         return (
-            "a text alone says neither what is asked nor what answers: write messages, or prompt and completion (texts "
-            "with the markup of a known chat template are read, where most rows are such)"
+            "a text alone does not tell what is asked and what answers: write who says what as messages, or prompt and "
+            "completion (texts with the markup of a known chat template are read, where most rows are such)"
         )
     if alone and (told := _document(row)):
         return told

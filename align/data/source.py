@@ -118,12 +118,13 @@ class Source:
                 yield from self.read_row(reading, one, report)
 
     def gathered(self, reading: ReadRow, rows: Iterable[Located], report: Report) -> Iterator[Located]:
-        """Yield the rows of a file as they are read, put together where several of them make an example."""
-        for one in reading.gather(rows) if reading.gather else rows:
-            if isinstance(one, RowError):
-                report.refuse(one, one.where, self.place(Located(one.where, {})))
-            else:
-                yield one
+        """Yield the rows of a file as they are read; those that are put together count as one from then on."""
+        if reading.gather is None:
+            yield from rows
+            return
+        taken = list(rows)
+        report.read -= len(taken)
+        yield from self.counted(reading.gather(taken), report)
 
     def reading(self, first: Sequence[Located]) -> ReadRow:
         """Return how the rows of a file are read, which its first ones decide. Raises DataError where they cannot."""

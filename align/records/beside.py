@@ -24,6 +24,12 @@ class Beside(NamedTuple):
         return cls(held["tools"], held["chat_template_kwargs"])
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of a data file that hold both, none for what there is not."""
+        held = {"tools": self.tools, "chat_template_kwargs": dict(self.settings)}
+        return {name: value for name, value in held.items() if value}
+
+    @property
     def as_text(self) -> str:
         """Return both as a text that is the same for the same settings, whatever their order."""
         if not self.settings:

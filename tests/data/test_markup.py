@@ -73,7 +73,9 @@ def test_a_text_alone_is_a_dialogue(name: str, tmp_path: Path) -> None:
 )
 def test_any_other_text_alone_is_refused(text: str, tmp_path: Path) -> None:
     assert whole_dialogue(text) == []
-    with pytest.raises(DataError, match=r"a text alone says neither what is asked nor what answers: write messages"):
+    with pytest.raises(
+        DataError, match=r"a text alone does not tell what is asked and what answers: write who says what as messages"
+    ):
         read(tmp_path, {"text": text})
 
 

@@ -11,6 +11,7 @@ import pytest
 from align.data.message_trees import trees_of
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
+from align.data.telling import warning
 from align.data.views import Pairs, RankedLists, Singles
 from align.errors import ConfigError, DataError
 from align.records import Example
@@ -72,19 +73,21 @@ def test_messages_in_any_order_are_the_same_trees(tmp_path: Path) -> None:
     right = sorted((asked, sorted(zip(ranks, said, strict=True))) for asked, said, ranks in EXPECTED)
     assert [one for one in found if one[0][0] == "Hi"] == right
     assert len(found) == 4
-    assert report.read == len(rows)
+    assert report.read == 4  # an example is a prompt with its replies
 
 
 def test_what_methods_make_of_them(tmp_path: Path) -> None:
     lonely = {**tree("Lonely"), "prompt": roles(node("Lonely", node("Only.")), "prompter")}
     unranked = {**tree("Unranked"), "prompt": roles(node("Unranked", node("One."), node("Two.", rank=0)), "prompter")}
-    examples = read(tmp_path, tree(), lonely, unranked)
-    report = Report(read=3)
+    report = Report()
+    examples = read(tmp_path, tree(), lonely, unranked, report=report)
+    assert report.read == 4
     assert [pair.responses for pair in Pairs("best_worst").apply(examples, report)] == [
         ("Hi good", "Hi bad"),
         ("Hi a", "Hi c"),
     ]
-    assert report.dropped == {"fewer than two responses": 1, "no ranking": 1}
+    assert report.dropped["fewer than two responses"] == report.dropped["no ranking"] == 1
+    assert warning(report) is None  # two of four
     assert not report.odd  # a tree has such places by its nature
     lists = RankedLists().apply(examples, Report())
     assert [group.responses for group in lists] == [("Hi good", "Hi bad"), ("Hi a", "Hi b", "Hi c")]

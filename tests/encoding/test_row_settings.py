@@ -104,3 +104,18 @@ def test_generated_rows_keep_them() -> None:
     assert _plain(prompt)["chat_template_kwargs"] == OFF
     assert _plain(prompt)["tools"] == json.loads(TOOLS)
     assert "chat_template_kwargs" not in _plain(prompt._replace(tools=TOOLS))
+
+
+@pytest.mark.parametrize(("limit", "answers"), [(1000, 6), (300, 4), (200, 2), (120, 1)])
+def test_every_answer_that_a_cut_dialogue_keeps_is_scored(limit: int, answers: int) -> None:
+    """Each of the six is 20 tokens with its end; an exchange and its markup are about 60, the system text 50."""
+    turns = [
+        turn
+        for n in range(6)
+        for turn in (Message("user", f"q{n} " + "x " * 8), Message("assistant", f"a{n} " + "y " * 8))
+    ]
+    dialogue = Example("row", tuple(turns[:-1]), (turns[-1].content,), answers=(turns[-1],), whole=True)
+    (group,) = encoder("smollm2", Truncation(None, limit)).encode([dialogue])
+    assert isinstance(group, EncodedGroup)
+    weights = group.response_weights[0] if group.response_weights else [1.0] * len(group.response_ids[0])
+    assert sum(weights) == 20 * answers
