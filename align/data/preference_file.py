@@ -92,11 +92,11 @@ class PreferenceFile(Source):
         found = own.read(located)
         name, count = self._name(located), 0
         for parts in [found] if isinstance(found, RowParts) else found:
+            report.read += bool(count)  # of several parts each is a row
+            count += 1
             if isinstance(parts, LeftOut):
                 report.refuse(parts, located.where, name)
                 continue
-            report.read += bool(count)  # of several examples each is a row
-            count += 1
             example = example_of(located, parts, name, self.name)
             among = not isinstance(found, RowParts)
             yield replace(example, kept_columns=kept, among=among) if kept or among else example

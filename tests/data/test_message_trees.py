@@ -73,7 +73,7 @@ def test_messages_in_any_order_are_the_same_trees(tmp_path: Path) -> None:
     right = sorted((asked, sorted(zip(ranks, said, strict=True))) for asked, said, ranks in EXPECTED)
     assert [one for one in found if one[0][0] == "Hi"] == right
     assert len(found) == 4
-    assert report.read == 4  # an example is a prompt with its replies
+    assert report.read == 4 + 2  # an example is a prompt with its replies; two of them were left out
 
 
 def test_what_methods_make_of_them(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_what_methods_make_of_them(tmp_path: Path) -> None:
     unranked = {**tree("Unranked"), "prompt": roles(node("Unranked", node("One."), node("Two.", rank=0)), "prompter")}
     report = Report()
     examples = read(tmp_path, tree(), lonely, unranked, report=report)
-    assert report.read == 4
+    assert report.read == 5
     assert [pair.responses for pair in Pairs("best_worst").apply(examples, report)] == [
         ("Hi good", "Hi bad"),
         ("Hi a", "Hi c"),
     ]
     assert report.dropped["fewer than two responses"] == report.dropped["no ranking"] == 1
-    assert warning(report) is None  # two of four
+    assert str(warning(report)).startswith("only 2 of 5 rows are used: ")
     assert not report.odd  # a tree has such places by its nature
     lists = RankedLists().apply(examples, Report())
     assert [group.responses for group in lists] == [("Hi good", "Hi bad"), ("Hi a", "Hi b", "Hi c")]
