@@ -164,13 +164,13 @@ class HTTPEngine(Engine):
             return {"prompt": list(request.ids), **common}
         if not request.messages:
             raise ConfigError("api `chat` needs prompts as messages, these are token ids: use api `completions`")
-        tools, settings = Beside.of(request.tools)
+        tools, own = Beside.of(request.tools)
         if tools:
             raise ConfigError(
                 "api `chat` keeps calls of tools apart from the text, and a prompt has tools: use api `completions`"
             )
         turns = [m._replace(weight=1.0).as_turn() for m in request.messages]
-        given = {**server.chat_template_kwargs, **settings}
+        given = {**server.chat_template_kwargs, **own}
         return {"messages": turns, **common, **({"chat_template_kwargs": given} if given else {})}
 
     def _completion(self, body: str) -> Completion:
