@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from align.encoding.rendering import RowRefused, Template
 from align.errors import ConfigError, ModelError
+from align.records import Beside
 
 MOST = 64
 """Templates that are kept; a setting such as a date of each row has more."""
@@ -26,7 +26,7 @@ class SettledTemplates(Generic[AnyTemplate]):
         Raises RowRefused where the template does not read one of them, cannot be used under them, or ends its turns
         with another token than `eos_id`, which is that of all others.
         """
-        key = json.dumps(settings, sort_keys=True)
+        key = Beside("", settings).as_text
         if key not in self._made:
             if len(self._made) >= MOST:
                 self._made.pop(next(iter(self._made)))

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from align.strict_json import json_text
+
 
 class Beside(NamedTuple):
     """Functions that may be called, and settings of the template that are the row's own."""
@@ -34,4 +36,5 @@ class Beside(NamedTuple):
         """Return both as a text that is the same for the same settings, whatever their order."""
         if not self.settings:
             return self.tools
-        return json.dumps({"tools": self.tools, "chat_template_kwargs": self.settings}, sort_keys=True)
+        settings = dict(sorted(self.settings.items()))
+        return json_text({"tools": self.tools, "chat_template_kwargs": settings}, ascii_only=True)
