@@ -19,7 +19,7 @@ from align.data.source import Report
 from align.data.telling import warning
 from align.errors import ConfigError, DataError
 from align.files import atomic_file
-from align.records import Example
+from align.records import Beside, Example
 from align.rewards.named_rewards import Tokens, limits
 from align.rewards.scorers import RewardFolder, Scorer
 from align.strict_json import json_text
@@ -135,6 +135,7 @@ def _row(known: Example, full: Example, rewards: list[float], report: Report) ->
     return {
         "id": known.id,
         "prompt": [message.as_turn() for message in known.messages],
+        **Beside.of(known.tools).columns,
         "completions": [full.responses[i] for i in order],
         "scores": [rewards[i] for i in order],
         "origins": [full.origins[i] for i in order],

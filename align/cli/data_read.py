@@ -14,7 +14,7 @@ from align.data.preference_file import PreferenceFile
 from align.data.row_validation import blank
 from align.data.selection import fault_of
 from align.errors import ConfigError, DataError, shorten
-from align.records import Example, Message
+from align.records import Beside, Example, Message
 from align.strict_json import json_text
 
 SHOWN, LINE = 3, 600
@@ -108,7 +108,9 @@ def table(examples: list[Example]) -> Table:
 
 def _prompt(messages: tuple[Message, ...], tools: str) -> str:
     turns = "\n".join(f"{m.role}: {_turn(m)}" for m in messages)
-    return f"tools: {shorten(tools, LINE)}\n{turns}" if tools else turns
+    schemas, settings = Beside.of(tools)
+    given = {"tools": schemas, "chat_template_kwargs": json_text(dict(settings)) if settings else ""}
+    return "\n".join([*(f"{name}: {shorten(text, LINE)}" for name, text in given.items() if text), turns])
 
 
 def _response(example: Example, place: int) -> list[str]:

@@ -23,7 +23,7 @@ from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 from align.models.asked import asking_of
 from align.models.backbone import Backbone
-from align.records import Instructions, Message, Which
+from align.records import Beside, Instructions, Message, Which
 from align.records.asking import Ask
 from align.sampling.generation import Generation
 from align.sampling.http import Server
@@ -158,8 +158,9 @@ def generate(  # noqa: PLR0913  the signature is the command line
 
 def _plain(prompt: EvaluationPrompt) -> dict[str, Any]:
     """Return a prompt as columns of a data file."""
-    tools = {"tools": json.loads(prompt.tools)} if prompt.tools else {}
-    return {"prompt": [m.as_turn() for m in prompt.messages], **tools}
+    tools, settings = Beside.of(prompt.tools)
+    more = {"tools": json.loads(tools) if tools else None, "chat_template_kwargs": dict(settings)}
+    return {"prompt": [m.as_turn() for m in prompt.messages], **{name: held for name, held in more.items() if held}}
 
 
 def read_prompts(path: str | None) -> list[EvaluationPrompt]:

@@ -44,8 +44,16 @@ def _is_turn(value: Any) -> bool:
     return isinstance(value, dict) and bool(value.keys() & WHO and value.keys() & WHAT)
 
 
+def _array(text: str) -> Any:
+    """Return a list that numpy printed, as pandas does with the nested columns of a Parquet file: without commas.
+
+    Inside its texts a line break is written as two characters.
+    """
+    return ast.literal_eval(re.sub(r"\}\n\s*\{", "}, {", text))
+
+
 def _read(text: str) -> Any:
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, ast.literal_eval, _array):
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return read(text.strip())
     return None

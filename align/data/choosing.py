@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from align.data.column_layouts import PROMPTS, SINGLE
 from align.data.convention import Convention
 from align.data.conventions import ABOUT, CONVENTIONS
 from align.data.pair_rows import CHOSEN, REJECTED
+from align.data.proposing import prompt_like, proposal
 from align.data.readers import Located, Row
 from align.errors import DataError, shorten
 
@@ -30,29 +30,14 @@ def choose(rows: Sequence[Located]) -> Convention:
     texts = [str(name) for name, value in row.items() if isinstance(value, str) and name not in ABOUT]
     others = [name for name in texts if name not in (*CHOSEN, *REJECTED)]
     if len(others) < len(texts):
-        guess = others[0] if others else "YOURS"
         raise DataError(
             f"{where}: chosen and rejected are texts without role markers and no column is known to hold their prompt "
-            f"(there: {', '.join(map(str, row))}): name it, such as --data.columns '{{prompt: {guess}}}'"
+            f"(there: {', '.join(map(str, row))}): name it, such as --data.columns "
+            f"'{{prompt: {prompt_like(row, others)}}}'"
         )
-    mapping = f"set data.columns, such as --data.columns '{{{_example(texts) or 'prompt: YOURS'}}}'"
-    whole = "write who says what as messages, or prompt and completion: a text alone does not tell"
     raise DataError(
         f"{where}: columns {shorten(', '.join(map(str, row)), 200) or 'none'} fit no convention "
         "(prompt/chosen/rejected, chosen/rejected as whole dialogues, prompt/completions/scores, "
         "prompt/completion/label, messages, prompt, or a public dataset's): "
-        f"{whole if texts == ['text'] else mapping}"
+        f"{proposal(row, texts, alone=len(rows) == 1)}"
     )
-
-
-def _example(texts: Sequence[str]) -> str:
-    """Return a mapping of columns: by names that differ in case only, else in their order."""
-    plain = {name.lower(): name for name in texts}
-    known = {"prompt": PROMPTS, "chosen": CHOSEN, "rejected": REJECTED, "response": SINGLE}
-    alike = {
-        name: theirs for name, names in known.items() if (theirs := next((plain[n] for n in names if n in plain), ""))
-    }
-    if len(alike) > 1:
-        return ", ".join(f"{name}: {theirs}" for name, theirs in alike.items())
-    names = ("prompt", "response") if len(texts) == 2 else ("prompt", "chosen", "rejected")
-    return ", ".join(f"{name}: {theirs}" for name, theirs in zip(names, texts, strict=False))

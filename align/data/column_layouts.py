@@ -7,24 +7,38 @@ from typing import Any
 
 from align.data.drop_report import DroppedRow, RowError
 from align.data.list_rows import entry_text, labelled_ranking, origins_of, rank_by_score
+from align.data.markup import answer_to, whole_dialogue
 from align.data.readers import Located
 from align.data.row_parts import RowParts, around, joined, prompt_of, said
 from align.data.row_validation import field, flag, number
 from align.data.turns import message_of, messages_of
 
 DIALOGUES = ("messages", "conversations", "conversation", "trajectory")
-PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "problem", "input")
+PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "problem", "input", "inputs")
 BESIDE = PROMPTS[:5]
 """Prompts that whole dialogues must hold where both are there."""
 LISTS = ("completions", "responses")
 RATED = ("generations", "answers")
 """Lists that are read as responses where their scores stand beside them."""
 SCORES = ("scores", "rewards", "ratings")
-SINGLE = ("completion", "response", "output", "generated_solution", "solution", "answer", "generation", "RESPONSE")
+SINGLE = (
+    "completion",
+    "response",
+    "output",
+    "generated_solution",
+    "solution",
+    "answer",
+    "generation",
+    "RESPONSE",
+    "targets",
+    "target",
+)
 LABELS = ("label", "kto_tag", "is_safe")
 GRADES = ("score", "reward", "rating")
 ENTRY_GRADES = (*GRADES, "pm_score")
 """Names of the score of one of several responses; the last is that of stack-exchange-preferences."""
+SIDES = (("input", "output"), ("human", "assistant"), ("user", "assistant"), ("question", "answer"))
+"""What a question and its answer are called in a dialogue that is a list of both."""
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 
 
@@ -71,16 +85,16 @@ def two_outputs(located: Located) -> RowParts:
 def single(located: Located) -> RowParts:
     """Read one response with a label, with scores, or alone."""
     where, row = located
-    key = next(name for name in SINGLE if name in row)
+    key, asked = next(name for name in SINGLE if name in row), prompt_key(located)
     value = field(located, key, (str, list, dict))
     if isinstance(value, list):
         turns = messages_of(where, value)
     else:
-        turns = [message_of(where, value)] if isinstance(value, dict) else said(value)
+        turns = [message_of(where, value)] if isinstance(value, dict) else said(answer_to(row[asked], value))
     more = {name: row[name] for name in ("reasoning_content", "tool_calls") if row.get(name)}
     if more and turns:
         turns = [*turns[:-1], message_of(where, {**turns[-1].as_turn(), **more})]
-    return RowParts(prompt_of(located, prompt_key(located)), [turns], ratings=_ratings(located))
+    return RowParts(prompt_of(located, asked), [turns], ratings=_ratings(located))
 
 
 def dialogue(located: Located) -> RowParts:
@@ -104,13 +118,20 @@ def open_dialogue(located: Located) -> RowParts:
 
 
 def _alternating(turns: list[Any]) -> list[Any]:
-    """Return turns one by one that are written as pairs of `input` and `output` (Capybara) or as bare texts (LIMA)."""
+    """Return turns one by one that are written as question and answer (Capybara, MOSS) or as bare texts (LIMA)."""
     if turns and all(isinstance(turn, str) for turn in turns):
         return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns)]
-    if not all(isinstance(turn, dict) and {"input", "output"} <= turn.keys() for turn in turns):
+    sides = next((two for two in SIDES if all(isinstance(t, dict) and t.keys() >= set(two) for t in turns)), None)
+    if sides is None:
         return turns
-    sides = (("user", "input"), ("assistant", "output"))
-    return [{"role": role, "content": turn[key]} for turn in turns for role, key in sides]
+    roles = ("user", "assistant")
+    return [{"role": role, "content": turn[key]} for turn in turns for role, key in zip(roles, sides, strict=True)]
+
+
+def marked_text(located: Located) -> RowParts:
+    """Read a dialogue that was written into one text, as TRL's language modelling takes it."""
+    turns = whole_dialogue(located.row["text"])
+    return RowParts(around(located, turns[:-1]), [turns[-1:]], _ratings(located), whole=True)
 
 
 def prompt_only(located: Located) -> RowParts:

@@ -12,13 +12,14 @@ from align.data.convention import Convention
 from align.data.conventions import CONVENTIONS
 from align.data.drop_report import Report, RowError
 from align.data.readers import Located
-from align.data.row_parts import EVERYWHERE, TOOLS
+from align.data.row_parts import EVERYWHERE, SETTINGS, TOOLS
 from align.data.turns import READ
 from align.errors import ConfigError, DataError, did_you_mean
 
 MEANING = frozenset(
     {
-        *("context", "label", "labels", "reasoning_content", "tool_calls", "chat_template_kwargs"),
+        *("context", "label", "labels", "reasoning_content", "tool_calls"),
+        "initial_reason_steps",
         *("images", "image", "videos", "video", "audios", "audio"),
     }
 )
@@ -27,14 +28,15 @@ ENTRY = frozenset(
     {
         *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),
         *("score", "reward", "rating", "pm_score", "annotations", "overall_score", "input", "output"),
+        *("human", "user", "assistant", "question"),
     }
 )
 """Keys of one of several responses that are read."""
 ASKED = EVERYWHERE.union(PROMPTS)
 """Columns that belong to the prompt or the row, also where they are kept."""
 MAPPING = {
+    "initial_reason_steps": "--data.columns '{input: initial_reason_steps}' adds it to the prompt, ",
     "context": "--data.columns '{input: context}' adds it to the prompt, ",
-    "chat_template_kwargs": "--data.encoding.chat_template_kwargs sets one for all rows, ",
 }
 """What to write for a column that says something."""
 
@@ -109,7 +111,7 @@ def note_columns(report: Report, located: Located, convention: Convention, place
     used = convention.columns(located.row)
     for name, value in located.row.items():
         if name in used:
-            _note_keys(report, str(name), value, place)
+            _note_keys(report, str(name), value, place, convention.inside)
         elif not _empty(value):
             if name in MEANING:
                 raise DataError(
@@ -119,16 +121,17 @@ def note_columns(report: Report, located: Located, convention: Convention, place
             report.unused.setdefault(str(name), place)
 
 
-def _note_keys(report: Report, name: str, value: Any, place: str) -> None:
-    if name in TOOLS:
+def _note_keys(report: Report, name: str, value: Any, place: str, read: frozenset[str]) -> None:
+    if name in (SETTINGS, *TOOLS):
         return
     for entry in value if isinstance(value, list) else [value]:
         if not isinstance(entry, dict):
             continue
         turn = "role" in entry or "from" in entry
         if turn or isinstance(value, list):
-            for key in entry.keys() - (READ if turn else ENTRY):
-                if not _empty(entry[key]):
+            known = READ if turn else ENTRY
+            for key in entry:
+                if key not in known and key not in read and not _empty(entry[key]):
                     report.unused.setdefault(f"{name}[].{key}", place)
 
 

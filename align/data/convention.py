@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from align.data.column_layouts import PROMPTS, is_number
+from align.data.drop_report import LeftOut
+from align.data.located import Gather
 from align.data.readers import Located, Row
 from align.data.row_parts import EVERYWHERE, RowParts
 
@@ -18,13 +20,18 @@ class Convention:
     name: str
     needs: Sequence[Sequence[str]]
     """Columns that must be there; of each group one is enough."""
-    read: Callable[[Located], RowParts | Iterable[RowParts]]
+    read: Callable[[Located], RowParts | Iterable[RowParts | LeftOut]]
+    """What it makes of a row, or several of them, with what it leaves out."""
     uses: Sequence[str] = ()
     """Columns it reads where they are there."""
     fits: Callable[[Row], bool] = lambda row: True
     """What else must hold of a row."""
     numbers: Sequence[str] = ()
     """Columns it reads where they hold a number."""
+    inside: frozenset[str] = frozenset()
+    """Keys that it reads of the objects in its columns, beside those that are read everywhere."""
+    gather: Gather | None = None
+    """Puts together the rows of a file of which several make an example; what it makes follows another convention."""
     by_file: bool = False
     """A row follows it only where most of its file do: elsewhere it would be an odd row."""
 

@@ -6,9 +6,11 @@ from align.data import column_layouts, pair_rows, steerlm
 from align.data.column_layouts import DIALOGUES, ENTRY_GRADES, LABELS, LISTS, PROMPTS, SINGLE
 from align.data.convention import Convention, all_of
 from align.data.judged_pairs import JUDGED
+from align.data.markup import whole_dialogue
 from align.data.pair_rows import CHOSEN, REJECTED, found, is_transcript
 from align.data.public_conventions import PUBLIC
 from align.data.readers import Row
+from align.data.reasoning_rows import REASONING
 from align.data.row_parts import EVERYWHERE
 from align.data.turns import ROLES
 from align.data.ultrafeedback_rows import raw_row
@@ -30,13 +32,18 @@ def _has_prompt(row: Row) -> bool:
     if any(row.get(name) is not None for name in PROMPTS):
         return True
     sides = [next((row[n] for n in names if n in row), None) for names in (CHOSEN, REJECTED)]
-    return all(isinstance(s, list) or (isinstance(s, str) and is_transcript(s)) for s in sides)
+    return all(isinstance(s, list) or (isinstance(s, str) and (is_transcript(s) or whole_dialogue(s))) for s in sides)
 
 
 def _graded(entries: object) -> bool:
     return isinstance(entries, list) and any(
         isinstance(e, dict) and not e.keys().isdisjoint(ENTRY_GRADES) for e in entries
     )
+
+
+def _answers(row: Row) -> bool:
+    """Return whether what is called an answer may be one."""
+    return isinstance(row[next(name for name in SINGLE if name in row)], str | list | dict | None)
 
 
 def _asks(row: Row) -> bool:
@@ -55,6 +62,10 @@ def _ends_open(row: Row) -> bool:
     return ROLES.get(said.lower()) in ASKING
 
 
+def _marked(row: Row) -> bool:
+    return isinstance(row["text"], str) and bool(whole_dialogue(row["text"]))
+
+
 def _only_prompt(row: Row) -> bool:
     """Return whether a row is a prompt and nothing that could be an answer to it."""
     if row.get("prompt") is not None:
@@ -67,6 +78,7 @@ def _only_prompt(row: Row) -> bool:
 CONVENTIONS = (
     *PUBLIC,
     *JUDGED,
+    *REASONING,
     Convention(
         "SteerLM texts", all_of("text", "label"), steerlm.rated_text, fits=lambda row: isinstance(row["label"], list)
     ),
@@ -117,10 +129,11 @@ CONVENTIONS = (
         column_layouts.single,
         (*LABELS, "reasoning_content", "tool_calls"),
         numbers=NUMBERS,
-        fits=_asks,
+        fits=lambda row: _answers(row) and _asks(row),
     ),
     Convention("prompts", [DIALOGUES], column_layouts.open_dialogue, fits=_ends_open, by_file=True),
     Convention("dialogues", [DIALOGUES], column_layouts.dialogue, LABELS, numbers=NUMBERS),
     Convention("prompts", [PROMPTS], column_layouts.prompt_only, fits=_only_prompt),
+    Convention("texts with the markup of a chat template", all_of("text"), column_layouts.marked_text, fits=_marked),
 )
 """In the order in which they are tried: what has the most particular columns comes first."""

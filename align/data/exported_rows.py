@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from align.data.drop_report import DroppedRow, Report
 from align.data.export_losses import lost_of_pair, lost_prompt, lost_scores, lost_turns, scores_of
-from align.data.pair_rows import is_transcript
+from align.data.markup import is_markup
 from align.data.row_validation import unreadable
 from align.data.views import Pairs, PromptsOnly, RankedLists, RegressionRows, Singles, Unpaired, View
 from align.errors import DataError
-from align.records import ASKING, Example, Message
+from align.records import ASKING, Beside, Example, Message
 
 ExportName = Literal["pairs", "all_pairs", "lists", "dialogues", "singles", "unpaired", "regression", "prompts"]
 """What can be written."""
@@ -64,8 +64,8 @@ def exported(examples: Sequence[Example], name: ExportName, report: Report, *, m
 
 
 def _row(example: Example, columns: Row) -> Row:
-    more = {"tools": example.tools or None, "weight": example.weight if example.weight != 1 else None}
-    row = {"id": example.id, **columns, **more}
+    weight = {"weight": example.weight} if example.weight != 1 else {}
+    row = {"id": example.id, **columns, **Beside.of(example.tools).columns, **weight}
     try:
         fault = unreadable(json.dumps(row, ensure_ascii=False, allow_nan=False))
     except ValueError:
@@ -84,7 +84,7 @@ def _is_text(example: Example) -> bool:
     asked = example.messages[0]
     bare = len(example.messages) == 1 and asked == Message("user", asked.content.strip())
     texts = (asked.content, *example.responses)
-    return bare and not (example.answers or example.contexts or example.tools or any(map(is_transcript, texts)))
+    return bare and not (example.answers or example.contexts or example.tools or any(map(is_markup, texts)))
 
 
 def _as_text(turns: Sequence[Message]) -> str:

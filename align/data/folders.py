@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from align.errors import DataError
@@ -47,6 +48,13 @@ def _split_of(inside: Path, stem: str) -> str:
     if own in KNOWN:
         return own
     return next((part for part in reversed(inside.parts[:-1]) if part in KNOWN), own or "rows")
+
+
+def of_split(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the names that a split goes by, of `train_prefs` and `train_sft` the first: they hold the same rows."""
+    found = [name for name in names if name in known]
+    preferences = any(name.endswith("_prefs") for name in found)
+    return [name for name in found if not (preferences and name.endswith("_sft"))]
 
 
 @functools.cache

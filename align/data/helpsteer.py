@@ -15,6 +15,7 @@ from align.data.data_module import PreferenceDataModule
 from align.data.drop_report import DroppedRow, Report, RowError
 from align.data.keeping_source import KeepingSource
 from align.data.list_rows import rank_by_score
+from align.data.markup import marked_prompt
 from align.data.readers import Located
 from align.data.released import STRENGTHS, rated_pair
 from align.data.row_parts import EVERYWHERE, example_of
@@ -80,10 +81,10 @@ class HelpSteer(KeepingSource):
     def _rated(self, prompt: str, group: list[tuple[Located, list[float]]]) -> Example:
         columns = [ATTRIBUTES.index(name) for name in self.rank_by]
         totals = [sum(grades[c] for c in columns) / len(columns) for _, grades in group]
-        known = not any(map(math.isnan, totals))
+        known, found = not any(map(math.isnan, totals)), marked_prompt(prompt)
         return Example(
             id=self.place(group[0][0]),
-            messages=(Message("user", prompt),),
+            messages=tuple(found.turns if found else [Message("user", prompt)]),
             responses=tuple(located.row["response"] for located, _ in group),
             attributes=ATTRIBUTES,
             scores=tuple(tuple(grades) for _, grades in group),

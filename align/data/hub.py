@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from align.data.folders import SUFFIXES
+from align.data.hub_reach import as_reachable
 from align.data.readers import Located
-from align.errors import DataError, shorten
+from align.errors import DataError, did_you_mean, shorten
 
 SAVED = ("state.json", "dataset_dict.json")
 """Files that tell a folder `save_to_disk` wrote: one split, or several."""
@@ -43,15 +45,18 @@ def load_hub(path: str, *, streaming: bool = False, **options: Any) -> HubDatase
     import pyarrow as pa
 
     name, _, revision = path.partition("@")
+    _check_place(path)
+    asked = True
     try:
         if saved := saved_splits(Path(path)):
             return HubDataset(path, _opened(saved))
         if revision and not Path(path).exists():
             options |= {"path": name, "revision": revision}
-        if streaming:
-            builder = datasets.load_dataset_builder(**{"path": path, **options})
-            return HubDataset(path, dict(builder.as_streaming_dataset()), _files(builder))
-        splits = datasets.load_dataset(**{"path": path, **options}, trust_remote_code=False)
+        with as_reachable(name if revision else path) as asked:
+            if streaming:
+                builder = datasets.load_dataset_builder(**{"path": path, **options})
+                return HubDataset(path, dict(builder.as_streaming_dataset()), _files(builder))
+            splits = datasets.load_dataset(**{"path": path, **options}, trust_remote_code=False)
         return HubDataset(path, dict(splits))
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError, pa.ArrowException) as error:
         if not Path(path).exists() and _refused(error):
@@ -60,11 +65,26 @@ def load_hub(path: str, *, streaming: bool = False, **options: Any) -> HubDatase
                 f"data.path {path!r}: no such file, and the hub shows no such dataset{at}: check the spelling; a "
                 "private or gated one needs `hf auth login` (or HF_TOKEN) with an account that was given access"
             ) from error
-        reason = shorten(error.__cause__ or error, 160)
+        reason = (
+            shorten(error.__cause__ or error, 160) if asked else "the hub does not answer, and it is not in the cache"
+        )
         raise DataError(
             f"data.path {path!r}: no such file, and it could not be loaded as a dataset id or folder ({reason}): "
             "check the spelling, or download it first and give the local path"
         ) from error
+
+
+def _check_place(path: str) -> None:
+    """Raise DataError for what is no file and no folder and, by its form, cannot be the name of a dataset."""
+    place = Path(path).expanduser()
+    if place.exists():
+        return
+    endings = SUFFIXES.intersection(suffix.lower() for suffix in place.suffixes)
+    if endings or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        there = [one.name for one in place.parent.iterdir()] if place.parent.is_dir() else []
+        at = "" if place.is_absolute() else f" in {Path.cwd()}"
+        meant = did_you_mean(place.name, there)
+        raise DataError(f"data.path {path!r}: no such file or folder{at}{meant}: check the spelling")
 
 
 def _files(builder: Any) -> dict[str, list[tuple[str, str]]]:

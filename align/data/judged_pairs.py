@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 from align.data.arenas import FIRST, SECOND, TIE
-from align.data.column_layouts import PROMPTS, prompt_key
+from align.data.column_layouts import GRADES, PROMPTS, prompt_key
 from align.data.convention import Convention
-from align.data.drop_report import RowError
+from align.data.drop_report import DroppedRow, RowError
+from align.data.list_rows import rank_by_score
 from align.data.pair_rows import REJECTED, found
 from align.data.readers import Located, Row
 from align.data.row_parts import RowParts, prompt_of, said
-from align.data.row_validation import field
+from align.data.row_validation import field, number
 from align.errors import DataError, shorten
 
 Ranking = tuple[tuple[int, ...], ...]
@@ -94,16 +96,51 @@ def _fits(row: Row, sides: tuple[str, str]) -> bool:
     return bool(_columns(row, sides)[0]) and found(row, REJECTED) is None and found(row, VERDICTS) is not None
 
 
+def _either(side: str) -> list[str]:
+    return [f"{stem}{joint}{side}" for stem in STEMS for joint in ("_", "")]
+
+
 def _convention(sides: tuple[str, str]) -> Convention:
-    needs = [[f"{stem}{joint}{side}" for stem in STEMS for joint in ("_", "")] for side in sides]
     return Convention(
         "two answers and a verdict",
-        [*needs, VERDICTS, PROMPTS],
+        [*(_either(side) for side in sides), VERDICTS, PROMPTS],
         lambda located: judged(located, sides),
         [f"model_{side}" for side in sides],
         lambda row: _fits(row, sides),
     )
 
 
-JUDGED = tuple(map(_convention, SIDES))
+def scored(located: Located, sides: tuple[str, str]) -> RowParts:
+    """Read a row whose two answers have a score each, of which more is better. Raises DroppedRow without both."""
+    where, row = located
+    texts = [field(located, column) for column in _columns(row, sides)]
+    keys = _grades(row, sides)
+    scores = [number(where, f"{key!r}", row[key]) for key in keys]
+    if any(map(math.isnan, scores)):
+        raise DroppedRow(f"{keys[0]!r} or {keys[1]!r} is empty: no preference")
+    origins = [str(row.get(f"model_{side}") or "") for side in sides]
+    asked = prompt_of(located, prompt_key(located))
+    return RowParts(asked, [said(text) for text in texts], {"score": scores}, rank_by_score(scores), origins)
+
+
+def _grades(row: Row, sides: tuple[str, str]) -> list[str]:
+    """Return the two columns of scores, none where there are none."""
+    for name in GRADES:
+        keys = [f"{name}_{side}" for side in sides]
+        if all(key in row for key in keys):
+            return keys
+    return []
+
+
+def _scored(sides: tuple[str, str]) -> Convention:
+    return Convention(
+        "two answers and their scores",
+        [*(_either(side) for side in sides), [f"{name}_{sides[0]}" for name in GRADES], PROMPTS],
+        lambda located: scored(located, sides),
+        [f"{name}_{side}" for name in (*GRADES, "model") for side in sides],
+        lambda row: bool(_columns(row, sides)[0] and _grades(row, sides)) and found(row, REJECTED) is None,
+    )
+
+
+JUDGED = (*map(_convention, SIDES), *map(_scored, SIDES))
 """For each way in which the two columns may be told apart."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from align.data.choosing import PEEK
 from align.data.column_use import check_kept, kept_columns
+from align.data.read_row import ReadRow
 from align.data.readers import Located
-from align.data.source import ReadRow, Source
+from align.data.source import Source
 from align.errors import DataError
 from align.records import Example
 

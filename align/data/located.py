@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+from align.data.drop_report import RowError
 
 Row = dict[str, Any]
 
@@ -12,3 +15,7 @@ class Located(NamedTuple):
 
     where: str
     row: Row
+
+
+Gather = Callable[[Iterable[Located]], Iterable[Located | RowError]]
+"""Puts together the rows of a file of which several make an example."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from align.data.column_layouts import BESIDE, GRADES, prompt_key
 from align.data.drop_report import DroppedRow, RowError
+from align.data.markup import answer_to, whole_dialogue
 from align.data.readers import Located, Row
 from align.data.row_parts import RowParts, around, joined, prompt_of, said
 from align.data.row_validation import field, number
@@ -63,7 +64,10 @@ def pair(located: Located) -> RowParts:
         return RowParts(prompt_of(located, prompt_key(located)), dialogues, **more)
     if all(map(is_transcript, values)):
         return whole_dialogues(located, [read_dialogue(value) for value in values], more)
-    return RowParts(prompt_of(located, prompt_key(located)), [said(value) for value in values], **more)
+    if all(dialogues := [whole_dialogue(value) for value in values]):
+        return whole_dialogues(located, dialogues, more)
+    key = prompt_key(located)
+    return RowParts(prompt_of(located, key), [said(answer_to(row[key], value)) for value in values], **more)
 
 
 def is_transcript(text: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from align.data.cells import decoded
@@ -11,11 +12,12 @@ from align.data.choosing import choose, convention_of
 from align.data.column_use import ASKED, check_columns, note_columns, renamed
 from align.data.convention import Convention
 from align.data.data_module import PreferenceDataModule
-from align.data.drop_report import Report, RowError
+from align.data.drop_report import LeftOut, Report, RowError
 from align.data.keeping_source import KeepingSource
+from align.data.located import Gather
+from align.data.read_row import ReadRow
 from align.data.readers import Located
 from align.data.row_parts import RowParts, example_of
-from align.data.source import ReadRow
 from align.errors import ConfigError
 from align.records import Example
 
@@ -56,7 +58,16 @@ class PreferenceFile(KeepingSource):
         known = [decoded(self._renamed(one), strict=False) for one in first]
         convention = self.adapted(choose(known))
         why = next(convention.why(one.row) for one in known if convention.matches(one.row))
-        return ReadRow(functools.partial(self._read, convention), convention.name, why)
+        gather = convention.gather and functools.partial(self._gathered, convention.gather)
+        if gather and self._kept:
+            raise ConfigError(
+                f"{first[0].where}: data.keep_columns keeps columns of rows, and several rows of the layout "
+                f"{convention.name!r} make an example: leave it out"
+            )
+        return ReadRow(functools.partial(self._read, convention), convention.name, why, gather)
+
+    def _gathered(self, gather: Gather, rows: Iterable[Located]) -> Iterable[Located | RowError]:
+        return gather(self._renamed(one) for one in rows)
 
     def _renamed(self, located: Located) -> Located:
         return renamed(located, self.columns, self._past)
@@ -71,9 +82,15 @@ class PreferenceFile(KeepingSource):
         report.layouts[own.name] += 1
         note_columns(report, located, own, self.place(located))
         found = own.read(located)
-        name = self._name(located)
+        name, count = self._name(located), 0
         for parts in [found] if isinstance(found, RowParts) else found:
-            yield self.keeping([raw], example_of(located, parts, name, self.name))
+            report.read += bool(count)  # of several parts each is a row
+            count += 1
+            if isinstance(parts, LeftOut):
+                report.refuse(parts, located.where, name)
+                continue
+            example = self.keeping([raw], example_of(located, parts, name, self.name))
+            yield example if isinstance(found, RowParts) else replace(example, among=True)
 
     def _name(self, located: Located) -> str:
         """Return the id of a row: its own, or its place."""

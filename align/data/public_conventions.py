@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from align.data import arenas, list_rows, released
+from align.data import message_trees as trees
 from align.data.column_layouts import PROMPTS
 from align.data.convention import Convention, all_of
 from align.data.pair_rows import CHOSEN, REJECTED
@@ -10,10 +11,7 @@ from align.data.readers import Row
 
 
 def _two_lists(row: Row) -> bool:
-    return all(
-        isinstance(row[k], list) and row[k] and all(isinstance(t, str) for t in row[k])
-        for k in CHOSEN[:1] + REJECTED[:1]
-    )
+    return all(_text_list(row[k]) for k in CHOSEN[:1] + REJECTED[:1])
 
 
 def _ranked(entries: object) -> bool:
@@ -24,7 +22,27 @@ def _no_chosen(row: Row) -> bool:
     return not any(name in row for name in CHOSEN)
 
 
+def _text_list(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
 PUBLIC = (
+    Convention(
+        "Open Assistant, trees",
+        all_of("prompt"),
+        trees.tree,
+        ("message_tree_id", "tree_state"),
+        trees.is_tree,
+        inside=trees.NODE,
+    ),
+    Convention(
+        "Open Assistant, messages",
+        all_of("message_id", "parent_id", "text", "role"),
+        trees.tree,
+        gather=trees.trees_of,
+        by_file=True,
+    ),
+    Convention("UltraChat", all_of("data"), released.ultrachat, fits=lambda row: _text_list(row["data"])),
     Convention("PRO's files", all_of("prefix", "suffix"), list_rows.pro, ("reward", "sft_index", "meta")),
     Convention(
         "PKU-SafeRLHF",

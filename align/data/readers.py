@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import itertools
 import stat
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,17 +12,18 @@ from typing import Any
 from align.data.drop_report import RowError
 from align.data.json_rows import is_row, json_document, json_lines
 from align.data.located import Located, Row
+from align.data.packing import DAMAGED, opened, packing
 from align.errors import DataError, shorten
 from align.files import file_hash
 
 __all__ = ["Located", "Row", "content_hash", "is_read_whole", "read_rows", "rows_from", "stamp"]
 Fault = Callable[[RowError], None]
 UNZIPPED, RATIO = 2**26, 200
-"""A gzip file may hold so many bytes, or so many times its own."""
+"""A packed file may hold so many bytes, or so many times its own."""
 
 
 def read_rows(path: Path, fault: Fault | None = None) -> Iterator[Located]:
-    """Yield the rows of a JSONL, JSON, Parquet, CSV or TSV file, gzipped or not; the content decides, not the name.
+    """Yield the rows of a JSONL, JSON, Parquet, CSV or TSV file, packed or not; the content decides, not the name.
 
     Raises DataError for a missing, empty, foreign or damaged file, and for one that changes while it is read. A line
     that is no row is given to `fault` where there is one, and raised otherwise.
@@ -49,8 +48,10 @@ def rows_from(path: Path, start: int = 0) -> Iterator[Located | RowError]:
         for located in _parse(path, start):
             count += 1
             yield located
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}): fetch it again") from error
+    except (*DAMAGED, OSError) as error:
+        if not (kind := packing(path)):
+            raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"{path}: damaged {kind} file ({error}): fetch it again") from error
     if count == 0:
         raise DataError(f"{path}: the file holds no rows")
     if stamp(path) != before:
@@ -59,10 +60,10 @@ def rows_from(path: Path, start: int = 0) -> Iterator[Located | RowError]:
 
 def is_read_whole(path: Path) -> bool:
     """Tell whether a file is of a kind that is in memory as a whole while it is read: a table of text, a document."""
-    with _opened(path) as file:
+    with opened(path) as file:
         head = file.peek(64)
         if head[:4] == b"PAR1":
-            return isinstance(file, gzip.GzipFile)
+            return bool(packing(path))
         return bool(_suffixes(path) & {".csv", ".tsv"}) or head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
@@ -83,23 +84,16 @@ def stamp(path: Path) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
-def _opened(path: Path) -> Any:
-    """Return a file to read bytes from, unpacked where it is packed."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else path.open("rb")
-
-
 def _pieces(path: Path, file: Any, *, lines: bool) -> Iterator[bytes]:
-    """Yield the lines of a file, or all of it. Raises DataError for gzip that grows without measure."""
-    limit = max(UNZIPPED, RATIO * path.stat().st_size) if isinstance(file, gzip.GzipFile) else 2**62
+    """Yield the lines of a file, or all of it. Raises DataError for a packed file that grows without measure."""
+    limit = max(UNZIPPED, RATIO * path.stat().st_size) if packing(path) else 2**62
     left = limit
     while piece := file.readline(left + 1) if lines else file.read(min(left + 1, 2**24)):
         left -= len(piece)
         if left < 0:
             raise DataError(
-                f"{path}: {path.stat().st_size:,} bytes of gzip hold more than {limit:,}, which no rows do: unpack it "
-                "yourself if it is what you mean"
+                f"{path}: {path.stat().st_size:,} bytes of {packing(path)} hold more than {limit:,}, which no rows do: "
+                "unpack it yourself if it is what you mean"
             )
         yield piece
 
@@ -110,12 +104,12 @@ def _suffixes(path: Path) -> set[str]:
 
 def _parse(path: Path, start: int) -> Iterator[Located | RowError]:
     """Yield the rows from one on as they are read; JSONL and Parquet are never in memory as a whole."""
-    with _opened(path) as file:
+    with opened(path) as file:
         head = file.peek(64)
         if head[:4] == b"PAR1":
             from align.data.parquet import read_parquet
 
-            yield from read_parquet(path, file if isinstance(file, gzip.GzipFile) else None, start)
+            yield from read_parquet(path, file if packing(path) else None, start)
             return
         if head.startswith(b"version https://git-lfs"):
             raise DataError(f"{path}: a Git LFS pointer, not the data: run `git lfs pull`")
@@ -143,7 +137,7 @@ def _parse(path: Path, start: int) -> Iterator[Located | RowError]:
 
 def _whole(path: Path) -> str:
     """Return the text of a file that has to be read at once."""
-    with _opened(path) as file:
+    with opened(path) as file:
         data = b"".join(_pieces(path, file, lines=False))
     try:
         return str(data.decode("utf-8-sig"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from align.data.column_layouts import dialogue
 from align.data.drop_report import DroppedRow, RowError
 from align.data.list_rows import given_ranking, rank_by_score
 from align.data.readers import Located
@@ -102,6 +103,12 @@ def reward_bench(located: Located) -> RowParts:
     ranking = (tuple(range(len(right))), tuple(range(len(right), len(texts))))
     origins = models if len(models) == len(texts) else ()
     return RowParts(prompt_of(located, "prompt"), [said(t) for t in texts], {}, ranking, list(map(str, origins)))
+
+
+def ultrachat(located: Located) -> RowParts:
+    """Read UltraChat (Ding et al. 2023, arXiv:2305.14233): what a user and an assistant say in turn."""
+    row = {name: value for name, value in located.row.items() if name != "data"}
+    return dialogue(Located(located.where, {**row, "messages": located.row["data"]}))
 
 
 def dolly(located: Located) -> RowParts:

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from align.data.drop_report import DroppedRow, LeftOut, RowError
+from align.data.markup import prompt_turns
 from align.data.readers import Located
 from align.data.row_validation import blank, number
-from align.data.transcripts import read_context
-from align.data.turns import merge_turns, messages_of, plain, tools_of
+from align.data.turns import bare, in_json, merge_turns, messages_of, plain, tools_of
 from align.errors import shorten
-from align.records import ASKING, Example, Message
+from align.records import ASKING, Beside, Example, Message
 
 SYSTEM = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "functions")
 ADDED = frozenset({"history", *SYSTEM})
 """Columns that put turns before a prompt."""
-EVERYWHERE = frozenset({"id", "input", "history", "weight", *SYSTEM, *TOOLS})
+SETTINGS = "chat_template_kwargs"
+"""What a chat template is given for a row, as in TRL."""
+EVERYWHERE = frozenset({"id", "input", "history", "weight", SETTINGS, *SYSTEM, *TOOLS})
 """Columns that are read whatever the convention."""
 
 
@@ -50,7 +52,7 @@ def prompt_of(located: Located, key: str) -> list[Message]:
     """Return the prompt in a column, text or turns, with the system text, history and input of its row."""
     value = located.row[key]
     if isinstance(value, str):
-        messages = read_context(value)
+        messages = prompt_turns(value)
     elif isinstance(value, list):
         messages = messages_of(located.where, value)
     elif value is None:
@@ -125,13 +127,22 @@ def example_of(located: Located, parts: RowParts, name: str, source: str) -> Exa
         answers=answers if not all(map(plain, answers)) else (),
         contexts=contexts if len(different) > 1 else (),
         whole=parts.whole,
-        tools=_tools(located, parts.tools),
+        tools=Beside(_tools(located, parts.tools), _settings(located)).as_text,
     )
 
 
 def _tools(located: Located, inside: Any) -> str:
     given = [inside, *(located.row.get(key) for key in TOOLS)]
     return next((found for value in given if (found := tools_of(located.where, value))), "")
+
+
+def _settings(located: Located) -> dict[str, Any]:
+    value = located.row.get(SETTINGS)
+    if isinstance(value, str) and value.strip():
+        value = in_json(located.where, f"{SETTINGS!r}", value)
+    if value and not isinstance(value, dict):
+        raise RowError(located.where, f"{SETTINGS!r} is {type(value).__name__}, expected an object")
+    return dict(bare(value)) if value else {}
 
 
 def _text(located: Located, key: str) -> str:

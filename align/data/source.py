@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from align.data.drop_report import DroppedRow, LeftOut, Report, RowError
-from align.data.folders import SPLIT_NAMES, folder_splits, short_name
+from align.data.folders import SPLIT_NAMES, folder_splits, of_split, short_name
 from align.data.hub import HubDataset, load_hub
+from align.data.read_row import ReadRow
 from align.data.readers import Located, content_hash, rows_from
 from align.data.sampled_examples import SampledExamples
 from align.data.sound import sound
@@ -18,16 +19,6 @@ from align.errors import ConfigError, DataError
 from align.records import Example, Scale
 
 __all__ = ["SPLIT_NAMES", "DroppedRow", "LeftOut", "Report", "RowError", "Source"]
-
-
-class ReadRow(NamedTuple):
-    """How the rows of a file are read."""
-
-    examples: Callable[[Located, Report], Iterable[Example]]
-    layout: str = ""
-    """What the columns are taken for."""
-    why: str = ""
-    """What that was recognised by."""
 
 
 class Source:
@@ -77,7 +68,7 @@ class Source:
     def split_names(self) -> dict[str, list[str]]:
         """Return the file or hub split names behind `train`, `val` and `test`."""
         names = list(self.files() or self.hub().splits)
-        found = {split: [n for n in names if n in known] for split, known in SPLIT_NAMES.items()}
+        found = {split: of_split(names, known) for split, known in SPLIT_NAMES.items()}
         if not found["train"]:  # a lone file, or splits by other names: all the rest is training data
             found["train"] = [n for n in names if n not in found["val"] + found["test"]]
         if not found["train"]:
@@ -123,8 +114,17 @@ class Source:
             reading = self.reading(first)
             self.check_layout(layouts, file, reading)
             report.why = reading.why or report.why
-            for one in itertools.chain(first, rest):
+            for one in self.gathered(reading, itertools.chain(first, rest), report):
                 yield from self.read_row(reading, one, report)
+
+    def gathered(self, reading: ReadRow, rows: Iterable[Located], report: Report) -> Iterator[Located]:
+        """Yield the rows of a file as they are read; those that are put together count as one from then on."""
+        if reading.gather is None:
+            yield from rows
+            return
+        taken = list(rows)
+        report.read -= len(taken)
+        yield from self.counted(reading.gather(taken), report)
 
     def reading(self, first: Sequence[Located]) -> ReadRow:
         """Return how the rows of a file are read, which its first ones decide. Raises DataError where they cannot."""

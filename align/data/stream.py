@@ -16,9 +16,10 @@ from align.data.drop_report import Report, RowError
 from align.data.encoded_groups import GroupTable
 from align.data.gathering import GatheredGroups
 from align.data.located import Located
+from align.data.read_row import ReadRow
 from align.data.shards import Shard
 from align.data.sound import sound
-from align.data.source import ReadRow, Source
+from align.data.source import Source
 from align.data.splits import Division
 from align.data.views import View
 from align.encoding.encoder import Encoder
@@ -164,6 +165,11 @@ class Stream:
             found = (one for one in self.shards[shard].rows() if isinstance(one, Located))
             reading = self.source.reading(list(itertools.islice(found, self.source.peek)))
             self.source.check_layout(self._layouts, self.shards[shard].identity.name, reading)
+            if reading.gather:
+                raise DataError(
+                    f"data.path {self.source.path}: the layout {reading.layout!r} makes an example of rows anywhere in "
+                    "a file: set data.streaming false"
+                )
             self._readings[shard] = reading
         return self._readings[shard]
 

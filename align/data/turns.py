@@ -15,7 +15,9 @@ from align.records import Message, Role
 
 ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai", "function_call", "tool_call"), "assistant"
+    ),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "observation", "function", "ipython", "function_response", "tool_response"), "tool"),
 }
@@ -86,13 +88,13 @@ def merge_turns(messages: Iterable[Message]) -> list[Message]:
 def tools_of(where: str, value: Any) -> str:
     """Return function schemas as a JSON list, "" for none; they may be written as JSON text, or without their type."""
     if isinstance(value, str) and value.strip():
-        value = _json(where, "tools", value)
+        value = in_json(where, "tools", value)
     if not value:
         return ""
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, dict) for entry in entries):
         raise RowError(where, "'tools' is no list of functions", f"'tools' is {shorten(value, 30)!r}, expected a list")
-    return json.dumps([_bare(e if "function" in e else {"type": "function", "function": e}) for e in entries])
+    return json.dumps([bare(e if "function" in e else {"type": "function", "function": e}) for e in entries])
 
 
 def plain(message: Message) -> bool:
@@ -132,13 +134,13 @@ def _part(part: Any) -> str:
 def _calls(where: str, turn: dict[str, Any]) -> list[dict[str, Any]]:
     found = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else [])
     if isinstance(found, str):
-        found = _json(where, "tool_calls", found)
+        found = in_json(where, "tool_calls", found)
     return [_call(where, call) for call in (found if isinstance(found, list) else [found])]
 
 
 def _written_calls(where: str, content: Any) -> list[dict[str, Any]]:
     """Return the calls of a ShareGPT turn, whose value is a call or a list of calls, mostly as JSON text."""
-    found = _json(where, "a function call", content) if isinstance(content, str) else content
+    found = in_json(where, "a function call", content) if isinstance(content, str) else content
     return [_call(where, call) for call in (found if isinstance(found, list) else [found])]
 
 
@@ -147,7 +149,7 @@ def _call(where: str, call: Any) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise RowError(where, "a tool call names no function", f"tool call {shorten(call, 40)!r} names no function")
     arguments = function.get("arguments", function.get("parameters"))
-    arguments = _arguments(arguments) if isinstance(arguments, str) else _bare(arguments) or {}
+    arguments = _arguments(arguments) if isinstance(arguments, str) else bare(arguments) or {}
     named = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     return {"id": str(call["id"]), **named} if call.get("id") else named
 
@@ -161,15 +163,16 @@ def _arguments(text: str) -> Any:
     return found if isinstance(found, dict) else text
 
 
-def _json(where: str, name: str, text: str) -> Any:
+def in_json(where: str, name: str, text: str) -> Any:
+    """Return what a text holds. Raises RowError for one that is not valid JSON."""
     try:
         return json.loads(text)
     except ValueError as error:
         raise RowError(where, f"{name} is not valid JSON", f"{name} {shorten(text, 40)!r} is not valid JSON") from error
 
 
-def _bare(value: Any) -> Any:
+def bare(value: Any) -> Any:
     """Return the value without the nulls that columnar files put in place of what another row has."""
     if isinstance(value, dict):
-        return {key: _bare(inner) for key, inner in value.items() if inner is not None}
-    return [_bare(inner) for inner in value] if isinstance(value, list) else value
+        return {key: bare(inner) for key, inner in value.items() if inner is not None}
+    return [bare(inner) for inner in value] if isinstance(value, list) else value

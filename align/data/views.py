@@ -42,7 +42,7 @@ class View(ABC):
         try:
             return list(self.groups(example))
         except DroppedRow as reason:
-            report.drop(str(reason), example.id, odd=not isinstance(reason, LeftOut))
+            report.drop(str(reason), example.id, odd=not (example.among or isinstance(reason, LeftOut)))
             return []
 
 

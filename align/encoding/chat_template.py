@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,10 @@ from typing import Any
 
 from align.encoding.program import Program
 from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
+from align.encoding.settled import SettledTemplates
+from align.encoding.written import check_written
 from align.errors import ModelError
-from align.records import Message
+from align.records import Beside, Message
 
 PROBE = "PROBE response"
 QUESTION = [Message("user", "PROBE question")]
@@ -45,6 +48,7 @@ class ChatTemplate(Template):
             self._program.render([Message("system", "PROBE"), *QUESTION], _TOOLS, add_generation_prompt=True)
         self._asked: tuple[tuple[Message, ...], str] | None = None
         self._prompt = ""
+        self._settled = SettledTemplates[ChatTemplate]()
         self._opener, self._lead, self._suffix = self._parts(bare, prompt, full)
         self.jinja = self._program.source
         ends = self._specials(self._suffix.strip()) if self._suffix.strip() else []
@@ -101,8 +105,19 @@ class ChatTemplate(Template):
             told.append(f"it writes today's date ({dates}): on another day prompts differ and are encoded again")
         return told
 
+    def _own(self, beside: str) -> tuple[ChatTemplate, str]:
+        """Return the template with a row's settings, compiled and probed once for all rows that have them."""
+        tools, settings = Beside.of(beside)
+        if not settings:
+            return self, tools
+        make = functools.partial(_settled, self._tokenizer, self._program, settings)
+        return self._settled.of(settings, make, self.eos_id), tools
+
     def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
         """Return the rendered messages and the generation prompt; that of the last ones is kept for other answers."""
+        own, tools = self._own(tools)
+        if own is not self:
+            return own.prompt(messages, tools)
         asked = tuple(messages), tools
         if asked != self._asked:
             self._prompt, self._asked = self._prompted(messages, tools), asked
@@ -111,20 +126,23 @@ class ChatTemplate(Template):
     def _prompted(self, messages: Sequence[Message], tools: str = "") -> str:
         text = self._program.render(messages, tools, add_generation_prompt=True)
         for message in messages:
-            _check_written(message, text)
+            check_written(message, text)
         if tools and text == self._program.render(messages, add_generation_prompt=True):
             raise RowRefused("chat template leaves out the tools")
         return text
 
     def render(self, messages: Sequence[Message], response: Message | str, tools: str = "") -> Rendered:
         """Return prompt and response; the response ends before whatever the template adds to close the turn."""
+        own, tools = self._own(tools)
+        if own is not self:
+            return own.render(messages, response, tools)
         answer = as_answer(response)
         prompt = self.prompt(messages, tools)
         full = self._program.render([*messages, answer], tools, add_generation_prompt=False)
         if not full.endswith(self._suffix):
             raise RowRefused("chat template rewrites the dialogue")
         text = self._behind(prompt, full[: len(full) - len(self._suffix)], answer)
-        _check_written(answer, prompt + text)
+        check_written(answer, prompt + text)
         thought, _ = thought_of(answer)
         kept = not thought or "".join(thought.split()) in "".join(text.split())
         empty = self._opener and not thought
@@ -152,7 +170,8 @@ class ChatTemplate(Template):
 
     def regions(self, messages: Sequence[Message], tools: str = "") -> list[tuple[int, int]] | None:
         """Return the `{% generation %}` blocks of a whole dialogue."""
-        return self._program.regions(messages, tools) if self._program.marks else None
+        own, tools = self._own(tools)
+        return own._program.regions(messages, tools) if own._program.marks else None
 
     def _specials(self, text: str) -> list[int]:
         """Return the special tokens of a text."""
@@ -171,15 +190,5 @@ def thought_of(answer: Message) -> tuple[str, str]:
     return before.strip().removeprefix("<think>").strip("\n"), after.lstrip("\n")
 
 
-def _check_written(message: Message, text: str) -> None:
-    """Raise RowRefused where a turn, or a call in it, is not in the text."""
-    if message.role != "assistant" and message.content.strip()[:60] not in text:
-        raise RowRefused(f"chat template leaves out a {message.role} turn")
-    for call in json.loads(message.tool_calls) if message.tool_calls else ():
-        if _name(call) not in text:
-            raise RowRefused("chat template leaves out a tool call")
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    """Return the name of a function, of a schema or a call in either layout."""
-    return str(entry.get("function", entry).get("name", ""))
+def _settled(tokenizer: Any, program: Program, settings: Mapping[str, Any]) -> ChatTemplate:
+    return ChatTemplate(tokenizer, program.given(settings))

@@ -45,7 +45,7 @@ class Program:
             line = f", line {line}" if (line := getattr(error, "lineno", None)) else ""
             raise ModelError(f"{name}{line}: syntax error, cannot render: {shorten(error, 120)}") from error
         for setting in settings:
-            if setting not in known:
+            if setting not in known or setting in _GIVEN:
                 raise ConfigError(
                     f"chat_template_kwargs.{setting}: {name} does not read it{did_you_mean(setting, known)}; it reads "
                     f"{', '.join(sorted(known - set(self._tokens) - _GIVEN)) or 'none'}"
@@ -57,6 +57,10 @@ class Program:
         """Return the template with a header for the answer, where one is asked for."""
         added = f"{{% if add_generation_prompt %}}{{{{ {_literal(header)} }}}}{{% endif %}}"
         return Program(self.source.removesuffix("\n") + added, self.name, self._tokens)
+
+    def given(self, settings: Mapping[str, Any]) -> Program:
+        """Return the template with settings that go before its own. Raises ConfigError for one it does not read."""
+        return Program(self.source, self.name, self._tokens, settings)
 
     @property
     def marks(self) -> bool:

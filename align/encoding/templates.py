@@ -10,7 +10,7 @@ from align.encoding.chat_template import ChatTemplate
 from align.encoding.program import Program
 from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
 from align.errors import ConfigError, ModelError
-from align.records import Message
+from align.records import Beside, Message
 
 __all__ = ["ChatTemplate", "PlainTranscript", "Rendered", "RowRefused", "Template", "TemplateName", "make_template"]
 
@@ -43,7 +43,8 @@ class PlainTranscript(Template):
     def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
         """Return the turns, each after a blank line, and an open assistant tag."""
         if tools:
-            raise RowRefused("a plain transcript has no tools")
+            what = "settings" if Beside.of(tools).settings else "tools"
+            raise RowRefused(f"a plain transcript has no {what}")
         return "".join(f"\n\n{_role(m)}: {m.content.strip()}" for m in messages) + "\n\nAssistant:"
 
     def render(self, messages: Sequence[Message], response: Message | str, tools: str = "") -> Rendered:

@@ -22,7 +22,7 @@ class EvaluationPrompt(NamedTuple):
     reference: str | None = None
     """The response it is compared with: the chosen one of the data, where it has one."""
     tools: str = ""
-    """Functions that may be called, as a JSON list of schemas."""
+    """Functions that may be called, as a JSON list of schemas; with settings of the row, as `Beside` writes both."""
     kept_columns: str = ""
     """Columns of its row that reward functions read, as an Example has them."""
 

@@ -1,6 +1,7 @@
 """The nouns every method shares: one record of data, one batch of tensors, tables of scores."""
 
 from align.records.batch import CandidateBatch
+from align.records.beside import Beside
 from align.records.conditioning_base import Conditioning
 from align.records.conditions import Tally, TwoDigits, WeightedRating
 from align.records.example import ASKING, Example, Message, PromptFormat, Role, TruncationPreset, ViewName
@@ -22,6 +23,7 @@ __all__ = [
     "NEGATIVE",
     "POSITIVE",
     "Arc",
+    "Beside",
     "CandidateBatch",
     "Conditioning",
     "EncodedGroup",

@@ -83,9 +83,11 @@ class Example:
     contexts: tuple[tuple[Message, ...], ...] = ()
     """A prompt per response, where dialogues differ before the last turn; otherwise all have `messages`."""
     tools: str = ""
-    """Functions that may be called, as a JSON list of schemas."""
+    """Functions that may be called, as a JSON list of schemas; with settings of the row, as `Beside` writes both."""
     whole: bool = False
     """A dialogue to learn from as a whole: its earlier assistant turns are examples too, not context alone."""
+    among: bool = False
+    """One of several examples of a row: that a method cannot use it is no fault of the data."""
     response_ids: tuple[tuple[int, ...], ...] = ()
     """The responses as the tokens a policy drew, their end included where it drew one; none where only texts count."""
     engine_logprobs: tuple[tuple[float, ...], ...] = ()

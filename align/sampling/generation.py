@@ -64,7 +64,7 @@ class Request(NamedTuple):
     messages: tuple[Message, ...] = ()
     """The same as messages, condition included; needed by engines that write prompts themselves."""
     tools: str = ""
-    """Functions that may be called, as a JSON list of schemas."""
+    """Functions that may be called, as a JSON list of schemas; with settings of the row, as `Beside` writes both."""
 
     @classmethod
     def of_ids(cls, ids: Sequence[int]) -> Request:

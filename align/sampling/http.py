@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from align.errors import ConfigError, ModelError, Paused
+from align.records import Beside
 from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Generation, Job, Request, sample_key
 from align.sampling.served_answer import Api, read_answer
@@ -163,13 +164,14 @@ class HTTPEngine(Engine):
             return {"prompt": list(request.ids), **common}
         if not request.messages:
             raise ConfigError("api `chat` needs prompts as messages, these are token ids: use api `completions`")
-        if request.tools:
+        tools, own = Beside.of(request.tools)
+        if tools:
             raise ConfigError(
                 "api `chat` keeps calls of tools apart from the text, and a prompt has tools: use api `completions`"
             )
         turns = [m._replace(weight=1.0).as_turn() for m in request.messages]
-        own = {"chat_template_kwargs": server.chat_template_kwargs} if server.chat_template_kwargs else {}
-        return {"messages": turns, **common, **own}
+        given = {**server.chat_template_kwargs, **own}
+        return {"messages": turns, **common, **({"chat_template_kwargs": given} if given else {})}
 
     def _completion(self, body: str) -> Completion:
         """Read an answer; servers leave out what ended it."""

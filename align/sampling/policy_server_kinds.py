@@ -134,7 +134,9 @@ class FolderServer(PolicyServer):
     def body(self, request: Request, key: int, settings: Generation, ends: StopCriteria) -> dict[str, Any]:
         """Return messages."""
         if not request.messages or request.tools:
-            raise ConfigError(f"{self.place} writes prompts itself: expected dialogues without tools")
+            raise ConfigError(
+                f"{self.place} writes prompts itself: expected dialogues without tools or chat_template_kwargs of rows"
+            )
         turns = [m._replace(weight=1.0).as_turn() for m in request.messages]
         return {"messages": turns, **self.drawing(key, settings, ends)}
 

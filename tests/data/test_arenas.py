@@ -85,16 +85,17 @@ def _fine(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_dialogues_written_into_cells(tmp_path: Path) -> None:
-    """Of a CSV file: as JSON, as Python prints them, and as numpy does, which nothing can read back."""
+    """Of a CSV file: as JSON, as Python prints them, and as numpy does, which leaves out what is too long."""
     good, bad = [USER, GOOD], [USER, BAD]
     rows = [
         {"chosen": json.dumps(good), "rejected": json.dumps(bad)},
         {"chosen": str(good), "rejected": str(bad)},
-        {"chosen": "[{'role': 'user'}\n {'role': 'assistant'}]", "rejected": str(bad)},
+        {"chosen": str(good).replace("}, {", "}\n {"), "rejected": str(bad).replace("}, {", "}\n {")},
+        {"chosen": str(good).replace("}, {", "}\n ...\n {"), "rejected": str(bad)},
     ]
     report = Report()
     found = read(tmp_path, *rows, report=report)
-    assert [(e.messages[0].content, e.responses) for e in found] == [("Hi", ("Good.", "Bad."))] * 2
+    assert [(e.messages[0].content, e.responses) for e in found] == [("Hi", ("Good.", "Bad."))] * 3
     assert report.dropped == {"'chosen' begins like messages and is neither JSON nor a Python list": 1}
 
 

@@ -97,6 +97,25 @@ def test_revisions_and_what_may_not_be_read(endpoint: str, tmp_path: Path) -> No
         assert "`hf auth login` (or HF_TOKEN)" in message
 
 
+def test_a_hub_that_does_not_answer_is_asked_once(endpoint: str, tmp_path: Path) -> None:
+    """Six warnings and 24 seconds stood before the one line; what is in the cache is read."""
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+
+    def run(place: str, *paths: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", SCRIPT, *paths]
+        told = {**environment, "HF_ENDPOINT": place}
+        return subprocess.run(command, env=told, capture_output=True, text=True, check=True, timeout=240)
+
+    run(endpoint, "own/pairs")
+    done = run("http://127.0.0.1:9", "own/pairs", "own/others", "pairs.jsonl", "data/pairs.parquet", "./pairs")
+    assert "Retry" not in done.stderr
+    cached, other, *paths = [line.split("|") for line in done.stdout.splitlines()]
+    assert cached[2] == "chosen of main"
+    assert "(the hub does not answer, and it is not in the cache)" in other[1]
+    for path, message in paths:
+        assert message.startswith(f"data.path {path!r}: no such file or folder in ")
+
+
 STREAM = """
 import sys
 from align.data.preference_file import PreferenceFile

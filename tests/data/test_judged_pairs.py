@@ -95,12 +95,6 @@ def test_names_in_capitals_are_found_for_the_hint(tmp_path: Path) -> None:
         read(tmp_path, capitals)
 
 
-def test_settings_of_a_row_are_not_read_past(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Good."}]
-    with pytest.raises(DataError, match="'chat_template_kwargs' says something"):
-        read(tmp_path, {"messages": turns, "chat_template_kwargs": {"enable_thinking": False}})
-
-
 @pytest.mark.parametrize("text", ["<|im_start|>user\nHi", "[INST] Hi [/INST]", "Read.\n### Instruction:\nHi"])
 def test_markup_in_most_prompts_is_told(text: str, tmp_path: Path) -> None:
     report = Report()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.records import Example, Message
+from tests.data.rows import written
 
 USER = {"role": "user", "content": "Hi"}
 GOOD, BAD = ({"role": "assistant", "content": c} for c in ("Good.", "Bad."))
@@ -23,8 +23,7 @@ WITH_INPUT = (Message("user", "Hi\n\nthere"),)
 
 
 def read(tmp_path: Path, *rows: dict[str, Any], report: Report | None = None, **options: Any) -> list[Example]:
-    path = tmp_path / "data.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
+    path = written(tmp_path, *rows)
     return PreferenceFile(str(path), **options).read("train", report or Report())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from align.errors import ConfigError, ModelError, Paused
-from align.records import Message
+from align.records import Beside, Message
 from align.sampling.generation import Generation, Request, sample_key
 from align.sampling.http import HTTPEngine, Server
 from align.sampling.sampler import Sampler
@@ -73,6 +73,18 @@ def test_each_sample_is_asked_for_with_its_seed(api: str, serve: Callable[..., R
         assert (first["path"], first["messages"]) == ("/v1/chat/completions", [{"role": "user", "content": "hello"}])
     else:
         assert (first["path"], first["prompt"]) == ("/v1/completions", [0, 40, 41])
+
+
+def test_settings_of_a_prompt_go_with_it(serve: Callable[..., Running]) -> None:
+    server = serve()
+    engine = server.engine(api="chat", chat_template_kwargs={"enable_thinking": True, "date": "1 May"})
+    beside = Beside("", {"enable_thinking": False}).as_text
+    Sampler(engine, SETTINGS).sample([ASKED[0]._replace(tools=beside), ASKED[1]])
+    given = [r["chat_template_kwargs"] for r in sorted(server.requests(), key=lambda r: r["messages"][0]["content"])]
+    assert given == [
+        *[{"enable_thinking": False, "date": "1 May"}] * 2,
+        *[{"enable_thinking": True, "date": "1 May"}] * 2,
+    ]
 
 
 def test_what_passes_is_retried_and_ends_are_read(serve: Callable[..., Running]) -> None:

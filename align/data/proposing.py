@@ -1,0 +1,103 @@
+"""What to write where the columns of a file fit no convention: a mapping by their names, never by their order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from align.data.located import Row
+
+WORDS = {
+    "prompt": ("prompt", "question", "instruction", "query", "input", "inputs", "problem", "request", "messages"),
+    "chosen": ("chosen", "better", "preferred", "accepted", "winner", "win", "good", "positive", "edited"),
+    "rejected": ("rejected", "worse", "dispreferred", "loser", "lose", "bad", "negative"),
+    "response": (
+        "response",
+        "answer",
+        "output",
+        "outputs",
+        "completion",
+        "target",
+        "targets",
+        "reply",
+        "solution",
+        "generation",
+    ),
+    "reasoning_content": ("cot", "thinking", "thought", "reasoning"),
+}
+"""Words of a column's name that say what it holds."""
+ASIDE = ("label", "id", "meta", "score", "rating")
+"""How names begin of columns that are no answer."""
+UNKNOWN = "YOURS"
+
+
+def proposal(row: Row, texts: Sequence[str], *, alone: bool) -> str:
+    """Return what to write for a file.
+
+    Args:
+        row: Its first row.
+        texts: The columns of it that may hold what is said.
+        alone: Whether it is the only row.
+    """
+    if texts == ["text"]:
+        return (
+            "a text alone does not tell what is asked and what answers: write who says what as messages, or prompt and "
+            "completion (texts with the markup of a known chat template are read, where most rows are such)"
+        )
+    if alone and (told := _document(row)):
+        return told
+    return f"set data.columns, such as --data.columns '{{{_mapping(texts)}}}'"
+
+
+def prompt_like(row: Row, others: Sequence[str]) -> str:
+    """Return the column that may hold a prompt: the only one left, or one that is named like it."""
+    talk = [str(name) for name, value in row.items() if name in others or _objects(value)]
+    return talk[0] if len(talk) == 1 else next(iter(_named(talk, "prompt")), UNKNOWN)
+
+
+def _mapping(texts: Sequence[str]) -> str:
+    """Return a mapping by names; what they do not tell is left to be filled in."""
+    found = {name: _named(texts, name) for name in WORDS}
+    if (found["chosen"] and found["rejected"]) or len(found["response"]) > 1:
+        names = ["prompt", "chosen", "rejected"]
+    else:
+        names = ["prompt", "response", *(["reasoning_content"] if found["reasoning_content"] else [])]
+    given = {
+        name: found[name][0] if len(found[name]) == 1 or (name == "prompt" and found[name]) else "" for name in names
+    }
+    left = [name for name in texts if name not in given.values() and not name.lower().startswith(ASIDE)]
+    if len(left) == list(given.values()).count("") == 1:
+        given = {name: theirs or left[0] for name, theirs in given.items()}
+    return ", ".join(f"{name}: {theirs or UNKNOWN}" for name, theirs in given.items())
+
+
+def _named(texts: Sequence[str], what: str) -> list[str]:
+    """Return the columns whose names say what they hold, and nothing else before it."""
+    return [name for name in texts if (kinds := _kinds(name)) and what in kinds and _first(kinds) == what]
+
+
+def _kinds(name: str) -> list[str]:
+    spaced = re.sub("([a-z])([A-Z])", r"\1 \2", name)
+    words = re.findall("[a-z]+", f"{name} {spaced}".lower())
+    return [what for what, known in WORDS.items() if any(word in known for word in words)]
+
+
+def _first(kinds: Sequence[str]) -> str:
+    """Return what a name means that says several things: a chosen response is the chosen one."""
+    return next(what for what in ("chosen", "rejected", "reasoning_content", "response", "prompt") if what in kinds)
+
+
+def _document(row: Mapping[str, Any]) -> str:
+    """Return how to take the rows out of a file that is one object."""
+    lists = [str(name) for name, value in row.items() if _objects(value)]
+    if len(lists) == 1 and not any(isinstance(value, dict) for value in row.values()):
+        key = lists[0]
+        return f"the file is one object with a list of {len(row[key])} under {key!r}: write that list alone as the file"
+    if row and all(isinstance(value, dict) and "0" in value for value in row.values()):
+        return "the file holds whole columns, as pandas writes them: write it by df.to_json(FILE, orient='records')"
+    return ""
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
