@@ -15,7 +15,7 @@ from align.cli.stage_start import start_words
 from align.errors import ConfigError, shorten
 from align.studies.files_read import files_read
 from align.studies.records import changed, read_record, record_path
-from align.studies.scheduler import StudyPlan, claimed, run_plan
+from align.studies.scheduler import Ended, StudyPlan, claimed, run_plan
 from align.studies.study_file import StudyStep
 from align.studies.tasks import Task
 
@@ -62,12 +62,12 @@ def run(words: list[str]) -> int:
     for task in plan.tasks.values():
         _refuse_others(plan.out, task)
 
-    def launch(task: Task, _: int) -> str:
+    def launch(task: Task, _: int) -> Ended:
         own = stages.own.get(int(task.name), [])
         start = start_words(task.words, task.start) if task.start else []
         common = list(task.words[: len(task.words) - len(own)])
         run_lightning(["fit", *common, *start, *own, "--trainer.default_root_dir", str(task.folder)])
-        return ""
+        return Ended()
 
     with claimed(plan.out) if plan.writes else nullcontext():
         run_plan(plan, launch)

@@ -19,7 +19,7 @@ from align.cli.launch import is_one_of_several
 from align.cli.stage_start import start_words
 from align.errors import AlignError, ConfigError
 from align.studies.records import FOLDER
-from align.studies.scheduler import StudyPlan, claimed, run_plan
+from align.studies.scheduler import Ended, StudyPlan, claimed, run_plan
 from align.studies.study_file import Study, read_study
 from align.studies.study_table import write_table
 from align.studies.tasks import Task, tasks_of
@@ -94,25 +94,25 @@ class _Launch:
     def __init__(self, plan: StudyPlan, workers: int) -> None:
         self.plan, self.workers = plan, workers
 
-    def __call__(self, task: Task, place: int) -> str:
+    def __call__(self, task: Task, place: int) -> Ended:
         """Do a task."""
         if task.step.table is not None:
-            return self._gather(task)
+            return Ended(self._gather(task))
         try:
             words = [*task.words, *(start_words(task.words, task.start) if task.start else [])]
         except AlignError as error:
-            return str(error)
+            return Ended(str(error))
         command = [sys.executable, *(words[1:] if words[0] == "python" else ["-m", "align", *words])]
         if self.workers == 1:
             tqdm.write(f"$ {' '.join(words)}")
             sys.stdout.flush()
-            return _fault(subprocess.run(command, check=False).returncode, None)
+            code, seconds = waited(subprocess.Popen(command))
+            return Ended(_fault(code, None), seconds)
         log = self.plan.out / FOLDER / f"{task.name}.log"
         with log.open("w", encoding="utf-8") as output:
-            ended = subprocess.run(
-                command, check=False, stdout=output, stderr=subprocess.STDOUT, env=environment(place, self.workers)
-            )
-        return _fault(ended.returncode, log)
+            own = environment(place, self.workers)
+            code, seconds = waited(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=own))
+        return Ended(_fault(code, log), seconds)
 
     def _gather(self, task: Task) -> str:
         assert task.step.table is not None
@@ -122,6 +122,18 @@ class _Launch:
         except AlignError as error:
             return str(error)
         return ""
+
+
+def waited(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Wait for a process; return its exit code, and the CPU seconds of it and all it waited for."""
+    with process:
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, round(usage.ru_utime + usage.ru_stime, 1)
 
 
 def environment(place: int, workers: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from align.errors import ConfigError
 from align.evaluation.gold_evaluation import SAMPLED, GoldReport, evaluate_gold
 from align.evaluation.matched_temperature import MatchedTemperature, SampledEntropy, UnreachedTarget, sampled_entropy
 from align.evaluation.policy import Policy
@@ -34,10 +35,19 @@ class WorldPrompts:
     """Prompts that should be answered."""
     harmful: int = 60
     """Prompts that should be refused."""
+    after: int = 0
+    """Take those that come after so many of either kind: a search is tuned on other prompts than its result is
+    measured on where this is no smaller than both numbers of the measure, 160 say."""
+
+    def __post_init__(self) -> None:
+        if low := next((name for name, value in vars(self).items() if value < 0), None):
+            raise ConfigError(f"prompts.{low} must not be negative, got {getattr(self, low)}")
 
     def of(self, world: World, split: Literal["val", "test"] = "val") -> list[Prompt]:
-        """Return them."""
-        return list(held_out_prompts(world, self.harmless, self.harmful, split=split))
+        """Return them, the harmless ones first. Raises ConfigError when there are too few."""
+        harmless, harmful = self.harmless + self.after, self.harmful + self.after
+        found = held_out_prompts(world, harmless, harmful, split=split)
+        return [*found[self.after : harmless], *found[harmless + self.after :]]
 
 
 class WorldBenchmark:

@@ -14,6 +14,8 @@ from align.studies.tasks import Task
 
 FOLDER = "study"
 """Below the study's own: a file per task, and its output where several run at once."""
+GOES_ON = "goes on"
+"""Why a step is done that was begun and cut off."""
 Ending = Literal["begun", "finished", "failed"]
 
 
@@ -53,7 +55,7 @@ def state_of(out: Path, task: Task) -> State:
         return State(True, "finished") if made else State(False, f"again: {task.folder} is gone")
     if task.step.fits and (task.folder / FINISHED).exists():
         return State(True, "finished")  # this program was cut off just before it could note it
-    return State(False, "goes on" if record["ending"] == "begun" else "again: it failed")
+    return State(False, GOES_ON if record["ending"] == "begun" else "again: it failed")
 
 
 def write_record(out: Path, task: Task, ending: Ending, **more: Any) -> None:

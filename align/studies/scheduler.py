@@ -15,12 +15,23 @@ from typing import Any, Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from align.errors import ConfigError, StoreError
-from align.studies.records import FOLDER, Ending, put_aside, state_of, write_record
+from align.studies.records import FOLDER, GOES_ON, Ending, put_aside, state_of, write_record
 from align.studies.tasks import Task
 
 Outcome = Literal["finished", "failed", "not done"]
-Launch = Callable[[Task, int], str]
-"""Does a task in one of the places there are, and returns why it failed, nothing where it did not."""
+
+
+class Ended(NamedTuple):
+    """How the process of a task has ended."""
+
+    fault: str = ""
+    """Why it failed; empty where it did not."""
+    cpu_seconds: float | None = None
+    """Of it and all it waited for; null where there was no process."""
+
+
+Launch = Callable[[Task, int], Ended]
+"""Does a task in one of the places there are."""
 
 
 class StudyPlan(NamedTuple):
@@ -112,11 +123,12 @@ def _do(plan: StudyPlan, task: Task, launch: Launch, places: queue.SimpleQueue[i
     _write(plan, task, "begun")
     place, began = places.get(), time.monotonic()
     try:
-        fault = launch(task, place)
+        fault, cpu = launch(task, place)
     finally:
         places.put(place)
     seconds = round(time.monotonic() - began, 1)
-    _write(plan, task, "failed" if fault else "finished", seconds=seconds, fault=fault)
+    spent = {"seconds": seconds, "cpu_seconds": cpu} if state.why != GOES_ON else {}  # before it was cut off: unknown
+    _write(plan, task, "failed" if fault else "finished", **spent, fault=fault)
     print(f"{task.name}: {f'FAILED, {fault}' if fault else 'finished'} after {seconds:g} s", flush=True)
     return "failed" if fault else "finished"
 

@@ -13,10 +13,12 @@ from align.evaluation.run_reader import read_series
 from align.files import atomic_write_text
 from align.strict_json import json_text
 from align.studies.figures import Figure, numbers
+from align.studies.records import read_record, record_path
 from align.studies.table_settings import RowDifference, TableSettings
 from align.studies.tasks import Task
 
-METRICS = "metrics:"
+METRICS, RECORD = "metrics:", "record:"
+COSTS = ("seconds", "cpu_seconds")
 BY_PROMPT, ENTITIES = "by_prompt", "entities"
 """Beside a figure its values on every prompt, under its name; in the file what each prompt is about."""
 
@@ -112,6 +114,8 @@ def _value(task: Task, file: str, at: str, place: str) -> tuple[Any, list[float 
     if place.startswith(METRICS):
         series = read_series(task.folder).get(place.removeprefix(METRICS))
         return series.values[-1] if series is not None and series.values else _NONE, None, ()
+    if place.startswith(RECORD):
+        return _recorded(task, place.removeprefix(RECORD)), None, ()
     path = task.folder / file
     if task.step.fits and not path.exists():
         return _NONE, None, ()  # a run has its metrics alone
@@ -132,6 +136,15 @@ def _value(task: Task, file: str, at: str, place: str) -> tuple[Any, list[float 
     if not isinstance(own, list) or not isinstance(entities, list):
         return value, None, ()
     return value, own, tuple(map(str, entities))
+
+
+def _recorded(task: Task, name: str) -> float | None:
+    """Return what doing a task took; None where it was cut off in between, or not done by a process."""
+    if task.step.folder or name not in COSTS:
+        fault = "has a folder of its own, which may be of another study" if task.step.folder else "is not recorded"
+        raise DataError(f"table: {RECORD}{name}: {task.step.name} {fault} (one of {', '.join(COSTS)}, of a step's own)")
+    found: float | None = (read_record(record_path(task.folder.parent, task)) or {}).get(name)
+    return found
 
 
 def _inside(content: Any, place: str) -> Any:

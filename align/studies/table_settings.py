@@ -24,7 +24,8 @@ class TableSettings:
     rows: dict[str, str]
     """A step by the title of its row; behind a colon the place in its file, as in `gold:models.policy`."""
     columns: dict[str, str]
-    """The place of a figure by the title of its column; behind `metrics:` the last value a run has logged."""
+    """The place of a figure by the title of its column; behind `metrics:` the last value a run has logged,
+    behind `record:` what doing the step took: `seconds`, or `cpu_seconds` of its processes."""
     file: str = "results.json"
     """Name of the file in the folder of each step."""
     digits: int = 2

@@ -86,7 +86,7 @@ def run() -> None:
     fit("reward_model", "6e-4", *held_out, "--data.batching.groups", "44")
     callback = ("--trainer.callbacks+", "align.callbacks.gold.GoldEvaluation", "--trainer.callbacks.harmless", "48")
     often = (*callback, "--trainer.callbacks.harmful", "24", "--trainer.val_check_interval", "0.25")
-    fit("dpo", "5e-5", *often)
+    fit("dpo", "2e-5", *often)
     gaps = reward_gaps(world)
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     models: dict[str, Any] = {

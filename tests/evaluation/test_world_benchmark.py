@@ -9,10 +9,13 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.cli.main import main
+from align.errors import ConfigError
 from align.evaluation.gold_evaluation import GREEDY, evaluate_gold
+from align.evaluation.world_benchmark import WorldPrompts
 from align.models.condition_file import write_condition_file
 from align.models.small import new_llama, word_tokenizer
 from align.records import Instructions
+from align.world.gold_rewards import request_of
 from align.world.language import TAGS, vocabulary
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
@@ -101,3 +104,13 @@ def test_a_model_that_is_only_sharper_has_no_gain(tmp_path: Path, capsys: pytest
 def test_temperatures_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "world", "--models", f"[{tmp_path}]", "--temperatures", "[-1]"]) == 2
     assert "temperatures must not be negative, got [-1.0]" in capsys.readouterr().err
+
+
+def test_prompts_that_come_after_others_are_other_ones() -> None:
+    first, later = WorldPrompts(20, 8).of(World()), WorldPrompts(10, 4, after=20).of(World())
+    assert len(set(later)) == 14
+    assert not set(first) & set(later)
+    harmful = [request_of(World(), prompt).harmful for prompt in later]
+    assert harmful == [False] * 10 + [True] * 4
+    with pytest.raises(ConfigError, match=r"prompts\.after must not be negative, got -1"):
+        WorldPrompts(after=-1)

@@ -1,0 +1,133 @@
+"""Write what the study found: the tables of docs/results.md, and the picture of reward over divergence.
+
+    python experiments/objectives/page.py runs/objectives OUT
+    python experiments/objectives/page.py runs/objectives OUT docs/results.md
+
+writes OUT/figures.json, OUT/table.md and OUT/frontier.png, and puts the table between the two marks of a page.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+MARKS = ("<!-- figures of experiments/objectives -->", "<!-- end of figures -->")
+COLUMNS = (
+    "gain at equal KL",
+    "gain at equal entropy",
+    "T = 1",
+    "T = .7",
+    "greedy",
+    "greedy over untouched",
+    "over SFT",
+)
+PARTS = ("KL", "entropy", "share of optimum", "held-out entities", "refusals", "true facts", "well formed", "words")
+HEADLINE = COLUMNS[0]
+FIRST = {"RAHF-Dual": "first stage of Dual", "RAHF-SCIT": "first stage of SCIT"}
+"""What an arm is trained after, whose CPU seconds count too."""
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def figures_of(study: Path) -> dict[str, Any]:
+    """Return all figures of a study: results, cost, what the search tried, and the base by its temperature."""
+    tables = {name: json.loads((study / name / "table.json").read_text())["rows"] for name in ("results", "cost")}
+    tried = json.loads((study / "chosen" / "results.json").read_text())
+    curve = []
+    for file in sorted(study.glob("measured-*/results.json")):
+        for model in json.loads(file.read_text())["models"].values():
+            base = model["base_at_equal_kl"]
+            curve += [] if base["temperature"] is None else [(base["kl"], base["reward"], base["temperature"])]
+    searched = {arm: {setting: row[HEADLINE]["mean"] for setting, row in rows.items()} for arm, rows in tried.items()}
+    return {**tables, "searched": searched, "base_by_temperature": sorted(curve)}
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the tables, best gain at equal KL first; an arm without one in some seed comes last."""
+    rows: Rows = figures["results"]
+    order = sorted(rows, key=lambda title: -worth(rows[title]))
+    head = ["method", *COLUMNS, "CPU s"]
+    lines = [_row(head), "|---" * len(head) + "|"]
+    lines += [_row([t, *(_interval(rows[t].get(c)) for c in COLUMNS), cost(figures["cost"], t)]) for t in order]
+    head = ["method at T = 1", *PARTS]
+    lines += ["", _row(head), "|---" * len(head) + "|"]
+    lines += [_row([t, *(_mean(rows[t].get(c)) for c in PARTS)]) for t in order]
+    head = ["searched: gain at equal KL", "first", "second", "third"]
+    lines += ["", _row(head), "|---" * len(head) + "|"]
+    for arm, found in figures["searched"].items():
+        best = max(found, key=lambda one: -9e9 if found[one] is None else found[one])
+        cells = [f"{s.partition('=')[2]}: {'-' if g is None else f'{g:.2f}'}" for s, g in found.items()]
+        lines.append(_row([arm, *(f"**{c}**" if s == best else c for s, c in zip(found, cells, strict=True))]))
+    return "\n".join(lines)
+
+
+def worth(row: Mapping[str, Any]) -> float:
+    """Return the gain at equal KL, a large negative number where some seed has none."""
+    found = row.get(HEADLINE)
+    return -9e9 if found is None or len(found["values"]) < found["seeds"] else float(found["mean"])
+
+
+def cost(rows: Rows, title: str) -> str:
+    """Return the CPU seconds of a run, its first stage included."""
+    parts = [rows[name]["CPU seconds"]["mean"] for name in (title, FIRST.get(title, title)) if name in rows]
+    parts = parts[: 2 if title in FIRST else 1]
+    return "" if not parts or None in parts else f"{sum(parts):.0f}"
+
+
+def picture(figures: Mapping[str, Any], path: Path) -> None:
+    """Draw reward over divergence: every arm with its interval, and the untouched base sampled ever sharper."""
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    curve = figures["base_by_temperature"]
+    axes.plot([kl for kl, _, _ in curve], [reward for _, reward, _ in curve], color="0.5", label="untouched, sharper")
+    for title, row in figures["results"].items():
+        kl, reward = row["KL"]["mean"], row["T = 1"]
+        spread = [[reward["mean"] - reward["low"]], [reward["high"] - reward["mean"]]]
+        axes.errorbar([kl], [reward["mean"]], yerr=spread, fmt="o", color="C0", markersize=4, capsize=2)
+        axes.annotate(title, (kl, reward["mean"]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.set(xscale="symlog", xlabel="KL to the base, nats an answer", ylabel="gold reward, T = 1")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def put(page: Path, text: str) -> None:
+    """Put the tables between the marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    page.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _interval(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["mean"] is None:
+        return "-"
+    short = "" if len(found["values"]) == found["seeds"] else f" ({len(found['values'])} of {found['seeds']} seeds)"
+    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]{short}"
+
+
+def _mean(found: Mapping[str, Any] | None) -> str:
+    return "-" if found is None or found["mean"] is None else f"{found['mean']:.2f}"
+
+
+def main(study: Path, out: Path, page: Path | None = None) -> None:
+    """Write all there is."""
+    out.mkdir(parents=True, exist_ok=True)
+    figures = figures_of(study)
+    text = table(figures)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (out / "table.md").write_text(text + "\n", encoding="utf-8")
+    picture(figures, out / "frontier.png")
+    if page is not None:
+        put(page, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]))
