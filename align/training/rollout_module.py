@@ -139,10 +139,8 @@ class RolloutModule(ReferencedModule):
                 moved, found = self.trainer.strategy.batch_to_device(batch), Columns()
                 if old:
                     states = self._states(self.model, moved)
-                    found = {
-                        "old_logprobs": self._read(self.model, states).logprobs,
-                        **self.score_sampled(moved, states),
-                    }
+                    old_logprobs = self._read(self.model, states).logprobs
+                    found = {"old_logprobs": old_logprobs, **self.score_sampled(moved, states)}
                 if self.reads_reference:
                     found["reference_logprobs"] = self._reference(moved, found.get("old_logprobs"))
                 yield batch, found
