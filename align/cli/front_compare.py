@@ -99,8 +99,9 @@ def front_compare(  # noqa: PLR0913  the signature is the command line
         if model.endswith(".json"):
             front = read_front(Path(model))
         else:
-            conditions, given = _arc(model, ask), scorer_of(scorer, prompts, folders)
+            conditions = _arc(model, ask)
             asking = PLAIN if conditions is not None else asking_of(model, ask)
+            given = scorer_of(scorer, prompts, folders)
             asking.tell(names[place] if names else model)
             front = measured(
                 Backbone(model), conditions, given, prompts, count=count, generation=generation, asking=asking

@@ -61,7 +61,6 @@ class AlignCLI(LightningCLI):
         for package in ("align.modules", "align.data"):
             import_all(package)
         check_all_settings(words[0])
-        self._words = [words[0], *(rooted(word, words[0]) for word in words[1:])]
         sys.argv = [sys.argv[0], *words, *given_trust()]  # processes that Lightning starts run the same command
         strict = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": INTERPOLATED}
         told = LISTED[words[0]]
@@ -89,7 +88,8 @@ class AlignCLI(LightningCLI):
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse, then check what Lightning does not."""
-        self.config = parser.parse_args([*self._words, *given_trust()])
+        words = sys.argv[1:] if args is None else args
+        self.config = parser.parse_args([rooted(word, words[0]) for word in words])
         config = self.config[self.config.subcommand]
         check_secret_settings(config)
         check_functions(config)

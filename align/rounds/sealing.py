@@ -44,7 +44,8 @@ def seal(
     sha256 = write_round(rounds.path(plan.number), records)
     note = manifest(drawn, samples, made, records=records, report=report, seconds=seconds)
     note["metrics"] |= measured
-    note["counts"]["taken"] = plan.taken
+    if plan.settings.refills:
+        note["counts"]["taken"] = plan.taken
     note["scorer"] = plan.settings.scorer.report()
     store.seal(plan.number, len(records), sha256, note)
     row = store.round(plan.number)
