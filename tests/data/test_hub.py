@@ -97,6 +97,7 @@ def test_revisions_and_what_may_not_be_read(endpoint: str, tmp_path: Path) -> No
         assert "`hf auth login` (or HF_TOKEN)" in message
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_asked_once(endpoint: str, tmp_path: Path) -> None:
     """Six warnings and 24 seconds stood before the one line; what is in the cache is read."""
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}

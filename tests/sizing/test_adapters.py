@@ -43,7 +43,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("make", "start", "mixed", "again"),
     [
-        (RAHFDualModule, "base", True, False),
+        pytest.param(RAHFDualModule, "base", True, False, marks=pytest.mark.slow),
         pytest.param(RAHFDualModule, "base", False, True, marks=pytest.mark.slow),
         (DPOModule, "good", False, False),
     ],
