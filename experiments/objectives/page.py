@@ -1,9 +1,9 @@
 """Write what the study found: the tables of docs/results.md, and the picture of reward over divergence.
 
     python experiments/objectives/page.py runs/objectives OUT
-    python experiments/objectives/page.py runs/objectives OUT docs/results.md
+    python experiments/objectives/page.py runs/objectives experiments/objectives docs/results.md
 
-writes OUT/figures.json, OUT/table.md and OUT/frontier.png, and puts the table between the two marks of a page.
+writes OUT/figures.json and OUT/frontier.png, prints the tables, and puts them between the two marks of a page.
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ def table(figures: Mapping[str, Any]) -> str:
     head = ["method at T = 1", *PARTS]
     lines += ["", _row(head), "|---" * len(head) + "|"]
     lines += [_row([t, *(_mean(rows[t].get(c)) for c in PARTS)]) for t in order]
-    head = ["searched: gain at equal KL", "first", "second", "third"]
+    width = max(len(found) for found in figures["searched"].values())
+    head = ["searched, by rate or alpha: gain at equal KL", *[""] * width]
     lines += ["", _row(head), "|---" * len(head) + "|"]
     for arm, found in figures["searched"].items():
         best = max(found, key=lambda one: -9e9 if found[one] is None else found[one])
         cells = [f"{s.partition('=')[2]}: {'-' if g is None else f'{g:.2f}'}" for s, g in found.items()]
-        lines.append(_row([arm, *(f"**{c}**" if s == best else c for s, c in zip(found, cells, strict=True))]))
+        cells = [f"**{cell}**" if setting == best else cell for setting, cell in zip(found, cells, strict=True)]
+        lines.append(_row([arm, *cells, *[""] * (width - len(cells))]))
     return "\n".join(lines)
 
 
@@ -84,12 +86,19 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
     axes = figure.subplots()
     curve = figures["base_by_temperature"]
     axes.plot([kl for kl, _, _ in curve], [reward for _, reward, _ in curve], color="0.5", label="untouched, sharper")
-    for title, row in figures["results"].items():
+    trained = [(title, row) for title, row in figures["results"].items() if row["KL"]["mean"]]
+    for place, (title, row) in enumerate(sorted(trained, key=lambda one: one[1]["KL"]["mean"])):
         kl, reward = row["KL"]["mean"], row["T = 1"]
         spread = [[reward["mean"] - reward["low"]], [reward["high"] - reward["mean"]]]
         axes.errorbar([kl], [reward["mean"]], yerr=spread, fmt="o", color="C0", markersize=4, capsize=2)
-        axes.annotate(title, (kl, reward["mean"]), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axes.set(xscale="symlog", xlabel="KL to the base, nats an answer", ylabel="gold reward, T = 1")
+        axes.annotate(
+            title,
+            (kl, reward["mean"]),
+            xytext=(5, (-14, 16, 4, -4, -20)[place % 5]),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set(xlabel="KL to the base, nats an answer", ylabel="gold reward, T = 1")
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
 
@@ -122,7 +131,6 @@ def main(study: Path, out: Path, page: Path | None = None) -> None:
     figures = figures_of(study)
     text = table(figures)
     (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    (out / "table.md").write_text(text + "\n", encoding="utf-8")
     picture(figures, out / "frontier.png")
     if page is not None:
         put(page, text)
