@@ -94,7 +94,7 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
         axes.annotate(
             title,
             (kl, reward["mean"]),
-            xytext=(5, (-14, 16, 4, -4, -20)[place % 5]),
+            xytext=(5, (-14, 16, 4, -6, -30)[place % 5]),
             textcoords="offset points",
             fontsize=8,
         )
