@@ -17,7 +17,8 @@ from align.records import Example
 class Splits:
     """Fractions of the training prompts that are set apart where the data ships no such split.
 
-    A prompt falls into a split by a hash of its text, so all its rows go together and adding data moves no prompt.
+    A prompt falls into a split by a hash of its text, so all its rows go together and adding data moves no prompt. The
+    examples of one row that go on with each other, such as a tree of messages, fall by their first question.
     """
 
     val_fraction: float = 0.05
@@ -157,13 +158,20 @@ class Division:
         overlap = Report()
         for example in examples:
             prompt = prompt_id(example.messages)
-            home = self.splits.of(prompt)
+            drawn_by = _first_question(example) if example.among else prompt
+            home = self.splits.of(drawn_by)
             if prompt in self._held_out:
                 overlap.drop("prompt also in the validation or test split", example.id)
                 continue
             split = "train" if home in self._shipped else home
-            if split == "train" and not self.splits.keeps(prompt):
+            if split == "train" and not self.splits.keeps(drawn_by):
                 overlap.drop("prompt in the other half", example.id)
                 continue
             yield split, example
         report.add(overlap)
+
+
+def _first_question(example: Example) -> str:
+    """Return the id of a prompt that ends with the first turn of its user."""
+    places = (n for n, message in enumerate(example.messages, 1) if message.role == "user")
+    return prompt_id(example.messages[: next(places, None)])

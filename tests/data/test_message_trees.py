@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from align.data.message_trees import trees_of
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
+from align.data.splits import Splits, divide_source
 from align.data.telling import warning
 from align.data.views import Pairs, RankedLists, Singles
 from align.errors import ConfigError, DataError
@@ -118,3 +120,15 @@ def test_ultrachat_is_said_in_turn(tmp_path: Path) -> None:
     (example,) = read(tmp_path, {"id": "1", "data": ["Hi", "Yo.", "And?", "Ok."]})
     assert [m.content for m in (*example.messages, *example.turns)] == ["Hi", "Yo.", "And?", "Ok."]
     assert example.whole
+
+
+@pytest.mark.parametrize("splits", [Splits(0.3, 0.2), Splits(0.3, half="first"), Splits(0.2, folds=4, fold=1)])
+def test_a_conversation_falls_into_one_split(splits: Splits, tmp_path: Path) -> None:
+    """Its later turns repeat the earlier ones, which a model would be asked about after it has learned them."""
+    trees = [tree(f"Hi {number}") for number in range(40)]
+    divided = divide_source(PreferenceFile(str(written(tmp_path, *trees))), splits)
+    firsts = {name: [e.messages[0].content for e in examples] for name, (examples, _) in divided.items()}
+    assert all(count == 2 for found in firsts.values() for count in Counter(found).values())
+    assert len(firsts["train"]) > 10
+    assert len(firsts["val"]) > 4
+    assert not set(firsts["train"]) & {*firsts["val"], *firsts["test"]}
