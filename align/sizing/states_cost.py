@@ -40,7 +40,7 @@ def _run(module: Any, groups: TypicalGroup, conditions: PassConditions, count: i
     counts = tuple(length + 1 for length in batch.response_lengths)
     shape = len(module.layers), sum(counts), unwrapped(model).config.get_text_config().hidden_size
     live = LiveBytes(storages(model))
-    with weight.fake_mode, conditions_of(conditions), live:
+    with weight.fake_mode, conditions_of(conditions), live, torch.enable_grad():
         values = torch.empty(shape, dtype=weight.dtype, requires_grad=True)
         states = [ResponseStates(values, torch.zeros(shape[1], dtype=torch.bool), counts)]
         found = [RepresentationTargets(*(torch.empty(shape, dtype=kind) for kind in (weight.dtype, torch.float32)))]

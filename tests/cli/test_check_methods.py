@@ -35,6 +35,14 @@ def test_first_stages(method: str, model_folder: Path, capsys: pytest.CaptureFix
     assert "no fault found" in capsys.readouterr().out
 
 
+def test_a_loss_on_states_is_counted_where_nothing_is_trained(
+    model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny(model_folder, max_position_embeddings=2048)
+    assert check("lorra", model_folder) == 0
+    assert "memory about" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in (*FIRST_STAGE, *LABELLED)])
 def test_every_method(method: str, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
