@@ -47,18 +47,18 @@ def check_online(module: object, settings: RoundSettings) -> None:
             f"{PLACE}.generation: {name} needs the probabilities of what was drawn, which are those of the model at a "
             f"temperature above 0 and top_p 1, got {settings.generation.temperature:g}, {settings.generation.top_p:g}"
         )
-    if any(part is not None for part in (settings.replay, settings.conditions)):
-        raise ConfigError(f"{PLACE}: {name} trains on its own samples alone: leave replay and conditions out")
+    mixture = None if isinstance(settings.selection, AgainstMixture) else settings.mixture
+    if any(part is not None for part in (settings.replay, settings.conditions, mixture)):
+        raise ConfigError(
+            f"{PLACE}: {name} trains on its own samples alone: leave replay, conditions and mixture out (a mixture is "
+            "for selection AgainstMixture)"
+        )
     _check_samples(module, settings)
 
 
 def _check_samples(module: Any, settings: RoundSettings) -> None:
-    """Raise ConfigError for samples that another model drew, or that are alone where they should be compared."""
+    """Raise ConfigError for a mixture without a reference, or samples alone where they should be compared."""
     name, mixed = type(module).__name__, isinstance(settings.selection, AgainstMixture)
-    if settings.mixture is not None and not mixed:
-        raise ConfigError(
-            f"{PLACE}: {name} trains on its own samples alone: leave mixture out, or set selection AgainstMixture"
-        )
     if mixed and not module.reads_reference:
         raise ConfigError(f"{PLACE}.mixture: {name} has no reference at objective.beta 0: set objective.beta")
     if settings.selection.compared(settings.generation) == 1 and module.compares:

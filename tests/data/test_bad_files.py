@@ -144,7 +144,6 @@ BINARY = {
     "zip": in_memory(zipped),
     "pickle": pickle.dumps([{"prompt": "a"}]),
     "pdf": b"%PDF-1.4\n%\xe2\xe3",
-    "zstd": b"\x28\xb5\x2f\xfd\x00",
     "png": b"\x89PNG\r\n\x1a\n",
     "feather": in_memory(lambda file: pyarrow.feather.write_feather(pa.table({"a": [1]}), file)),
     "half a surrogate": b'{"prompt": "\xed\xa0\x80", "chosen": "b", "rejected": "c"}',
@@ -159,7 +158,13 @@ BINARY = {
 def test_other_formats(tmp_path: Path, name: str) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(BINARY[name])
-    refused(path, "UTF|damaged (Parquet|zstd) file|expected JSONL")
+    refused(path, "UTF|damaged Parquet file|expected JSONL")
+
+
+def test_a_packed_file_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x00")
+    refused(path, "damaged zstd file")
 
 
 def test_a_database(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Uneven(Scorer):
         return hashlib.sha256(name.encode()).digest()[0] % self.share == 0
 
     def score(self, prompts: Any, responses: Any) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("samples are scored with their examples")
 
     def score_examples(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         self.left -= len(examples)

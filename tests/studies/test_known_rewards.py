@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "experiments" / "known_rewards" / "rewards.py"
+from tests.studies.things import program
 
 
 @pytest.fixture(scope="module")
 def rewards() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("known_rewards", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("known_rewards", "rewards")
 
 
 def test_the_grade_is_the_formula(rewards: ModuleType) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from types import ModuleType
 
 import pytest
 
+from tests.studies.things import program
 from tests.test_configs import ROOT
 
 HERE = ROOT / "experiments" / "objectives"
@@ -15,12 +15,7 @@ HERE = ROOT / "experiments" / "objectives"
 
 @pytest.fixture
 def page() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("objectives_page", HERE / "page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return program("objectives", "page")
 
 
 def test_the_tables_are_those_of_the_figures(page: ModuleType) -> None:

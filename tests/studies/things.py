@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
+
+from tests.test_configs import ROOT
 
 PROGRAM = """
 import json, sys
@@ -19,6 +23,16 @@ Path(out).mkdir(parents=True, exist_ok=True)
 read = [json.loads(Path(other, "results.json").read_text())["value"] for other in others]
 Path(out, "results.json").write_text(json.dumps({"value": float(value) + sum(read), "none": None}))
 """
+
+
+def program(study: str, name: str) -> ModuleType:
+    """Return a program of a shipped study as a module."""
+    spec = importlib.util.spec_from_file_location(f"{study}_{name}", ROOT / "experiments" / study / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_study(folder: Path, steps: dict[str, Any], **more: Any) -> Path:
