@@ -89,10 +89,13 @@ def fill(
     """
     viewing = Viewing(division, view, files)
     gc.freeze()  # what is there before the rows is not searched for garbage again and again
+    often = gc.get_threshold()
+    gc.set_threshold(100 * often[0], *often[1:])
     try:
         for encoded in encode_chunks(viewing, encoder, num_proc):
             files[encoded.split].write(encoded)
     finally:
+        gc.set_threshold(*often)
         gc.unfreeze()
     for split, report in division.reports.items():
         viewing.count(split, report)

@@ -88,7 +88,7 @@ class Encoder:
         results: list[EncodedGroup | Dropped] = []
         for example, rows in zip(examples, rendered, strict=True):
             if isinstance(rows, list):
-                results.append(self._fitted(example, [c._replace(encoding=next(encodings)) for c in rows]))
+                results.append(self._fitted(example, [EncodedCandidate(*c[:2], next(encodings)) for c in rows]))
             else:
                 results.append(rows)
         return results

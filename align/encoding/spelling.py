@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,10 +26,12 @@ class Spelling:
 
     def char_to_token(self, character: int) -> int | None:
         """Return the token that holds a character, None for one that no token holds."""
-        ends = list(accumulate(map(len, self._pieces)))
-        number = bisect_right(ends, character)
-        if number == len(ends):
+        start, first = sum(map(len, self._pieces)), len(self.ids)
+        if character >= start:
             return None
-        piece = self._pieces[number]
-        found = 0 if number % 2 else self._words.token_at(piece, character - ends[number] + len(piece))
-        return None if found is None else found + sum(map(len, self._parts[:number]))
+        for number in range(len(self._pieces) - 1, -1, -1):  # what is asked for stands near the end
+            start, first = start - len(self._pieces[number]), first - len(self._parts[number])
+            if start <= character:
+                break
+        found = 0 if number % 2 else self._words.token_at(self._pieces[number], character - start)
+        return None if found is None else found + first

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
-from itertools import chain
+from itertools import pairwise
 from typing import Any
 
 from align.encoding.spelling import Spelling
+from align.encoding.word_table import WordTable
 from align.errors import ModelError
 
 MAX_WORDS = 300_000
@@ -19,10 +20,7 @@ FEW = 1000
 
 
 class Words:
-    """Encodes texts word by word where that gives what the tokenizer gives; of every batch one text is compared.
-
-    A word begins at a space behind another character, and holds whatever white space follows.
-    """
+    """Encodes texts word by word where that gives what the tokenizer gives; of every batch one text is compared."""
 
     def __init__(self, tokenizer: Any, *, parses_special: bool) -> None:
         """Read which added tokens cut a text; one that looks at what is beside it leaves the text to the tokenizer."""
@@ -45,14 +43,17 @@ class Words:
         return all(_cut_at_spaces(backend, text) for text in texts) and self._agree(texts[::4])
 
     def _forget(self) -> None:
-        self._same: dict[int, int] = {}  # the same objects in every word: fewer of them to read from memory
-        self._first: dict[str, Sequence[int]] = {}
-        self._later: dict[str, Sequence[int]] = {}
+        self._table = WordTable(self._ids_alone)
         self._places: dict[tuple[str, int], int | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is remembered."""
-        return {**vars(self), "_same": {}, "_first": {}, "_later": {}, "_places": {}}
+        return {name: value for name, value in vars(self).items() if name not in ("_table", "_places")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start without anything remembered."""
+        vars(self).update(state)
+        self._forget()
 
     def encode(self, texts: list[str]) -> list[Any]:
         """Return the encodings of texts, each with `ids`, `offsets` and `char_to_token`.
@@ -62,7 +63,7 @@ class Words:
         self._asked += len(texts)
         if self._asked < FEW or not self.applies:
             return self.whole(texts)
-        if len(self._first) + len(self._later) + len(self._places) > MAX_WORDS:
+        if len(self._table) + len(self._places) > MAX_WORDS:
             self._forget()
         found: list[Any] = self._spelled(texts)
         missing = [place for place, spelling in enumerate(found) if spelling is None]
@@ -78,6 +79,9 @@ class Words:
             return []
         batch = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=self._plain, verbose=False)
         return list(batch.encodings)
+
+    def _ids_alone(self, words: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._alone(words)]
 
     def _alone(self, words: list[str]) -> list[Any]:
         """Return the encodings of words, without what transformers makes of each."""
@@ -104,50 +108,26 @@ class Words:
     def _spelled(self, texts: list[str]) -> list[Spelling | None]:
         cut = [None if self._odd and self._odd.search(text) else self._cuts.split(text) for text in texts]
         plain = {piece for pieces in cut if pieces for piece in pieces} - self._added.keys()
-        ids = {**self._added, **self._ids(plain)}
+        ids = {**self._added, **self._table.ids(plain)}
         return [None if pieces is None else Spelling(pieces, [ids[piece] for piece in pieces], self) for pieces in cut]
-
-    def _ids(self, pieces: Iterable[str]) -> dict[str, Sequence[int]]:
-        """Return the ids of texts without added tokens by those of their words, met for the first time or known."""
-        found, rest = dict[str, Sequence[int]](), dict[str, list[str]]()
-        for piece in pieces:
-            words = _WORD.split(piece) if _GAP.search(piece) else piece.split(" ")  # the same, and twice as fast
-            try:
-                found[piece] = self._joined(words)
-            except KeyError:
-                rest[piece] = words
-        if rest:
-            first = list({words[0] for words in rest.values()} - self._first.keys())
-            later = list({word for words in rest.values() for word in words[1:]} - self._later.keys())
-            encodings = self._alone([*first, *[" " + word for word in later]])
-            ids = [tuple(self._same.setdefault(i, i) for i in encoding.ids) for encoding in encodings]
-            self._first.update(zip(first, ids, strict=False))
-            self._later.update(zip(later, ids[len(first) :], strict=True))
-        return found | {piece: self._joined(words) for piece, words in rest.items()}
-
-    def _joined(self, words: Sequence[str]) -> list[int]:
-        return [*self._first[words[0]], *chain.from_iterable(map(self._later.__getitem__, words[1:]))]
 
     def token_at(self, piece: str, character: int) -> int | None:
         """Return the token of a text without added tokens that holds a character, None for one that no token holds."""
-        start, end = 0, len(piece)
+        starts, end = [0], len(piece)
         for match in _WORD.finditer(piece):
             if match.start() > character:
                 end = match.start()
                 break
-            start = match.start()
-        known = piece[start:end], character - start
+            starts.append(match.start())
+        known = piece[starts[-1] : end], character - starts[-1]
         if known not in self._places:
             self._places[known] = self._alone([known[0]])[0].char_to_token(known[1])
         found = self._places[known]
-        before = len(self._ids([piece[:start]])[piece[:start]]) if start else 0
-        return None if found is None else before + found
+        return None if found is None else found + sum(self._table.length(piece[a:b]) for a, b in pairwise(starts))
 
 
 _WORD = re.compile(r" (?<=\S )")
-"""Where a word begins; the space is not kept."""
-_GAP = re.compile(r"(?:\s|\A) ")
-"""A space where none does."""
+"""Where a word begins."""
 
 
 def _simple(token: Any) -> bool:
