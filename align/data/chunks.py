@@ -16,6 +16,7 @@ import datasets
 import pyarrow as pa
 
 from align.encoding.encoder import Dropped, Encoder
+from align.encoding.truncation import Truncation
 from align.records import EncodedGroup, Example
 
 CHUNK = 512
@@ -60,12 +61,14 @@ class Encoded(NamedTuple):
     dropped: Sequence[Dropped]
     notes: Counter[str]
     lengths: Sequence[int]
+    cut: Counter[str]
+    """Groups that the limit on prompts, or on responses, has cut where the whole would have fitted."""
 
 
 def encode_chunk(chunk: Chunk, encoder: Encoder) -> Encoded:
     """Encode a chunk; the scores of each group stand in the columns of the chunk."""
     with _uncollected():
-        return _encoded(chunk, encoder.encode(chunk.examples))
+        return _encoded(chunk, encoder.encode(chunk.examples), encoder.truncation)
 
 
 @contextmanager
@@ -80,7 +83,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _encoded(chunk: Chunk, results: Sequence[EncodedGroup | Dropped]) -> Encoded:
+def _encoded(chunk: Chunk, results: Sequence[EncodedGroup | Dropped], limits: Truncation) -> Encoded:
     groups, dropped = list[EncodedGroup](), list[Dropped]()
     for example, result in zip(chunk.examples, results, strict=True):
         if isinstance(result, Dropped):
@@ -93,7 +96,17 @@ def _encoded(chunk: Chunk, results: Sequence[EncodedGroup | Dropped]) -> Encoded
     arrays = [pa.array(list(values), type=field.type) for values, field in zip(columns, SCHEMA, strict=True)]
     notes = Counter(note for group in groups for note in group.notes)
     batch = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
-    return Encoded(chunk.split, chunk.columns, batch, dropped, notes, [group.length for group in groups])
+    cut = Counter(_cut_by(group, limits) for group in groups) if limits.cuts_short else Counter[str]()
+    return Encoded(chunk.split, chunk.columns, batch, dropped, notes, [group.length for group in groups], cut)
+
+
+def _cut_by(group: EncodedGroup, limits: Truncation) -> str:
+    """Return which limit has cut a group, nothing where none did or it is too long as a whole."""
+    if limits.max_response and any(group.truncated):
+        return "response"
+    prompts = group.own_prompt_ids or [group.prompt_ids] * len(group.response_ids)
+    kept = max(len(p) + len(r) for p, r in zip(prompts, group.response_ids, strict=True))
+    return "prompt" if kept < group.length <= limits.max_total else ""
 
 
 def aligned(scores: Sequence[Sequence[float]], attributes: Sequence[str], columns: Sequence[str]) -> list[list[float]]:

@@ -16,6 +16,7 @@ from align.data.gathering import Gathering, in_columns, refuse_none
 from align.data.once import one_at_a_time
 from align.data.source import Report
 from align.encoding.encoder import Encoder
+from align.encoding.truncation import Truncation
 from align.files import atomic_write_text, beside, sync_folder
 from align.records import Example
 
@@ -50,7 +51,7 @@ def encode(
     with one_at_a_time(folder, key):
         if (cached := load_cached(folder, key)) is not None and cached[0]:
             return cached[0][0]
-        file = EncodedFile(folder, key, encoder.truncation.max_total)
+        file = EncodedFile(folder, key, encoder.truncation)
         chunks = (file.chunk("", examples[i : i + CHUNK]) for i in range(0, len(examples), CHUNK))
         try:
             for encoded in encode_chunks(chunks, encoder, num_proc):
@@ -66,9 +67,9 @@ def encode(
 class EncodedFile(Gathering):
     """An Arrow file of encoded groups, written as they come; nothing of it counts before it is finished."""
 
-    def __init__(self, folder: Path, key: str, limit: int) -> None:
-        """Begin the file of a cache entry; `limit` is the length that groups are cut to."""
-        super().__init__(limit)
+    def __init__(self, folder: Path, key: str, limits: Truncation) -> None:
+        """Begin the file of a cache entry; `limits` are those that groups are cut to."""
+        super().__init__(limits)
         self._folder, self._key = folder, key
         self._part, self._wide = (beside(folder / f"{key}.arrow", ending) for ending in ("part", "wide.part"))
         self._writer = pa.ipc.new_stream(str(self._part), SCHEMA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import datasets
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 from align.data.chunks import SCHEMA, Chunk, Encoded, aligned
 from align.data.drop_report import Report
 from align.data.encoded_groups import GroupTable
+from align.encoding.truncation import Truncation
 from align.errors import DataError
 from align.records import Example
 
@@ -27,10 +28,10 @@ SCORES = SCHEMA.get_field_index("scores")
 class Gathering(ABC):
     """Takes encoded chunks in; the attributes they name are the columns of all their scores in the end."""
 
-    def __init__(self, limit: int) -> None:
-        """Begin; `limit` is the length that groups are cut to."""
-        self._limit = limit
-        self._dropped, self._notes = Report(), Counter[str]()
+    def __init__(self, limits: Truncation) -> None:
+        """Begin; `limits` are those that groups are cut to."""
+        self._limits = limits
+        self._dropped, self._notes, self._cut = Report(), Counter[str](), Counter[str]()
         self._lengths = [np.zeros(0, dtype=np.int64)]
         self._named: dict[str, bool] = {}
         self._widths: list[tuple[str, ...]] = []
@@ -45,6 +46,7 @@ class Gathering(ABC):
         for row in encoded.dropped:
             self._dropped.drop(row.reason, row.id)
         self._notes.update(encoded.notes)
+        self._cut.update(encoded.cut)
         self._lengths.append(np.asarray(encoded.lengths, dtype=np.int64))
         if encoded.batch.num_rows:
             self._widths.append(encoded.columns)
@@ -63,14 +65,16 @@ class Gathering(ABC):
         lengths = np.concatenate(self._lengths)
         report.add(self._dropped)
         report.kept = len(lengths)
-        report.warnings += warnings_of(self._notes, lengths, self._limit) if report.kept else []
+        if report.kept:
+            report.warnings += [f"{count} of {len(lengths)} groups {note}" for note, count in self._notes.most_common()]
+            report.warnings += cuts_told(lengths, self._cut, self._limits)
 
 
 class GatheredGroups(Gathering):
     """Groups in memory."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
+    def __init__(self, limits: Truncation) -> None:
+        super().__init__(limits)
         self._batches: list[pa.RecordBatch] = []
 
     def _put(self, batch: pa.RecordBatch) -> None:
@@ -98,9 +102,9 @@ def refuse_none(report: Report, split: str = "train") -> None:
         raise DataError(f"no row is left {where}: {report}")
 
 
-def warnings_of(notes: Counter[str], lengths: np.ndarray, limit: int) -> list[str]:
-    """Return what a user should know of encoded groups: what they lack, and how many are cut to fit the limit."""
-    told = [f"{count} of {len(lengths)} groups {note}" for note, count in notes.most_common()]
+def cuts_told(lengths: np.ndarray, cut: Mapping[str, int], limits: Truncation) -> list[str]:
+    """Return how many groups are cut, by which limit, and what to set, where they are more than a few."""
+    told, limit = [], limits.max_total
     share = float((lengths > limit).mean())
     if share > CUT_SHARE:
         needed = int(np.quantile(lengths, 1 - CUT_SHARE, method="higher"))
@@ -108,6 +112,14 @@ def warnings_of(notes: Counter[str], lengths: np.ndarray, limit: int) -> list[st
             f"{share:.1%} of the groups are longer than {limit} tokens and are cut: data.encoding.truncation.max_total "
             f"{needed} leaves at most {CUT_SHARE:.0%} so, where the model's context has room"
         )
+    for part, most, kept, where in (
+        ("prompt", limits.max_prompt, "last", "data.encoding.truncation.max_prompt"),
+        ("response", limits.max_response, "first", "max_response, of model.reading or of data.encoding.truncation,"),
+    ):
+        if (share := cut.get(part, 0) / len(lengths)) > CUT_SHARE:
+            told.append(
+                f"{share:.1%} of the groups have a {part} of which the {kept} {most} tokens are kept: {where} sets it"
+            )
     return told
 
 

@@ -66,8 +66,7 @@ class Preparation:
 
     def _make(self) -> None:
         division = Division(self.source, self.splits)
-        limit = self.encoder.truncation.max_total
-        files = {split: EncodedFile(self.folder, key, limit) for split, key in self.keys.items()}
+        files = {split: EncodedFile(self.folder, key, self.encoder.truncation) for split, key in self.keys.items()}
         try:
             viewing = fill(files, division, self.view, self.encoder, self.num_proc)
             for split, report in division.reports.items():

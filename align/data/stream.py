@@ -133,7 +133,7 @@ class Stream:
 
     def _encoded(self, rows: Rows) -> tuple[GatheredGroups, Report]:
         report = Report()
-        gathered = GatheredGroups(self.encoder.truncation.max_total)
+        gathered = GatheredGroups(self.encoder.truncation)
         examples = (e for split, e in self.division.training(self._examples(rows, report), report) if split == "train")
         groups = (group for example in examples for group in self.view.made(example, report))
         parts = iter(lambda: list(itertools.islice(groups, CHUNK)), [])

@@ -104,7 +104,7 @@ def open_stream(data: Any, source: Source, view: View) -> tuple[Stream, Found, s
 
 def _beside(division: Division, view: View, encoder: Encoder, num_proc: int | None) -> Found:
     """Return the splits that are not streamed."""
-    files = {split: GatheredGroups(encoder.truncation.max_total) for split in division.reports}
+    files = {split: GatheredGroups(encoder.truncation) for split in division.reports}
     viewing = fill(files, division, view, encoder, num_proc)
     found: Found = {}
     for split, report in division.reports.items():

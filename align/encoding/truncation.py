@@ -26,6 +26,11 @@ class Truncation:
     max_response: int | None = None
     """Longest response; null allows what the prompt leaves."""
 
+    @property
+    def cuts_short(self) -> bool:
+        """Tell whether something may be cut though all of it would fit."""
+        return self.long_prompt == "cut" or self.max_response is not None
+
     def __post_init__(self) -> None:
         if self.max_total < 2:
             raise ConfigError(f"truncation.max_total must be at least 2 tokens, got {self.max_total}")

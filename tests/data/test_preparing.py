@@ -19,6 +19,7 @@ from align.data.encoded import EncodedFile
 from align.data.encoding import EncodingConfig
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits
+from align.encoding.truncation import Truncation
 from align.errors import ConfigError, DataError
 from tests.data.test_module import connected, needs
 from tests.tiny import write_pairs
@@ -152,7 +153,7 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_row_is_refused(tmp_path: Path) -> None:
-    file = EncodedFile(tmp_path, "key", 10)
+    file = EncodedFile(tmp_path, "key", Truncation(max_total=10))
     with pytest.raises(DataError, match="no row is left to train on"):
         file.finish(Report(read=3))
     with pytest.raises(DataError, match="no row is left in the validation split: 3 rows"):
