@@ -11,9 +11,9 @@ from align.data.markup import answer_to, whole_dialogue
 from align.data.readers import Located
 from align.data.row_parts import RowParts, around, joined, prompt_of, said
 from align.data.row_validation import field, flag, number
-from align.data.turns import message_of, messages_of
+from align.data.turns import TRAINED, message_of, messages_of
 
-DIALOGUES = ("messages", "conversations", "conversation", "trajectory")
+DIALOGUES = ("messages", "conversations", "conversation", "trajectory", "contents")
 PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "problem", "input", "inputs")
 BESIDE = PROMPTS[:5]
 """Prompts that whole dialogues must hold where both are there."""
@@ -124,8 +124,17 @@ def _alternating(turns: list[Any]) -> list[Any]:
     sides = next((two for two in SIDES if all(isinstance(t, dict) and t.keys() >= set(two) for t in turns)), None)
     if sides is None:
         return turns
-    roles = ("user", "assistant")
-    return [{"role": role, "content": turn[key]} for turn in turns for role, key in zip(roles, sides, strict=True)]
+    return [
+        {"role": role, "content": turn[key], **_learnt(role, turn)}
+        for turn in turns
+        for role, key in (("system", "system"), ("user", sides[0]), ("assistant", sides[1]))
+        if role != "system" or turn.get("system")
+    ]
+
+
+def _learnt(role: str, turn: dict[str, Any]) -> dict[str, Any]:
+    """Return what says whether an answer is learnt, as XTuner writes it beside question and answer."""
+    return {name: turn[name] for name in TRAINED if name in turn} if role == "assistant" else {}
 
 
 def marked_text(located: Located) -> RowParts:

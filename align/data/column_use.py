@@ -13,7 +13,7 @@ from align.data.conventions import CONVENTIONS
 from align.data.drop_report import Report, RowError
 from align.data.readers import Located
 from align.data.row_parts import EVERYWHERE, SETTINGS, TOOLS
-from align.data.turns import READ
+from align.data.turns import READ, SPEAKER, TRAINED
 from align.errors import ConfigError, DataError, did_you_mean
 
 MEANING = frozenset(
@@ -28,7 +28,7 @@ ENTRY = frozenset(
     {
         *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),
         *("score", "reward", "rating", "pm_score", "annotations", "overall_score", "input", "output"),
-        *("human", "user", "assistant", "question"),
+        *("human", "user", "assistant", "question", "system", *TRAINED),
     }
 )
 """Keys of one of several responses that are read."""
@@ -127,7 +127,7 @@ def _note_keys(report: Report, name: str, value: Any, place: str, read: frozense
     for entry in value if isinstance(value, list) else [value]:
         if not isinstance(entry, dict):
             continue
-        turn = "role" in entry or "from" in entry
+        turn = not entry.keys().isdisjoint(SPEAKER)
         if turn or isinstance(value, list):
             known = READ if turn else ENTRY
             for key in entry:

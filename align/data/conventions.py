@@ -12,7 +12,7 @@ from align.data.public_conventions import PUBLIC
 from align.data.readers import Row
 from align.data.reasoning_rows import REASONING
 from align.data.row_parts import EVERYWHERE
-from align.data.turns import ROLES
+from align.data.turns import speaker
 from align.data.ultrafeedback_rows import raw_row
 from align.records import ASKING
 
@@ -50,16 +50,14 @@ def _asks(row: Row) -> bool:
     """Return whether the prompt is no dialogue that has its answer already."""
     value = row.get(found(row, PROMPTS) or "")
     last = value[-1] if isinstance(value, list) and value else None
-    said = last.get("role", last.get("from")) if isinstance(last, dict) else "user"
-    return ROLES.get(str(said).lower()) != "assistant"
+    return speaker(last) != "assistant"
 
 
 def _ends_open(row: Row) -> bool:
     """Return whether the turns of a row end with one to be answered."""
     turns = row[next(name for name in DIALOGUES if name in row)]
     last = turns[-1] if isinstance(turns, list) and turns else None
-    said = str(last.get("role", last.get("from", ""))) if isinstance(last, dict) else ""
-    return ROLES.get(said.lower()) in ASKING
+    return speaker(last) in ASKING
 
 
 def _marked(row: Row) -> bool:

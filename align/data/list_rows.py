@@ -77,8 +77,8 @@ def entry_text(where: str, entry: Any) -> list[Message]:
         entry = next(
             (entry[k] for k in ("text", "response", "content", "completion", "answer", "value") if k in entry), None
         )
-    if isinstance(entry, list):
-        return messages_of(where, entry)
+    if isinstance(entry, list | dict):
+        return messages_of(where, entry if isinstance(entry, list) else [entry])
     if not isinstance(entry, str):
         kind = type(entry).__name__
         raise RowError(where, f"a completion is {kind}, expected text")
