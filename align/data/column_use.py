@@ -20,10 +20,19 @@ MEANING = frozenset(
     {
         *("context", "label", "labels", "reasoning_content", "tool_calls"),
         "initial_reason_steps",
+        *("article", "passage", "document", "documents", "paragraph", "chat_history"),
         *("images", "image", "videos", "video", "audios", "audio"),
     }
 )
 """Columns that say something about how a row is meant, besides those that every convention reads."""
+JUDGING = frozenset(
+    {
+        *("winner", "preference", "preferred", "verdict", "comparison", "ranking", "best", "best_index"),
+        *("best_response", "chosen_index", "overall_pref", "rank"),
+    }
+)
+"""Columns that say which answer is better, which `UNRANKED` layouts would lose."""
+UNRANKED = ("prompts", "lists")
 ENTRY = frozenset(
     {
         *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),
@@ -34,11 +43,17 @@ ENTRY = frozenset(
 """Keys of one of several responses that are read."""
 ASKED = EVERYWHERE.union(PROMPTS)
 """Columns that belong to the prompt or the row, also where they are kept."""
-MAPPING = {
+MAPPING: dict[str, str] = {
     "initial_reason_steps": "--data.columns '{input: initial_reason_steps}' adds it to the prompt, ",
     "context": "--data.columns '{input: context}' adds it to the prompt, ",
 }
 """What to write for a column that says something."""
+MAPPING |= {
+    name: f"--data.columns '{{input: {name}}}' adds it to the prompt, "
+    for name in ("article", "passage", "document", "paragraph")
+}
+MAPPING["chat_history"] = "--data.columns '{history: chat_history}' puts it before the prompt, "
+MAPPING["ranking"] = "--data.columns '{ranks: ranking}' where it holds the rank of each response, the lowest the best, "
 
 
 def check_columns(rows: Sequence[Located], columns: Mapping[str, str]) -> None:
@@ -113,7 +128,7 @@ def note_columns(report: Report, located: Located, convention: Convention, place
         if name in used:
             _note_keys(report, str(name), value, place, convention.inside)
         elif not _empty(value):
-            if name in MEANING:
+            if name in MEANING or (name in JUDGING and convention.name in UNRANKED):
                 raise DataError(
                     f"{located.where}: column {name!r} says something that the layout {convention.name!r} does not "
                     f"read: {MAPPING.get(name, '')}--data.ignore_columns '[{name}]' reads past it"

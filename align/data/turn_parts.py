@@ -77,4 +77,9 @@ def _result(part: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(said, Mapping):
         said = json.dumps(said)
     called = part.get("tool_use_id", part.get("toolUseId", part.get("id")))
-    return {"role": "tool", "content": said if said is not None else "", "tool_call_id": called, "name": part.get("name")}
+    return {
+        "role": "tool",
+        "content": said if said is not None else "",
+        "tool_call_id": called,
+        "name": part.get("name"),
+    }
