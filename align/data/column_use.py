@@ -13,7 +13,8 @@ from align.data.conventions import CONVENTIONS
 from align.data.drop_report import Report, RowError
 from align.data.readers import Located
 from align.data.row_parts import EVERYWHERE, SETTINGS, TOOLS
-from align.data.turns import READ, SPEAKER, TRAINED
+from align.data.turn_parts import SPEAKER
+from align.data.turns import READ, TRAINED
 from align.errors import ConfigError, DataError, did_you_mean
 
 MEANING = frozenset(

@@ -11,7 +11,8 @@ from align.data.drop_report import DroppedRow, LeftOut, RowError
 from align.data.markup import prompt_turns
 from align.data.readers import Located
 from align.data.row_validation import blank, number
-from align.data.turns import bare, in_json, merge_turns, message_of, messages_of, plain, tools_of
+from align.data.tool_schemas import tools_of
+from align.data.turns import bare, in_json, merge_turns, message_of, messages_of, plain
 from align.errors import shorten
 from align.records import ASKING, Beside, Example, Message
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+SPEAKER, SPOKEN = ("role", "from", "author", "speaker"), ("content", "value", "text", "message")
+"""What says who speaks in a turn, and what: the first that is there."""
 WRAPPED = {
     "toolUse": "tool_use",
     "toolResult": "tool_result",

@@ -10,7 +10,7 @@ from typing import Any
 
 from align.data.drop_report import DroppedRow, RowError
 from align.data.row_validation import flag, number
-from align.data.turn_parts import unfolded
+from align.data.turn_parts import SPEAKER, SPOKEN, unfolded
 from align.errors import shorten
 from align.records import Message, Role
 
@@ -25,8 +25,6 @@ ROLES: dict[str, Role] = {
 _NOTHING_MORE = Message("user", "")[2:]
 CALLING = ("function_call", "tool_call")
 """Roles whose content is a call."""
-SPEAKER, SPOKEN = ("role", "from", "author", "speaker"), ("content", "value", "text", "message")
-"""What says who speaks in a turn, and what: the first that is there."""
 TRAINED = ("train", "training", "trainable", "train_on_turn", "loss", "need_loss")
 """What says whether a turn is learnt: axolotl's and ms-swift's."""
 READ = frozenset(
@@ -94,33 +92,6 @@ def merge_turns(messages: Iterable[Message]) -> list[Message]:
         else:
             merged.append(message)
     return merged
-
-
-def tools_of(where: str, value: Any) -> str:
-    """Return function schemas as a JSON list, "" for none; they may be written as JSON text, or without their type."""
-    if isinstance(value, str) and value.strip():
-        value = in_json(where, "tools", value)
-    if not value:
-        return ""
-    entries = value if isinstance(value, list) else [value]
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise RowError(where, "'tools' is no list of functions", f"'tools' is {shorten(value, 30)!r}, expected a list")
-    return json.dumps([bare(schema) for entry in entries for schema in _schemas(entry)])
-
-
-def _schemas(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the schemas of an entry of tools: OpenAI's, bare, Anthropic's, Bedrock's, or a list of Gemini's."""
-    if "function" in entry:
-        return [entry]
-    declared = entry.get("functionDeclarations", entry.get("function_declarations"))
-    if isinstance(declared, list):
-        return [schema for one in declared for schema in _schemas(one)]
-    inner = entry.get("toolSpec", entry)
-    if "input_schema" in inner or "inputSchema" in inner:
-        given = inner.get("input_schema", inner.get("inputSchema"))
-        kept = {key: value for key, value in inner.items() if key not in ("input_schema", "inputSchema", "type")}
-        inner = {**kept, "parameters": given.get("json", given) if isinstance(given, dict) else given}
-    return [{"type": "function", "function": inner}]
 
 
 def plain(message: Message) -> bool:
