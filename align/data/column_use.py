@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from align.data.column_layouts import PROMPTS
+from align.data.column_names import inside, paths
 from align.data.convention import Convention
 from align.data.conventions import CONVENTIONS
 from align.data.drop_report import Report, RowError
@@ -63,7 +64,7 @@ def check_columns(rows: Sequence[Located], columns: Mapping[str, str]) -> None:
     for name, theirs in columns.items():
         if twice := [other for other, column in columns.items() if column == theirs and other != name]:
             raise ConfigError(f"data.columns: {theirs!r} is named for {name} and {twice[0]}: one column is one thing")
-        if theirs in there:
+        if theirs in there or any(paths([theirs], located.row) for located in rows):
             continue
         if name in there and theirs in columns_read():
             right = ", ".join(f"{theirs}: {name}" for name, theirs in columns.items())
@@ -116,6 +117,7 @@ def renamed(located: Located, columns: Mapping[str, str], ignored: Sequence[str]
         for name, value in located.row.items()
         if name not in ignored and (name in back or name not in columns)
     }
+    row |= {back[path]: inside(located.row, path) for path in paths(list(back), located.row)}
     return Located(located.where, row)
 
 
