@@ -13,6 +13,7 @@ from align.data.readers import Located
 from align.errors import shorten
 
 WHO, WHAT = {"role", "from"}, {"content", "value", "tool_calls", "function_call"}
+ANSWERS, GRADES = {"text", "response", "answer", "content"}, {"score", "scores", "reward", "rating", "pm_score", "rank"}
 TURNS = re.compile(r"\s*(\[\s*)?\{\s*(['\"])\w+\2\s*:")
 """How an object begins, or a list of them."""
 LIST = re.compile(r"\s*\[\s*\{\s*(['\"])(role|from|content|value)\1\s*:")
@@ -26,9 +27,12 @@ def decoded(located: Located, *, strict: bool = True) -> Located:
     it stands), unless `strict` is false.
     """
     written = [name for name, value in located.row.items() if isinstance(value, str) and TURNS.match(value)]
-    if not written:
+    folded = {
+        name: rows for name, value in located.row.items() if isinstance(value, dict) and (rows := _unfolded(value))
+    }
+    if not written and not folded:
         return located
-    row = dict(located.row)
+    row = {**located.row, **folded}
     for name in written:
         found = _read(row[name])
         if _is_turn(found) or (isinstance(found, list) and found and all(map(_is_turn, found))):
@@ -37,6 +41,21 @@ def decoded(located: Located, *, strict: bool = True) -> Located:
             fault = "begins like messages and is neither JSON nor a Python list"
             raise RowError(located.where, f"{name!r} {fault}", f"{name!r} {shorten(row[name], 40)!r} {fault}")
     return Located(located.where, row)
+
+
+def _unfolded(value: dict[str, Any]) -> list[Any] | None:
+    """Return the turns or answers of an object that holds them.
+
+    Either under `messages` and nothing else, as LMFlow writes them, or as columns, as `datasets` does with a sequence.
+    """
+    held = value.get("messages")
+    if isinstance(held, list) and not any(inner for name, inner in value.items() if name != "messages"):
+        return held
+    columns = list(value.values())
+    known = (value.keys() & WHO and value.keys() & WHAT) or (value.keys() & ANSWERS and value.keys() & GRADES)
+    if not known or not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        return None
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _is_turn(value: Any) -> bool:

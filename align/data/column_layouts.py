@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from align.data.drop_report import DroppedRow, RowError
@@ -11,16 +12,17 @@ from align.data.markup import answer_to, whole_dialogue
 from align.data.readers import Located
 from align.data.row_parts import RowParts, around, joined, prompt_of, said
 from align.data.row_validation import field, flag, number
-from align.data.turns import message_of, messages_of
+from align.data.turns import TRAINED, message_of, messages_of
 
-DIALOGUES = ("messages", "conversations", "conversation", "trajectory")
-PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "problem", "input", "inputs")
+DIALOGUES = ("messages", "conversations", "conversation", "trajectory", "contents")
+LATE = ("input_text", "question_body", "user_prompt", "user_input")
+PROMPTS = ("prompt", "question", "instruction", "query", "INSTRUCTION", *DIALOGUES, "problem", "input", "inputs", *LATE)
 BESIDE = PROMPTS[:5]
 """Prompts that whole dialogues must hold where both are there."""
 LISTS = ("completions", "responses")
-RATED = ("generations", "answers")
+RATED = ("generations", "answers", "candidates")
 """Lists that are read as responses where their scores stand beside them."""
-SCORES = ("scores", "rewards", "ratings")
+SCORES = ("scores", "rewards", "ratings", "rating", "score", "reward")
 SINGLE = (
     "completion",
     "response",
@@ -32,14 +34,24 @@ SINGLE = (
     "RESPONSE",
     "targets",
     "target",
+    "output_text",
 )
-LABELS = ("label", "kto_tag", "is_safe")
+LABELS = ("label", "kto_tag", "is_safe", "desirable", "is_desirable", "thumbs_up", "is_good", "liked")
+SAYING = ("feedback", "vote", "thumbs", "reaction", "human_feedback")
+"""Columns that are a label where they hold a word for one."""
 GRADES = ("score", "reward", "rating")
 ENTRY_GRADES = (*GRADES, "pm_score")
 """Names of the score of one of several responses; the last is that of stack-exchange-preferences."""
 SIDES = (("input", "output"), ("human", "assistant"), ("user", "assistant"), ("question", "answer"))
 """What a question and its answer are called in a dialogue that is a list of both."""
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+
+
+GOOD = frozenset({"good", "positive", "chosen", "accepted", "desirable", "thumbs up", "up", "like", "liked", "upvote"})
+BAD = frozenset(
+    {"bad", "negative", "rejected", "undesirable", "thumbs down", "down", "dislike", "disliked", "downvote"}
+)
+"""Words for a response that is wanted, and for one that is not."""
 
 
 def prompt_key(located: Located) -> str:
@@ -61,8 +73,9 @@ def ranked_list(located: Located) -> RowParts:
         for e in entries
     ]
     for name in SCORES:
-        if row.get(name) is not None:
+        if isinstance(row.get(name), list) or (name in SCORES[:3] and row.get(name) is not None):
             graded = field(located, name, list)
+            break
     if len(graded) != len(turns):
         raise RowError(where, f"not one score for each of {key}", f"{len(turns)} {key} but {len(graded)} scores")
     scores = [number(where, "score", value) for value in graded]
@@ -124,8 +137,17 @@ def _alternating(turns: list[Any]) -> list[Any]:
     sides = next((two for two in SIDES if all(isinstance(t, dict) and t.keys() >= set(two) for t in turns)), None)
     if sides is None:
         return turns
-    roles = ("user", "assistant")
-    return [{"role": role, "content": turn[key]} for turn in turns for role, key in zip(roles, sides, strict=True)]
+    return [
+        {"role": role, "content": turn[key], **_learnt(role, turn)}
+        for turn in turns
+        for role, key in (("system", "system"), ("user", sides[0]), ("assistant", sides[1]))
+        if role != "system" or turn.get("system")
+    ]
+
+
+def _learnt(role: str, turn: dict[str, Any]) -> dict[str, Any]:
+    """Return what says whether an answer is learnt, as XTuner writes it beside question and answer."""
+    return {name: turn[name] for name in TRAINED if name in turn} if role == "assistant" else {}
 
 
 def marked_text(located: Located) -> RowParts:
@@ -142,9 +164,23 @@ def prompt_only(located: Located) -> RowParts:
 def _ratings(located: Located) -> dict[str, list[float]]:
     """Return the label of a row and its scores by attribute."""
     where, row = located
-    labels = [label for key in LABELS if (label := flag(where, key, row.get(key))) is not None]
+    told = [*LABELS, *(key for key in SAYING if is_verdict(row.get(key)))]
+    labels = [label for key in told if (label := _label(where, key, row.get(key))) is not None]
     scores = {n: [number(where, f"{n!r}", row[n])] for n in (*GRADES, *ATTRIBUTES) if is_number(row.get(n))}
     return {**({"desirable": [float(labels[0])]} if labels else {}), **scores}
+
+
+def _label(where: str, key: str, value: object) -> bool | None:
+    return _said(value) in GOOD if is_verdict(value) else flag(where, key, value)
+
+
+def is_verdict(value: object) -> bool:
+    """Return whether a value is a word that says whether a response is good."""
+    return isinstance(value, str) and _said(value) in GOOD | BAD
+
+
+def _said(value: object) -> str:
+    return re.sub(r"[\s_-]+", " ", str(value).strip().lower())
 
 
 def is_number(value: object) -> bool:

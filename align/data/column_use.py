@@ -8,37 +8,54 @@ from functools import cache
 from typing import Any
 
 from align.data.column_layouts import PROMPTS
+from align.data.column_names import inside, paths
 from align.data.convention import Convention
 from align.data.conventions import CONVENTIONS
 from align.data.drop_report import Report, RowError
 from align.data.readers import Located
 from align.data.row_parts import EVERYWHERE, SETTINGS, TOOLS
-from align.data.turns import READ
+from align.data.turn_parts import SPEAKER
+from align.data.turns import READ, TRAINED
 from align.errors import ConfigError, DataError, did_you_mean
 
 MEANING = frozenset(
     {
         *("context", "label", "labels", "reasoning_content", "tool_calls"),
         "initial_reason_steps",
+        *("article", "passage", "document", "documents", "paragraph", "chat_history"),
         *("images", "image", "videos", "video", "audios", "audio"),
     }
 )
 """Columns that say something about how a row is meant, besides those that every convention reads."""
+JUDGING = frozenset(
+    {
+        *("winner", "preference", "preferred", "verdict", "comparison", "ranking", "best", "best_index"),
+        *("best_response", "chosen_index", "overall_pref", "rank"),
+    }
+)
+"""Columns that say which answer is better, which `UNRANKED` layouts would lose."""
+UNRANKED = ("prompts", "lists")
 ENTRY = frozenset(
     {
         *("text", "response", "content", "completion", "answer", "value", "model", "policy", "rank"),
         *("score", "reward", "rating", "pm_score", "annotations", "overall_score", "input", "output"),
-        *("human", "user", "assistant", "question"),
+        *("human", "user", "assistant", "question", "system", *TRAINED),
     }
 )
 """Keys of one of several responses that are read."""
 ASKED = EVERYWHERE.union(PROMPTS)
 """Columns that belong to the prompt or the row, also where they are kept."""
-MAPPING = {
+MAPPING: dict[str, str] = {
     "initial_reason_steps": "--data.columns '{input: initial_reason_steps}' adds it to the prompt, ",
     "context": "--data.columns '{input: context}' adds it to the prompt, ",
 }
 """What to write for a column that says something."""
+MAPPING |= {
+    name: f"--data.columns '{{input: {name}}}' adds it to the prompt, "
+    for name in ("article", "passage", "document", "paragraph")
+}
+MAPPING["chat_history"] = "--data.columns '{history: chat_history}' puts it before the prompt, "
+MAPPING["ranking"] = "--data.columns '{ranks: ranking}' where it holds the rank of each response, the lowest the best, "
 
 
 def check_columns(rows: Sequence[Located], columns: Mapping[str, str]) -> None:
@@ -47,7 +64,7 @@ def check_columns(rows: Sequence[Located], columns: Mapping[str, str]) -> None:
     for name, theirs in columns.items():
         if twice := [other for other, column in columns.items() if column == theirs and other != name]:
             raise ConfigError(f"data.columns: {theirs!r} is named for {name} and {twice[0]}: one column is one thing")
-        if theirs in there:
+        if theirs in there or any(paths([theirs], located.row) for located in rows):
             continue
         if name in there and theirs in columns_read():
             right = ", ".join(f"{theirs}: {name}" for name, theirs in columns.items())
@@ -100,6 +117,7 @@ def renamed(located: Located, columns: Mapping[str, str], ignored: Sequence[str]
         for name, value in located.row.items()
         if name not in ignored and (name in back or name not in columns)
     }
+    row |= {back[path]: inside(located.row, path) for path in paths(list(back), located.row)}
     return Located(located.where, row)
 
 
@@ -113,7 +131,7 @@ def note_columns(report: Report, located: Located, convention: Convention, place
         if name in used:
             _note_keys(report, str(name), value, place, convention.inside)
         elif not _empty(value):
-            if name in MEANING:
+            if name in MEANING or (name in JUDGING and convention.name in UNRANKED):
                 raise DataError(
                     f"{located.where}: column {name!r} says something that the layout {convention.name!r} does not "
                     f"read: {MAPPING.get(name, '')}--data.ignore_columns '[{name}]' reads past it"
@@ -127,7 +145,7 @@ def _note_keys(report: Report, name: str, value: Any, place: str, read: frozense
     for entry in value if isinstance(value, list) else [value]:
         if not isinstance(entry, dict):
             continue
-        turn = "role" in entry or "from" in entry
+        turn = not entry.keys().isdisjoint(SPEAKER)
         if turn or isinstance(value, list):
             known = READ if turn else ENTRY
             for key in entry:

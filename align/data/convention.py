@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from align.data.column_layouts import PROMPTS, is_number
+from align.data.column_layouts import PROMPTS, is_number, is_verdict
 from align.data.drop_report import LeftOut
 from align.data.located import Gather
 from align.data.readers import Located, Row
@@ -28,6 +28,8 @@ class Convention:
     """What else must hold of a row."""
     numbers: Sequence[str] = ()
     """Columns it reads where they hold a number."""
+    words: Sequence[str] = ()
+    """Columns it reads where they hold a word for a label."""
     inside: frozenset[str] = frozenset()
     """Keys that it reads of the objects in its columns, beside those that are read everywhere."""
     gather: Gather | None = None
@@ -45,7 +47,8 @@ class Convention:
 
     def columns(self, row: Row) -> frozenset[str]:
         """Return the columns that are read in a row: of several names for one thing only the first that is there."""
-        return _columns(self, _filled(row), tuple(n for n in self.numbers if n in row and is_number(row[n])))
+        held = [n for n in self.numbers if n in row and is_number(row[n])]
+        return _columns(self, _filled(row), (*held, *(n for n in self.words if is_verdict(row.get(n)))))
 
 
 def _filled(row: Row) -> tuple[str, ...]:
@@ -53,9 +56,9 @@ def _filled(row: Row) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _columns(convention: Convention, filled: tuple[str, ...], numbers: tuple[str, ...]) -> frozenset[str]:
+def _columns(convention: Convention, filled: tuple[str, ...], held: tuple[str, ...]) -> frozenset[str]:
     """Return the columns that are read; most rows of a file have the same filled."""
-    return EVERYWHERE.union(_there(convention, filled), convention.uses, numbers)
+    return EVERYWHERE.union(_there(convention, filled), convention.uses, held)
 
 
 def _there(convention: Convention, filled: tuple[str, ...]) -> list[str]:

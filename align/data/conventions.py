@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from align.data import column_layouts, pair_rows, steerlm
-from align.data.column_layouts import DIALOGUES, ENTRY_GRADES, LABELS, LISTS, PROMPTS, SINGLE
+from align.data.column_layouts import DIALOGUES, ENTRY_GRADES, LABELS, LISTS, PROMPTS, SAYING, SINGLE
 from align.data.convention import Convention, all_of
 from align.data.judged_pairs import JUDGED
 from align.data.markup import whole_dialogue
+from align.data.named_columns import NAMED
 from align.data.pair_rows import CHOSEN, REJECTED, found, is_transcript
 from align.data.public_conventions import PUBLIC
 from align.data.readers import Row
 from align.data.reasoning_rows import REASONING
 from align.data.row_parts import EVERYWHERE
-from align.data.turns import ROLES
+from align.data.turns import speaker
 from align.data.ultrafeedback_rows import raw_row
 from align.records import ASKING
 
@@ -50,16 +51,14 @@ def _asks(row: Row) -> bool:
     """Return whether the prompt is no dialogue that has its answer already."""
     value = row.get(found(row, PROMPTS) or "")
     last = value[-1] if isinstance(value, list) and value else None
-    said = last.get("role", last.get("from")) if isinstance(last, dict) else "user"
-    return ROLES.get(str(said).lower()) != "assistant"
+    return speaker(last) != "assistant"
 
 
 def _ends_open(row: Row) -> bool:
     """Return whether the turns of a row end with one to be answered."""
     turns = row[next(name for name in DIALOGUES if name in row)]
     last = turns[-1] if isinstance(turns, list) and turns else None
-    said = str(last.get("role", last.get("from", ""))) if isinstance(last, dict) else ""
-    return ROLES.get(said.lower()) in ASKING
+    return speaker(last) in ASKING
 
 
 def _marked(row: Row) -> bool:
@@ -79,8 +78,12 @@ CONVENTIONS = (
     *PUBLIC,
     *JUDGED,
     *REASONING,
+    *NAMED,
     Convention(
-        "SteerLM texts", all_of("text", "label"), steerlm.rated_text, fits=lambda row: isinstance(row["label"], list)
+        "SteerLM texts",
+        all_of("text", "label"),
+        steerlm.rated_text,
+        fits=lambda row: isinstance(row["label"], list) and not any(isinstance(value, str) for value in row["label"]),
     ),
     Convention(
         "SteerLM dialogues", all_of("conversations"), steerlm.rated_dialogue, ("mask", "type"), steerlm.labelled
@@ -108,14 +111,17 @@ CONVENTIONS = (
         "lists",
         [LISTS, PROMPTS],
         column_layouts.ranked_list,
-        (*column_layouts.SCORES, "ranks", "preference", "origins"),
+        (*column_layouts.SCORES, "ranks", "rank", "preference", "origins"),
         lambda row: any(isinstance(row.get(name), list) for name in LISTS),
     ),
     Convention(
         "lists",
         [column_layouts.RATED, column_layouts.SCORES, PROMPTS],
         column_layouts.ranked_list,
-        fits=lambda row: any(isinstance(row.get(name), list) for name in column_layouts.RATED),
+        fits=lambda row: all(
+            any(isinstance(row.get(name), list) for name in names)
+            for names in (column_layouts.RATED, column_layouts.SCORES)
+        ),
     ),
     Convention(
         "lists",
@@ -129,10 +135,11 @@ CONVENTIONS = (
         column_layouts.single,
         (*LABELS, "reasoning_content", "tool_calls"),
         numbers=NUMBERS,
+        words=SAYING,
         fits=lambda row: _answers(row) and _asks(row),
     ),
     Convention("prompts", [DIALOGUES], column_layouts.open_dialogue, fits=_ends_open, by_file=True),
-    Convention("dialogues", [DIALOGUES], column_layouts.dialogue, LABELS, numbers=NUMBERS),
+    Convention("dialogues", [DIALOGUES], column_layouts.dialogue, LABELS, numbers=NUMBERS, words=SAYING),
     Convention("prompts", [PROMPTS], column_layouts.prompt_only, fits=_only_prompt),
     Convention("texts with the markup of a chat template", all_of("text"), column_layouts.marked_text, fits=_marked),
 )

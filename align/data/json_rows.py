@@ -8,16 +8,41 @@ from pathlib import Path
 from typing import Any
 
 from align.data.drop_report import RowError
+from align.data.json_containers import rows_inside
 from align.data.located import Located, Row
+from align.data.turn_parts import SPEAKER
 from align.errors import DataError, shorten
 
 
 def is_row(path: Path, line: str) -> bool:
-    """Tell whether a line is a row, and not the beginning of a document."""
+    """Tell whether a line is a row, and not the beginning of a document, or several rows without line ends."""
+    if line.strip() == "{" or line.lstrip().startswith("["):
+        return False
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        return path.suffix == ".jsonl" or "}" in line
+        return not _several(line) and (path.suffix == ".jsonl" or "}" in line)
+
+
+def _several(line: str) -> bool:
+    """Tell whether an object of a line is followed by another at once."""
+    try:
+        first, end = json.JSONDecoder().raw_decode(line.lstrip())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and line.lstrip()[end:].lstrip().startswith("{")
+
+
+def only_row(path: Path, line: str) -> Iterator[Located | RowError]:
+    """Yield what a file of one line holds: a row, or an object with rows inside."""
+    try:
+        inside = rows_inside(json.loads(line, object_pairs_hook=_once))
+    except (ValueError, RecursionError):
+        inside = None
+    if inside is None:
+        yield from json_lines(path, [(1, line)])
+    else:
+        yield from (_located(f"{path}, row {number}", row) for number, row in enumerate(inside, 1))
 
 
 def json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Located | RowError]:
@@ -44,14 +69,30 @@ def json_lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Located
 
 
 def json_document(path: Path, text: str) -> Iterator[Located | RowError]:
-    """Yield the rows of a list, or the one row there is."""
+    """Yield the rows of a list, of an object that holds some, or of several objects or dialogues in a row."""
     try:
-        document = json.loads(text, object_pairs_hook=_once)
+        documents = _documents(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON, {error}") from error
-    rows = document if isinstance(document, list) else [document]
+    if len(documents) > 1:
+        rows = documents
+    else:
+        (document,) = documents
+        rows = document if isinstance(document, list) else rows_inside(document) or [document]
+        rows = [rows] if _is_dialogue(rows) else rows
     for number, row in enumerate(rows, 1):
         yield _located(f"{path}, row {number}", row)
+
+
+def _documents(text: str) -> list[Any]:
+    """Return the values of a text. Raises ValueError for one that is no JSON, by its place."""
+    found, place = [], len(text) - len(text.lstrip())
+    decoder = json.JSONDecoder(object_pairs_hook=_once)
+    while place < len(text) or not found:
+        value, place = decoder.raw_decode(text, place)
+        found.append(value)
+        place += len(text[place:]) - len(text[place:].lstrip())
+    return found
 
 
 class _Twice(ValueError):
@@ -69,7 +110,15 @@ def _once(pairs: list[tuple[str, Any]]) -> Row:
 _decode = json.JSONDecoder(object_pairs_hook=_once).decode
 
 
+def _is_dialogue(value: object) -> bool:
+    """Tell whether a list is the turns of a dialogue."""
+    turns = isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+    return turns and all(not turn.keys().isdisjoint(SPEAKER) and "messages" not in turn for turn in value)  # type: ignore[attr-defined]
+
+
 def _located(where: str, row: object) -> Located | RowError:
+    if _is_dialogue(row):
+        row = {"messages": row}
     if not isinstance(row, dict):
         found = f"expected an object with named columns, found {type(row).__name__} {shorten(row, 30)!r}"
         return RowError(where, "no object with named columns", found)

@@ -41,14 +41,15 @@ def labelled_ranking(located: Located, count: int) -> tuple[tuple[int, ...], ...
     Wu et al. 2023, arXiv:2306.01693); responses are ranked by pairs won less pairs lost, since the labels can run in a
     circle.
     """
-    if located.row.get("ranks") is not None:
-        ranks = field(located, "ranks", list)
+    key = next((name for name in ("ranks", "rank") if located.row.get(name) is not None), None)
+    if key is not None:
+        ranks = field(located, key, list)
         if len(ranks) != count or not all(r is None or type(r) is int for r in ranks):
-            detail = f"'ranks' is {ranks}, expected {count} whole numbers or nulls"
-            raise RowError(located.where, "'ranks' does not fit the responses", detail)
+            detail = f"{key!r} is {ranks}, expected {count} whole numbers or nulls"
+            raise RowError(located.where, f"{key!r} does not fit the responses", detail)
         return () if None in ranks else rank_by_score([-r for r in ranks])
-    if isinstance(located.row.get("preference"), list):
-        labels, pairs = located.row["preference"], list(itertools.combinations(range(count), 2))
+    if located.row.get("preference") not in (None, ""):
+        labels, pairs = field(located, "preference", list), list(itertools.combinations(range(count), 2))
         if len(labels) != len(pairs) or any(label not in (0, 1, 2) for label in labels):
             detail = f"'preference' is {labels}, expected {len(pairs)} labels of 0, 1 or 2"
             raise RowError(located.where, "'preference' does not fit the responses", detail)
@@ -77,8 +78,8 @@ def entry_text(where: str, entry: Any) -> list[Message]:
         entry = next(
             (entry[k] for k in ("text", "response", "content", "completion", "answer", "value") if k in entry), None
         )
-    if isinstance(entry, list):
-        return messages_of(where, entry)
+    if isinstance(entry, list | dict):
+        return messages_of(where, entry if isinstance(entry, list) else [entry])
     if not isinstance(entry, str):
         kind = type(entry).__name__
         raise RowError(where, f"a completion is {kind}, expected text")

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from align.data.cells import decoded
-from align.data.choosing import choose, convention_of
+from align.data.choosing import by_plain_names, choose, convention_of
+from align.data.column_names import plainly
 from align.data.column_use import ASKED, check_columns, note_columns, renamed
 from align.data.convention import Convention
 from align.data.data_module import PreferenceDataModule
@@ -56,18 +57,20 @@ class PreferenceFile(KeepingSource):
         check_columns(first, self.columns)
         super().reading(first)
         known = [decoded(self._renamed(one), strict=False) for one in first]
+        plain = by_plain_names(known)
+        known = list(map(plainly, known)) if plain else known
         convention = self.adapted(choose(known))
         why = next(convention.why(one.row) for one in known if convention.matches(one.row))
-        gather = convention.gather and functools.partial(self._gathered, convention.gather)
+        gather = convention.gather and functools.partial(self._gathered, convention.gather, plain)
         if gather and self._kept:
             raise ConfigError(
                 f"{first[0].where}: data.keep_columns keeps columns of rows, and several rows of the layout "
                 f"{convention.name!r} make an example: leave it out"
             )
-        return ReadRow(functools.partial(self._read, convention), convention.name, why, gather)
+        return ReadRow(functools.partial(self._read, convention, plain), convention.name, why, gather)
 
-    def _gathered(self, gather: Gather, rows: Iterable[Located]) -> Iterable[Located | RowError]:
-        return gather(self._renamed(one) for one in rows)
+    def _gathered(self, gather: Gather, plain: bool, rows: Iterable[Located]) -> Iterable[Located | RowError]:
+        return gather(plainly(self._renamed(one)) if plain else self._renamed(one) for one in rows)
 
     def _renamed(self, located: Located) -> Located:
         return renamed(located, self.columns, self._past)
@@ -76,8 +79,9 @@ class PreferenceFile(KeepingSource):
         """Return the convention as this source reads it."""
         return convention
 
-    def _read(self, convention: Convention, located: Located, report: Report) -> Iterator[Example]:
+    def _read(self, convention: Convention, plain: bool, located: Located, report: Report) -> Iterator[Example]:
         raw, located = located, decoded(self._renamed(located))
+        located = plainly(located) if plain else located
         own = _own(convention, located)
         report.layouts[own.name] += 1
         note_columns(report, located, own, self.place(located))

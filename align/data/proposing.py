@@ -6,10 +6,27 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from align.data.column_names import texts_inside
 from align.data.located import Row
 
 WORDS = {
-    "prompt": ("prompt", "question", "instruction", "query", "input", "inputs", "problem", "request", "messages"),
+    "prompt": (
+        "prompt",
+        "question",
+        "instruction",
+        "query",
+        "input",
+        "inputs",
+        "problem",
+        "request",
+        "messages",
+        "message",
+        "article",
+        "dialogue",
+        "document",
+        "post",
+        "title",
+    ),
     "chosen": ("chosen", "better", "preferred", "accepted", "winner", "win", "good", "positive", "edited"),
     "rejected": ("rejected", "worse", "dispreferred", "loser", "lose", "bad", "negative"),
     "response": (
@@ -23,12 +40,19 @@ WORDS = {
         "reply",
         "solution",
         "generation",
+        "summary",
+        "assistant",
+        "highlights",
     ),
     "reasoning_content": ("cot", "thinking", "thought", "reasoning"),
 }
 """Words of a column's name that say what it holds."""
 ASIDE = ("label", "id", "meta", "score", "rating")
 """How names begin of columns that are no answer."""
+NO_TEXT = re.compile(
+    r"(?:^|[\s_-])(?:id|ids|uid|uuid|hash|model|name|annotator|date|time|url)$|[a-z]Id$|^(?:which|is)\b|\?$"
+)
+"""How names end of columns that hold no text that is said."""
 UNKNOWN = "YOURS"
 
 
@@ -40,6 +64,7 @@ def proposal(row: Row, texts: Sequence[str], *, alone: bool) -> str:
         texts: The columns of it that may hold what is said.
         alone: Whether it is the only row.
     """
+    texts = [name for name in texts if not NO_TEXT.search(name.strip())]
     if texts == ["text"]:
         return (
             "a text alone does not tell what is asked and what answers: write who says what as messages, or prompt and "
@@ -47,6 +72,10 @@ def proposal(row: Row, texts: Sequence[str], *, alone: bool) -> str:
         )
     if alone and (told := _document(row)):
         return told
+    if not any(map(_kinds, texts)) and (within := texts_inside(row)):
+        asked = next((path for path in within if "prompt" in _kinds(path.rpartition(".")[2])), UNKNOWN)
+        there = ", ".join(within)
+        return f"name what is inside its columns, such as --data.columns '{{prompt: {asked}}}' (there: {there})"
     return f"set data.columns, such as --data.columns '{{{_mapping(texts)}}}'"
 
 
@@ -91,6 +120,8 @@ def _first(kinds: Sequence[str]) -> str:
 def _document(row: Mapping[str, Any]) -> str:
     """Return how to take the rows out of a file that is one object."""
     lists = [str(name) for name, value in row.items() if _objects(value)]
+    if len(lists) > 1 and len(lists) == len(row):
+        return f"the file is one object with lists of rows under {', '.join(lists)}: write each as a file of its own"
     if len(lists) == 1 and not any(isinstance(value, dict) for value in row.values()):
         key = lists[0]
         return f"the file is one object with a list of {len(row[key])} under {key!r}: write that list alone as the file"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from align.data.drop_report import RowError
-from align.data.json_rows import is_row, json_document, json_lines
+from align.data.foreign_files import check_kind
+from align.data.json_rows import is_row, json_document, json_lines, only_row
 from align.data.located import Located, Row
 from align.data.packing import DAMAGED, opened, packing
 from align.errors import DataError, shorten
@@ -111,28 +112,34 @@ def _parse(path: Path, start: int) -> Iterator[Located | RowError]:
 
             yield from read_parquet(path, file if packing(path) else None, start)
             return
-        if head.startswith(b"version https://git-lfs"):
-            raise DataError(f"{path}: a Git LFS pointer, not the data: run `git lfs pull`")
-        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{path}: UTF-16 text, expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
+        check_kind(path, file.peek(512))
         suffixes = _suffixes(path)
         if suffixes & {".csv", ".tsv"} and (text := _whole(path)).strip():
             from align.data.tables import read_table
 
             yield from itertools.islice(read_table(path, text, tabs=".tsv" in suffixes), start, None)
             return
-        lines = enumerate(_lines(path, file), 1)
-        first = next((numbered for numbered in lines if numbered[1].strip()), None)
-        if first is None:
-            raise DataError(f"{path}: the file is empty")
-        if first[1].lstrip()[0] not in "[{":
-            found = shorten(_whole(path), 30)
-            raise DataError(f"{path}: expected JSONL, JSON, Parquet, CSV or TSV, found {found!r}")
-        if is_row(path, first[1]):
-            filled = (numbered for numbered in itertools.chain([first], lines) if numbered[1].strip())
-            yield from json_lines(path, itertools.islice(filled, start, None))
-        else:
-            yield from itertools.islice(json_document(path, _whole(path)), start, None)
+        yield from _json(path, file, start)
+
+
+def _json(path: Path, file: Any, start: int) -> Iterator[Located | RowError]:
+    """Yield the rows of JSON text: one to a line, or a document."""
+    lines = enumerate(_lines(path, file), 1)
+    first = next((numbered for numbered in lines if numbered[1].strip()), None)
+    if first is None:
+        raise DataError(f"{path}: the file is empty")
+    if first[1].lstrip()[0] not in "[{":
+        found = shorten(_whole(path), 30)
+        raise DataError(f"{path}: expected JSONL, JSON, Parquet, CSV or TSV, found {found!r}")
+    if is_row(path, first[1]):
+        second = next((numbered for numbered in lines if numbered[1].strip()), None)
+        if second is None:
+            yield from itertools.islice(only_row(path, first[1]), start, None)
+            return
+        filled = (numbered for numbered in itertools.chain([first, second], lines) if numbered[1].strip())
+        yield from json_lines(path, itertools.islice(filled, start, None))
+    else:
+        yield from itertools.islice(json_document(path, _whole(path)), start, None)
 
 
 def _whole(path: Path) -> str:
@@ -146,7 +153,9 @@ def _whole(path: Path) -> str:
 
 
 def _foreign(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
-    return DataError(f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8: convert the file")
+    byte = f"{error.object[error.start]:02x}"
+    how = "such as `iconv -f CP1252 -t UTF-8` for a file of Excel's"
+    return DataError(f"{path}, line {line}: byte 0x{byte} is not UTF-8: convert the file, {how}")
 
 
 def _lines(path: Path, file: Any) -> Iterator[str]:

@@ -11,11 +11,12 @@ from align.data.drop_report import DroppedRow, LeftOut, RowError
 from align.data.markup import prompt_turns
 from align.data.readers import Located
 from align.data.row_validation import blank, number
-from align.data.turns import bare, in_json, merge_turns, messages_of, plain, tools_of
+from align.data.tool_schemas import tools_of
+from align.data.turns import bare, in_json, merge_turns, message_of, messages_of, plain
 from align.errors import shorten
 from align.records import ASKING, Beside, Example, Message
 
-SYSTEM = ("system", "system_prompt", "system_message")
+SYSTEM = ("system", "system_prompt", "system_message", "systemInstruction", "system_instruction")
 TOOLS = ("tools", "functions")
 ADDED = frozenset({"history", *SYSTEM})
 """Columns that put turns before a prompt."""
@@ -76,7 +77,7 @@ def around(located: Located, messages: Sequence[Message], key: str = "") -> list
     if key and len(turns) == 1 and located.row.keys().isdisjoint(ADDED):
         return turns
     lead = [m for m in turns[:1] if m.role == "system"]
-    texts = {column: _text(located, column) for column in SYSTEM}
+    texts = {column: _system(located, column) for column in SYSTEM}
     new = [Message("system", t) for t in texts.values() if t and t not in [m.content.strip() for m in lead]]
     history = [] if key == "history" else _history(located)
     return merge_turns([*new, *lead, *history, *turns[len(lead) :]])
@@ -150,6 +151,15 @@ def _text(located: Located, key: str) -> str:
     if value is not None and not isinstance(value, str):
         raise RowError(located.where, f"{key!r} is {type(value).__name__}, expected text")
     return (value or "").strip()
+
+
+def _system(located: Located, key: str) -> str:
+    """Return a system text, which Bedrock and Gemini write as parts."""
+    value = located.row.get(key)
+    parts = value.get("parts") if isinstance(value, dict) else value
+    if isinstance(parts, list) and all(isinstance(part, dict) for part in parts):
+        return message_of(located.where, {"role": "system", "content": parts}).content.strip()
+    return _text(located, key)
 
 
 def _weight(located: Located) -> float:

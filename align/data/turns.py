@@ -10,6 +10,7 @@ from typing import Any
 
 from align.data.drop_report import DroppedRow, RowError
 from align.data.row_validation import flag, number
+from align.data.turn_parts import SPEAKER, SPOKEN, unfolded
 from align.errors import shorten
 from align.records import Message, Role
 
@@ -24,10 +25,12 @@ ROLES: dict[str, Role] = {
 _NOTHING_MORE = Message("user", "")[2:]
 CALLING = ("function_call", "tool_call")
 """Roles whose content is a call."""
+TRAINED = ("train", "training", "trainable", "train_on_turn", "loss", "need_loss")
+"""What says whether a turn is learnt: axolotl's and ms-swift's."""
 READ = frozenset(
     {
-        *("role", "from", "content", "value", "reasoning_content", "reasoning", "thinking", "tool_calls"),
-        *("function_call", "tool_call_id", "name", "weight", "train", "label", "train_detail"),
+        *(*SPEAKER, *SPOKEN, *TRAINED, "parts", "reasoning_content", "reasoning", "thinking", "tool_calls"),
+        *("function_call", "tool_call_id", "name", "weight", "label", "train_detail"),
     }
 )
 """Keys of a turn that are read, or refused where they cannot be."""
@@ -35,7 +38,7 @@ READ = frozenset(
 
 def messages_of(where: str, turns: Iterable[Any]) -> list[Message]:
     """Read `{role, content}` (or `{from, value}`) turns; consecutive plain turns of one role are joined."""
-    return merge_turns(message_of(where, turn) for turn in turns)
+    return merge_turns(message_of(where, part) for turn in turns for part in unfolded(turn))
 
 
 def message_of(where: str, turn: Any) -> Message:
@@ -46,14 +49,14 @@ def message_of(where: str, turn: Any) -> Message:
             "a message is no object",
             f"a message is {type(turn).__name__}, expected an object with role and content",
         )
-    said = turn.get("role", turn.get("from"))
+    said = _first(turn, SPEAKER)
     name = str(said).strip().lower()
     if name not in ROLES:
         known = ", ".join(dict.fromkeys(ROLES.values()))
         raise RowError(where, "unknown role of a message", f"message role is {said!r}, expected one of {known}")
     if turn.get("train_detail"):
         raise DroppedRow("a turn of which only parts are trained on (train_detail)")
-    content, calls = turn.get("content", turn.get("value")), _calls(where, turn)
+    content, calls = _first(turn, SPOKEN), _calls(where, turn)
     if name in CALLING:
         content, calls = "", [*calls, *_written_calls(where, content)]
     text = _text(where, content, optional=bool(calls))
@@ -67,6 +70,12 @@ def message_of(where: str, turn: Any) -> Message:
         name=str(turn.get("name") or ""),
         weight=_weight(where, turn),
     )
+
+
+def speaker(turn: Any) -> Role | None:
+    """Return who speaks in a turn, None for what is none."""
+    said = _first(turn, SPEAKER) if isinstance(turn, dict) else None
+    return ROLES.get(str(said).strip().lower())
 
 
 def merge_turns(messages: Iterable[Message]) -> list[Message]:
@@ -85,29 +94,22 @@ def merge_turns(messages: Iterable[Message]) -> list[Message]:
     return merged
 
 
-def tools_of(where: str, value: Any) -> str:
-    """Return function schemas as a JSON list, "" for none; they may be written as JSON text, or without their type."""
-    if isinstance(value, str) and value.strip():
-        value = in_json(where, "tools", value)
-    if not value:
-        return ""
-    entries = value if isinstance(value, list) else [value]
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise RowError(where, "'tools' is no list of functions", f"'tools' is {shorten(value, 30)!r}, expected a list")
-    return json.dumps([bare(e if "function" in e else {"type": "function", "function": e}) for e in entries])
-
-
 def plain(message: Message) -> bool:
     """Return whether a turn is nothing but text."""
     return message[2:] == _NOTHING_MORE
 
 
+def _first(turn: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((turn[name] for name in names if name in turn), None)
+
+
 def _weight(where: str, turn: dict[str, Any]) -> float:
-    trained = flag(where, "train", turn.get("train"))
+    told = [known for name in TRAINED if (known := flag(where, name, turn.get(name))) is not None]
+    trained = all(told)
     weight = number(where, "weight of a message", turn.get("weight"))
     if weight < 0:
         raise RowError(where, "weight of a message is negative")
-    return 0.0 if trained is False else 1.0 if math.isnan(weight) else weight
+    return 0.0 if not trained else 1.0 if math.isnan(weight) else weight
 
 
 def _text(where: str, content: Any, *, optional: bool) -> str:

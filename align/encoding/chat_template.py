@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from align.encoding.openings import CLOSED, PROBE, holds_empty_thought, parts_of
 from align.encoding.program import Program
 from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
 from align.encoding.settled import SettledTemplates
-from align.encoding.written import check_written
+from align.encoding.written import check_calls, check_written
 from align.errors import ModelError
 from align.records import Beside, Message
 
-PROBE = "PROBE response"
 QUESTION = [Message("user", "PROBE question")]
 EMPTY_THOUGHT = "given an empty thought, since the prompt opens one"
 _TOOLS = json.dumps([{"type": "function", "function": {"name": "probe", "description": "", "parameters": {}}}])
-_TAG = re.compile(r"<([\w|]+)>\s*$")
-_CLOSED = re.compile(r"</([\w|]+)>\s*$")
 
 
 class ChatTemplate(Template):
@@ -49,7 +46,7 @@ class ChatTemplate(Template):
         self._asked: tuple[tuple[Message, ...], str] | None = None
         self._prompt = ""
         self._settled = SettledTemplates[ChatTemplate]()
-        self._opener, self._lead, self._suffix = self._parts(bare, prompt, full)
+        self._opener, self._lead, self._suffix = parts_of(program.name, bare, prompt, full)
         self.jinja = self._program.source
         ends = self._specials(self._suffix.strip()) if self._suffix.strip() else []
         self.eos_id = ends[0] if ends else require_eos(tokenizer)
@@ -69,24 +66,6 @@ class ChatTemplate(Template):
             self._program = self._program.with_generation_prompt(header)
             self.told += (f"it has no generation prompt: {header!r} is added to it, and to the exported folder",)
 
-    def _parts(self, bare: str, prompt: str, full: str) -> tuple[str, str, str]:
-        """Return the tag that opens a thought in the prompt, what comes before a response, and what comes after."""
-        place = full.rfind(PROBE)
-        if place < 0:
-            raise ModelError(
-                f"{self._program.name} leaves out the answer of a dialogue: mend it, or use another template"
-            )
-        suffix = full[place + len(PROBE) :]
-        if full.startswith(prompt) and place >= len(prompt):
-            return "", full[len(prompt) : place], suffix
-        tag = _TAG.search(prompt)
-        if tag and prompt.startswith(bare) and full.startswith(prompt[: tag.start()]) and place >= tag.start():
-            return prompt[tag.start() :], full[tag.start() : place], suffix
-        raise ModelError(
-            f"{self._program.name} rewrites the dialogue: the prompt it renders does not begin prompt and response; "
-            "use a template without that, or encoding.template 'plain'"
-        )
-
     def _tell(self, prompt: str) -> list[str]:
         told = []
         if self._opener:
@@ -95,7 +74,7 @@ class ChatTemplate(Template):
             hint = "; chat_template_kwargs.enable_thinking false puts an empty thought into the prompt"
             known = "enable_thinking" in self._program.source
             told.append(f"it writes {self._lead!r} before a response, which is scored{hint if known else ''}")
-        elif _CLOSED.search(prompt):
+        elif holds_empty_thought(prompt):
             told.append("the prompt holds an empty thought: responses are trained and sampled without one")
         end = self._suffix.strip()
         if end and not self._specials(end):
@@ -125,6 +104,7 @@ class ChatTemplate(Template):
 
     def _prompted(self, messages: Sequence[Message], tools: str = "") -> str:
         text = self._program.render(messages, tools, add_generation_prompt=True)
+        check_calls(messages, lambda turns: self._program.render(turns, tools, add_generation_prompt=True))
         for message in messages:
             check_written(message, text)
         if tools and text == self._program.render(messages, add_generation_prompt=True):
@@ -142,7 +122,10 @@ class ChatTemplate(Template):
         if not full.endswith(self._suffix):
             raise RowRefused("chat template rewrites the dialogue")
         text = self._behind(prompt, full[: len(full) - len(self._suffix)], answer)
-        check_written(answer, prompt + text)
+        if answer.tool_calls:
+            check_calls(
+                [*messages, answer], lambda turns: self._program.render(turns, tools, add_generation_prompt=False)
+            )
         thought, _ = thought_of(answer)
         kept = not thought or "".join(thought.split()) in "".join(text.split())
         empty = self._opener and not thought
@@ -159,7 +142,7 @@ class ChatTemplate(Template):
             written = body[len(head) :] if body.startswith(head) else self._told_apart(body, text)
             written = written.rpartition(closing)[2].lstrip("\n")
             return f"{thought}\n{closing}\n\n{written}"
-        return self._told_apart(body, text if _CLOSED.search(prompt) else answer.content)
+        return self._told_apart(body, text if CLOSED.search(prompt) else answer.content)
 
     def _told_apart(self, body: str, text: str) -> str:
         """Return the response at the end of a dialogue whose beginning the template writes otherwise."""
@@ -168,10 +151,13 @@ class ChatTemplate(Template):
                 return self._lead + written
         raise RowRefused("chat template rewrites the dialogue")
 
-    def regions(self, messages: Sequence[Message], tools: str = "") -> list[tuple[int, int]] | None:
-        """Return the `{% generation %}` blocks of a whole dialogue."""
+    def regions(self, messages: Sequence[Message], tools: str, text: str) -> list[tuple[int, int]] | None:
+        """Return the `{% generation %}` blocks of a whole dialogue; see Template."""
         own, tools = self._own(tools)
-        return own._program.regions(messages, tools) if own._program.marks else None
+        if not own._program.marks:
+            return None
+        written, found = own._program.regions(messages, tools)
+        return found if written.startswith(text) else None
 
     def _specials(self, text: str) -> list[int]:
         """Return the special tokens of a text."""

@@ -46,7 +46,7 @@ def whole_dialogue(
         messages, answer = messages[: learnt[-1]], messages[learnt[-1]]
     rendered = template.render(messages, answer, tools)
     text = rendered.prompt + rendered.response
-    marked = template.regions([*messages, answer], tools)
+    marked = template.regions([*messages, answer], tools, text)
     if marked is None:
         spans, notes = _as_generated(template, messages, tools, text, turn_end)
         spans.append(Span(len(rendered.prompt), len(text) + 1, answer.weight))

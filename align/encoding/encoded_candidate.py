@@ -99,12 +99,24 @@ def boundaries(candidates: Sequence[EncodedCandidate]) -> list[int]:
 
 
 def weights_of(candidate: EncodedCandidate, boundary: int) -> list[float]:
-    """Return how much each response token counts, the end of the turn included; nothing where all count 1."""
+    """Return how much each response token counts, the end of the turn included; nothing where all count 1.
+
+    A token belongs to the span of its first character that is no white space: ` Yes` behind `ASSISTANT: ` is the
+    answer's.
+    """
     if not candidate.spans:
         return []
-    offsets = candidate.encoding.offsets[boundary:]
-    places = [start for start, _ in offsets] + [len(candidate.text)]
+    text = candidate.text
+    places = [_shown_from(text, start, end) for start, end in candidate.encoding.offsets[boundary:]] + [len(text)]
     return [next((s.weight for s in candidate.spans if s.start <= p < s.end), 0.0) for p in places]
+
+
+def _shown_from(text: str, start: int, end: int) -> int:
+    """Return where a token's first character that is no white space stands, its start where it has none."""
+    if start == end or not text[start].isspace():
+        return start
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()) if piece.strip() else start
 
 
 def _uneven(weights: Sequence[float]) -> bool:

@@ -111,8 +111,8 @@ class Program:
         except RecursionError as error:
             raise RowRefused("chat template refused: it calls itself without end") from error
 
-    def regions(self, messages: Sequence[Message], tools: str = "") -> list[tuple[int, int]]:
-        """Return where the generated parts of a dialogue stand in its text."""
+    def regions(self, messages: Sequence[Message], tools: str = "") -> tuple[str, list[tuple[int, int]]]:
+        """Return the text of a dialogue, and where its generated parts stand in it."""
         if any(mark in m.content for m in messages for mark in (OPEN, CLOSE)):
             raise RowRefused("noncharacter U+FDD0 or U+FDD1 in the text")
         self._sandbox.marks = True
@@ -121,14 +121,15 @@ class Program:
         finally:
             self._sandbox.marks = False
         found, start, length = [], 0, 0
-        for piece in re.split(f"([{OPEN}{CLOSE}])", text):
+        pieces = re.split(f"([{OPEN}{CLOSE}])", text)
+        for piece in pieces:
             if piece == OPEN:
                 start = length
             elif piece == CLOSE:
                 found.append((start, length))
             else:
                 length += len(piece)
-        return found
+        return "".join(pieces[::2]), found
 
 
 _GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now", "namespace"}

@@ -50,8 +50,11 @@ class Template(ABC):
     def render(self, messages: Sequence[Message], response: Message | str, tools: str = "") -> Rendered:
         """Return prompt and response text. Raises RowRefused where the template cannot."""
 
-    def regions(self, messages: Sequence[Message], tools: str = "") -> list[tuple[int, int]] | None:
-        """Return which characters of a whole dialogue the template marks as generated, None where it marks nothing."""
+    def regions(self, messages: Sequence[Message], tools: str, text: str) -> list[tuple[int, int]] | None:
+        """Return which characters of a whole dialogue the template marks as generated.
+
+        None where it marks nothing, or where its text does not begin with `text`, whose characters are meant.
+        """
         return None
 
 

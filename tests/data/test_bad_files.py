@@ -115,7 +115,7 @@ def test_parquet(tmp_path: Path, columns: dict[str, Any], line: str) -> None:
         ('{"prompt": NaN, "chosen": "b", "rejected": "c"}', "'prompt' is float"),
         ('{"prompt": "q", "completions": ["a", "b"], "scores": [Infinity, 1]}', "score inf is not finite"),
         ('{"prompt": ' + "9" * 5000 + ', "chosen": "b", "rejected": "c"}', "not valid JSON"),
-        ('{"prompt": "a"}{"prompt": "b"}', "not valid JSON, Extra data"),
+        ('{"prompt": "a"}{"prompt": ', "not valid JSON, Expecting value"),
         ("<?xml version='1.0'?><a/>", "expected JSONL, JSON, Parquet"),
         ("- prompt: a\n  chosen: b\n", "expected JSONL, JSON, Parquet"),
         ("hello\nworld\n", "expected JSONL, JSON, Parquet"),

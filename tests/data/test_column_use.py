@@ -100,9 +100,9 @@ class TestPromptsAreNeverMadeUp:
 
     def test_answers_are_not_read_past_as_a_prompt_file(self, tmp_path: Path) -> None:
         with pytest.raises(
-            DataError, match=r"question, better, worse fit no convention.*\{prompt: question, chosen: b"
+            DataError, match=r"question, positive, negative fit no convention.*\{prompt: question, chosen: p"
         ):
-            read(tmp_path, {"question": "Hi", "better": "Good.", "worse": "Bad."})
+            read(tmp_path, {"question": "Hi", "positive": "Good.", "negative": "Bad."})
         assert len(read(tmp_path, {"question": "Hi", "category": "x"})) == 1
 
 
