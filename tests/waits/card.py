@@ -115,7 +115,8 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
             return getattr(packed_row, name)._init_fn(*args, **kwargs)
     there = here if named is None else torch.device(named).type == "cuda"
     _check(name, args, kwargs, anything=here or there)
-    plain = kwargs if named is None else {**kwargs, "device": torch.device("cpu")}
+    plain = {name: value for name, value in kwargs.items() if name != "pin_memory"}  # there is no memory to pin
+    plain |= {} if named is None else {"device": torch.device("cpu")}
     bare, plain = tree_map(lambda value: value.held if on_card(value) else value, (args, plain))
     with _disable_current_modes():
         found = _OWN.get(name, func)(*bare, **plain)

@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import _disable_current_modes  # noqa: E402
 
 from align.cli.included_configs import with_configs  # noqa: E402
 from align.cli.lightning import AlignCLI, prepare  # noqa: E402
+from align.models.references.reference_cache import Cached, candidate_keys  # noqa: E402
 from align.records import FROM_REFERENCE, CandidateBatch, EncodedGroup, Labels, SampledRound, Scale, Step  # noqa: E402
 from align.training.rollouts import Rollouts  # noqa: E402
 from tests.waits.watch import ROOT, Watch, python_data_watched  # noqa: E402
@@ -94,6 +95,13 @@ def step_of(module: Any, size: int) -> Step:
     return Step(batches)
 
 
+def fill_cache(module: Any, step: Step) -> None:
+    """Give a reference that is looked up something to find."""
+    if isinstance(reference := getattr(module, "reference", None), Cached):
+        found = {key: (-1.0, 2) for batch in step for key in candidate_keys(batch)}
+        reference._table.values |= found
+
+
 def rollouts_of(module: Any, rows: list[EncodedGroup]) -> Rollouts:
     """Return what a round has computed of its samples, for a step that is not its first."""
     lengths = np.array([len(response) for row in rows for response in row.response_ids])
@@ -156,15 +164,15 @@ def run(folder: Path, method: str, size: int, options: list[str]) -> dict[str, A
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore[assignment]
     module.build_model()
+    watch, step = Watch(), step_of(module, size)
+    fill_cache(module, step)
     _foreach_supported_types.append(FakeTensor)  # those of a real device are of one type, and take one kernel
     torch.Tensor.as_subclass = unread  # type: ignore[method-assign,assignment]
-    watch = Watch()
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_device(module)
         module._trainer, optimizer = trainer_of(module)
         module.start_checked = module.warned = True
         module.log = lambda name, value, **_: watch.wait("logged from the device") if _held(value) else None
-        step = step_of(module, size)
         with python_data_watched(watch), watch:
             take(module, optimizer, step, watch)  # what is found out once
             watch.waits.clear()
