@@ -18,6 +18,20 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
     return values.to(device)
 
 
+def with_source(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return values on a device that remember those they were copied from; neither may be changed in place."""
+    moved = to_device(values, device)
+    if moved is not values:
+        moved.source = values  # type: ignore[attr-defined]
+    return moved
+
+
+def on_cpu(values: Tensor) -> Tensor:
+    """Return values on the CPU: those that `with_source` copied, or else a copy, which waits for the device."""
+    source: Tensor | None = getattr(values, "source", None)
+    return values.cpu() if source is None else source.cpu()
+
+
 def tensor_on(device: torch.device | str, values: Any, dtype: torch.dtype | None = None) -> Tensor:
     """Return numbers as a tensor on a device, without the wait that `torch.tensor(values, device=...)` is."""
     return to_device(torch.tensor(values, dtype=dtype), device)

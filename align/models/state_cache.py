@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from align.errors import ResumeError
 from align.models.references.reference_cache import candidate_keys
 from align.records import CandidateBatch
+from align.transfer import to_device
 
 HEADER = "header.json"
 
@@ -56,7 +57,7 @@ class StateCache:
         if not all(key in self._places for key in keys):
             return None
         pieces = [self._load(*self._places[key]) for key in keys]
-        base, difference = torch.cat(pieces, dim=2).to(batch.response_ids.device)
+        base, difference = to_device(torch.cat(pieces, dim=2), batch.response_ids.device)
         return base, difference
 
     def store(

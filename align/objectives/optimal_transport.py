@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from align.objectives.pairwise import SmoothedObjective, log_ratios, logistic
@@ -78,10 +78,21 @@ class AOTUnpaired(TransportObjective):
 
 
 def quantiles(upper: Tensor, lower: Tensor, weights: Tensor) -> Quantiles:
-    """Return what stands at the quantiles of every pair of a step; each argument is of shape [group]."""
-    upper_order, lower_order = upper.argsort(stable=True), lower.argsort(stable=True)
+    """Return what stands at the quantiles of every pair of a step; each argument is of shape [group].
+
+    Rows of weight 0 are padding: they have no part in it, and zeros in the place of what stands there.
+    """
+    padding = weights == 0
+    upper_order, lower_order = _order(upper, padding), _order(lower, padding)
     upper_rank, lower_rank = torch.empty_like(upper_order), torch.empty_like(lower_order)
     places = torch.arange(len(upper), device=upper.device)
     upper_rank[upper_order], lower_rank[lower_order] = places, places
     partner = upper_order[lower_rank]
-    return Quantiles(lower[lower_order[upper_rank]], upper[partner], weights[partner] / weights)
+    found = Quantiles(lower[lower_order[upper_rank]], upper[partner], weights[partner] / weights)
+    return Quantiles(*(values.masked_fill(padding, 0) for values in found))
+
+
+def _order(values: Float[Tensor, " group"], padding: Bool[Tensor, " group"]) -> Int[Tensor, " group"]:
+    """Return the places of values from the lowest on, padding last: picked out, it would make a GPU wait."""
+    ascending = values.argsort(stable=True)
+    return ascending[padding[ascending].byte().argsort(stable=True)]

@@ -25,7 +25,7 @@ from align.records.group import (
 )
 from align.records.labels import column_of
 from align.records.other_tokens import Foreign, PromptTokens
-from align.transfer import each, tensor_on, to_device
+from align.transfer import each, tensor_on, with_source
 
 
 class CandidateBatch(NamedTuple):
@@ -95,8 +95,8 @@ class CandidateBatch(NamedTuple):
         )
 
     def to(self, device: torch.device | str) -> CandidateBatch:
-        """Return the batch on a device, without waiting for it: what Lightning calls."""
-        return each(self, Tensor, lambda values: to_device(values, device))
+        """Return the batch on a device, without waiting for it: what Lightning calls; `on_cpu` has what it was."""
+        return each(self, Tensor, lambda values: with_source(values, device))
 
     def as_padding(self) -> CandidateBatch:
         """Return a batch that is computed and counts nothing."""

@@ -16,6 +16,7 @@ from align.data.views import View
 from align.encoding.encoder import Encoder
 from align.encoding.truncation import Truncation
 from align.errors import ResumeError
+from align.models.kept_casts import casts_kept
 from align.records import Conditioning, Example, SampledRound
 from align.rewards.components import PolicyNow, Training
 from align.rounds.encoded_rounds import encoded_round
@@ -135,7 +136,7 @@ class RoundLoader:
         plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference, taken)
         writer = Encoder(module.tokenizer, template, Truncation())
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
-        with self.trainer.precision_plugin.forward_context():
+        with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
             own = conditions is not None and conditions.rated(number)
             row = make_round(self.rounds, plan, replayed, None if own else engine, self.supply.further)
         told = {f"rounds/{name}": value for name, value in row.manifest["metrics"].items()}

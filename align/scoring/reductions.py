@@ -60,7 +60,9 @@ class Desensitized(Reduction):
             )
         lengths = torch.tensor(batch.response_lengths)
         shortest = torch.stack([part.min() for part in torch.split(lengths, list(batch.group_sizes))])
-        shared = shortest.repeat_interleave(torch.tensor(batch.group_sizes)).repeat_interleave(lengths)
+        sizes, tokens = torch.tensor(batch.group_sizes), sum(batch.response_lengths)
+        of_response = shortest.repeat_interleave(sizes, output_size=len(lengths))
+        shared = of_response.repeat_interleave(lengths, output_size=tokens)
         weights = torch.ones(len(shared), dtype=torch.float64)
         return weights.masked_fill(_places(batch) >= shared, self.alpha)
 

@@ -26,10 +26,7 @@ class StepQuantiles:
             return
         own = torch.cat([torch.stack([*self._compared(module, batch), batch.weights], dim=1) for batch in step])
         everyone, first = gathered_rows(own)
-        real = everyone[:, 2] > 0
-        found = Quantiles(*(torch.zeros(len(everyone), dtype=own.dtype, device=own.device) for _ in Quantiles._fields))
-        for values, known in zip(found, quantiles(*everyone[real].unbind(1)), strict=True):
-            values[real] = known
+        found = quantiles(*everyone.unbind(1))
         sizes = [len(batch.group_sizes) for batch in step]
         parts = zip(*(torch.split(values[first : first + len(own)], sizes) for values in found), strict=True)
         self._left = [Quantiles(*part) for part in parts]

@@ -50,14 +50,23 @@ def test_a_step_is_the_same_however_it_is_cut(objective: AOT, cuts: list[list[in
         torch.testing.assert_close(cut_gradients[name], gradient, rtol=1e-9, atol=1e-13)
 
 
-def test_padding_has_no_part_in_it(model_folder: Path) -> None:
-    module = built(model_folder, AOT(0.5))
+@pytest.mark.parametrize("objective", [AOT(0.5), AOTUnpaired(0.5)])
+def test_padding_has_no_part_in_it(objective: AOT, model_folder: Path) -> None:
+    module = built(model_folder, objective)
     disturb(module.model)
-    whole, padding = CandidateBatch.of(PAIRS, TOTALS), CandidateBatch.of(PAIRS[1:2], TOTALS).as_padding()
-    expected = module.loss(whole, TOTALS).item()
-    module.begin_step(Step([whole, padding]))
-    found = [module.loss(batch, batch.totals).item() for batch in (whole, padding)]
-    assert found == [pytest.approx(expected, rel=1e-12), 0]
+    expected, gradients = computed(module, [[0, 1, 2, 3, 4]])
+    padding = CandidateBatch.of(PAIRS[1:3], TOTALS).as_padding()
+    first, last = (CandidateBatch.of(part, TOTALS) for part in (PAIRS[:3], PAIRS[3:]))
+    module.zero_grad()
+    module.begin_step(Step([padding, first, padding, last]))
+    found = [module.loss(batch, batch.totals) for batch in (padding, first, padding, last)]
+    total = torch.stack(found).sum()
+    total.backward()
+    assert [found[0].item(), found[2].item()] == [0, 0]
+    assert total.item() == pytest.approx(expected, rel=1e-12)
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-9, atol=1e-13)
 
 
 def test_weights_of_pairs_are_refused(model_folder: Path) -> None:

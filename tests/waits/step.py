@@ -28,8 +28,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E4
 from torch.utils._foreach_utils import _foreach_supported_types  # noqa: E402
 from torch.utils._python_dispatch import _disable_current_modes  # noqa: E402
 
+from align.cli.included_configs import with_configs  # noqa: E402
 from align.cli.lightning import AlignCLI, prepare  # noqa: E402
-from align.records import CandidateBatch, EncodedGroup, SampledRound, Step  # noqa: E402
+from align.models.references.reference_cache import Cached, candidate_keys  # noqa: E402
+from align.records import FROM_REFERENCE, CandidateBatch, EncodedGroup, Labels, SampledRound, Scale, Step  # noqa: E402
 from align.training.rollouts import Rollouts  # noqa: E402
 from tests.waits.watch import ROOT, Watch, python_data_watched  # noqa: E402
 
@@ -56,6 +58,7 @@ def build(folder: Path, method: str, options: list[str]) -> Any:
     ]
     words += ["--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.callbacks", "null"]
     words += ["--trainer.default_root_dir", str(folder / "run"), *options]
+    words = with_configs(words)
     prepare(words)
     return Built(words).model
 
@@ -80,6 +83,8 @@ def step_of(module: Any, size: int) -> Step:
     """Return a step of two micro-batches."""
     rows = groups(module, 12, size)
     names: tuple[str, ...] = ("score",)
+    if hasattr(module, "exploring"):
+        names = (FROM_REFERENCE,)
     if hasattr(module, "begin_round"):
         names = ("reward", "finished")
         rows = [row._replace(scores=[[*scores, 1.0] for scores in row.scores]) for row in rows]
@@ -88,6 +93,13 @@ def step_of(module: Any, size: int) -> Step:
     if getattr(module, "reads_others", False):
         batches = [b.beside(own, [*own[1:], own[0]]) for b, own in zip(batches, (rows[:6], rows[6:]), strict=True)]
     return Step(batches)
+
+
+def fill_cache(module: Any, step: Step) -> None:
+    """Give a reference that is looked up something to find."""
+    if isinstance(reference := getattr(module, "reference", None), Cached):
+        found = {key: (-1.0, 2) for batch in step for key in candidate_keys(batch)}
+        reference._table.values |= found
 
 
 def rollouts_of(module: Any, rows: list[EncodedGroup]) -> Rollouts:
@@ -121,7 +133,13 @@ def trainer_of(module: Any) -> tuple[Any, torch.optim.Optimizer]:
     """Return what a step asks of a Trainer, and an optimiser."""
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], fused=False, foreach=False)
     strategy = SimpleNamespace(reduce=lambda value, **_: value, backward=lambda loss, _: loss.backward())
-    told = {"accumulate_grad_batches": 1, "world_size": 1, "precision": "bf16-mixed", "global_step": 0}
+    told = {
+        "accumulate_grad_batches": 1,
+        "world_size": 1,
+        "precision": "bf16-mixed",
+        "global_step": 0,
+        "current_epoch": 0,
+    }
     return SimpleNamespace(optimizers=[optimizer], strategy=strategy, callbacks=[], **told), optimizer
 
 
@@ -142,18 +160,19 @@ def take(module: Any, optimizer: torch.optim.Optimizer, step: Step, watch: Watch
 
 def run(folder: Path, method: str, size: int, options: list[str]) -> dict[str, Any]:
     module = build(folder, method, options)
+    module.labels = Labels(("score",), (Scale(0.0, 1.0),), (0.5,))
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore[assignment]
     module.build_model()
+    watch, step = Watch(), step_of(module, size)
+    fill_cache(module, step)
     _foreach_supported_types.append(FakeTensor)  # those of a real device are of one type, and take one kernel
     torch.Tensor.as_subclass = unread  # type: ignore[method-assign,assignment]
-    watch = Watch()
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_device(module)
         module._trainer, optimizer = trainer_of(module)
         module.start_checked = module.warned = True
         module.log = lambda name, value, **_: watch.wait("logged from the device") if _held(value) else None
-        step = step_of(module, size)
         with python_data_watched(watch), watch:
             take(module, optimizer, step, watch)  # what is found out once
             watch.waits.clear()

@@ -130,7 +130,7 @@ def line() -> str:
 def python_data_watched(watch: Watch) -> Iterator[None]:
     """Count tensors that are made on the device from Python numbers, and lists as indices: each is a blocking copy."""
     made = {(owner, name): getattr(owner, name) for owner, name in MAKERS}
-    take, pinned = torch.Tensor.__getitem__, torch.Tensor.is_pinned
+    take, pinned, numpy = torch.Tensor.__getitem__, torch.Tensor.is_pinned, torch.Tensor.numpy
 
     def counting(name: str, function: Any) -> Any:
         def make(*args: Any, **kwargs: Any) -> Any:
@@ -153,8 +153,13 @@ def python_data_watched(watch: Watch) -> Iterator[None]:
             watch.wait("values read")
         return read_values(self).tolist()
 
+    def array(self: torch.Tensor) -> Any:
+        with _disable_current_modes():  # what is on the CPU has values
+            return numpy(self)
+
     for (owner, name), function in made.items():
         setattr(owner, name, counting(name, function))
+    torch.Tensor.numpy = array  # type: ignore[method-assign,assignment]
     torch.Tensor.__getitem__, torch.Tensor.is_pinned = item, lambda self: True  # type: ignore[method-assign,assignment]
     FakeTensor.tolist = values  # type: ignore[method-assign]  # its own reads them one by one
     try:
@@ -162,4 +167,4 @@ def python_data_watched(watch: Watch) -> Iterator[None]:
     finally:
         for (owner, name), function in made.items():
             setattr(owner, name, function)
-        torch.Tensor.__getitem__, torch.Tensor.is_pinned = take, pinned  # type: ignore[method-assign]
+        torch.Tensor.__getitem__, torch.Tensor.is_pinned, torch.Tensor.numpy = take, pinned, numpy  # type: ignore[method-assign]

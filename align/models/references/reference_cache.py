@@ -24,7 +24,7 @@ from align.models.backbone import Backbone
 from align.models.references.reference import Reference
 from align.models.references.reference_models import FrozenCopy, default_reference
 from align.records import CandidateBatch, ResponseScores
-from align.transfer import tensor_on
+from align.transfer import on_cpu, tensor_on
 
 Key = bytes
 
@@ -170,7 +170,7 @@ def config_hash(model: Any) -> str:
 
 
 def _split(ids: torch.Tensor, lengths: tuple[int, ...]) -> list[np.ndarray]:
-    return np.split(ids.cpu().numpy(), np.cumsum(lengths)[:-1])
+    return np.split(on_cpu(ids).numpy(), np.cumsum(lengths)[:-1])
 
 
 def _gathered(fresh: dict[Key, tuple[float, int]]) -> dict[Key, tuple[float, int]]:
