@@ -125,6 +125,7 @@ def test_every_objective_has_a_config() -> None:
         "RAHFSingleModule",
         "RAHFDualModule",
         "Cached",
+        "BiasCorrectedReference",
         "MovingReference",
         "ReferenceMixture",
         *sorted(concrete_objectives()),
