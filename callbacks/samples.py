@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -83,23 +84,30 @@ def takes_tables(logger: Logger) -> bool:
     return isinstance(logger, TensorBoardLogger | MLFlowLogger) or hasattr(logger, "log_text")
 
 
-def write_table(trainer: Trainer, name: str, rows: list[tuple[str, str]]) -> None:
-    """Write a table to every logger that shows texts."""
-    step = trainer.global_step
+def write_table(
+    trainer: Trainer,
+    name: str,
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[str] = ("prompt", "completion"),
+    *,
+    step: int | None = None,
+) -> None:
+    """Write a table to every logger that shows texts; its step is the trainer's unless given."""
+    step = trainer.global_step if step is None else step
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text(name, table(rows), global_step=step)
+            logger.experiment.add_text(name, table(rows, columns), global_step=step)
         elif isinstance(logger, MLFlowLogger):
-            logger.experiment.log_text(logger.run_id, table(rows), f"{name}/step-{step}.md")
+            logger.experiment.log_text(logger.run_id, table(rows, columns), f"{name}/step-{step}.md")
         elif hasattr(logger, "log_text"):
-            logger.log_text(name, ["prompt", "completion"], [list(row) for row in rows], step=step)
+            logger.log_text(name, list(columns), [list(row) for row in rows], step=step)
 
 
-def table(rows: list[tuple[str, str]]) -> str:
+def table(rows: Sequence[Sequence[str]], columns: Sequence[str] = ("prompt", "completion")) -> str:
     """Return a Markdown table; texts are escaped, so that nothing in them is taken for markup."""
-    lines = ["| prompt | completion |", "|---|---|"]
-    lines += [f"| {cell(prompt)} | {cell(completion)} |" for prompt, completion in rows]
-    return "\n".join(lines)
+    lines = [columns, *rows]
+    written = [f"| {' | '.join(map(cell, line))} |" for line in lines]
+    return "\n".join([written[0], "|" + "---|" * len(columns), *written[1:]])
 
 
 def cell(text: str) -> str:

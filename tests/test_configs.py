@@ -125,6 +125,7 @@ def test_every_objective_has_a_config() -> None:
         "RAHFSingleModule",
         "RAHFDualModule",
         "Cached",
+        "BiasCorrectedReference",
         "MovingReference",
         "ReferenceMixture",
         *sorted(concrete_objectives()),
@@ -168,6 +169,7 @@ VARIANTS = {
         "robust_dpo",
         "hinge",
         "dpo_cached",
+        "bema_dpo",
         "tr_dpo",
         "sppo_hard",
         "sft_pro",
@@ -219,8 +221,8 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
         save_tiny(model_folder, max_position_embeddings=2048)  # prompts under its long instructions are not cut
     if path.stem in FIRST_STAGE:
         more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
-    if path.stem == "tr_dpo":
-        more = ["--model.reference.every_n_steps", "1"]  # of two, in place of 512
+    if path.stem in ("tr_dpo", "bema_dpo"):
+        more = ["--model.reference.every_n_steps", "1"]  # of two, in place of 512 or 400
     two_batches([*words(path, str(data), str(model_folder)), *more], tmp_path / "run")
 
 

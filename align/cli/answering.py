@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from align.encoding.encoder import Encoder
@@ -14,15 +15,16 @@ from align.encoding.truncation import Truncation
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt, encoded
 from align.evaluation.policy import Policy
+from align.evaluation.served_policy import check_unsteered, served
 from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
 from align.models.prompt_parts import Dialogue
 from align.models.tokenizer import load_tokenizer
-from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine
 from align.sampling.generation import Generation, Request, Sample
 from align.sampling.http import HTTPEngine, Server
 from align.sampling.sampler import Sampler
+from align.sampling.server_pool import ServerPool
 from align.sampling.vllm import VLLMEngine
 
 EngineName = Literal["transformers", "vllm"]
@@ -38,7 +40,8 @@ class Written(NamedTuple):
 class Answerer(NamedTuple):
     """Answers dialogues, each put as the policy is asked."""
 
-    engine: Engine
+    drawing: Callable[[Generation], AbstractContextManager[Engine]]
+    """What draws, for as long as its context lasts."""
     encoder: Encoder
     asking: ModelAsking
     policy: Policy | None
@@ -51,7 +54,8 @@ class Answerer(NamedTuple):
             Request.of_ids(ids)._replace(messages=prompt.messages, tools=prompt.tools)
             for ids, prompt in zip(self._ids(prompts, asked, generation), asked, strict=True)
         ]
-        return Sampler(self.engine, generation).sample(requests, bar=True)
+        with self.drawing(generation) as engine:
+            return Sampler(engine, generation).sample(requests, bar=True)
 
     def texts(self, dialogues: Sequence[Dialogue], generation: Generation) -> list[str]:
         """Return one answer to each dialogue, without white space around it."""
@@ -71,7 +75,13 @@ class Answerer(NamedTuple):
 
 @contextmanager
 def answerer(
-    model: Backbone, asking: ModelAsking, *, written: Written, engine: EngineName, server: Server | None
+    model: Backbone,
+    asking: ModelAsking,
+    *,
+    written: Written,
+    engine: EngineName,
+    server: Server | None,
+    pool: ServerPool | None,
 ) -> Iterator[Answerer]:
     """Prepare a policy; its states are steered for the time of the context.
 
@@ -89,10 +99,14 @@ def answerer(
     if elsewhere:
         yield _elsewhere(model, asking, written, server)
         return
+    if pool is not None:
+        check_unsteered(asking, model.path)
+        policy = Policy.load(model, *written, asking)
+        yield Answerer(partial(served, policy, model, pool), policy.encoder, asking, policy)
+        return
     policy = Policy.load(model, *written, asking)
-    own = LocalEngine(policy.model, policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
     with policy.steered():
-        yield Answerer(own, policy.encoder, asking, policy)
+        yield Answerer(lambda _: nullcontext(policy.engine), policy.encoder, asking, policy)
 
 
 def _elsewhere(model: Backbone, asking: ModelAsking, written: Written, server: Server | None) -> Answerer:
@@ -103,5 +117,7 @@ def _elsewhere(model: Backbone, asking: ModelAsking, written: Written, server: S
     if server is not None:
         if written.chat_template_kwargs and server.api == "chat":
             server = replace(server, chat_template_kwargs=written.chat_template_kwargs)
-        return Answerer(HTTPEngine(server, tokenizer, eos_ids, stop), encoder, asking, None)
-    return Answerer(VLLMEngine(model.path, tokenizer, eos_ids, stop=stop), encoder, asking, None)
+        engine: Engine = HTTPEngine(server, tokenizer, eos_ids, stop)
+    else:
+        engine = VLLMEngine(model.path, tokenizer, eos_ids, stop=stop)
+    return Answerer(lambda _: nullcontext(engine), encoder, asking, None)

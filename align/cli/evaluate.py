@@ -25,7 +25,8 @@ from align.cli.human_labels import tell_agreement
 from align.cli.matched_tables import Matches
 from align.cli.model_options import gathered
 from align.cli.reward_models import RewardFolders, beside, load_reward_models, tell_reading, tell_scorer
-from align.cli.unused import KEEP_COLUMNS, REWARD_TOKENS, Settings, Unused, always, without
+from align.cli.unused import KEEP_COLUMNS, REWARD_TOKENS, Settings, Unused, always, given, without
+from align.cli.unused_of_models import POOL
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.best_of_n import BestOf
@@ -41,6 +42,7 @@ from align.judges.preference import GoldJudge, Judge, RewardJudge
 from align.records.asking import AskedModel
 from align.rewards.named_rewards import Tokens
 from align.rewards.scorers import Scorer
+from align.sampling.server_pool import ServerPool
 from align.strict_json import json_text
 
 
@@ -51,6 +53,9 @@ def _greedy(settings: Settings) -> bool:
 UNUSED = (
     KEEP_COLUMNS,
     REWARD_TOKENS,
+    *POOL,
+    Unused(("sampling.generation.batch_tokens",), given("pool"), "--pool makes its own batches: leave it out"),
+    Unused(("sampling.check",), given("pool"), "--pool draws, not a layout of ours: leave it out"),
     Unused(("best_of",), _greedy, "needs samples, and there are none at --sampling.temperatures [0]: name another one"),
     Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
     Unused(
@@ -81,6 +86,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     start: str | None = None,
     matched: bool = False,
     best_of: BestOf | None = None,
+    pool: ServerPool | None = None,
     judge: Judge | None = None,
     against: str = REFERENCES,
     human: str | None = None,
@@ -110,6 +116,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         matched: Sample the start too at the temperatures at which it has each model's entropy (nats a token), and its
             KL divergence: what a model reaches beyond that is not sharpening.
         best_of: Report what the best of n samples reaches, estimated from all `num_samples` of a prompt.
+        pool: Servers that draw in the place of this process, each given the model, or started with it; it is loaded
+            here too, since what they say of their samples is compared.
         judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
         against: What the judge compares every model with: references, a model's name, a model folder, or a file of
             answers.
@@ -128,7 +136,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     asked, notes = prompts_of(prompts, sampling.limit, keep_columns or ())
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
-    sampler = EvaluationSampler(Path(out), asked, sampling, askings)
+    sampler = EvaluationSampler(Path(out), asked, sampling, askings, pool)
     reward_models = load_reward_models(rewards or [], reward_tokens)
     scorers = beside(reward_models, scorer, asked)
     reports = {

@@ -14,8 +14,7 @@ from align.activations.steering import Where
 from align.cli.answering import EngineName, Written, answerer
 from align.cli.answers import AnswerFormat, answer_file
 from align.cli.functions import FunctionVerb
-from align.cli.unused import Settings, Unused, given, without
-from align.cli.unused_of_models import GREEDY, TRAINING
+from align.cli.unused_of_generate import UNUSED
 from align.data.preference_file import PreferenceFile
 from align.data.source import Report
 from align.encoding.templates import TemplateName
@@ -27,51 +26,8 @@ from align.records import Beside, Instructions, Message, Which
 from align.records.asking import Ask
 from align.sampling.generation import Generation
 from align.sampling.http import Server
+from align.sampling.server_pool import ServerPool
 from align.strict_json import json_text
-
-
-def _elsewhere(settings: Settings) -> bool:
-    return settings["server"] is not None or settings["engine"] == "vllm"
-
-
-UNUSED = (
-    TRAINING,
-    Unused(("vector", "layers", "coefficient", "where"), without("steer"), "belongs to --steer: name its file too"),
-    Unused(("steer",), _elsewhere, "changes states inside the model: leave out --server and --engine vllm"),
-    Unused(("instructions",), without("under"), "belongs to --under: say positive or negative"),
-    Unused(("instructions.positive",), without("under", "negative"), "belongs to --under positive: leave it out"),
-    Unused(("instructions.negative",), without("under", "positive"), "belongs to --under negative: leave it out"),
-    Unused(("name",), without("answers"), "belongs to --answers: leave it out"),
-    Unused(("prompt",), given("answers"), "--answers asks the prompts of the benchmark's file: leave it out"),
-    Unused(
-        ("generation.temperature",),
-        lambda settings: settings["answers"] == "mt_bench",
-        "--answers mt_bench asks at the temperature of each category: leave it out",
-    ),
-    GREEDY,
-    Unused(("engine",), given("server"), "--server draws instead: give one of them"),
-    Unused(
-        ("model.dtype", "model.attn_implementation", "model.random_init", "model.quantization", "model.check"),
-        _elsewhere,
-        "--server and --engine vllm load the weights in their own way: leave it out",
-    ),
-    Unused(
-        ("model.revision",),
-        lambda settings: settings["server"] is None and settings["engine"] == "vllm",
-        "--engine vllm is given a folder or the newest commit: leave it out, or name a folder",
-    ),
-    Unused(("server.chat_template_kwargs",), given("chat_template_kwargs"), "--chat_template_kwargs is sent already"),
-    Unused(
-        ("template", "model.chat_template"),
-        lambda settings: settings["server"] is not None and settings["server"].api == "chat",
-        "--server.api chat has prompts written by the server: leave it out, or use api completions",
-    ),
-    Unused(
-        ("generation.batch_tokens",),
-        _elsewhere,
-        "--server and --engine vllm make their own batches: leave it out",
-    ),
-)
 
 
 def generate(  # noqa: PLR0913  the signature is the command line
@@ -99,6 +55,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
     name: str | None = None,
     engine: EngineName = "transformers",
     server: Server | None = None,
+    pool: ServerPool | None = None,
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
 
@@ -132,6 +89,8 @@ def generate(  # noqa: PLR0913  the signature is the command line
             drawn from as without `answers`, each turn of MT-bench after the answers before it.
         engine: What draws: transformers, or vLLM in this process (an extra).
         server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
+        pool: Servers that draw instead, each given the model, or started with it; it is loaded here too, since what
+            they say of their samples is compared.
     """
     condition = {"direction": direction, "angle": angle, "ratings": ratings}
     steering = {"steer": steer, "vector": vector, "layers": layers, "coefficient": coefficient, "where": where}
@@ -144,7 +103,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
     if not todo and asked is None:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     written = Written(template, chat_template_kwargs)
-    with answerer(model, asking, written=written, engine=engine, server=server) as policy:
+    with answerer(model, asking, written=written, engine=engine, server=server, pool=pool) as policy:
         if asked is not None:
             asked.write(policy.texts)
             return

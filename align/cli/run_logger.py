@@ -42,4 +42,7 @@ class RunLogger(Logger):
         self, key: str, columns: Sequence[str], data: Sequence[Sequence[str]], *, step: int | None = None
     ) -> None:
         """Append a table, called as Lightning's WandbLogger is."""
-        append(self.folder / TABLES, {"step": step or 0, "name": key, "rows": [list(row) for row in data]})
+        append(
+            self.folder / TABLES,
+            {"step": step or 0, "name": key, "columns": list(columns), "rows": [list(row) for row in data]},
+        )

@@ -17,6 +17,9 @@ TRAINING = Unused(
     always,
     "belongs to training, this verb only asks the model: leave it out",
 )
+POOL = (
+    Unused(("pool.importance_cap",), always, "belongs to online RL, where losses are corrected by it: leave it out"),
+)
 HARNESS = Unused(
     ("model.check",),
     always,

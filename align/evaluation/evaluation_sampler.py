@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from align.evaluation.completion_file import CompletionFile
 from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
 from align.evaluation.policy import Policy
+from align.evaluation.served_policy import check_unsteered, served
 from align.models.backbone import Backbone, DTypeName
+from align.sampling.engine import Engine
 from align.sampling.generation import Generation
+from align.sampling.server_pool import ServerPool
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,22 @@ class Sampling:
 class EvaluationSampler:
     """Responses of a model at a temperature, sampled or read back; one model is held at a time."""
 
-    def __init__(self, out: Path, prompts: list[EvaluationPrompt], sampling: Sampling, models: AskedModels) -> None:
-        """Prepare to sample from models, by their names; another name is the path of a model asked in its own way."""
-        self.out, self.prompts, self.sampling, self.models = out, prompts, sampling, models
+    def __init__(
+        self,
+        out: Path,
+        prompts: list[EvaluationPrompt],
+        sampling: Sampling,
+        models: AskedModels,
+        pool: ServerPool | None = None,
+    ) -> None:
+        """Prepare to sample from models, by their names; another name is the path of a model asked in its own way.
+
+        Raises ConfigError for a steered model where servers draw.
+        """
+        self.out, self.prompts, self.sampling, self.models, self.pool = out, prompts, sampling, models, pool
+        if pool is not None:
+            for name in models.names:
+                check_unsteered(models.asking(name), name)
         self._held: tuple[str, Policy] | None = None
 
     def backbone(self, name: str) -> Backbone:
@@ -78,6 +95,8 @@ class EvaluationSampler:
         settings: dict[str, Any] = {**asdict(self.sampling.at(temperature)), **written}
         if asked := self.models.asking(name).settings:
             settings["asked"] = asked
+        if self.pool is not None:
+            settings["drawn_by"] = "servers"  # whichever they are: a pool may be another when a command goes on
         return CompletionFile(self.out, self.backbone(name), self.prompts, settings)
 
     def responses(self, name: str, temperature: float) -> list[EvaluatedCompletion]:
@@ -89,9 +108,16 @@ class EvaluationSampler:
         file = self.file(name, temperature)
         found = file.read()
         if found is None:
-            found = self.policy(name).complete(self.prompts, self.sampling.at(temperature))
+            with self._engine(name, temperature) as engine:
+                found = self.policy(name).complete(self.prompts, self.sampling.at(temperature), engine)
             file.write(found)
         return found
+
+    def _engine(self, name: str, temperature: float) -> AbstractContextManager[Engine | None]:
+        """Return what draws where the model in this process does not."""
+        if self.pool is None:
+            return nullcontext()
+        return served(self.policy(name), self.backbone(name), self.pool, self.sampling.at(temperature))
 
     def first_texts(self, name: str, temperature: float) -> list[str]:
         """Return the first response to each prompt."""

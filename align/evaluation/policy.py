@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -25,8 +25,9 @@ from align.models.loading import load_policy
 from align.models.tokenizer import load_tokenizer
 from align.records import Message
 from align.sampling.checked import LocalEngine
-from align.sampling.generation import Generation, Sample
-from align.sampling.sampler import sample
+from align.sampling.engine import Engine
+from align.sampling.generation import Generation, Request
+from align.sampling.sampler import Sampler
 
 BEFORE_STEERING = ("Hello.", "What do you see when you look out of the window?")
 """What the engine is checked on while nothing steers the model."""
@@ -126,28 +127,30 @@ class Policy(NamedTuple):
     def _encodings(self, texts: list[str]) -> list[Any]:
         return list(self.tokenizer(texts, add_special_tokens=False).encodings)
 
+    @property
+    def engine(self) -> LocalEngine:
+        """Return the engine that draws in this process."""
+        return LocalEngine(self.model, self.tokenizer, self.eos_ids, self.encoder.template.stop)
+
     @contextmanager
     def steered(self) -> Iterator[None]:
         """Steer the model, where it is steered, once the engine is checked: plain passes are steered another way."""
         if self.asking.steer is not None:
-            engine = LocalEngine(self.model, self.tokenizer, self.eos_ids, self.encoder.template.stop)
-            engine.check([self.encoder.prompt_ids([Message("user", text)]) for text in BEFORE_STEERING])
+            self.engine.check([self.encoder.prompt_ids([Message("user", text)]) for text in BEFORE_STEERING])
         with self.asking.steering(self.model):
             yield
 
-    def complete(self, prompts: Sequence[EvaluationPrompt], generation: Generation) -> list[EvaluatedCompletion]:
-        """Return the responses to all prompts, in their order."""
+    def complete(
+        self, prompts: Sequence[EvaluationPrompt], generation: Generation, engine: Engine | None = None
+    ) -> list[EvaluatedCompletion]:
+        """Return the responses to all prompts, in their order, drawn here or by an engine elsewhere."""
         ids = self.prompt_ids(prompts, generation.max_new_tokens)
         if told := self.shortened(ids):
             tqdm.write(told, file=sys.stderr)
-        with evaluating(self.model), self.steered():
-            found: list[Sample] = sample(
-                self.model,
-                self.tokenizer,
-                [tokens for tokens, _ in ids],
-                generation,
-                eos_ids=self.eos_ids,
-                stop=self.encoder.template.stop,
-                bar=True,
-            )
+        requests = [
+            Request.of_ids(tokens)._replace(messages=prompt.messages, tools=prompt.tools)
+            for (tokens, _), prompt in zip(ids, self.asked(prompts), strict=True)
+        ]
+        with evaluating(self.model), nullcontext() if engine else self.steered():
+            found = Sampler(engine or self.engine, generation).sample(requests, bar=True)
         return [EvaluatedCompletion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from align.errors import DataError
 from align.strict_json import json_text, number
@@ -15,7 +15,9 @@ FINISHED = "finished.json"
 METRICS = "metrics.jsonl"
 """Logged numbers: `step`, and a number by name, null for NaN."""
 TABLES = "samples.jsonl"
-"""Tables of prompts and completions: `step`, `name`, `rows`."""
+"""Tables of texts, most of prompts and completions: `step`, `name`, `columns`, `rows`."""
+ROLLOUTS = "rollouts"
+"""The table of samples that a step trained on."""
 
 ASKED = "asked"
 """The one text among numbers: how the policy was asked."""
@@ -62,9 +64,23 @@ def read_asked(path: Path) -> str:
 
 
 def read_table(path: Path, name: str) -> list[tuple[str, str]]:
-    """Return the rows of the last table of a name."""
-    rows: list[Any] = []
-    for _, row in read(path):
-        if row.get("name") == name:
-            rows = row.get("rows") or []
-    return [(str(prompt), str(completion)) for prompt, completion in rows]
+    """Return the rows of the last table of a name, which are prompts and completions."""
+    found = read_columns(path, name)
+    return [] if found is None else [(row[0], row[1]) for row in found.rows]
+
+
+class LoggedTable(NamedTuple):
+    """A table of texts as it was logged."""
+
+    step: int
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def read_columns(path: Path, name: str) -> LoggedTable | None:
+    """Return the last table of a name, None where there is none."""
+    found = [(step, row) for step, row in read(path) if row.get("name") == name]
+    if not found:
+        return None
+    step, row = found[-1]
+    return LoggedTable(step, list(map(str, row.get("columns") or ())), [list(map(str, r)) for r in row["rows"] or ()])

@@ -13,7 +13,13 @@ from align.evaluation.run_figures import fronts
 from align.evaluation.run_reader import Run
 from align.evaluation.settings_diff import differences
 from align.evaluation.statistics import RESAMPLES
-from align.evaluation.training_sections import curve_section, end_section, layer_section, sample_section
+from align.evaluation.training_sections import (
+    curve_section,
+    end_section,
+    layer_section,
+    rollout_section,
+    sample_section,
+)
 
 STATISTICS = (
     f"Intervals hold 95 % of {RESAMPLES} bootstrap resamples of the prompts (seed 0); models are compared in pairs, on "
@@ -49,6 +55,7 @@ def sections(found: Material, examples: int) -> list[Section]:
     parts += layer_section(found.runs)
     shown = [s for e in found.evaluations for s in completions_section(e, examples)]
     parts += shown or sample_section(found.runs, examples)
+    parts += rollout_section(found.runs)
     parts += [*settings_section(found.runs), *run_section(found.runs)]
     return [*parts, Section("How to read the numbers", STATISTICS)]
 

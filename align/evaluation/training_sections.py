@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from align.evaluation.report_page import Section, SideBySide, Table, png
 from align.evaluation.run_figures import curves, heat, layers
+from align.evaluation.run_log import ROLLOUTS, TABLES, read_columns
 from align.evaluation.run_reader import Run, Series
 
 CURVES = re.compile(
@@ -91,6 +92,17 @@ def sample_section(runs: Sequence[Run], examples: int) -> list[Section]:
     ]
     text = "The last sample table of every run, drawn at random while training: a look, not a measurement."
     return [Section("Samples", text, comparisons=cases)] if cases else []
+
+
+def rollout_section(runs: Sequence[Run]) -> list[Section]:
+    """Return the last samples that runs trained on, with what their rewards made of them."""
+    found = [(run.name, read_columns(run.folder / TABLES, ROLLOUTS)) for run in runs]
+    tables = [Table(t.columns, t.rows, words=True, caption=f"{name}, step {t.step}") for name, t in found if t]
+    text = (
+        "Samples of one step as it trained on them: the reward after penalties with the scores behind it, the "
+        "advantage (mean over tokens), and the divergence from the reference per token in nats, where one is read."
+    )
+    return [Section("Samples that were trained on", text, tables)] if tables else []
 
 
 def _judged(run: Run) -> str:

@@ -12,7 +12,7 @@ from align.records.labels import FROM_REFERENCE, Labels, Scale, column_of
 from align.records.other_tokens import Foreign, PromptTokens
 from align.records.reward_directions import Arc
 from align.records.row_layout import LayoutName, RowLayout
-from align.records.sampled import SampledRound, SampledTokens
+from align.records.sampled import SampledRound, SampledTokens, TakenSample
 from align.records.scores import ListScores, PairScores, PointScores, ResponseScores
 from align.records.step import Step
 
@@ -47,6 +47,7 @@ __all__ = [
     "Scale",
     "Step",
     "StepTotals",
+    "TakenSample",
     "Tally",
     "TruncationPreset",
     "TwoDigits",

@@ -85,3 +85,16 @@ class SampledTokens(NamedTuple):
     def lengths(self) -> Float[Tensor, " candidate"]:
         """Return how many tokens of each sample count, at least 1."""
         return self.sums(self.counted).clamp(min=1)
+
+
+class TakenSample(NamedTuple):
+    """One sample as a step trained on it, to be looked at."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+    labels: dict[str, float]
+    """The reward, whether it finished, and the scores behind the reward, by name."""
+    advantage: float
+    """Mean over its tokens."""
+    kl: float | None
+    """From the reference, per token in nats, as `train/kl` is; None where no reference is read."""

@@ -49,7 +49,20 @@ class PromptSupply:
             self._pool = list({prompt_id(e.messages): e for e in reversed(sources)}.values())[::-1]
             if len({e.id for e in self._pool}) < len(self._pool):
                 raise ConfigError("rounds need ids that are unique over all data.sources")
+            self._tell(sources)
         return self._pool
+
+    def _tell(self, sources: Sequence[Example]) -> None:
+        """Tell of rows whose prompt stands before, whose kept columns nobody reads, and of rounds of fewer prompts."""
+        pool, wanted = self._pool, self.settings.prompts
+        if len(pool) < len(sources):
+            first = {prompt_id(e.messages): e.kept_columns for e in pool}
+            other = sum(first[prompt_id(e.messages)] != e.kept_columns for e in sources)
+            told = f", of which {other} have other values in kept columns, which are not read" if other else ""
+            rows = f"{len(sources) - len(pool)} of {len(sources)} rows repeat a prompt of another"
+            rank_zero_info(f"rounds: {len(pool)} different prompts; {rows}{told}")
+        if wanted is not None and wanted > len(pool):
+            rank_zero_info(f"rounds: prompts is {wanted}, a round has the {len(pool)} that there are")
 
     def of_round(self, number: int) -> Taken:
         """Return the prompts of a round. Raises DataError where none leaves room for a response."""

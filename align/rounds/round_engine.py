@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
-from transformers import GenerationConfig
 
 from align.distributed import on_first
 from align.errors import ConfigError, StoreError
 from align.files import atomic_folder
 from align.judges.live_policy import LivePolicy
-from align.models.adapters import has_adapters
 from align.models.folder_checks import ADAPTER_CONFIG, local_folder
-from align.models.model_export import export_model, is_writer
+from align.models.model_export import is_writer
 from align.records import PromptFormat
 from align.rewards.components import Component
 from align.rounds.pair_selections import DrawnPair
@@ -28,6 +26,7 @@ from align.sampling.logit_mixture import MixtureEngine
 from align.sampling.policy_server import ServedPolicy
 from align.sampling.pool_engine import PoolEngine
 from align.sampling.pool_servers import PoolServers
+from align.sampling.served_folder import write_for_servers
 from align.sampling.stopping_criteria import StopCriteria
 
 
@@ -87,7 +86,7 @@ class RoundEngine:
             self._servers,
             StopCriteria(module.tokenizer, eos_ids, stop),
             generation,
-            write=lambda whole: self._written(module, prompt_format, weights, whole=whole),
+            write=lambda takes: self._written(module, prompt_format, weights, whole=takes == "folder"),
             difference=EngineDifference(
                 module.model,
                 generation,
@@ -108,10 +107,7 @@ class RoundEngine:
         if not on_first(lambda: self._make_room(folder, name)):
             try:
                 with atomic_folder(folder, writes=is_writer()) as part:
-                    merge = whole and has_adapters(module.model)
-                    export_model(module.model, module.tokenizer, part, merge=merge, prompt_format=prompt_format)
-                    if whole and is_writer():
-                        _drawing(module.tokenizer, prompt_format).save_pretrained(part)
+                    write_for_servers(module.model, module.tokenizer, part, prompt_format, whole=whole)
             except OSError as error:
                 raise StoreError(f"policy for servers {folder} not written: {error.strerror}: make room") from error
         return ServedPolicy(name, folder, self.run)
@@ -127,17 +123,3 @@ class RoundEngine:
 def _asks_policy(asked: Component) -> bool:
     """Tell whether a scorer, or what it asks, asks the model that is being trained."""
     return isinstance(asked, LivePolicy) or any(_asks_policy(part) for part in asked.parts)
-
-
-def _drawing(tokenizer: Any, prompt_format: PromptFormat) -> GenerationConfig:
-    """Return generation settings that draw from the model alone: a server takes from them what no request says."""
-    pad = prompt_format.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        eos_token_id=prompt_format.eos_id,
-        pad_token_id=pad,
-        bos_token_id=tokenizer.bos_token_id,
-    )

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from align.distributed import on_first, rank
 from align.errors import ConfigError, StoreError
 from align.files import atomic_file
-from align.models.references import MovingReference, PreviousRound, Reference, ReferenceMixture
+from align.models.references import FollowingReference, PreviousRound, Reference, ReferenceMixture
 from align.models.sharding import give
 
 
@@ -61,19 +61,14 @@ def follows_rounds(module: nn.Module) -> bool:
     return any(isinstance(kind, PreviousRound) for kind in _anchors(module))
 
 
-def follows_steps(module: nn.Module) -> bool:
-    """Tell whether a module's reference, or one of several, follows the policy step by step."""
-    return any(isinstance(kind, MovingReference) for kind in _anchors(module))
-
-
 def refuse_following(module: nn.Module) -> None:
     """Raise ConfigError for a reference that follows the policy, where every round restarts from one policy."""
     if follows_rounds(module):
         raise ConfigError("model.reference PreviousRound is the start where rounds restart: leave one of them out")
-    if follows_steps(module):
+    if following := [kind for kind in _anchors(module) if isinstance(kind, FollowingReference)]:
+        told = type(following[0]).__name__
         raise ConfigError(
-            "model.reference MovingReference would go on from the round before where rounds restart: leave one of "
-            "them out"
+            f"model.reference {told} would go on from the round before where rounds restart: leave one of them out"
         )
 
 

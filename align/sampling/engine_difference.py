@@ -32,7 +32,16 @@ class Drawn(NamedTuple):
 class EngineDifference:
     """Scores the first samples of a round by our own forward pass, and adds up the absolute differences."""
 
-    def __init__(self, model: nn.Module, settings: Generation, most: float, *, layout: str, logit_bytes: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Generation,
+        most: float,
+        *,
+        layout: str,
+        logit_bytes: int,
+        setting: str = "engine",
+    ) -> None:
         """Prepare to measure.
 
         Args:
@@ -41,9 +50,10 @@ class EngineDifference:
             most: Mean difference in nats above which samples are refused.
             layout: How rows are laid out.
             logit_bytes: As in `score_tokens`.
+            setting: What the pool is called in settings.
         """
         self.model, self.settings, self.most = model, settings, most
-        self.layout, self.logit_bytes = layout, logit_bytes
+        self.layout, self.logit_bytes, self.setting = layout, logit_bytes, setting
         self.begin()
 
     def begin(self) -> None:
@@ -104,10 +114,12 @@ class EngineDifference:
     def _refuse(self) -> None:
         mean = self._sum / max(self._tokens, 1)
         if mean > self.most:
+            base = "model.backbone.path" if self.setting == "engine" else "that of the model's folder"
             raise ModelError(
                 f"servers draw with log-probabilities that are {mean:.2g} nats a token from ours, "
-                f"engine.most_difference is {self.most:g}: they serve another base model than model.backbone.path, "
-                "change what is drawn (penalties, a quantisation), or engine.most_difference has to be higher"
+                f"{self.setting}.most_difference is {self.most:g}: they serve another base model than "
+                f"{base}, change what is drawn "
+                f"(penalties, a quantisation), or {self.setting}.most_difference has to be higher"
             )
 
 

@@ -137,8 +137,7 @@ class HTTPEngine(Engine):
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, ServiceStopped):
             return Paused(
-                f"server {self.server.base_url} does not answer ({error}): what was drawn before is kept; "
-                "give the same command again once it does"
+                f"server {self.server.base_url} does not answer ({error}): give the same command again once it does"
             )
         if not isinstance(error, Refused):
             return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from align.errors import ModelError
 from align.sampling.generation import Completion, Generation, Request
@@ -12,6 +12,9 @@ from align.sampling.served_answer import Api, ServedAnswer, read_answer
 from align.sampling.server_faults import printable
 from align.sampling.stopping_criteria import StopCriteria
 from align.sampling.wire import Wire
+
+Takes = Literal["adapter", "folder", "nothing"]
+"""An adapter folder, a whole model folder with adapters merged, or nothing: the server was started with the model."""
 
 
 class ServedPolicy(NamedTuple):
@@ -27,8 +30,7 @@ class ServedPolicy(NamedTuple):
 class PolicyServer(ABC):
     """One server of a pool, and how it is asked."""
 
-    whole: ClassVar[bool]
-    """Whether it takes whole model folders, adapters merged."""
+    takes: ClassVar[Takes]
     tells_tokens: ClassVar[bool]
     """Whether its answers hold the tokens that were drawn."""
     api: ClassVar[Api]
@@ -60,6 +62,9 @@ class PolicyServer(ABC):
     @abstractmethod
     async def load(self, wire: Wire, policy: ServedPolicy, seconds: float) -> None:
         """Have the server load a policy."""
+
+    async def leave(self, wire: Wire, seconds: float) -> None:
+        """Have the server forget the policy, where it would keep it for ever."""
 
     async def find_mode(self, wire: Wire, ends: StopCriteria, seconds: float) -> None:
         """Find out whether its log-probabilities follow the temperature; of one that tells none nothing is found."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from align.errors import ConfigError, ModelError
 from align.sampling.generation import Completion, Generation, Request
-from align.sampling.policy_server import PolicyServer, ServedPolicy
+from align.sampling.policy_server import PolicyServer, ServedPolicy, Takes
 from align.sampling.served_answer import ServedAnswer, read_answer
 from align.sampling.server_faults import printable, storable
 from align.sampling.stopping_criteria import StopCriteria
@@ -29,7 +29,8 @@ class AdapterServer(PolicyServer):
     our token alone, as with our engine.
     """
 
-    whole, tells_tokens, api, path = False, True, "completions", "/completions"
+    takes: ClassVar[Takes] = "adapter"
+    tells_tokens, api, path = True, "completions", "/completions"
 
     async def load(self, wire: Wire, policy: ServedPolicy, seconds: float) -> None:
         """Load the adapter unless it is there, and unload the run's former ones."""
@@ -60,6 +61,10 @@ class AdapterServer(PolicyServer):
         except Refused as error:
             if error.status != 404:  # it is gone already
                 raise
+
+    async def leave(self, wire: Wire, seconds: float) -> None:
+        """Unload the adapter."""
+        await self._drop(wire, self.model, seconds)
 
     def _names(self, listed: str) -> list[str]:
         """Return the names in a list of models."""
@@ -117,7 +122,8 @@ class AdapterServer(PolicyServer):
 class FolderServer(PolicyServer):
     """`transformers serve`: loads the folder that a request names, writes prompts itself, and gives texts."""
 
-    whole, tells_tokens, api, path = True, False, "chat", "/chat/completions"
+    takes: ClassVar[Takes] = "folder"
+    tells_tokens, api, path = False, "chat", "/chat/completions"
 
     async def load(self, wire: Wire, policy: ServedPolicy, seconds: float) -> None:
         """Load the folder."""
@@ -150,29 +156,29 @@ class FolderServer(PolicyServer):
         return ends.of_text(storable(answer.text), answer.finish)
 
 
-async def kind_of(wire: Wire, url: str) -> PolicyServer:
+async def kind_of(wire: Wire, url: str, setting: str = "engine") -> PolicyServer:
     """Find out how a server takes a policy, by what it says to a request to load nothing.
 
     Raises ConfigError for one that takes none, ServiceStopped or Transient for one that does not answer.
     """
-    if await _known(wire, "/load_lora_adapter", {"lora_name": "", "lora_path": ""}, root=False):
+    if await _known(wire, "/load_lora_adapter", {"lora_name": "", "lora_path": ""}, setting, root=False):
         return AdapterServer(url)
-    if await _known(wire, "/load_model", {}, root=True):
+    if await _known(wire, "/load_model", {}, setting, root=True):
         return FolderServer(url)
     raise ConfigError(
-        f"engine.urls: server {url} cannot be given a policy, it would sample from what it was started with: it knows "
-        "neither /v1/load_lora_adapter (vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True) nor "
+        f"{setting}.urls: server {url} cannot be given a policy, it would sample from what it was started with: it "
+        "knows neither /v1/load_lora_adapter (vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True) nor "
         "/load_model (transformers serve)"
     )
 
 
-async def _known(wire: Wire, path: str, body: dict[str, Any], *, root: bool) -> bool:
+async def _known(wire: Wire, path: str, body: dict[str, Any], setting: str, *, root: bool) -> bool:
     try:
         await wire.post(path, body, SHORT, root=root)
     except Refused as error:
         if error.status in (401, 403):
             raise ConfigError(
-                f"engine.urls: {error}: engine.api_key_env names the variable that holds the key"
+                f"{setting}.urls: {error}: {setting}.api_key_env names the variable that holds the key"
             ) from None
         return error.status in (400, 422)  # with which both say that nothing is named
     return False

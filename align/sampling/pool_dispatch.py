@@ -92,8 +92,8 @@ class PoolDispatch:
         self.servers.remove(server)
         left = len(self.servers)
         self._none_left = (
-            f"none of the {len(self.pool.urls)} servers answers, {server.url} last ({health.fault}): what was drawn "
-            "before is kept; give the same command again once one does"
+            f"none of the {len(self.pool.urls)} servers answers, {server.url} last ({health.fault}): give the same "
+            "command again once one does"
         )
         if left:
             tell(f"{server.place} does not answer ({health.fault}): its work goes to the other {left}")

@@ -12,15 +12,15 @@ from align.models.in_step import in_step
 from align.sampling.engine import Engine
 from align.sampling.engine_difference import Drawn, EngineDifference
 from align.sampling.generation import Completion, Generation, Job, sample_key
-from align.sampling.policy_server import PolicyServer, ServedPolicy
+from align.sampling.policy_server import PolicyServer, ServedPolicy, Takes
 from align.sampling.pool_dispatch import PoolDispatch
 from align.sampling.pool_servers import PoolServers
 from align.sampling.stopping_criteria import StopCriteria
 
 AHEAD = 4
 """Samples of a batch for every one that the servers draw at a time, so that its last ones are waited for rarely."""
-Write = Callable[[bool], ServedPolicy]
-"""Writes the policy as it is, whole or as an adapter, and says where; every process calls."""
+Write = Callable[[Takes], ServedPolicy]
+"""Writes the policy as servers take it and says where; every process calls."""
 
 
 class PoolEngine(Engine):
@@ -50,7 +50,7 @@ class PoolEngine(Engine):
         Raises ModelError for one that does not load it, ConfigError for one whose log-probabilities are of no use.
         """
         found, settings = on_first(self.servers.found), self.settings
-        written = {whole: self.write(whole) for whole in sorted({server.whole for server in found})}
+        written = {takes: self.write(takes) for takes in sorted({server.takes for server in found})}
         ends = self.ends if settings.temperature not in (0, 1) or settings.top_p < 1 else None
         self._answering = on_first(lambda: self.servers.brought(found, written, ends))
         for server in self._answering:
@@ -98,6 +98,10 @@ class PoolEngine(Engine):
     def measured(self) -> dict[str, float]:
         """Return how far the servers' log-probabilities were from ours in this round; every process calls."""
         return self.difference.measured()
+
+    def leave(self) -> None:
+        """Have the servers forget the policy, which is not asked again."""
+        on_first(lambda: self.servers.left(self._answering))
 
     def _tell_of(self, drawn: Sequence[Drawn]) -> None:
         for server in {id(one.server): one.server for one in drawn if one.completion.logprobs is None}.values():

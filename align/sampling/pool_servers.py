@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from align.errors import ConfigError, ModelError, Paused
-from align.sampling.policy_server import PolicyServer, ServedPolicy
-from align.sampling.policy_server_kinds import AdapterServer, kind_of
+from align.sampling.policy_server import PolicyServer, ServedPolicy, Takes
+from align.sampling.policy_server_kinds import SHORT, kind_of
 from align.sampling.pool_dispatch import tell, wire_to
 from align.sampling.server_pool import ServerPool
+from align.sampling.started_server import started_with
 from align.sampling.stopping_criteria import StopCriteria
 from align.sampling.wire import Refused, ServiceStopped, Transient, Wire
 
@@ -22,7 +23,9 @@ BETWEEN = 0.5
 class PoolServers:
     """Finds out what each server takes, once it answers, and gives it the policy of a round."""
 
-    def __init__(self, pool: ServerPool, *, adapted: bool, on_tokens: bool, corrected: bool) -> None:
+    def __init__(
+        self, pool: ServerPool, *, adapted: bool, on_tokens: bool, corrected: bool, asked: str | None = None
+    ) -> None:
         """Know no server yet.
 
         Args:
@@ -30,8 +33,10 @@ class PoolServers:
             adapted: Whether an adapter alone is trained.
             on_tokens: Whether samples are trained on as the tokens they were drawn as.
             corrected: Whether losses are weighted by how probable the servers said those are.
+            asked: The one model that is asked, where none is trained: a server may have been started with it.
         """
         self.pool, self.adapted, self.on_tokens, self.corrected = pool, adapted, on_tokens, corrected
+        self.asked, self.setting = asked, "engine" if asked is None else "pool"
         self.key = pool.key()
         self._told: set[str] = set()
 
@@ -40,19 +45,21 @@ class PoolServers:
 
         Raises ConfigError for one that takes no policy, or not what is trained; Paused where none answers.
         """
-        servers = asyncio.run(self._all(self.pool.urls, lambda url: self._with(url, lambda wire: kind_of(wire, url))))
+        servers = asyncio.run(
+            self._all(self.pool.urls, lambda url: self._with(url, lambda wire: self._kind(wire, url)))
+        )
         for server in servers:
             self._check(server)
         return servers
 
     def brought(
-        self, servers: Sequence[PolicyServer], written: dict[bool, ServedPolicy], ends: StopCriteria | None
+        self, servers: Sequence[PolicyServer], written: Mapping[Takes, ServedPolicy], ends: StopCriteria | None
     ) -> list[PolicyServer]:
         """Give servers the policy and return those that took it.
 
         Args:
             servers: Those that answered.
-            written: The policy whole (true) and as an adapter (false), as servers take it.
+            written: The policy in every form that servers take it in.
             ends: Find out what log-probabilities follow, where temperature or top_p make a difference; else None.
 
         Raises ModelError for a server that does not load it.
@@ -60,12 +67,28 @@ class PoolServers:
         known = {server.url: server for server in servers}
 
         async def bring(wire: Wire, server: PolicyServer) -> PolicyServer:
-            await server.take(wire, written[server.whole], self.pool.timeout)
+            await server.take(wire, written[server.takes], self.pool.timeout)
             if ends is not None:
                 await server.find_mode(wire, ends, self.pool.timeout)
             return server
 
         return asyncio.run(self._all(list(known), lambda url: self._with(url, lambda wire: bring(wire, known[url]))))
+
+    def left(self, servers: Sequence[PolicyServer]) -> None:
+        """Have servers that answer forget the policy; what is not forgotten costs them memory alone."""
+        known = {server.url: server for server in servers}
+
+        async def leave(url: str) -> None:
+            async with wire_to(self.pool, url, self.key) as wire:
+                try:
+                    await known[url].leave(wire, SHORT)
+                except (Transient, ServiceStopped, Refused) as fault:
+                    tell(f"server {url} still holds the policy ({fault})")
+
+        async def all_leave() -> None:
+            await asyncio.gather(*map(leave, known))
+
+        asyncio.run(all_leave())
 
     def tell_once(self, line: str) -> None:
         """Say something the first time."""
@@ -74,15 +97,12 @@ class PoolServers:
             tell(line)
 
     def _check(self, server: PolicyServer) -> None:
-        if isinstance(server, AdapterServer) and not self.adapted:
-            raise ConfigError(
-                f"engine.urls: {server.place} takes adapters, and all weights are trained: set model.backbone.lora.r, "
-                "or let `transformers serve` load whole folders"
-            )
+        if server.takes == "adapter" and not self.adapted:
+            raise ConfigError(f"{self.setting}.urls: {server.place} takes adapters, and {self._instead()}")
         if self.on_tokens and not server.tells_tokens:
             raise ConfigError(
-                f"engine.urls: {server.place} gives texts, which encoded again may be other tokens than it drew, and "
-                "the method trains on tokens: it needs vLLM"
+                f"{self.setting}.urls: {server.place} gives texts, which encoded again may be other tokens than it "
+                "drew, and the method trains on tokens: it needs vLLM"
             )
         if not server.tells_tokens:
             self.tell_once(
@@ -90,14 +110,28 @@ class PoolServers:
                 "measured of how far its samples are from the policy's"
             )
 
+    def _instead(self) -> str:
+        """Return what a server could do that takes adapters, and is given none."""
+        if self.asked is None:
+            return "all weights are trained: set model.backbone.lora.r, or let `transformers serve` load whole folders"
+        return (
+            f"{self.asked} is a whole model, with which it was not started: start it as `vllm serve {self.asked}`, or "
+            "let `transformers serve` load the folder"
+        )
+
+    async def _kind(self, wire: Wire, url: str) -> PolicyServer:
+        if self.asked is not None and (server := await started_with(wire, url, self.asked)):
+            return server
+        return await kind_of(wire, url, self.setting)
+
     async def _all(self, urls: Sequence[str], ask: Callable[[str], Awaitable[T | str]]) -> list[T]:
         """Ask all at a time and return what those say that answer; of the others it is told."""
         found = await asyncio.gather(*map(ask, urls))
         silent = [(url, fault) for url, fault in zip(urls, found, strict=True) if isinstance(fault, str)]
         if len(silent) == len(urls):
             raise Paused(
-                f"none of {len(self.pool.urls)} servers answers, {silent[0][0]}: {silent[0][1]}: what was drawn before "
-                "is kept; give the same command again once one does"
+                f"none of {len(self.pool.urls)} servers answers, {silent[0][0]}: {silent[0][1]}: give the same "
+                "command again once one does"
             )
         for url, fault in silent:
             tell(f"server {url} does not answer ({fault}): it is left out until the next round")

@@ -1,4 +1,4 @@
-"""Servers that sample from a run's policy as it is trained: their settings."""
+"""Servers that sample from a policy, as it is trained or as it lies in a folder: their settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class ServerPool:
     vLLM is given a LoRA adapter for every round (start it with `--enable-lora`, a `--max-lora-rank` that fits, and
     VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment); `transformers serve` loads the folder of every round.
     Both read it from the run's folder, which has to be on a disk that they share. A server that does not answer is told
-    and its work given to the others; where none answers, the run pauses.
+    and its work given to the others; where none answers, the run pauses. `align generate` and `align evaluate` take
+    vLLM that was started with the model itself too, and write what others load to the folder of temporary files.
     """
 
     urls: list[str]
@@ -40,19 +41,18 @@ class ServerPool:
     this (truncated importance sampling, as TRL's `token_truncate`); null corrects nothing."""
 
     def __post_init__(self) -> None:
-        place = "engine"
         if not self.urls or len(set(self.urls)) < len(self.urls):
-            raise ConfigError(f"{place}.urls: expected one or more different addresses, got {self.urls}")
+            raise ConfigError(f"urls: expected one or more different addresses, got {self.urls}")
         for url in self.urls:
-            check_address(url, self.api_key_env)
+            check_address(url, self.api_key_env, "urls")
         if self.concurrency < 1 or not 0 < self.timeout < math.inf or not 0 < self.patience < math.inf:
             raise ConfigError(
-                f"{place}: concurrency must be at least 1, timeout and patience positive, got {self.concurrency}, "
+                f"concurrency must be at least 1, timeout and patience positive, got {self.concurrency}, "
                 f"{self.timeout:g}, {self.patience:g}"
             )
         if not self.most_difference > 0 or (self.importance_cap is not None and not self.importance_cap > 0):
             raise ConfigError(
-                f"{place}: most_difference and importance_cap must be positive, got {self.most_difference}, "
+                f"most_difference and importance_cap must be positive, got {self.most_difference}, "
                 f"{self.importance_cap}"
             )
 

@@ -29,21 +29,23 @@ SHORTEST = 8
 """Characters. Of a shorter key, which is a word such as EMPTY that some server wants, the word alone is taken out."""
 
 
-def check_address(base_url: str, key_variable: str | None) -> None:
+def check_address(base_url: str, key_variable: str | None, setting: str = "base_url") -> None:
     """Raise ConfigError for an address that is none, or to which a key would travel unprotected."""
     if "://" not in base_url:
-        raise ConfigError("base_url has no scheme: expected http(s)://HOST/PATH")
+        raise ConfigError(f"{setting} has no scheme: expected http(s)://HOST/PATH")
     try:
         url = urlsplit(base_url)
         good = url.scheme in ("http", "https") and url.hostname and url.port != 0
         good = good and not (url.username or url.query or url.fragment) and base_url.isprintable()
     except ValueError:  # a port or an IPv6 host that is none
-        raise ConfigError("base_url: expected http(s)://HOST/PATH, got another host or port") from None
+        raise ConfigError(f"{setting}: expected http(s)://HOST/PATH, got another host or port") from None
     if not good:
-        raise ConfigError(f"base_url {url.scheme}://{url.hostname}: expected http(s)://HOST/PATH without user or query")
+        raise ConfigError(
+            f"{setting} {url.scheme}://{url.hostname}: expected http(s)://HOST/PATH without user or query"
+        )
     if url.scheme == "http" and url.hostname not in LOOPBACK and key_variable is not None:
         raise ConfigError(
-            f"base_url http://{url.hostname}: a key would travel unprotected: use https, or api_key_env null"
+            f"{setting} http://{url.hostname}: a key would travel unprotected: use https, or api_key_env null"
         )
 
 

@@ -29,6 +29,8 @@ class ReferencedModule(AlignModule):
         kind = self.reference or (default_reference(policy) if needed else NoReference())
         self.reference = kind.build(policy, self.backbone, self.tokenizer, self.scored)
         self.reference_model = self.reference.model
+        if self.device_mesh is not None:
+            self.reference.check_sharded()
         return self.reference
 
     def models(self) -> list[nn.Module]:

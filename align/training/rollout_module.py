@@ -21,7 +21,7 @@ from align.scoring import TokenScores, TokenStates, read_sampled, token_states
 from align.training.optimizer import Optimizer
 from align.training.reference_policy import ReferencedModule
 from align.training.rollouts import Columns, Rollouts, require_rounds
-from align.training.sampled_metrics import log_round
+from align.training.sampled_metrics import SamplesToTake, log_round
 from align.training.self_check import check_layouts, start_checked
 from align.transfer import tensor_on, to_device
 
@@ -42,7 +42,7 @@ class RolloutModule(ReferencedModule):
         super().__init__(backbone, optimizer)
         self.reference = reference
         self.rollouts: Rollouts | None = None
-        self._first_step = False
+        self.to_take, self._first_step = SamplesToTake(), False
         self.step_samples = self.step_tokens = torch.ones(())  # of all processes
 
     @property
@@ -196,4 +196,5 @@ class RolloutModule(ReferencedModule):
         counts, kept = states.counts, to_device(self._kept(batch), states.hidden.device)
         counted = kept.repeat_interleave(counts, output_size=len(read.logprobs))
         assert read.entropies is not None
-        return SampledTokens(read.logprobs, entropies=read.entropies, counted=counted, counts=counts, **known)
+        found = SampledTokens(read.logprobs, entropies=read.entropies, counted=counted, counts=counts, **known)
+        return self.to_take.looked_at(batch, found)

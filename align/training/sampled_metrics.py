@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from align.objectives.policy_gradient import kl_estimate
-from align.records import CandidateBatch, SampledTokens
+from align.records import CandidateBatch, SampledTokens, TakenSample
 from align.training.recording import RecordingModule
 
 
@@ -30,6 +30,47 @@ def record_samples(
         module.record("old_kl", kl_estimate("k3", tokens.old_logprobs, tokens.logprobs), own)
         if tokens.reference_logprobs is not None:
             module.record("kl", kl_estimate("k3", tokens.logprobs, tokens.reference_logprobs), own)
+
+
+class SamplesToTake:
+    """Takes the first samples of the next micro-batch once a size is set, to be looked at."""
+
+    def __init__(self) -> None:
+        self.size: tuple[int, int] | None = None
+        """How many prompts, and samples of each."""
+        self.found: list[TakenSample] = []
+
+    def looked_at(self, batch: CandidateBatch, tokens: SampledTokens) -> SampledTokens:
+        """Return the tokens of a batch, of which samples are taken where they are asked for."""
+        if self.size is not None and not batch.padding:
+            self.found, self.size = taken_samples(batch, tokens, *self.size), None
+        return tokens
+
+
+@torch.no_grad()
+def taken_samples(batch: CandidateBatch, tokens: SampledTokens, prompts: int, samples: int) -> list[TakenSample]:
+    """Return the first samples of the first prompts of a batch, as a step trains on them."""
+    lengths = tokens.sums(torch.ones_like(tokens.advantages))
+    advantages, kl = (tokens.sums(tokens.advantages) / lengths).tolist(), None
+    if tokens.reference_logprobs is not None:
+        estimates = kl_estimate("k3", tokens.logprobs, tokens.reference_logprobs)
+        kl = (tokens.sums(estimates) / lengths).tolist()
+    asked = [ids.tolist() for ids in torch.split(batch.prompt_ids, list(batch.prompt_lengths))]
+    responses, scores = torch.split(batch.response_ids, list(batch.response_lengths)), batch.scores.tolist()
+    found, first = [], 0
+    for size in batch.group_sizes[:prompts]:
+        found += [
+            TakenSample(
+                asked[batch.prompt_of[place]],
+                responses[place].tolist(),
+                dict(zip(batch.attributes, scores[place], strict=True)),
+                advantages[place],
+                None if kl is None else kl[place],
+            )
+            for place in range(first, first + min(size, samples))
+        ]
+        first += size
+    return found
 
 
 def log_round(module: Any, told: dict[str, float]) -> None:

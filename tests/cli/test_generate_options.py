@@ -14,6 +14,7 @@ from align.cli.generate import generate
 from align.sampling import http
 from tests.cli.model_options import DRAWN, GREEDY_REFUSED, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Seen, Verb, check, options_of
+from tests.cli.pooled import POOL
 from tests.sampling.server import Handler
 
 BASE = ("--model.path", "THINGS/model", "--generation.max_new_tokens", "6")
@@ -66,6 +67,8 @@ OPTIONS = {
     "server.concurrency": (*SERVED, "--server.concurrency", "3"),
     "server.timeout": (*SERVED, "--server.timeout", "5"),
     "server.deadline": (*SERVED, "--server.deadline", "700"),
+    **POOL,
+    "pool.urls": ("--pool.urls", "[http://a:1/v1]"),
 }
 OTHERWISE = {
     **{(mode, "model.path"): ("--model.path", "THINGS/two") for mode in SERVER},
@@ -100,6 +103,8 @@ REFUSED = {
     **rows("engine", "--server draws instead", SERVER),
     **rows("engine", INSIDE, ["steered"]),
     **rows("steer", INSIDE, SERVER),
+    **rows("pool.urls", INSIDE, ["steered"]),
+    **rows("pool.urls", "--pool draws instead", SERVER),
     **rows("server.chat_template_kwargs", "is for a server that writes the prompts", ["served"]),
     **rows("server.base_url", INSIDE, ["steered"]),
     **rows(
@@ -115,6 +120,8 @@ REFUSED = {
 }
 GROUP = [name for name in OPTIONS if name.startswith("server.") and name != "server.base_url"]
 """What a server is told, once there is one."""
+TWICE = {(mode, "pool.urls") for mode in ("steered", *SERVER)}
+"""Where a pool has nothing to do; what it is told elsewhere is tried in test_pool_options."""
 VERB = Verb(generate, "generate", MODES, OPTIONS, OTHERWISE, REFUSED)
 
 
@@ -123,7 +130,12 @@ def test_every_option_is_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "option"), [case for case in VERB.cases() if case[1] not in GROUP or case[0] in SERVER]
+    ("mode", "option"),
+    [
+        case
+        for case in VERB.cases()
+        if (case[1] not in GROUP or case[0] in SERVER) and (case[1] not in POOL or case in TWICE)
+    ],
 )
 def test_option(mode: str, option: str, observed: Observed, servers: tuple[str, str]) -> None:
     def run(words: Sequence[str]) -> Seen:

@@ -12,6 +12,7 @@ from align.cli.benchmark_rewards import rewards
 from align.cli.data_rank import rank
 from align.cli.evaluate import evaluate
 from tests.cli.observing import Observed, Verb, check, options_of
+from tests.cli.pooled import POOL
 from tests.cli.things import lines
 
 LENGTH = "align.rewards.verifiable:length"
@@ -54,6 +55,7 @@ EVALUATE = Verb(
         "judge": ("--judge", "RewardJudge", "--judge.path", "THINGS/reward2"),
         "against": ("--against", "THINGS/other"),
         "human": (*JUDGED, "--human", "THINGS/pairs2.jsonl"),
+        **POOL,
     },
     refused={
         ("measured", "against"): "belongs to --judge",
@@ -161,7 +163,7 @@ def test_every_option_is_tried(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "mode", "option"),
-    [(v.name, *case) for v in VERBS.values() for case in v.cases()],
+    [(v.name, *case) for v in VERBS.values() for case in v.cases() if case[1] not in POOL],
 )
 def test_option(name: str, mode: str, option: str, observed: Observed) -> None:
     check(VERBS[name], mode, option, observed)

@@ -26,7 +26,7 @@ OWN_DATA = {"dpa", "steerlm", *IN_ROUNDS}
 """Their rounds make the data."""
 STAGES = {"rahf_single": ["."], **{key: ["good", "bad"] for key in ("rahf_dual", "rahf_dual_code", "rahf_dual_paper")}}
 STARTS = {
-    **dict.fromkeys(("dpo", "dpo_cached", "tr_dpo", "ld_dpo", "cdpo", "robust_dpo"), math.log(2)),
+    **dict.fromkeys(("dpo", "dpo_cached", "tr_dpo", "bema_dpo", "ld_dpo", "cdpo", "robust_dpo"), math.log(2)),
     "bco_pair": 2 * math.log(2),
     "hinge": 1.0,
     "apo_zero": 1.0,
@@ -48,7 +48,7 @@ def module_and_data(
     settings["backbone"] = {**settings.get("backbone", {}), "path": str(folder)}
     if name in STAGES:
         settings["stage1"] = str(adapters(folder, tmp_path / "first", STAGES[name]))
-    if name == "tr_dpo":
+    if name in ("tr_dpo", "bema_dpo"):
         settings["reference"]["init_args"]["every_n_steps"] = 1  # of one, in place of 512
     view = config.get("data", {}).get("init_args", {}).get("view")
     import_all("align.modules")

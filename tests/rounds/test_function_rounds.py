@@ -194,3 +194,18 @@ def test_the_functions_of_the_docs(tmp_path: Path) -> None:
         FunctionRewards(f"my_rewards.py:{f}").score_examples(examples, ["Please do"] * 2) for f in ("near", "polite")
     ]
     assert [scores[:, 0].tolist() for scores in found] == [[-1, 0], [1, 1]]
+
+
+def test_rows_that_repeat_a_prompt_are_told(
+    data: list[dict[str, Any]], model_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By hand: 6 prompts, each in two rows; the second answer is another one for those of even numbers."""
+    rows = [{**data[n % 6], "answer": "a" * (n % 6) + "b" * (n >= 6 and n % 2 == 0)} for n in range(12)]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("own_rewards.py").write_text(MENDED)
+    monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "own_rewards.py")
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        assert main(words(model_folder, "--data.keep_columns", "[answer]")) == 0
+    told = "6 different prompts; 6 of 12 rows repeat a prompt of another, of which 3 have other values in kept columns"
+    assert told in caplog.text
+    assert "prompts is 12, a round has the 6 that there are" in caplog.text

@@ -42,6 +42,8 @@ class Faults:
     """Completions after which it is killed."""
     forgets_after: int = 10**9
     """Completions after which it knows no adapter any more, once, as one that was started anew."""
+    named: str = ""
+    """--served-model-name; the folder's path where it is empty, as in vLLM."""
     drift: float = 0.0
     """Added to every log-probability it tells."""
 
@@ -82,7 +84,7 @@ class Model:
         if self.drawn == self.faults.forgets_after:
             self.adapters.clear()
         name = body["model"]
-        if name != self.base and name not in self.adapters:
+        if name != (self.faults.named or self.base) and name not in self.adapters:
             return 404, _error(f"The model `{name}` does not exist.", "NotFoundError", 404)
         if name in self.adapters:
             self.adapted.set_adapter(name)
@@ -126,8 +128,9 @@ def _handler(model: Model, log: Path) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            names = [model.base, *model.adapters]
-            known = {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "vllm"} for name in names]}
+            roots = {model.faults.named or model.base: model.base, **model.adapters}
+            cards = [{"id": n, "object": "model", "owned_by": "vllm", "root": root} for n, root in roots.items()]
+            known = {"object": "list", "data": cards}
             self.answer(*((200, known) if self.path == "/v1/models" else (404, {"detail": "Not Found"})))
 
         def do_POST(self) -> None:

@@ -1,6 +1,7 @@
 """Reference policies: every kind of them, and none."""
 
-from align.models.references.moving_reference import MovingReference
+from align.models.references.bias_corrected_reference import BiasCorrectedReference
+from align.models.references.moving_reference import FollowingReference, MovingReference
 from align.models.references.reference import NoReference, Reference
 from align.models.references.reference_cache import Cached
 from align.models.references.reference_mixture import MixtureTerm, ReferenceMixture
@@ -14,7 +15,9 @@ from align.models.references.reference_models import (
 
 __all__ = [
     "BaseWithoutAdapters",
+    "BiasCorrectedReference",
     "Cached",
+    "FollowingReference",
     "FrozenCopy",
     "MixtureTerm",
     "MovingReference",

@@ -67,6 +67,11 @@ class ReferenceMixture(Reference):
         for kind in self._built:
             kind.check_steps(steps)
 
+    def check_sharded(self) -> None:
+        """Ask every kind."""
+        for kind in self._built:
+            kind.check_sharded()
+
     def after_step(self, policy: nn.Module, step: int) -> None:
         """Move the anchors that follow the policy."""
         for kind in self._built:
