@@ -46,7 +46,7 @@ class WorldRewards:
         found: list[float] = self.models[name].score(prompts, texts)[:, 0].tolist()
         if missing := sum(map(math.isnan, found)):
             raise ConfigError(
-                f"rewards.{name}: {missing} of {len(found)} dialogues are longer than it was trained to read"
+                f"rewards.{name}: {missing} of {len(found)} dialogues have no reward: they may be too long for it"
             )
         return found
 
