@@ -2,8 +2,8 @@
 
     python page.py OUT ACCURACY POLICIES BEST_OF COST [PAGE]
 
-reads the tables of these folders, writes OUT/figures.json and OUT/overoptimisation.png, prints the tables, and puts them
-between the two marks of a page.
+reads the tables of these folders, writes OUT/figures.json and OUT/overoptimisation.png, prints the tables, and puts
+them between the two marks of a page.
 """
 
 from __future__ import annotations
