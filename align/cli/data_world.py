@@ -8,6 +8,7 @@ from align.cli.functions import FunctionVerb
 from align.cli.unused import Unused, always
 from align.data.synthetic_files import write_files
 from align.errors import ConfigError
+from align.files import atomic_folder
 from align.world.preferences import Preferences
 from align.world.universe import World
 
@@ -33,7 +34,9 @@ def data_world(out: str, *, preferences: Preferences = Preferences(), world: Wor
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"out {out}: not empty: name another folder")
-    for name, count in write_files(folder, preferences, world).items():
+    with atomic_folder(folder) as part:  # one that was cut off may be begun again
+        counts = write_files(part, preferences, world)
+    for name, count in counts.items():
         print(f"{folder / name}: {count} rows")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from align.evaluation.gold_evaluation import SAMPLED, GoldReport, evaluate_gold
 from align.evaluation.matched_temperature import MatchedTemperature, SampledEntropy, UnreachedTarget, sampled_entropy
 from align.evaluation.policy import Policy
 from align.evaluation.statistics import nested_interval
+from align.evaluation.world_best_of import best_of_gold
+from align.evaluation.world_rewards import WorldRewards
 from align.world.gold_rewards import SENTENCE, read, request_of
 from align.world.prompts import held_out_prompts
 from align.world.universe import Prompt, World
@@ -53,14 +55,23 @@ class WorldPrompts:
 class WorldBenchmark:
     """Measures models on the same prompts, and the base they were trained from at other temperatures."""
 
-    def __init__(self, base: Policy, prompts: WorldPrompts, world: World = World()) -> None:
+    def __init__(
+        self,
+        base: Policy,
+        prompts: WorldPrompts,
+        world: World = World(),
+        *,
+        rewards: WorldRewards = WorldRewards(),
+    ) -> None:
         """Prepare it; nothing is measured yet.
 
         Args:
             base: The model training started from; it is given the prompts alone.
             prompts: How many.
             world: The universe they are about.
+            rewards: Reward models that are asked about the same samples.
         """
+        self.rewards = rewards
         self.base, self.world, self.counts = base.with_model(base.model), world, prompts
         self.prompts = prompts.of(world)
         self._reports: dict[float, tuple[GoldReport, SampledEntropy]] = {}
@@ -84,6 +95,7 @@ class WorldBenchmark:
         found["flattery"] = flattery(self.world, report)
         found |= {"readable": readable(self.world, report), "rewards": [answer.reward for answer in report.answers]}
         found |= {"per_prompt": SAMPLED.num_samples, "entropy": self._spread(policy, report).per_token}
+        found |= self.rewards.told(report)
         found["temperatures"] = {f"{t:g}": self._at(policy, t) for t in temperatures if t != 1}
         if "0" in found["temperatures"]:
             found["greedy"] = found["temperatures"]["0"]["reward"]
@@ -127,6 +139,11 @@ class WorldBenchmark:
             "by_prompt": {"reward": report.by_prompt["reward"], "gain": gains.tolist()},
         }
 
+    def best_of(self, policy: Policy, sizes: Sequence[int]) -> dict[str, Any]:
+        """Return what the best of n samples of a model is worth, chosen by gold and by each reward model."""
+        report = self._evaluated(policy, generation=replace(SAMPLED, num_samples=max(sizes)))
+        return best_of_gold(report, self.rewards.scores(report), sizes)
+
     @property
     def entities(self) -> list[str]:
         """Return what each prompt is about: values of one entity are not independent."""
@@ -147,7 +164,8 @@ class WorldBenchmark:
 
     def _at(self, policy: Policy, temperature: float) -> dict[str, Any]:
         report = self._evaluated(policy, generation=SAMPLED.at(temperature))
-        return {**report.as_dict(), **_interval(report), "by_prompt": report.by_prompt}
+        found = {**report.as_dict(), **_interval(report), "by_prompt": report.by_prompt}
+        return {**found, **self.rewards.told(report)}
 
     def _evaluated(self, policy: Policy, prompts: Sequence[Prompt] | None = None, **options: Any) -> GoldReport:
         given = self.prompts if prompts is None else prompts

@@ -16,6 +16,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from align.studies.page_text import interval, mean, put
+from align.studies.page_text import table as lines_of
+
 MARKS = ("<!-- figures of experiments/objectives -->", "<!-- end of figures -->")
 COLUMNS = (
     "gain at equal KL",
@@ -51,20 +54,18 @@ def table(figures: Mapping[str, Any]) -> str:
     rows: Rows = figures["results"]
     order = sorted(rows, key=lambda title: -worth(rows[title]))
     head = ["method", *COLUMNS, "CPU s"]
-    lines = [_row(head), "|---" * len(head) + "|"]
-    lines += [_row([t, *(_interval(rows[t].get(c)) for c in COLUMNS), cost(figures["cost"], t)]) for t in order]
-    head = ["method at T = 1", *PARTS]
-    lines += ["", _row(head), "|---" * len(head) + "|"]
-    lines += [_row([t, *(_mean(rows[t].get(c)) for c in PARTS)]) for t in order]
+    lines = lines_of(head, [[t, *(interval(rows[t].get(c)) for c in COLUMNS), cost(figures["cost"], t)] for t in order])
+    parts = [[t, *(mean(rows[t].get(c)) for c in PARTS)] for t in order]
+    lines += ["", *lines_of(["method at T = 1", *PARTS], parts)]
     width = max(len(found) for found in figures["searched"].values())
     head = ["searched, by rate or alpha: gain at equal KL", *[""] * width]
-    lines += ["", _row(head), "|---" * len(head) + "|"]
+    tried = []
     for arm, found in figures["searched"].items():
         best = max(found, key=lambda one: -9e9 if found[one] is None else found[one])
         cells = [f"{s.partition('=')[2]}: {'-' if g is None else f'{g:.2f}'}" for s, g in found.items()]
         cells = [f"**{cell}**" if setting == best else cell for setting, cell in zip(found, cells, strict=True)]
-        lines.append(_row([arm, *cells, *[""] * (width - len(cells))]))
-    return "\n".join(lines)
+        tried.append([arm, *cells, *[""] * (width - len(cells))])
+    return "\n".join([*lines, "", *lines_of(head, tried)])
 
 
 def worth(row: Mapping[str, Any]) -> float:
@@ -103,28 +104,6 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def put(page: Path, text: str) -> None:
-    """Put the tables between the marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    page.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}", encoding="utf-8")
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _interval(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["mean"] is None:
-        return "-"
-    short = "" if len(found["values"]) == found["seeds"] else f" ({len(found['values'])} of {found['seeds']} seeds)"
-    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]{short}"
-
-
-def _mean(found: Mapping[str, Any] | None) -> str:
-    return "-" if found is None or found["mean"] is None else f"{found['mean']:.2f}"
-
-
 def main(study: Path, out: Path, page: Path | None = None) -> None:
     """Write all there is."""
     out.mkdir(parents=True, exist_ok=True)
@@ -133,7 +112,7 @@ def main(study: Path, out: Path, page: Path | None = None) -> None:
     (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     picture(figures, out / "frontier.png")
     if page is not None:
-        put(page, text)
+        put(page, MARKS, text)
     print(text)
 
 

@@ -1,7 +1,7 @@
 """Paired differences between runs as Markdown: rewards on the same prompts, over the seeds of the study.
 
 An interval is a 95 % bootstrap over prompts, each the mean of its samples and seeds: it tells of prompts and samples,
-not of seeds. python experiments/rahf_synthetic/differences.py runs/rahf_synthetic OUT.md
+not of seeds. python experiments/rahf_table1/differences.py runs/rahf_table1 OUT.md
 """
 
 from __future__ import annotations

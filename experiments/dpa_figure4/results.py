@@ -1,6 +1,6 @@
 """What the fronts of the study say: a table, and a picture like the paper's figure 4.
 
-python experiments/dpa_synthetic/results.py runs/dpa_synthetic OUT
+python experiments/dpa_figure4/results.py runs/dpa_figure4 OUT
 """
 
 from __future__ import annotations

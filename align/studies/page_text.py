@@ -1,0 +1,44 @@
+"""Markdown of a study's page: rows of its tables, figures with their intervals, and where they stand in a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from align.errors import DataError
+
+Cell = Mapping[str, Any] | None
+"""A figure as `table.json` has it: mean, low, high, values of seeds and how many seeds there are; None for none."""
+
+
+def row(cells: Sequence[str]) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return [row(head), "|---" * len(head) + "|", *map(row, rows)]
+
+
+def interval(found: Cell, digits: int = 2) -> str:
+    """Return a mean and its interval, a dash where there is none; how many seeds have it where not all do."""
+    if found is None or found["mean"] is None:
+        return "-"
+    short = "" if len(found["values"]) == found["seeds"] else f" ({len(found['values'])} of {found['seeds']} seeds)"
+    return f"{found['mean']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]{short}"
+
+
+def mean(found: Cell, digits: int = 2) -> str:
+    """Return a mean alone, a dash where there is none."""
+    return "-" if found is None or found["mean"] is None else f"{found['mean']:.{digits}f}"
+
+
+def put(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Put text between the two marks of a page. Raises DataError for a page without them, in this order."""
+    before, first, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    _, second, after = rest.partition(marks[1])
+    if not first or not second:
+        raise DataError(f"{page}: expected the marks {marks[0]!r} and {marks[1]!r}, each on a line of its own")
+    page.write_text(f"{before}{marks[0]}\n\n{text}\n\n{marks[1]}{after}", encoding="utf-8")

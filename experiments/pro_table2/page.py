@@ -1,0 +1,103 @@
+"""Write what the study found: tables of its card, and the picture of gold reward over the length of lists.
+
+    python page.py OUT RESULTS AGAINST RANKINGS COST [PAGE]
+
+reads the tables of these folders, writes OUT/figures.json and OUT/lengths.png, prints the tables, and puts them between
+the two marks of a page.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from align.studies.page_text import interval, mean, put, table
+
+MARKS = ("<!-- figures of experiments/pro_table2 -->", "<!-- end of figures -->")
+TABLES = ("results", "against", "rankings", "cost")
+REWARDS = ("gain at equal KL", "gain at equal entropy", "T = 1", "T = .7", "greedy", "over SFT")
+MODELS = ("judge less untouched", "ranker less untouched")
+PARTS = ("KL", "entropy", "share of optimum", "refusals", "true facts", "well formed", "words")
+HEADLINES = ("gain at equal KL", "T = 1")
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def figures_of(folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the tables of a study, from their folders in the order of `TABLES`."""
+    found = [json.loads((folder / "table.json").read_text(encoding="utf-8"))["rows"] for folder in folders]
+    return dict(zip(TABLES, found, strict=True))
+
+
+def text(figures: Mapping[str, Any]) -> str:
+    """Return the tables."""
+    rows: Rows = figures["results"]
+    lines = table(["policy", *REWARDS], [[t, *(interval(row.get(c)) for c in REWARDS)] for t, row in rows.items()])
+    judged = [
+        [t, *(interval(row.get(c)) for c in MODELS), *(mean(row.get(c)) for c in PARTS), _spent(figures, t)]
+        for t, row in rows.items()
+    ]
+    lines += ["", *table(["policy at T = 1", *MODELS, *PARTS, "CPU s"], judged)]
+    columns = ("less PRO, T = 1", "less PRO, equal KL")
+    against = [
+        [t, *(interval(row.get(c)) for c in columns)] for t, row in figures["against"].items() if columns[0] in row
+    ]
+    lines += ["", *table(["same lists", *columns], against)]
+    measures = ("held-out pairs", "best of the list", "Kendall tau")
+    ranked = [[t, *(interval(row.get(c)) for c in measures)] for t, row in figures["rankings"].items()]
+    return "\n".join([*lines, "", *table(["order of held-out responses", *measures], ranked)])
+
+
+def curves(rows: Rows) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """Return the rows of each policy by the length of its lists; what is done at one length alone under 0."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for title, row in rows.items():
+        name, _, length = title.partition(", n=")
+        found.setdefault(name, {})[int(length or 0)] = row
+    return found
+
+
+def picture(figures: Mapping[str, Any], path: Path) -> None:
+    """Draw gain at equal KL and reward at T = 1 over the length of lists, with intervals."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    for axes, column in zip(figure.subplots(1, len(HEADLINES)), HEADLINES, strict=True):
+        for place, (name, by_length) in enumerate(curves(figures["results"]).items()):
+            cells = {length: row[column] for length, row in by_length.items() if row[column]["mean"] is not None}
+            if not cells:
+                continue
+            means = [cell["mean"] for cell in cells.values()]
+            spread = [[c["mean"] - c["low"] for c in cells.values()], [c["high"] - c["mean"] for c in cells.values()]]
+            if list(by_length) == [0]:
+                axes.axhline(*means, color=f"C{place}", linestyle=":", label=name)
+            else:
+                shifted = [length + 0.04 * place for length in cells]
+                axes.errorbar(
+                    shifted, means, yerr=spread, fmt="o-", color=f"C{place}", markersize=4, capsize=2, label=name
+                )
+        axes.set(xlabel="responses per list", ylabel=f"gold reward: {column}")
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+
+
+def _spent(figures: Mapping[str, Any], title: str) -> str:
+    return mean(figures["cost"].get(title, {}).get("CPU seconds"), 0)
+
+
+def main(out: Path, folders: Sequence[Path], page: Path | None = None) -> None:
+    """Write all there is."""
+    out.mkdir(parents=True, exist_ok=True)
+    figures = figures_of(folders)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    picture(figures, out / "lengths.png")
+    if page is not None:
+        put(page, MARKS, text(figures))
+    print(text(figures))
+
+
+if __name__ == "__main__":
+    place, *given = map(Path, sys.argv[1:])
+    main(place, given[: len(TABLES)], *given[len(TABLES) :])
