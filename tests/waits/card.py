@@ -113,10 +113,13 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     if func.namespace == "align":  # of parts, and of numbers that stay on the CPU
         with _Card():
             return getattr(packed_row, name)._init_fn(*args, **kwargs)
+    if func._can_decompose():  # under inference_mode: what it consists of names its device
+        with _Card():
+            return func.decompose(*args, **kwargs)
     there = here if named is None else torch.device(named).type == "cuda"
     _check(name, args, kwargs, anything=here or there)
     plain = {name: value for name, value in kwargs.items() if name != "pin_memory"}  # there is no memory to pin
-    plain |= {} if named is None else {"device": torch.device("cpu")}
+    plain |= {"device": torch.device("cpu")} if there and named is not None else {}
     bare, plain = tree_map(lambda value: value.held if on_card(value) else value, (args, plain))
     with _disable_current_modes():
         found = _OWN.get(name, func)(*bare, **plain)
