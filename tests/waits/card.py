@@ -104,7 +104,10 @@ class _Card(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        return computed(func, args, kwargs) if _here(args, kwargs) or kwargs.get("device") else func(*args, **kwargs)
+        named = kwargs.get("device")
+        if _here(args, kwargs) or (named is not None and torch.device(named).type == "cuda"):
+            return computed(func, args, kwargs)
+        return func(*args, **{name: value for name, value in kwargs.items() if name != "pin_memory"})  # there is none
 
 
 def computed(func: Any, args: Any, kwargs: Any) -> Any:
@@ -113,10 +116,12 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     if func.namespace == "align":  # of parts, and of numbers that stay on the CPU
         with _Card():
             return getattr(packed_row, name)._init_fn(*args, **kwargs)
+    if func._can_decompose():  # under inference_mode: what it consists of names its device
+        with _Card():
+            return func.decompose(*args, **kwargs)
     there = here if named is None else torch.device(named).type == "cuda"
     _check(name, args, kwargs, anything=here or there)
-    plain = {name: value for name, value in kwargs.items() if name != "pin_memory"}  # there is no memory to pin
-    plain |= {} if named is None else {"device": torch.device("cpu")}
+    plain = {**kwargs, "device": torch.device("cpu")} if there and named is not None else kwargs
     bare, plain = tree_map(lambda value: value.held if on_card(value) else value, (args, plain))
     with _disable_current_modes():
         found = _OWN.get(name, func)(*bare, **plain)
