@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from align.models.backbone import Backbone
@@ -68,7 +69,13 @@ class GroupPolicyModule(RolloutModule):
         if self.reads_old:
             ratios = rollouts.sums(columns["old_logprobs"].double() - columns["reference_logprobs"].double())
         rewards = self.objective.shaped(torch.from_numpy(sampled.rewards), ratios)
-        columns["advantages"] = rollouts.by_token(self.objective.advantage(rewards.numpy(), sampled.sizes))
+        advantages = self.objective.advantage(rewards.numpy(), sampled.sizes)
+        if not advantages.any():
+            rank_zero_warn(
+                "the samples of a whole round have no advantage over each other, as where all rewards of a prompt are "
+                "equal: nothing is learned from them (the callback PolicyWatch ends such a run)"
+            )
+        columns["advantages"] = rollouts.by_token(advantages)
 
     def begin_step(self, step: Step) -> None:
         """Count samples and tokens, and find the tokens of high entropy."""

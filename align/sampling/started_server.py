@@ -9,7 +9,7 @@ from typing import ClassVar
 from align.errors import ModelError
 from align.sampling.policy_server import ServedPolicy, Takes
 from align.sampling.policy_server_kinds import SHORT, AdapterServer
-from align.sampling.wire import Refused, Wire
+from align.sampling.wire import Refused, Transient, Wire
 
 
 class StartedServer(AdapterServer):
@@ -47,6 +47,10 @@ async def started_with(wire: Wire, url: str, model: str) -> StartedServer | None
         cards = [card for card in listed if card.get("owned_by") == "vllm"]
     except (Refused, ValueError, LookupError, TypeError, AttributeError):  # it is no vLLM: others are asked otherwise
         return None
+    except Transient as fault:
+        if not fault.status:
+            raise
+        return None  # transformers lists its cache, and answers 500 where there is none
     known = next((card for card in cards if _same(card.get("root"), model) or card.get("id") == model), None)
     return None if known is None else StartedServer(url, str(known["id"]))
 

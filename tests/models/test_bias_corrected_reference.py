@@ -1,4 +1,4 @@
-"""A reference that is a bias-corrected average: TRL's values to the bit, exact resume, refusals."""
+"""A reference that is a bias-corrected average: TRL's values to the bit, refusals; kills stand in test_moving_reference."""
 
 from __future__ import annotations
 
@@ -19,12 +19,6 @@ from align.scoring import score_responses
 from tests.models.test_moving_reference import module
 from tests.models.test_reference import BATCH, disturb, load
 from tests.modules.fitting import fit, pairs_data
-from tests.processes.runs import NINE
-from tests.resume.runs import KILLED, Run, same
-from tests.resume.test_exact import command
-
-KIND = "BiasCorrectedReference"
-MOVING = ["--model.reference", KIND, "--model.reference.every_n_steps", "3", "--model.reference.lag", "2"]
 
 
 @pytest.mark.parametrize(("ema_power", "bias_power", "lag"), [(0.5, 0.2, 10), (0.9, 0.0, 1), (0.0, 1.5, 3)])
@@ -64,21 +58,6 @@ def test_factors_of_adapters_follow_by_the_same_formula(model_folder: Path) -> N
         expected = first + 11**-0.5 * way + 11**-0.2 * way
         torch.testing.assert_close(found[name.replace("default", "moving")], expected, rtol=1e-5, atol=1e-6)
     assert len(ours.moving(policy)) == 3 * len(start)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lora", [[], ["--model.backbone.lora.r", "2"]])
-def test_a_killed_run_has_the_reference_it_would_have_had(
-    lora: list[str], tmp_path: Path, model_folder: Path, pairs_file: Path
-) -> None:
-    """Killed after the second move, so that start and average have to come back too."""
-    arguments = command(pairs_file, model_folder, *MOVING, *lora, "--trainer.max_epochs", "1")
-    whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
-    assert whole() == 0, whole.log
-    assert [name for name in whole.weights() if "moving_average." in name]
-    assert cut(("before_step", 7, NINE)) == KILLED, cut.log
-    assert cut() == 0, cut.log
-    same(whole, cut)
 
 
 def test_what_cannot_follow_is_refused(model_folder: Path, pairs_file: Path) -> None:

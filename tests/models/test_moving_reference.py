@@ -36,6 +36,9 @@ from tests.tiny import save_tiny
 __all__ = ["adapter_folder"]
 FAST = Optimizer(learning_rate=1e-2, lr_scheduler_type="constant")
 MOVING = ["--model.reference", "MovingReference", "--model.reference.every_n_steps", "3", "--model.reference.mix", ".6"]
+KIND = "BiasCorrectedReference"
+AVERAGED = ["--model.reference", KIND, "--model.reference.every_n_steps", "3", "--model.reference.lag", "2"]
+LORA = ["--model.backbone.lora.r", "2"]
 
 
 def module(folder: Path, reference: Any, lora: LoRA | None = None) -> DPOModule:
@@ -142,12 +145,20 @@ def test_scoring_leaves_the_policy_as_it_was(model_folder: Path) -> None:
     assert state(policy) == before
 
 
-@pytest.mark.parametrize("lora", [[], pytest.param(["--model.backbone.lora.r", "2"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        MOVING,
+        pytest.param([*MOVING, *LORA], marks=pytest.mark.slow),
+        pytest.param(AVERAGED, marks=pytest.mark.slow),
+        pytest.param([*AVERAGED, *LORA], marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_has_the_reference_it_would_have_had(
-    lora: list[str], tmp_path: Path, model_folder: Path, pairs_file: Path
+    more: list[str], tmp_path: Path, model_folder: Path, pairs_file: Path
 ) -> None:
     """Checkpoints of every third step, at which it moves; killed after the second of them."""
-    arguments = command(pairs_file, model_folder, *MOVING, *lora, "--trainer.max_epochs", "1")
+    arguments = command(pairs_file, model_folder, *more, "--trainer.max_epochs", "1")
     whole, cut = Run(tmp_path / "whole", arguments), Run(tmp_path / "cut", arguments)
     assert whole() == 0, whole.log
     moved = [name for name in whole.weights() if name.startswith("reference_model.") or ".moving." in name]

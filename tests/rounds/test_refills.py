@@ -141,3 +141,10 @@ def test_it_ends_where_the_data_does_or_at_the_limit(world_model: Path) -> None:
 def test_what_cannot_be_refilled_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"refills -?1 is for rounds of some of the prompts"):
         rounds(**more)
+
+
+def test_a_round_from_which_nothing_is_learned_is_told(world_model: Path) -> None:
+    module = GroupPolicyModule(Backbone(str(world_model)), optimizer=CONSTANT)
+    with pytest.warns(UserWarning, match="samples of a whole round have no advantage"):
+        log = run(module, 1, scorer=Uneven(10**9), direction=Direction(), missing_eos_penalty=0.0)
+    assert log.series("train/grad_norm") == [0.0]
