@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from align.data import column_layouts, pair_rows, steerlm
 from align.data.column_layouts import DIALOGUES, ENTRY_GRADES, LABELS, LISTS, PROMPTS, SAYING, SINGLE
@@ -120,7 +121,7 @@ CONVENTIONS = (
             [names, *scored, PROMPTS],
             column_layouts.ranked_list,
             uses,
-            lambda row, groups=(names, *scored): _listed(row, groups),
+            partial(_listed, groups=(names, *scored)),
         )
         for names, scored, uses in (
             (LISTS, [column_layouts.SCORES], ("ranks", "rank", "preference", "origins")),
