@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from align.data import column_layouts, pair_rows, steerlm
 from align.data.column_layouts import DIALOGUES, ENTRY_GRADES, LABELS, LISTS, PROMPTS, SAYING, SINGLE
 from align.data.convention import Convention, all_of
@@ -40,6 +43,11 @@ def _graded(entries: object) -> bool:
     return isinstance(entries, list) and any(
         isinstance(e, dict) and not e.keys().isdisjoint(ENTRY_GRADES) for e in entries
     )
+
+
+def _listed(row: Row, groups: Sequence[Sequence[str]]) -> bool:
+    """Return whether there is a list in a column of each group."""
+    return all(any(isinstance(row.get(name), list) for name in names) for names in groups)
 
 
 def _answers(row: Row) -> bool:
@@ -107,21 +115,19 @@ CONVENTIONS = (
         "pairs", [CHOSEN, REJECTED], pair_rows.pair, (*pair_rows.PAIR_NUMBERS, *pair_rows.PAIR_MODELS), _has_prompt
     ),
     Convention("pairs", [[*CHOSEN, *REJECTED], PROMPTS], pair_rows.pair),  # with a column amiss
-    Convention(
-        "lists",
-        [LISTS, PROMPTS],
-        column_layouts.ranked_list,
-        (*column_layouts.SCORES, "ranks", "rank", "preference", "origins"),
-        lambda row: any(isinstance(row.get(name), list) for name in LISTS),
-    ),
-    Convention(
-        "lists",
-        [column_layouts.RATED, column_layouts.SCORES, PROMPTS],
-        column_layouts.ranked_list,
-        fits=lambda row: all(
-            any(isinstance(row.get(name), list) for name in names)
-            for names in (column_layouts.RATED, column_layouts.SCORES)
-        ),
+    *(
+        Convention(
+            "lists",
+            [names, *scored, PROMPTS],
+            column_layouts.ranked_list,
+            uses,
+            partial(_listed, groups=(names, *scored)),
+        )
+        for names, scored, uses in (
+            (LISTS, [column_layouts.SCORES], ("ranks", "rank", "preference", "origins")),
+            (LISTS, [], (*column_layouts.SCORES[:3], "ranks", "rank", "preference", "origins")),
+            (column_layouts.RATED, [column_layouts.SCORES], ()),
+        )
     ),
     Convention(
         "lists",

@@ -44,7 +44,7 @@ def _columns(document: Row) -> list[Any] | None:
     lists = list(document.values())
     if len(lists) < 2 or not all(isinstance(values, list) and len(values) == len(lists[0]) for values in lists):
         return None
-    if not lists[0] or not any(all(isinstance(value, str) for value in values) for values in lists):
+    if len(lists[0]) < 2 or not any(all(isinstance(value, str) for value in values) for values in lists):
         return None
     return [dict(zip(document, cells, strict=True)) for cells in zip(*lists, strict=True)]
 

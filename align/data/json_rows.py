@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,20 +80,23 @@ def json_document(path: Path, text: str) -> Iterator[Located | RowError]:
     else:
         (document,) = documents
         rows = document if isinstance(document, list) else rows_inside(document) or [document]
-        rows = [rows] if _is_dialogue(rows) else rows
     for number, row in enumerate(rows, 1):
         yield _located(f"{path}, row {number}", row)
 
 
 def _documents(text: str) -> list[Any]:
     """Return the values of a text. Raises ValueError for one that is no JSON, by its place."""
-    found, place = [], len(text) - len(text.lstrip())
+    found: list[Any] = []
+    place = _SPACE.match(text).end()  # type: ignore[union-attr]
     decoder = json.JSONDecoder(object_pairs_hook=_once)
     while place < len(text) or not found:
         value, place = decoder.raw_decode(text, place)
         found.append(value)
-        place += len(text[place:]) - len(text[place:].lstrip())
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
     return found
+
+
+_SPACE = re.compile(r"\s*")
 
 
 class _Twice(ValueError):
@@ -111,9 +115,10 @@ _decode = json.JSONDecoder(object_pairs_hook=_once).decode
 
 
 def _is_dialogue(value: object) -> bool:
-    """Tell whether a list is the turns of a dialogue."""
-    turns = isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
-    return turns and all(not turn.keys().isdisjoint(SPEAKER) and "messages" not in turn for turn in value)  # type: ignore[attr-defined]
+    """Tell whether a row is the turns of a dialogue."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(turn, dict) and not turn.keys().isdisjoint(SPEAKER) for turn in value)
 
 
 def _located(where: str, row: object) -> Located | RowError:

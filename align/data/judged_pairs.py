@@ -19,7 +19,7 @@ from align.errors import DataError, shorten
 from align.records import Message
 
 Ranking = tuple[tuple[int, ...], ...]
-STEMS = ("response", "answer", "output", "completion", "candidate", "summary", "generation", "reply", "option")
+STEMS = ("response", "answer", "output", "completion", "candidate", "summary", "generation", "reply")
 SIDES = (("a", "b"), ("A", "B"), ("0", "1"), ("1", "2"))
 """What tells the two columns apart, and what a verdict calls them."""
 VERDICTS = (
@@ -103,10 +103,11 @@ def _forms(stem: str, side: str) -> tuple[str, ...]:
 
 
 def _columns(row: Row, sides: tuple[str, str]) -> tuple[str, str]:
-    """Return the two columns of one stem, empty where there are none."""
+    """Return the two columns of one stem, empty where there are none, or a third."""
+    every = (*sides, chr(ord(sides[1]) + 1))
     for stem in STEMS:
-        for first, second in zip(*(_forms(stem, side) for side in sides), strict=True):
-            if isinstance(row.get(first), str) and isinstance(row.get(second), str):
+        for first, second, third in zip(*(_forms(stem, side) for side in every), strict=True):
+            if isinstance(row.get(first), str) and isinstance(row.get(second), str) and row.get(third) is None:
                 return first, second
     return "", ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from align.data.column_layouts import PROMPTS, SINGLE, single
+from align.data.column_layouts import ATTRIBUTES, GRADES, LABELS, PROMPTS, SAYING, SINGLE, single
 from align.data.convention import Convention, all_of
 from align.data.pair_rows import PAIR_MODELS, PAIR_NUMBERS, found, pair
 from align.data.readers import Located, Row
@@ -68,7 +68,15 @@ NAMED = (
         for names in _PAIRS
     ),
     *(
-        Convention("responses", all_of(*names), partial(answered, names=names), fits=partial(_alone, names=names))
+        Convention(
+            "responses",
+            all_of(*names),
+            partial(answered, names=names),
+            LABELS,
+            partial(_alone, names=names),
+            (*GRADES, *ATTRIBUTES),
+            SAYING,
+        )
         for names in ASKED_AND_ANSWERED
     ),
 )

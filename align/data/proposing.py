@@ -125,8 +125,6 @@ def _document(row: Mapping[str, Any]) -> str:
     if len(lists) == 1 and not any(isinstance(value, dict) for value in row.values()):
         key = lists[0]
         return f"the file is one object with a list of {len(row[key])} under {key!r}: write that list alone as the file"
-    if row and all(isinstance(value, dict) and "0" in value for value in row.values()):
-        return "the file holds whole columns, as pandas writes them: write it by df.to_json(FILE, orient='records')"
     return ""
 
 

@@ -90,8 +90,8 @@ def test_problems_with_solutions(row: dict[str, Any], answer: str, tmp_path: Pat
 
 
 def test_names_in_capitals_are_found_for_the_hint(tmp_path: Path) -> None:
-    capitals = {"Language": "py", "Instruction": "Hi", "Chosen": "Good.", "Rejected": "Bad."}
-    with pytest.raises(DataError, match=r"'\{prompt: Instruction, chosen: Chosen, rejected: Rejected\}'"):
+    capitals = {"Language": "py", "My Instruction": "Hi", "Chosen": "Good.", "Rejected": "Bad."}
+    with pytest.raises(DataError, match=r"'\{prompt: My Instruction, chosen: Chosen, rejected: Rejected\}'"):
         read(tmp_path, capitals)
 
 

@@ -100,8 +100,8 @@ def test_preferences_and_the_same_rows_for_sft_are_read_once(tmp_path: Path) -> 
         ({"My_Question": "a", "My_Reply": "b"}, "{prompt: My_Question, response: My_Reply}"),
         ({"theQuestion": "a", "CoT": "b", "theAnswer": "c"}, "response: theAnswer, reasoning_content: CoT}"),
         ({"question_body": "a", "answer1_body": "b", "answer2_body": "c"}, "{prompt: question_body, chosen: YOURS, rejected: YOURS}"),
-        ({"version": "1", "data": [{"prompt": "a"}, {"prompt": "b"}]}, "one object with a list of 2 under 'data': write that list"),
-        ({"a": {"0": "x", "1": "y"}, "b": {"0": "x", "1": "y"}}, r"df.to_json(FILE, orient='records')"),
+        ({"version": "1", "mine": [{"prompt": "a"}, {"prompt": "b"}]}, "one object with a list of 2 under 'mine': write that list"),
+        ({"train": [{"prompt": "a"}], "test": [{"prompt": "b"}]}, "under train, test: write each as a file of its own"),
     ],
 )  # fmt: skip
 def test_what_is_proposed_stands_in_the_names(row: dict[str, Any], told: str, tmp_path: Path) -> None:
