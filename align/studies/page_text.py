@@ -23,9 +23,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def interval(found: Cell, digits: int = 2) -> str:
-    """Return a mean and its interval, a dash where there is none; how many seeds have it where not all do."""
+    """Return a mean and its interval, a dash where there is none; how many seeds have it where not all do.
+
+    What is over seeds alone has no interval where there is one seed.
+    """
     if found is None or found["mean"] is None:
         return "-"
+    if len(found["values"]) == 1 and found.get("over") == "seeds":
+        return mean(found, digits)
     short = "" if len(found["values"]) == found["seeds"] else f" ({len(found['values'])} of {found['seeds']} seeds)"
     return f"{found['mean']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]{short}"
 

@@ -16,6 +16,9 @@ def test_a_figure_says_which_seeds_have_it() -> None:
     assert interval(WHOLE) == "1.26 [1.00, 1.50]"
     assert interval({**WHOLE, "seeds": 3}, 1) == "1.3 [1.0, 1.5] (2 of 3 seeds)"
     assert interval({"mean": None, "low": None, "high": None, "values": {}, "seeds": 2}) == interval(None) == "-"
+    once = {**WHOLE, "values": {"0": 1.256}, "seeds": 1}
+    assert interval({**once, "over": "seeds"}) == "1.26"
+    assert interval({**once, "over": "seeds, entities, prompts"}) == "1.26 [1.00, 1.50]"
     assert (mean(WHOLE, 0), mean(None)) == ("1", "-")
     assert table(["a", "b"], [["1", "2"]]) == ["| a | b |", "|---|---|", "| 1 | 2 |"]
 
