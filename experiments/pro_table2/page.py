@@ -71,7 +71,8 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
                 axes.errorbar(
                     shifted, means, yerr=spread, fmt="o-", color=f"C{place}", markersize=4, capsize=2, label=name
                 )
-        axes.set(xlabel="responses per list", ylabel=f"gold reward: {column}")
+        lengths = sorted({n for by_length in curves(figures["results"]).values() for n in by_length if n})
+        axes.set(xlabel="responses per list", ylabel=f"gold reward: {column}", xticks=lengths)
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
 
