@@ -8,7 +8,6 @@ them between the two marks of a page.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from align.studies.page_text import interval, mean, put, table
+from align.studies.page_text import StudyPage, interval, mean, table
 
 MARKS = ("<!-- figures of experiments/overoptimisation -->", "<!-- end of figures -->")
 TABLES = ("accuracy", "policies", "best_of", "cost")
@@ -27,12 +26,6 @@ LESS = "{} less untouched"
 PARTS = ("entropy", "refusals", "true facts", "well formed", "words")
 COLOURS = {"gold": "C0", "proxy": "C1", "judge": "C2"}
 Rows = Mapping[str, Mapping[str, Any]]
-
-
-def figures_of(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return the tables of a study, from their folders in the order of `TABLES`."""
-    found = [json.loads((folder / "table.json").read_text(encoding="utf-8"))["rows"] for folder in folders]
-    return dict(zip(TABLES, found, strict=True))
 
 
 def sizes(figures: Mapping[str, Any]) -> list[str]:
@@ -152,17 +145,5 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main(out: Path, folders: Sequence[Path], page: Path | None = None) -> None:
-    """Write all there is."""
-    out.mkdir(parents=True, exist_ok=True)
-    figures = figures_of(folders)
-    (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    picture(figures, out / "overoptimisation.png")
-    if page is not None:
-        put(page, MARKS, text(figures))
-    print(text(figures))
-
-
 if __name__ == "__main__":
-    place, *given = map(Path, sys.argv[1:])
-    main(place, given[: len(TABLES)], *given[len(TABLES) :])
+    StudyPage(TABLES, MARKS, text, picture, "overoptimisation.png").write(sys.argv[1:])

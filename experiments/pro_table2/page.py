@@ -8,15 +8,14 @@ the two marks of a page.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from align.studies.page_text import interval, mean, put, table
+from align.studies.page_text import StudyPage, interval, mean, table
 
 MARKS = ("<!-- figures of experiments/pro_table2 -->", "<!-- end of figures -->")
 TABLES = ("results", "against", "rankings", "cost")
@@ -25,12 +24,6 @@ MODELS = ("judge less untouched", "ranker less untouched")
 PARTS = ("KL", "entropy", "share of optimum", "refusals", "true facts", "well formed", "words")
 HEADLINES = ("gain at equal KL", "T = 1")
 Rows = Mapping[str, Mapping[str, Any]]
-
-
-def figures_of(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return the tables of a study, from their folders in the order of `TABLES`."""
-    found = [json.loads((folder / "table.json").read_text(encoding="utf-8"))["rows"] for folder in folders]
-    return dict(zip(TABLES, found, strict=True))
 
 
 def text(figures: Mapping[str, Any]) -> str:
@@ -78,7 +71,8 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
                 axes.errorbar(
                     shifted, means, yerr=spread, fmt="o-", color=f"C{place}", markersize=4, capsize=2, label=name
                 )
-        axes.set(xlabel="responses per list", ylabel=f"gold reward: {column}")
+        lengths = sorted({n for by_length in curves(figures["results"]).values() for n in by_length if n})
+        axes.set(xlabel="responses per list", ylabel=f"gold reward: {column}", xticks=lengths)
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
 
@@ -87,17 +81,5 @@ def _spent(figures: Mapping[str, Any], title: str) -> str:
     return mean(figures["cost"].get(title, {}).get("CPU seconds"), 0)
 
 
-def main(out: Path, folders: Sequence[Path], page: Path | None = None) -> None:
-    """Write all there is."""
-    out.mkdir(parents=True, exist_ok=True)
-    figures = figures_of(folders)
-    (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    picture(figures, out / "lengths.png")
-    if page is not None:
-        put(page, MARKS, text(figures))
-    print(text(figures))
-
-
 if __name__ == "__main__":
-    place, *given = map(Path, sys.argv[1:])
-    main(place, given[: len(TABLES)], *given[len(TABLES) :])
+    StudyPage(TABLES, MARKS, text, picture, "lengths.png").write(sys.argv[1:])
