@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import typing
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from align.cli.functions import FunctionVerb
+from align.cli.shipped_configs import is_shipped, shipped
 from align.cli.verbs import GROUPS, LISTED
 from align.errors import ConfigError
 
 
 def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
-    """Print a script by which the shell completes verbs, options, their values where they are few, and files.
+    """Print a script by which the shell completes verbs, options, their values where they are few, configs and files.
 
     It takes some seconds to make, so keep it, in `~/.local/share/bash-completion/completions/align` for bash, in a file
     `_align` of a folder in fpath for zsh. It needs `pip install 'align-lm[completion]'`.
@@ -25,25 +27,47 @@ def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
         raise ConfigError("completion needs shtab: pip install 'align-lm[completion]'")
     import shtab
 
-    print(shtab.complete(_program(shtab.FILE), shell))
+    kinds = Kinds(shtab.FILE, {**shtab.FILE, "bash": "_align_configs", "zsh": "_align_configs"})
+    print(shtab.complete(_program(kinds), shell, preamble={name: text % _names() for name, text in CONFIGS.items()}))
 
 
-def _program(file: Any) -> argparse.ArgumentParser:
-    """Return a plain parser of all commands; `file` marks the options whose values are completed as files."""
+class Kinds(NamedTuple):
+    """How the values of options are completed."""
+
+    file: Mapping[str, str]
+    config: Mapping[str, str]
+    """By the names of shipped configs, and files; tcsh can do one of them, and takes files."""
+
+
+CONFIGS = {
+    "bash": '_align_configs() {\n  compgen -W "%s" -- "$1"\n  compgen -f -- "$1"\n}',
+    "zsh": '_align_configs() {\n  _alternative "configs:shipped config:(%s)" "files:file:_files"\n}',
+}
+"""What completes the value of `-c` in shells that call functions."""
+
+
+def _names() -> str:
+    """Return the names of the shipped configs, with their folder and, where one alone is called so, without."""
+    short = (name.rpartition("/")[2] for name in shipped())
+    return " ".join([*filter(is_shipped, short), *shipped()])
+
+
+def _program(kinds: Kinds) -> argparse.ArgumentParser:
+    """Return a plain parser of all commands."""
     program = argparse.ArgumentParser("align")
     verbs = program.add_subparsers()
     for verb, text in LISTED.items():
         parser = verbs.add_parser(verb, help=text)
         if verb not in GROUPS:
-            _add_options(parser, (verb,), file)
+            _add_options(parser, (verb,), kinds)
             continue
         below = parser.add_subparsers()
         for name, told in GROUPS[verb].items():
-            _add_options(below.add_parser(name, help=told), (verb, name), file)
+            _add_options(below.add_parser(name, help=told), (verb, name), kinds)
     return program
 
 
-def _add_options(parser: argparse.ArgumentParser, command: tuple[str, ...], file: Any) -> None:
+def _add_options(parser: argparse.ArgumentParser, command: tuple[str, ...], kinds: Kinds) -> None:
     """Add the options of a command, without their types, whose own completion would take minutes."""
     from align.cli.parsers import command_parser  # builds any parser, and so imports everything
 
@@ -53,7 +77,8 @@ def _add_options(parser: argparse.ArgumentParser, command: tuple[str, ...], file
             choices = _choices(getattr(action, "_typehint", None))
             added = parser.add_argument(*names, choices=choices, help=str(action.help or "").partition(". ")[0])
             if choices is None:
-                added.complete = file  # type: ignore[attr-defined]
+                found = kinds.config if "-c" in names else kinds.file
+                added.complete = found  # type: ignore[attr-defined]
 
 
 def _choices(hint: Any) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -83,3 +84,7 @@ def test_the_shell_completes_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     script = capsys.readouterr().out
     assert "--coefficients" in script
     assert "data world" in script.replace("_", " ")
+    for words, found in (("fit -c dp", {"dpo", "dpo_cached"}), ("fit -c recipe/qwen3_8", {"recipe/qwen3_8b"})):
+        asked = f"COMP_WORDS=(align {words}); COMP_CWORD=3; _shtab_align; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        run = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True)
+        assert found <= set(run.stdout.split())
