@@ -39,7 +39,7 @@ class TestShards:
         rows = [{"prompt": f"p{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(20)]
         other = {
             "types": [{**row, "chosen": 5} for row in rows],
-            "names": [{"question": r["prompt"], "good": "x", "bad": "y"} for r in rows],
+            "names": [{"question": r["prompt"], "taken": "x", "passed": "y"} for r in rows],
         }
         for name, second in other.items():
             folder = tmp_path / name

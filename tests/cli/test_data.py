@@ -37,14 +37,14 @@ def test_layout_rows_and_columns_are_shown(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_faults_are_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"question": "Who?", "better": "a", "worse": "b"}]
+    rows = [{"question": "Who?", "taken": "a", "passed": "b"}]
     code, _, err = read(capsys, rows)
     assert code == 2
-    assert err.startswith("align data read: data.jsonl, line 1: columns question, better, worse fit no convention")
+    assert err.startswith("align data read: data.jsonl, line 1: columns question, taken, passed fit no convention")
     assert err.count("\n") == 1
-    code, out, _ = read(capsys, rows, "--columns", "{prompt: question, chosen: better, rejected: worse}")
+    code, out, _ = read(capsys, rows, "--columns", "{prompt: question, chosen: taken, rejected: passed}")
     assert (code, "user: Who?" in out) == (0, True)
-    code, _, err = read(capsys, rows, "--columns", "{question: prompt, better: chosen}")
+    code, _, err = read(capsys, rows, "--columns", "{question: prompt, taken: chosen}")
     assert (code, "wrong way round" in err) == (2, True)
     code, out, err = read(capsys, [{"prompt": 3, "chosen": "a", "rejected": "b"}])
     assert (code, "1 of 1 rows cannot be used" in err, "rows: 1 read, 0 kept" in out) == (2, True, True)

@@ -81,7 +81,7 @@ def test_second_run_samples_nothing_again(
     words = ["evaluate", "--models", f"[{model_folder}]", "--prompts", str(pairs_file), *COMMON]
     assert main(words) == 0
     first = evaluated()
-    monkeypatch.setattr("align.evaluation.policy.sample", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("align.evaluation.policy.Sampler.sample", lambda *_, **__: 1 / 0)
     assert main(words) == 0
     assert str(evaluated()) == str(first)  # NaN is not equal to itself
     with pytest.raises(ZeroDivisionError):

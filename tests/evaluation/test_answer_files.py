@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_every_turn_is_asked_as_the_policy_is(model_folder: Path) -> None:
     policy = Policy.load(Backbone(str(model_folder)))
     part = PromptPart("more", "more of it", lambda dialogue: (Message("system", "more of it"), *dialogue))
     under = ModelAsking((part,))
-    answerer = Answerer(Echo(), policy.encoder, under, policy._replace(asking=under))
+    answerer = Answerer(lambda _: nullcontext(Echo()), policy.encoder, under, policy._replace(asking=under))
     mt_bench_answers(answerer.texts, [MTBenchQuestion(1, "math", ("One?", "Two?"))], "m", Generation(4), now=0)
     told = Message("system", "more of it")
     assert asked == [
