@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from align.data.data_module import PreferenceDataModule
-from align.data.drop_report import DroppedRow, Report
+from align.data.drop_report import Report
 from align.data.folders import folder_splits
 from align.data.hub import HubDataset, load_hub
 from align.data.keeping_source import KeepingSource
 from align.data.readers import Located
 from align.data.row_validation import field
-from align.data.transcripts import read_context, read_dialogue
+from align.data.transcripts import read_answers, read_context
 from align.errors import ConfigError
 from align.records import Example
 
@@ -75,10 +75,7 @@ class HHRLHF(KeepingSource):
             context = read_context(field(located, "prompt"))
             answers = [field(located, key).strip() for key in ("chosen", "rejected")]
         else:
-            dialogues = [read_dialogue(field(located, key)) for key in ("chosen", "rejected")]
-            if dialogues[0][:-1] != dialogues[1][:-1]:
-                raise DroppedRow("chosen and rejected have different contexts")
-            context, answers = dialogues[0][:-1], [d[-1].content for d in dialogues]
+            context, answers = read_answers(*(field(located, key) for key in ("chosen", "rejected")))
         place = self.place(located)
         subset = next((name for name in SUBSETS if name in place), None)
         made = Example(place, tuple(context), tuple(answers), ranking=((0,), (1,)), source=subset or self.name)

@@ -11,6 +11,7 @@ from align.records import Message, Role
 MARKER = re.compile(r"\s*(Human|Assistant): ?")
 """How a transcript begins."""
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
+_LAST = "\n\nAssistant:"
 _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -34,6 +35,22 @@ def read_dialogue(text: str) -> list[Message]:
     if messages[-1].role != "assistant":
         raise DroppedRow("last turn is not the assistant's")
     return messages
+
+
+def read_answers(chosen: str, rejected: str) -> tuple[list[Message], list[str]]:
+    """Return the context of two dialogues that differ in their last turn alone, and both answers.
+
+    What both begin with is parsed once. Raises DroppedRow for dialogues with different contexts.
+    """
+    *context, last = read_dialogue(chosen)
+    head, marker, said = chosen.rpartition(_LAST)
+    other = rejected[len(head) + len(marker) :]
+    if said.strip() == last.content and rejected.startswith(head + marker) and not _TURN.search(other):
+        return context, [last.content, other.strip()]
+    *others, answer = read_dialogue(rejected)
+    if others != context:
+        raise DroppedRow("chosen and rejected have different contexts")
+    return context, [last.content, answer.content]
 
 
 def read_context(text: str) -> list[Message]:

@@ -57,7 +57,8 @@ class Tokens:
         ranks = list(example.ranks) or [0] * len(cut)
         own = self.prompts if any(p != self.prompts[0] for p in self.prompts) else []
         first: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-        for prompt, response, rank in zip(own or [[]] * len(cut), cut, ranks, strict=True):
+        alike = cut if len(set(map(len, cut))) < len(cut) else []  # those of different lengths are not
+        for prompt, response, rank in zip(own or [[]] * len(alike), alike, ranks, strict=False):
             if first.setdefault((tuple(prompt), tuple(response)), rank) != rank:
                 raise RowRefused(f"identical {'after truncation' if length > self.within(limits) else 'in tokens'}")
         return EncodedGroup(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from align.data.hh_rlhf import HHRLHF, SUBSETS
 from align.data.source import DroppedRow, Report
-from align.data.transcripts import parse_transcript, read_context, read_dialogue
+from align.data.transcripts import parse_transcript, read_answers, read_context, read_dialogue
 from align.data.views import Pairs
 from align.errors import ConfigError, DataError
 from align.records import Message
@@ -172,3 +174,32 @@ def test_counts_of_the_real_file(shared: Path) -> None:
     pairs = Pairs().apply(examples, report)
     assert report.dropped["empty response"] == 4
     assert len(pairs) == 2312 - sum(report.dropped.values())
+
+
+def test_what_two_dialogues_share_is_parsed_once_with_the_same_result() -> None:
+    draw = random.Random(0)
+    pieces = ["\n\nHuman: ", "\n\nAssistant:", "\n\nAssistant: ", " a", "b ", "\n\n", " ", "Human:", "\n\nHuman:"]
+
+    def made(length: int) -> str:
+        return "".join(draw.choices(pieces, k=length))
+
+    def apart(chosen: str, rejected: str) -> object:
+        dialogues = [read_dialogue(text) for text in (chosen, rejected)]
+        if dialogues[0][:-1] != dialogues[1][:-1]:
+            raise DroppedRow("chosen and rejected have different contexts")
+        return dialogues[0][:-1], [dialogue[-1].content for dialogue in dialogues]
+
+    def result(read: Callable[[str, str], object], pair: tuple[str, str]) -> object:
+        try:
+            return read(*pair)
+        except DroppedRow as reason:
+            return str(reason)
+
+    found = Counter[str]()
+    for _ in range(20_000):
+        head = "\n\nHuman: q" + made(draw.randrange(3)) + "\n\nAssistant:"
+        pair = head + made(draw.randrange(4)), head + made(draw.randrange(4))
+        same = result(apart, pair)
+        assert result(read_answers, pair) == same, pair
+        found[same if isinstance(same, str) else "read"] += 1
+    assert min(found["read"], found["chosen and rejected have different contexts"]) > 1000
