@@ -79,6 +79,15 @@ class OnCard(Tensor):
             memo[id(self)] = made
         return memo[id(self)]  # type: ignore[no-any-return]
 
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]
+        return Tensor.data.__get__(self)  # type: ignore[no-any-return, attr-defined]
+
+    @data.setter
+    def data(self, values: Tensor) -> None:
+        Tensor.data.__set__(self, values)  # type: ignore[attr-defined]
+        self.held = values.held if on_card(values) else values  # type: ignore[attr-defined]
+
     def untyped_storage(self) -> Any:
         return self.held.untyped_storage()
 
