@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ class WordTable:
             words, first = _words(filled)
             flat, ends = self._joined(words)
             cuts = [0, *ends[first[1:] - 1].tolist(), len(flat)]
-            found.update((text, flat[a:b]) for text, a, b in zip(filled, cuts, cuts[1:], strict=False))
+            found.update((text, flat[a:b]) for text, (a, b) in zip(filled, pairwise(cuts), strict=True))
         return found
 
     def length(self, word: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +53,7 @@ def served(policy: Policy, backbone: Backbone, pool: ServerPool, settings: Gener
         setting=servers.setting,
     )
     with tempfile.TemporaryDirectory(prefix="align-served-") as place:
-        name = f"align-{hashlib.sha256(place.encode()).hexdigest()[:16]}"  # another in every process
+        name = Path(place).name  # another in every process
 
         def write(takes: Takes) -> ServedPolicy:
             folder = Path(place) / takes

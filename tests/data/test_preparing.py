@@ -168,3 +168,18 @@ def test_the_collector_of_cycles_is_left_as_it_was() -> None:
         with chunks._uncollected():
             assert not gc.isenabled()
         assert gc.isenabled() is enabled
+
+
+def test_how_often_cycles_are_looked_for_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[int, ...]]()
+    plain = chunks.encode_chunk
+    monkeypatch.setattr(chunks, "encode_chunk", lambda *given: seen.append(gc.get_threshold()) or plain(*given))
+    before = gc.get_threshold()
+    connected(write_pairs(tmp_path / "pairs.jsonl", 50))
+    assert gc.get_threshold() == before
+    assert seen[0][0] == 100 * before[0]
+    path = write_pairs(tmp_path / "odd.jsonl", 20)
+    path.write_text(path.read_text() + '{"prompt": "cut o')
+    with pytest.raises(DataError, match="the file ends inside this row"):
+        connected(path)
+    assert gc.get_threshold() == before
