@@ -177,7 +177,8 @@ def _missing(key: str, body: str) -> str | None:
         return None
     names = [_VERB.sub("", name.strip()) for name in (found.group(1) or found.group(2)).split(",")]
     flags = [f"--{key}.{name}" if key and not name.startswith(key) else f"--{name}" for name in names]
-    hints = [f" (one of {', '.join(sorted(known_classes(n)))})" if n in ("data", "model") else "" for n in names]
+    kinds = [sorted(known_classes(flag[2:])) if flag in ("--data", "--model") else [] for flag in flags]
+    hints = [f" (one of {', '.join(known)})" if known else "" for known in kinds]
     return "required: " + ", ".join(flag + hint for flag, hint in zip(flags, hints, strict=True))
 
 

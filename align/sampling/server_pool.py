@@ -42,17 +42,17 @@ class ServerPool:
 
     def __post_init__(self) -> None:
         if not self.urls or len(set(self.urls)) < len(self.urls):
-            raise ConfigError(f"urls: expected one or more different addresses, got {self.urls}")
+            raise ConfigError(f"ServerPool.urls: expected one or more different addresses, got {self.urls}")
         for url in self.urls:
-            check_address(url, self.api_key_env, "urls")
+            check_address(url, self.api_key_env, "ServerPool.urls")
         if self.concurrency < 1 or not 0 < self.timeout < math.inf or not 0 < self.patience < math.inf:
             raise ConfigError(
-                f"concurrency must be at least 1, timeout and patience positive, got {self.concurrency}, "
+                f"ServerPool: concurrency must be at least 1, timeout and patience positive, got {self.concurrency}, "
                 f"{self.timeout:g}, {self.patience:g}"
             )
         if not self.most_difference > 0 or (self.importance_cap is not None and not self.importance_cap > 0):
             raise ConfigError(
-                f"most_difference and importance_cap must be positive, got {self.most_difference}, "
+                f"ServerPool: most_difference and importance_cap must be positive, got {self.most_difference}, "
                 f"{self.importance_cap}"
             )
 

@@ -51,6 +51,10 @@ class TestCommandLine:
     def test_words(self, told, words: list[str], line: str) -> None:
         assert line in told(*words)
 
+    def test_a_part_that_is_called_like_a_class_of_fit_has_no_classes(self, told) -> None:
+        words = ("generate", "--model.path", "x", "--prompt", "y", "--server.base_url", "http://127.0.0.1:9/v1")
+        assert told(*words).endswith("required: --server.model")
+
     @pytest.mark.parametrize(
         ("extra", "line"),
         [

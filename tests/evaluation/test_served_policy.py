@@ -13,6 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from align.cli.main import main
+from align.errors import ConfigError
+from align.sampling.server_pool import ServerPool
 from tests.rounds.test_pool_engine import Policy
 from tests.sampling.vllm_server import Served, vllm_serve
 
@@ -110,3 +112,19 @@ def test_what_is_refused(policy: Policy, capsys: pytest.CaptureFixture[str]) -> 
         assert "pool.most_difference is 0.2" in said(2, str(policy.folder), *one)
         assert "belongs to online RL" in said(2, str(other), *one, "--pool.importance_cap", "3")
     assert "give the same command again" in said(75, str(other), *one, "--pool.patience", "0.4")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"urls": []}, r"ServerPool\.urls: expected one or more different addresses, got \[\]"),
+        ({"urls": ["http://a/v1", "http://a/v1"]}, r"ServerPool\.urls: expected one or more different"),
+        ({"urls": ["localhost:8000"]}, r"ServerPool\.urls has no scheme: expected http\(s\)://HOST/PATH"),
+        ({"urls": ["http://far/v1"], "api_key_env": "KEY"}, r"ServerPool\.urls http://far: a key would travel"),
+        ({"urls": ["http://a/v1"], "concurrency": 0}, "ServerPool: concurrency must be at least 1"),
+        ({"urls": ["http://a/v1"], "importance_cap": 0.0}, "ServerPool: most_difference and importance_cap must"),
+    ],
+)
+def test_wrong_settings_of_a_pool_are_named(settings: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ServerPool(**settings)
