@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from align.errors import ConfigError
+from align.models.folder_checks import local_folder
 from align.models.world_settings import WORLD_KEY, check_same_world, world_settings
 from align.world.universe import World
 
@@ -30,6 +31,10 @@ def world_of(paths: Sequence[str], given: World | None = None, *, way_out: str =
     named = None if given is None else given.settings
     for path, settings in found.items():
         check_same_world(("--world", named), (f"model {path}", settings))
+        if named is None and settings is None and local_folder(path) is None:
+            raise ConfigError(
+                f"model {path}: no such folder, and a model of the hub is of no synthetic world; {way_out}"
+            )
         if named is None and settings is None:
             raise ConfigError(
                 f"model {path}: of no synthetic world: its config.json has no {WORLD_KEY}, which `align init world` "

@@ -115,3 +115,8 @@ def test_a_world_without_a_seed_is_told(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"does not say the seed of its world, so 0 is taken: .*--world\.seed"):
         assert world_of([str(base)]) == World(version=1, entities=9, facts=6, seed=0)
     assert world_of([str(base)], World(entities=9, seed=5)) == World(entities=9, held_out_entities=4, seed=5)
+
+
+def test_a_name_that_is_no_folder_is_not_told_as_a_model_without_a_world() -> None:
+    with pytest.raises(ConfigError, match="model nowhere: no such folder, and a model of the hub is of no synthetic"):
+        world_of(["nowhere"])
