@@ -13,6 +13,8 @@ from tests.cli.test_evaluate import evaluated
 from tests.judges.conftest import KEY, Server
 
 FINE = {"prompt": "fine", "chosen": "good answer", "rejected": "b"}
+IMPATIENT = ["--judge.responder.patience.timeout", "1.5", "--judge.responder.patience.deadline", "1.5"]
+"""For a service that never answers well; one that answers is given all the time that a busy machine needs."""
 
 
 def command(server: Server, model: Path, rows: list[dict[str, Any]], *more: str) -> list[str]:
@@ -21,7 +23,6 @@ def command(server: Server, model: Path, rows: list[dict[str, Any]], *more: str)
     words += ["--sampling.generation.max_new_tokens", "4", "--judge", "LanguageJudge", "--judge.store", "judge.sqlite"]
     words += ["--judge.responder", "Endpoint", "--judge.responder.base_url", server.url]
     words += ["--judge.responder.model", "judge-1", "--judge.responder.api_key_env", "JUDGE_KEY"]
-    words += ["--judge.responder.patience.timeout", "0.4", "--judge.responder.patience.deadline", "0.8"]
     return [*words, "--judge.repeats", "0", "--judge.canaries", "false", *more]
 
 
@@ -52,14 +53,15 @@ def test_services_that_fail(
     case: str, code: int, says: str, server: Server, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [FINE, {**FINE, "prompt": f"CASE={case}"}]
-    assert main(command(server, model_folder, rows, "--judge.responder.concurrency", "1")) == code
+    patience = IMPATIENT if case == "500" or case.endswith("_always") else []
+    assert main(command(server, model_folder, rows, "--judge.responder.concurrency", "1", *patience)) == code
     assert says in told(capsys)
 
 
 @pytest.mark.parametrize(
     ("more", "code", "says"),
     [
-        (["--judge.responder.base_url", "http://127.0.0.1:9/v1"], 75, "connection failed"),
+        (["--judge.responder.base_url", "http://127.0.0.1:9/v1", *IMPATIENT], 75, "connection failed"),
         (["--judge.responder.base_url", "127.0.0.1:9/v1"], 2, "base_url has no scheme"),
         (["--judge.responder.api_key_env", "NOT_SET"], 2, "environment variable NOT_SET is not set"),
         (["--judge.responder.api_key_env", KEY], 2, "holds the value of environment variable JUDGE_KEY"),
