@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -88,7 +89,7 @@ def base_hash(model: nn.Module) -> str:
     """Return a hash of the weights beneath all adapters, the same with and without them, and in any precision."""
     digest = hashlib.blake2b(digest_size=16)
     weights = {
-        name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor
+        re.sub(r"(\.base_layer)+\.", ".", name.removeprefix("base_model.model.")): tensor
         for name, tensor in model.state_dict().items()
         if "lora_" not in name
     }

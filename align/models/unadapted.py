@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import peft
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor, nn
 
 MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
@@ -25,10 +27,40 @@ def unadapted(model: Any, target_modules: str | list[str]) -> list[str]:
         return []
     found = list(_unadapted(model))
     if found:
-        kinds = sorted({name.rpartition(".")[2] for name in found})
-        told = ", ".join(kinds[:SHOWN]) + (" and others" if len(kinds) > SHOWN else "")
-        rank_zero_info(f"adapters: {len(found)} layers are left out of all-linear, which take none ({told})")
-    return found
+        rank_zero_info(f"adapters: {len(found)} layers are left out of all-linear, which take none ({_kinds(found)})")
+    taken = _taken_for_experts(model)
+    if taken:
+        rank_zero_warn(
+            f"adapters: {len(taken)} linear layers beside the experts get none: PEFT takes their names "
+            f"({_kinds(taken)}) for those of the experts; backbone.lora.target_parameters reaches them "
+            f"({taken[0].partition('.layers.')[2].partition('.')[2] or taken[0]}.weight)"
+        )
+    return found + taken
+
+
+def _kinds(names: list[str]) -> str:
+    kinds = sorted({name.rpartition(".")[2] for name in names})
+    return ", ".join(kinds[:SHOWN]) + (" and others" if len(kinds) > SHOWN else "")
+
+
+def _taken_for_experts(model: Any) -> list[str]:
+    """Return the linear layers that PEFT gives no adapter, since experts had layers of that name in transformers 4.
+
+    It then puts one on the experts' parameters in the place of every layer of the name, as on DeepSeek's dense blocks
+    and shared experts.
+    """
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    taken = {kind: _is_taken(model, kind) for kind in {name.rpartition(".")[2] for name in linear}}
+    return [name for name in linear if taken[name.rpartition(".")[2]]]
+
+
+def _is_taken(model: Any, kind: str) -> bool:
+    settings = peft.LoraConfig(target_modules=[kind])
+    try:
+        convert_peft_config_for_transformers(settings, model, None)
+    except ValueError:  # one of two that are fused
+        return True
+    return kind not in (settings.target_modules or [])
 
 
 def _unadapted(model: Any) -> Iterator[str]:

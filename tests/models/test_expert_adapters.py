@@ -1,4 +1,4 @@
-"""Adapters on the experts of a mixture: trained from ln 2, equal to plain PEFT when loaded, merged, and off."""
+"""Adapters on the experts of a mixture: trained from ln 2, equal to plain PEFT when loaded, merged, added up, and off."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.cli.main import main
 from align.evaluation.run_reader import read_series
+from align.models.adapted import add_trained, load_bare
+from align.models.adapters import freeze_but
+from align.models.backbone import Backbone, LoRA
+from align.models.combined import save_combined
+from align.models.stage import base_hash
 from tests.test_configs import CPU, METHOD
 
 EXPERTS = ["gate_up_proj", "down_proj"]
@@ -59,3 +64,27 @@ def test_experts_are_trained(mixture: str, pairs_file: Path, tmp_path: Path) -> 
     assert len(moved) == SIZES["num_hidden_layers"] * len(EXPERTS)
     assert (trained - start).abs().max() > 0.05
     torch.testing.assert_close(merged, trained, rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_on_experts_are_written_as_one(mixture: str, tmp_path: Path) -> None:
+    """A first stage's adapters sit on experts and router, those of the second on other layers and in fewer blocks."""
+    base: Any = load_bare(Backbone(mixture), range(AutoConfig.from_pretrained(mixture).vocab_size))
+    plain = base_hash(base)
+    model = add_trained(base, ["good"], LoRA(r=2, lora_alpha=4))
+    model = add_trained(model, ["default"], LoRA(r=3, lora_alpha=5), blocks=1)
+    assert base_hash(model) == plain
+    freeze_but(model, ["good", "default"], ["default"])
+    torch.manual_seed(1)
+    ids = torch.randint(5, 200, (2, 12))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn_like(parameter))
+        with_both = model.eval()(input_ids=ids).logits
+        save_combined(model, tmp_path / "one", None)
+        opened = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(mixture), tmp_path / "one").eval()
+        torch.testing.assert_close(opened(input_ids=ids).logits, with_both, rtol=1e-4, atol=1e-5)
+        experts = [name for name, _ in opened.named_parameters() if "experts" in name and ".lora_A." in name]
+        without = AutoModelForCausalLM.from_pretrained(mixture).eval()(input_ids=ids).logits
+    assert len(experts) == SIZES["num_hidden_layers"] * len(EXPERTS)
+    assert (with_both - without).abs().max() > 0.05

@@ -20,10 +20,11 @@ LEFT_OUT = {
     "mamba": {"dt_proj", "out_proj"},
     "jamba": {"dt_proj"},
     "deepseek_v4": {"o_a_proj"},
+    "deepseek_v3": {"gate_proj", "up_proj", "down_proj"},
     "falcon": set[str](),
 }
-"""Routers that return choices; projections of Mamba blocks read past an adapter; a layer of groups; and Falcon, whose own
-linear layers are linear."""
+"""Routers that return choices; projections of Mamba blocks read past an adapter; a layer of groups; what PEFT takes for
+experts; and Falcon, whose own linear layers are linear."""
 
 
 class Tokens:
