@@ -32,6 +32,11 @@ def on_cpu(values: Tensor) -> Tensor:
     return values.cpu() if source is None else source.cpu()
 
 
+def raw_bytes(values: Tensor) -> memoryview:
+    """Return the bytes of values of any shape, also of a single number, without a copy where they are on the CPU."""
+    return values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
 def tensor_on(device: torch.device | str, values: Any, dtype: torch.dtype | None = None) -> Tensor:
     """Return numbers as a tensor on a device, without the wait that `torch.tensor(values, device=...)` is."""
     return to_device(torch.tensor(values, dtype=dtype), device)

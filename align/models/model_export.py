@@ -19,6 +19,7 @@ from align.models.combined import save_combined
 from align.models.deterministic import noted_rates, set_rates
 from align.models.masters import asked_dtype
 from align.models.merging import write_merged
+from align.models.reward_head import opened_by
 from align.records import PromptFormat
 from align.scoring.decoder import unwrapped
 
@@ -51,7 +52,8 @@ def export_model(
         _write(whole, into, weights, dtype, prompt_format)
         _save_tokenizer(tokenizer, into, prompt_format)
         if card:
-            (into / "README.md").write_text(card + dtype_note(whole, dtype), encoding="utf-8")
+            notes = dtype_note(whole, dtype) + opened_by(unwrapped(whole), adapters=has_adapters(whole))
+            (into / "README.md").write_text(card + notes, encoding="utf-8")
 
     if merges:
         write_merged(model, tokenizer, folder, write)

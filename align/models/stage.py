@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
@@ -19,6 +18,7 @@ from align.files import file_hash
 from align.models.folder_checks import ADAPTER_CONFIG, read_json
 from align.models.sizes_only import sizes_only
 from align.records import Instructions
+from align.transfer import raw_bytes
 
 NOTE = "stage.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -96,6 +96,5 @@ def base_hash(model: nn.Module) -> str:
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         if not tensor.is_meta:  # sizes are counted without values
-            short = tensor.detach().cpu().to(torch.bfloat16 if tensor.is_floating_point() else tensor.dtype)
-            digest.update(short.contiguous().view(torch.uint8).numpy().data)
+            digest.update(raw_bytes(tensor.detach().bfloat16() if tensor.is_floating_point() else tensor))
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from align.errors import ResumeError
 from align.models.references.reference_cache import candidate_keys
 from align.records import CandidateBatch
-from align.transfer import to_device
+from align.transfer import raw_bytes, to_device
 
 HEADER = "header.json"
 
@@ -72,7 +72,7 @@ class StateCache:
         with self._own.open("ab") as data, self._own.with_suffix(".index").open("a") as index:
             for key, piece in zip(response_keys(batch), torch.split(both, counts, dim=2), strict=True):
                 start = data.seek(0, 2)
-                data.write(piece.contiguous().view(torch.uint8).numpy().tobytes())
+                data.write(raw_bytes(piece))
                 data.flush()
                 name = str(piece.dtype).removeprefix("torch.")
                 print(json.dumps([key.hex(), start, list(piece.shape), name, data.tell()]), file=index, flush=True)
@@ -100,5 +100,5 @@ def adapters_hash(model: nn.Module, names: list[str]) -> str:
     for path, tensor in sorted(model.state_dict().items()):
         if "lora_" in path and any(f".{name}." in path for name in names):
             digest.update(path.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(raw_bytes(tensor))
     return digest.hexdigest()

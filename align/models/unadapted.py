@@ -49,7 +49,7 @@ def _taken_for_experts(model: Any) -> list[str]:
     It then puts one on the experts' parameters in the place of every layer of the name, as on DeepSeek's dense blocks
     and shared experts.
     """
-    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    linear = [name.removesuffix(".base_layer") for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     taken = {kind: _is_taken(model, kind) for kind in {name.rpartition(".")[2] for name in linear}}
     return [name for name in linear if taken[name.rpartition(".")[2]]]
 

@@ -17,6 +17,7 @@ from align.errors import ConfigError, StoreError
 from align.files import atomic_file
 from align.models.references import FollowingReference, PreviousRound, Reference, ReferenceMixture
 from align.models.sharding import give
+from align.transfer import raw_bytes
 
 
 def policy_hash(module: nn.Module) -> str:
@@ -24,7 +25,7 @@ def policy_hash(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, values in _trained(module):
         digest.update(name.encode())
-        digest.update(values.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(raw_bytes(values))
     return digest.hexdigest()[:16]
 
 
@@ -32,7 +33,7 @@ def reference_hash(module: Any) -> str:
     """Return a hash of what a reference is, and of the weights of one that follows the policy; every process calls."""
     digest = hashlib.sha256(repr(module.reference).encode())
     for values in module.moving_parameters():
-        digest.update(_whole(values).detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(raw_bytes(_whole(values)))
     return digest.hexdigest()[:16]
 
 

@@ -28,8 +28,8 @@ TYPES: dict[str, dict[str, Any]] = {
     "gemma3": {},
 }
 """Hybrids, a latent attention, a recurrent model, mixtures of experts, soft caps, and a model of pictures and text."""
-HEADLESS = {"lfm2", "mamba"}
-"""Those that transformers has no sequence classifier of."""
+HEADLESS = {"mamba"}
+"""Those that transformers has no sequence classifier of, and none can be made of its generic one."""
 
 
 @pytest.fixture(params=TYPES)

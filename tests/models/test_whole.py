@@ -144,7 +144,7 @@ class TestHeads:
             RewardModelScorer(str(folder))
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("kind", ["mamba", "lfm2"])
+    @pytest.mark.parametrize("kind", ["mamba", "falcon_h1"])
     def test_kinds_without_a_classifier_get_one_line(self, tmp_path: Path, kind: str) -> None:
         sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         AutoConfig.for_model(kind, vocab_size=300, **sizes).save_pretrained(tmp_path)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import nn
 
-from align.models.references.reference_cache import candidate_keys
+from align.models.references.reference_cache import candidate_keys, weights_hash
+from align.models.stage import base_hash
+from align.rounds.weights import policy_hash
 from align.training.reference_code_eos import without_longest_ends
 from align.transfer import on_cpu
 from tests.tiny import random_batch
@@ -31,3 +36,14 @@ def test_rows_lose_their_ends_without_a_look_at_the_device() -> None:
 def test_other_tokens_are_read_anew(change) -> None:
     with pytest.raises(NotImplementedError, match="meta"):
         candidate_keys(change(AWAY))
+
+
+@pytest.mark.parametrize("hashed", [base_hash, weights_hash, policy_hash])
+def test_a_weight_that_is_one_number_is_hashed_too(hashed: Callable[[nn.Module], str]) -> None:
+    """Apertus keeps two numbers of its activation in every block."""
+    model = nn.Module()
+    model.number = nn.Parameter(torch.tensor(1.0))
+    before = hashed(model)
+    with torch.no_grad():
+        model.number += 1
+    assert hashed(model) != before

@@ -24,7 +24,7 @@ from align.models.backbone import Backbone
 from align.models.references.reference import Reference
 from align.models.references.reference_models import FrozenCopy, default_reference
 from align.records import CandidateBatch, ResponseScores
-from align.transfer import on_cpu, tensor_on
+from align.transfer import on_cpu, raw_bytes, tensor_on
 
 Key = bytes
 
@@ -159,7 +159,7 @@ def weights_hash(model: nn.Module) -> str:
         if whole or "lora_" not in name or REFERENCE_ADAPTER in name:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             if not tensor.is_meta:  # sizes are counted without values
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+                digest.update(raw_bytes(tensor))
     return digest.hexdigest()
 
 
