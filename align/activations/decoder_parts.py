@@ -8,8 +8,8 @@ from torch import nn
 
 from align.errors import ModelError
 
-BLOCKS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers")
-"""Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT."""
+BLOCKS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers", "model.language_model.layers")
+"""Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT; the text inside Gemma 3 and 4."""
 ATTENTION = (
     *(("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",), ("Wqkv",)),
     *(("q_b_proj", "kv_b_proj"), ("q_proj", "kv_b_proj")),

@@ -76,7 +76,8 @@ def _outputs(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
 
     inner: Any = unwrapped(model)
     depth = inner.config.get_text_config().num_hidden_layers
-    blocks = next(part for part in inner.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
+    text = inner.get_decoder()  # without a tower for pictures, which may be as deep
+    blocks = next(part for part in text.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
     handles = [blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
     try:
         yield kept

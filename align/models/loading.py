@@ -98,7 +98,8 @@ def load_reward_model(
     tokenizer.pad_token = pad_token or "<pad>"  # assigning an unknown token adds it
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
-    model.config.pad_token_id = tokenizer.pad_token_id
+    for part in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
+        part.pad_token_id = tokenizer.pad_token_id  # a classifier of pictures and text asks its language model's
     return _prepare(model, backbone, adapter, "SEQ_CLS", masters)
 
 

@@ -76,8 +76,8 @@ def opened_by(model: nn.Module, *, adapters: bool = False) -> str:
     made: Any = next(c for c in type(model).__mro__ if _Offered in c.__bases__)  # beneath what sharding makes of it
     name, parent, whole = made.__name__, made.__bases__[1], f'{made.__name__}.from_pretrained(".")'
     if adapters:
-        base = f"{name}.from_pretrained({model.name_or_path!r}, num_labels={model.config.num_labels})"
-        whole = f'peft.PeftModel.from_pretrained({base}, ".")'
+        own = f"num_labels={model.config.num_labels}, pad_token_id={model.config.pad_token_id}"
+        whole = f'peft.PeftModel.from_pretrained({name}.from_pretrained({model.name_or_path!r}, {own}), ".")'
     return f"""
 ## Opening it without align
 

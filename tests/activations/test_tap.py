@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from align.activations import ActivationRecorder, decoder_parts
+from align.checks.frozen_states import _outputs
 from align.errors import ModelError
 from align.models.backbone import LoRA
 from align.models.loading import _with_lora
+from tests.architectures.shrunk import Variant, random_model
 from tests.tiny import tiny_model
 
 FAMILIES = ["llama", "mistral", "qwen2", "gemma", "gpt2", "pythia", "opt"]
@@ -100,3 +102,15 @@ class Odd(torch.nn.Module):
 def test_learned_positions_are_told() -> None:
     told = {family: decoder_parts(tiny_model(family)).absolute_positions for family in FAMILIES}
     assert {family for family, learned in told.items() if learned} == {"gpt2", "opt"}
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "gemma4"])
+def test_the_text_inside_a_model_of_pictures_is_read(kind: str) -> None:
+    """Its tower for pictures has as many blocks, and self-checks read the other list too."""
+    model = random_model(Variant(kind))
+    full = model(IDS, output_hidden_states=True).hidden_states
+    with ActivationRecorder(model, [1, 3]) as tap, _outputs(model, [1, 3]) as kept:
+        model(IDS, use_cache=False)
+    for layer, states in zip([1, 3], tap.states(), strict=True):
+        assert torch.equal(states, full[layer])
+        assert torch.equal(kept[layer], full[layer])

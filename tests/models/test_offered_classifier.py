@@ -19,18 +19,20 @@ from tests.architectures.shrunk import Variant, random_model
 from tests.test_configs import CPU
 from tests.tiny import tiny_tokenizer
 
-IDS = torch.tensor([[3, 40, 41, 42, 43, 7]])
+PAD = 7
+"""What the configurations pad with, and the tokenizer does not."""
+IDS = torch.tensor([[5, 40, 41, 42, 43, PAD]])
 
 
 def saved(kind: str, folder: Path) -> Any:
     tokenizer = tiny_tokenizer()
-    model = random_model(Variant(kind), vocab_size=len(tokenizer), max_position_embeddings=512)
+    model = random_model(Variant(kind), vocab_size=len(tokenizer), max_position_embeddings=512, pad_token_id=PAD)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model
 
 
-@pytest.mark.parametrize("kind", ["granite", "gemma4_text", "olmoe", "lfm2", "cohere2", "llama4_text"])
+@pytest.mark.parametrize("kind", ["granite", "gemma4_text", "gemma4", "olmoe", "lfm2", "cohere2", "llama4_text"])
 @torch.no_grad()
 def test_the_score_is_the_head_at_the_last_state(kind: str, tmp_path: Path) -> None:
     causal = saved(kind, tmp_path)
