@@ -158,6 +158,12 @@ class PreferenceDataModule(ServingDataModule):
         assert self.encoder
         return PromptFormat(self.encoder.template.eos_id, self.encoder.template.jinja)
 
+    @property
+    def max_tokens(self) -> int:
+        """Return the longest prompt with a response, in tokens."""
+        assert self.encoder
+        return self.encoder.truncation.max_total
+
     def prompts(self, count: int) -> list[list[int]]:
         """Return the ids of the first prompts of the validation split, or of the training split without one."""
         groups = self.groups.get("val") or self.groups["train"]

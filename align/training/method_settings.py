@@ -36,12 +36,33 @@ class MethodSettings:
     """Whether the model writes text."""
     reads_states: Sequence[Sequence[str]] = ()
     """Sets of frozen adapters under which hidden states are read; an empty one is the base alone."""
+    layers: Sequence[int] = ()
+    """Whose states are read, known once the model is built."""
     predicts_asked: ClassVar[bool] = False
     """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
     can_be_sharded: ClassVar[bool] = True
     """Whether FSDP2 can lay the method's models in shards."""
     labels: Labels = Labels()
     """Of the data, known before the model is built."""
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether a step computes logits."""
+        return self.generates or bool(getattr(getattr(self, "objective", None), "lm_weight", 0))
+
+    @property
+    def frozen_passes(self) -> int:
+        """Passes over a batch that have no gradient, once the model is built."""
+        return len(self.reads_states)
+
+    @property
+    def passes_beside(self) -> int:
+        """Trained passes over a batch beside the policy's, once the model is built."""
+        return 0
+
+    def frozen_beside(self) -> nn.Module | None:
+        """Return what is held beside the model and never trained."""
+        return None
 
     def check_backbone(self, backbone: Backbone) -> None:
         """Raise ConfigError for settings of a backbone that the method cannot use."""
