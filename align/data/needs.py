@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from align.records import Instructions, Labels, RowLayout, TruncationPreset, ViewName
+from align.records import Instructions, Labels, MethodLimits, MethodView, RowLayout
 
 
 class Needs(Protocol):
     """What a module tells its data module: the tokenizer, and the view and limits its method works on."""
 
-    view: ViewName
-    truncation: TruncationPreset
+    view: MethodView
+    truncation: MethodLimits
     instructions: Instructions | None
     """Under which every prompt is encoded beside the plain one."""
     max_response: int | None

@@ -13,7 +13,7 @@ from align.data.drop_report import DroppedRow, LeftOut, Report
 from align.data.encoded_groups import GroupTable
 from align.data.row_validation import hashed
 from align.data.selection import desirable, fault_of, select, usable
-from align.records import Example, Instructions, ViewName
+from align.records import Example, Instructions
 from align.records.asking import Scores
 
 
@@ -160,18 +160,6 @@ class Unpaired(View):
             scores=tuple((labels.get(i, math.nan),) for i in range(len(example.responses))),
         )
         return [select(bare, [i], [0], f"#{i}" if len(example.responses) > 1 else "") for i in rows]
-
-
-VIEWS: dict[ViewName, View] = {
-    "pairs": Pairs(),
-    "lists": RankedLists(),
-    "singles": Singles(),
-    "worst": Singles("worst"),
-    "either": Singles("random"),
-    "prompts": PromptsOnly(),
-    "regression": RegressionRows(),
-    "unpaired": Unpaired(),
-}
 
 
 def _ranked(example: Example) -> tuple[list[int], tuple[int, ...]]:

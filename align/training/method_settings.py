@@ -8,16 +8,16 @@ from typing import ClassVar
 from torch import nn
 
 from align.models.backbone import Backbone
-from align.records import Instructions, Labels, TruncationPreset, ViewName
+from align.records import Instructions, Labels, MethodLimits, MethodView
 
 
 class MethodSettings:
     """Subclasses set what differs from the usual."""
 
-    view: ViewName
-    """The data view the method trains on."""
-    truncation: TruncationPreset
-    """The limits on lengths the method takes where the data name none."""
+    view: MethodView
+    """The data view the method trains on: the name of one that is shipped, or a view of your own, `view = MyView()`."""
+    truncation: MethodLimits
+    """The limits on lengths the method takes where the data name none: a preset's name, or a `Truncation`."""
     learning_rates: ClassVar[tuple[float, float]]
     """Usual learning rate for full fine-tuning and for LoRA."""
     instructions: Instructions | None = None

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from jsonargparse import set_parsing_settings
 
 from align.cli.main import main
 from align.cli.own_packages import CurrentFolder, allow_imports
 from align.errors import ConfigError
+from align.models.backbone import Backbone
+from align.modules.dpo import DPOModule
+from tests.modules.fitting import pairs_data
+from tests.test_configs import CPU
 
 ROOT = Path(__file__).parents[2]
 DECOYS = ("torch", "yaml", "callbacks", "transformers", "numpy")
@@ -22,13 +31,14 @@ DECOYS = ("torch", "yaml", "callbacks", "transformers", "numpy")
 def mypackage(tmp_path: Path) -> Path:
     """The docs' package and config, beside packages of names that must not be taken from here."""
     text = (ROOT / "docs" / "how-to" / "extend.md").read_text()
-    code = re.search(r"# mypackage/losses.py\n(.*?)\n```", text, re.DOTALL)
-    assert code
+    code = re.findall(r"# mypackage/(\w+)\.py\n(.*?)\n```", text, re.DOTALL)
+    assert [name for name, _ in code] == ["losses", "views", "method"]
     folder = tmp_path / "work"
     for name in ("mypackage", *DECOYS):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("" if name == "mypackage" else "raise SystemExit('a decoy')\n")
-    (folder / "mypackage" / "losses.py").write_text(code[1])
+    for name, lines in code:
+        (folder / "mypackage" / f"{name}.py").write_text(lines)
     named = re.search(r"`(model: [^`]*mypackage.losses.Softplus[^`]*)`", text)
     assert named
     (folder / "mine.yaml").write_text(named[1] + "\n")
@@ -61,6 +71,59 @@ def test_it_trains_as_the_docs_print_it_and_exports_without_it(
     assert "mypackage" not in sys.modules
     assert main(["export", "--run", str(run), "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
+
+
+class TestViews:
+    """A module and an objective from outside the package whose views are their own, as the docs print them."""
+
+    OWN: ClassVar = {
+        "method": "model: {class_path: mypackage.method.ShorterModule}",
+        "objective": "model: {class_path: DPOModule, init_args: {objective: {class_path: mypackage.brief.Brief}}}",
+    }
+
+    @pytest.fixture
+    def here(self, mypackage: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        (mypackage / "mypackage" / "brief.py").write_text(
+            "from mypackage.losses import Softplus\nfrom mypackage.views import ShorterFirst\n\n\n"
+            "class Brief(Softplus):\n    view = ShorterFirst()\n"
+        )
+        monkeypatch.chdir(mypackage)
+        monkeypatch.setenv("ALIGN_IMPORT_ALLOW", "mypackage")
+        monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+        yield mypackage
+        for name in [name for name in sys.modules if name.split(".")[0] == "mypackage"]:
+            del sys.modules[name]
+        set_parsing_settings(import_path_denylist=["mypackage"])  # the policy of other tests: entries add up
+
+    @pytest.mark.parametrize("name", OWN)
+    def test_they_train_and_export(self, name: str, here: Path, fit_words: list[str], tmp_path: Path) -> None:
+        Path("own.yaml").write_text(self.OWN[name] + "\n")
+        limits = [
+            "--data.batching.groups",
+            "16",
+            "--trainer.max_steps",
+            "2",
+            "--trainer.default_root_dir",
+            str(tmp_path / "run"),
+        ]
+        assert main(["fit", "-c", "own.yaml", "-c", CPU, *fit_words[fit_words.index("--data") :], *limits]) == 0
+        assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+        assert json.loads((tmp_path / "run" / "finished.json").read_text()) == {"step": 2}
+
+    def test_the_data_are_what_they_make_of_it(self, here: Path, model_folder: Path, pairs_file: Path) -> None:
+        rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+        swapped = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+        pairs_file.write_text("\n".join(map(json.dumps, swapped)))
+        allow_imports()
+        brief = importlib.import_module("mypackage.brief").Brief()
+        own = importlib.import_module("mypackage.method").ShorterModule(Backbone(str(model_folder)))
+        shorter = []
+        for module in (own, DPOModule(Backbone(str(model_folder)), brief), DPOModule(Backbone(str(model_folder)))):
+            data = pairs_data(pairs_file)
+            data.connect(module)
+            groups = data.groups["train"][range(len(rows))]
+            shorter.append({len(group.response_ids[0]) < len(group.response_ids[1]) for group in groups})
+        assert shorter == [{True}, {True}, {False}]
 
 
 def test_the_refusal_names_the_variable(mypackage: Path, fit_words: list[str], told) -> None:
