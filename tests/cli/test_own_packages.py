@@ -17,11 +17,12 @@ from jsonargparse import set_parsing_settings
 
 from align.cli.main import main
 from align.cli.own_packages import CurrentFolder, allow_imports
+from align.data.drop_report import Report
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.modules.dpo import DPOModule
 from tests.modules.fitting import pairs_data
-from tests.test_configs import CPU
+from tests.test_configs import CPU, METHOD
 
 ROOT = Path(__file__).parents[2]
 DECOYS = ("torch", "yaml", "callbacks", "transformers", "numpy")
@@ -73,8 +74,20 @@ def test_it_trains_as_the_docs_print_it_and_exports_without_it(
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
 
 
-class TestViews:
-    """A module and an objective from outside the package whose views are their own, as the docs print them."""
+IMPORTS = """from collections.abc import Iterable
+from align.data.drop_report import Report, RowError
+from align.data.list_rows import rank_by_score
+from align.data.located import Located
+from align.data.row_validation import field
+from align.data.source import Source
+from align.records import Example, Message
+
+
+"""
+
+
+class TestOwnParts:
+    """A dataset, a module and an objective from outside the package, the latter with views of their own."""
 
     OWN: ClassVar = {
         "method": "model: {class_path: mypackage.method.ShorterModule}",
@@ -109,6 +122,32 @@ class TestViews:
         assert main(["fit", "-c", "own.yaml", "-c", CPU, *fit_words[fit_words.index("--data") :], *limits]) == 0
         assert (tmp_path / "run" / "model" / "model.safetensors").exists()
         assert json.loads((tmp_path / "run" / "finished.json").read_text()) == {"step": 2}
+
+    def test_a_dataset_is_the_one_class_that_contributing_prints(
+        self, here: Path, model_folder: Path, tmp_path: Path
+    ) -> None:
+        text = (ROOT / "CONTRIBUTING.md").read_text()
+        code = re.search(
+            r"\+\+\+ align/data/voted\.py\n((?:\+.*\n)+?)\+\+\+ configs/data/voted\.yaml\n((?:\+.*\n)+)", text
+        )
+        assert code
+        lines, settings = (re.sub(r"^\+", "", part, flags=re.MULTILINE) for part in code.groups())
+        (here / "mypackage" / "voted.py").write_text(IMPORTS + lines)
+        Path("voted.yaml").write_text(settings.replace("align.data.voted", "mypackage.voted"))
+        rows = [
+            {"question": f"What is {n}?", "answers": ["a b", "c", f"d {n} d"], "votes": [n % 3, 2, 1]}
+            for n in range(24)
+        ]
+        rows[3]["votes"] = [1]
+        Path("voted.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        words = ["fit", "-c", METHOD, "-c", CPU, "-c", "voted.yaml", "--model.backbone.path", str(model_folder)]
+        steps = ["--data.batching.groups", "8", "--trainer.max_steps", "2"]
+        assert main([*words, *steps, "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
+        report = Report()
+        found = importlib.import_module("mypackage.voted").Voted("voted.jsonl").read("train", report)
+        assert (report.read, report.dropped) == (24, {"as many votes as answers are expected": 1})
+        assert found[1].responses == ("a b", "c", "d 1 d")
+        assert (found[1].ranking, found[1].scores) == (((1,), (0, 2)), ((1.0,), (2.0,), (1.0,)))
 
     def test_the_data_are_what_they_make_of_it(self, here: Path, model_folder: Path, pairs_file: Path) -> None:
         rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
