@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from align.data.batching import Batching
 from align.data.encoded_groups import EncodedGroups
@@ -13,7 +13,7 @@ from align.data.fitting import check_view, view_of_method
 from align.data.label_columns import Parts, join, mean_labels, name_labels
 from align.data.loader import BatchLoader
 from align.data.loaders import ServingDataModule, TrainingSource
-from align.data.needs import Needs
+from align.data.needs import Needs, PredictingMethod
 from align.data.preparing import Found, prepare
 from align.data.source import Report, Source
 from align.data.splits import Splits, check_fractions, divide_source
@@ -174,8 +174,8 @@ class PreferenceDataModule(ServingDataModule):
 
         How that is may stand in a checkpoint, which Trainers read only after `setup`.
         """
-        module: Any = self.trainer.lightning_module if self.trainer is not None else None
-        if module is not None:
+        if self.trainer is not None:
+            module = cast(PredictingMethod, self.trainer.lightning_module)
             asked = module.ask_predicted(views=self.asks is not None)
             put = Put(asked.apply, asked.chat_template_kwargs) if asked.puts or asked.chat_template_kwargs else None
             if put or (self.encoder and self.encoder.put):
