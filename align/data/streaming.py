@@ -103,7 +103,7 @@ def open_stream(data: PreferenceDataModule, source: Source, view: View) -> tuple
     stream = Stream(source, shards, division, view, encoder, settings)
     table, report = stream.sample()
     identities = [shard.identity for shard in shards]
-    parts = (FORMAT, source.fingerprint_of(repr(identities)), repr(view), whole, encoder.fingerprint)
+    parts = (FORMAT, source.fingerprint_of(repr(identities)), view.fingerprint, whole, encoder.fingerprint)
     return stream, {"train": ([table], report), **found}, hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
