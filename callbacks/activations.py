@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from align.activations import LayerRange, choose_layers, decoder_parts
 from align.activations.artefact import VectorNote, save_vectors
 from align.activations.layers import DUAL_DEPTHS
+from align.callbacks.run_parts import data_of, module_of
+from align.data.data_module import PreferenceDataModule
 from align.errors import ConfigError
 from align.evaluation.activation_collection import collect, contrast_of, measures
+from align.records import CandidateBatch
 
 
 class ActivationCollector(Callback):
@@ -48,9 +52,8 @@ class ActivationCollector(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect before training, where asked to. Raises ConfigError for rows that are streamed."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if getattr(data, "streaming", False):
-            data.refuse_stream("align.callbacks.activations.ActivationCollector, which reads pairs in order,")
+        data = data_of(trainer, self)
+        data.refuse_stream("align.callbacks.activations.ActivationCollector, which reads pairs in order,")
         if self.at_start and trainer.global_step == 0:
             self._write(trainer, pl_module, "start")
 
@@ -61,8 +64,7 @@ class ActivationCollector(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
-        module: Any = pl_module
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        module, data = module_of(pl_module, self), data_of(trainer, self)
         if module.device_mesh is not None:
             raise ConfigError(
                 "align.callbacks.activations.ActivationCollector cannot read a sharded model: leave it out"
@@ -101,7 +103,7 @@ def probe_metrics(measured: dict[str, Any]) -> dict[str, float]:
     return {**named, "probe/length_only": measured["length_only"]["value"]}
 
 
-def _on_device(trainer: Trainer, data: Any, split: str) -> Any:
+def _on_device(trainer: Trainer, data: PreferenceDataModule, split: str) -> Iterator[CandidateBatch]:
     for batch in data.batches_of(split):
         if any(size != 2 for size in batch.group_sizes):
             raise ConfigError("align.callbacks.activations.ActivationCollector needs pairs: set data.view to Pairs")

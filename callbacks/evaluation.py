@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import nn
 
 from align.callbacks.response_evaluation import ResponseEvaluation
-from align.callbacks.samples import refuse_without_policy
+from align.callbacks.run_parts import policy_of
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.gold_evaluation import load_base
@@ -67,12 +67,11 @@ class RewardEvaluation(ResponseEvaluation):
         self.reward_tokens = reward_tokens
         limits(list(rewards), reward_tokens)  # a wrong name is told before training
         self._scorers: dict[str, RewardModelScorer] = {}
-        self._base: Any = None
+        self._base: nn.Module | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the policy the run starts from, where it is needed."""
-        module: Any = pl_module
-        refuse_without_policy(module, self)
+        module = policy_of(pl_module, self)
         if self.kl and trainer.is_global_zero:
             self._base = load_base(module.backbone, module.tokenizer).to(module.device)
         super().on_fit_start(trainer, pl_module)
@@ -85,6 +84,7 @@ class RewardEvaluation(ResponseEvaluation):
             completions = policy.complete(self._prompts, generation)
             found = self.measure(self._prompts, completions)
             if self.kl and temperature == 1:
+                assert self._base is not None
                 new_tokens, start = generation.max_new_tokens, policy.with_model(self._base)
                 beside = compare_with_start(
                     policy, start, self._prompts, completions, new_tokens=new_tokens, temperature=temperature

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 
-from align.callbacks.samples import refuse_without_policy
+from align.callbacks.run_parts import policy_of
+from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError
 from align.evaluation.gold_evaluation import SAMPLED, GoldReport, evaluate_gold, load_base
 from align.sampling.generation import Generation
+from align.sampling.trained_module import TrainedModule
 from align.strict_json import json_text
 from align.world.gold_rewards import User
 from align.world.prompts import held_out_prompts
+from align.world.universe import World
 
 
 class GoldEvaluation(Callback):
@@ -36,38 +40,35 @@ class GoldEvaluation(Callback):
             user: Whose reward to report.
         """
         self.counts, self.generation, self.user = (harmless, harmful), generation, user
-        self._base: Any = None
+        self._base: nn.Module | None = None
         self._base_report: GoldReport | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the model the run starts from, which is the base of the KL divergence and of the share."""
-        module: Any = pl_module
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "world"):
-            raise ConfigError("align.callbacks.gold.GoldEvaluation needs gold rewards: use --data SyntheticDataModule")
-        if module.device_mesh is not None:
+        world = _world(trainer)
+        if pl_module.device_mesh is not None:
             raise ConfigError("align.callbacks.gold.GoldEvaluation cannot sample from a sharded model: leave it out")
-        refuse_without_policy(module, self)
+        module = policy_of(pl_module, self)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._base = load_base(module.backbone, module.tokenizer).to(module.device)
-        self._base_report = self.evaluate(self._base, module, data)
+        self._base_report = self.evaluate(self._base, module, world)
         if trainer.global_step == 0:
             self._write(trainer, self._base_report)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the model as it is."""
         if self._base is not None and not trainer.sanity_checking and trainer.state.fn == "fit":
-            module: Any = pl_module
-            report = self.evaluate(module.model, module, trainer.datamodule)  # type: ignore[attr-defined]
+            module = policy_of(pl_module, self)
+            report = self.evaluate(module.model, module, _world(trainer))
             self._write(trainer, report, module.asking.told)
 
-    def evaluate(self, model: Any, module: Any, data: Any) -> GoldReport:
+    def evaluate(self, model: nn.Module, module: TrainedModule, world: World) -> GoldReport:
         """Return the report on a model."""
-        prompts = held_out_prompts(data.world, *self.counts)
+        prompts = held_out_prompts(world, *self.counts)
         asked = None if model is self._base else [module.asking.apply(prompt) for prompt in prompts]
         options: dict[str, Any] = {"generation": self.generation, "user": self.user, "base": self._base}
-        return evaluate_gold(model, module.tokenizer, data.world, prompts, asked=asked, **options)
+        return evaluate_gold(model, module.tokenizer, world, prompts, asked=asked, **options)
 
     def _write(self, trainer: Trainer, report: GoldReport, told: str = "") -> None:
         assert self._base_report is not None
@@ -79,3 +80,10 @@ class GoldEvaluation(Callback):
         with (folder / "gold.jsonl").open("a", encoding="utf-8") as file:
             asked = {"asked": told} if told else {}
             print(json_text({"step": trainer.global_step, **values, **asked}), file=file)
+
+
+def _world(trainer: Trainer) -> World:
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, SyntheticDataModule):
+        raise ConfigError("align.callbacks.gold.GoldEvaluation needs gold rewards: use --data SyntheticDataModule")
+    return data.world

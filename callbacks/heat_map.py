@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,6 +13,25 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from align.strict_json import json_text
+
+
+class ErrorProfile(Protocol):
+    """Collects what is left of the way to the target."""
+
+    def read(self) -> Tensor | None:
+        """Return the share by layer and position and start again; None where nothing was added."""
+
+
+class ProfiledModule(Protocol):
+    """A module that aligns representations."""
+
+    @property
+    def profile(self) -> ErrorProfile:
+        """Return what it has collected."""
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """Whose states are moved."""
 
 
 class LayerHeatMap(Callback):
@@ -52,16 +72,15 @@ class LayerHeatMap(Callback):
             (folder / "alignment.json").write_text(json_text(self._last), encoding="utf-8")
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module: Any = pl_module
-        profile = getattr(module, "profile", None)
-        shares = None if profile is None else profile.read()
-        if shares is None:
+        module = cast(ProfiledModule, pl_module) if hasattr(pl_module, "profile") else None
+        shares = None if module is None else module.profile.read()
+        if module is None or shares is None:
             return
         names = positions(shares.shape[1])
         left = shares.float().tolist()
-        self._last = {"step": trainer.global_step, "layers": module.layers, "positions": names, "left": left}
+        self._last = {"step": trainer.global_step, "layers": list(module.layers), "positions": names, "left": left}
         if trainer.is_global_zero:
-            log_figure(trainer, "alignment", picture(shares, module.layers))
+            log_figure(trainer, "alignment", picture(shares, list(module.layers)))
 
 
 def log_figure(trainer: Trainer, name: str, figure: Figure) -> None:

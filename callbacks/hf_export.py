@@ -10,6 +10,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from align.callbacks.run_parts import module_of
 from align.errors import ConfigError
 from align.files import check_place
 from align.records.asking import Ask
@@ -48,7 +49,7 @@ class HFExport(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         root, folder = Path(trainer.default_root_dir), self._place(trainer)
-        module: Any = pl_module
+        module = module_of(pl_module, self)
         module.ask = self.ask
         module.export(folder, merge=self.merge, config=_saved_config(root))
         rank_zero_info(f"model written to {folder}")

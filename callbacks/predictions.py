@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from align.callbacks.run_parts import module_of
 from align.records.asking import Ask
 from align.strict_json import json_text
 
@@ -33,8 +34,7 @@ class PredictionFile(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tell the model, before its data is read, how it is asked."""
         if stage == "predict":
-            module: Any = pl_module
-            module.ask = self.ask
+            module_of(pl_module, self).ask = self.ask
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin an empty file."""
@@ -55,8 +55,8 @@ class PredictionFile(Callback):
     ) -> None:
         """Append the candidates of a batch."""
         with self._path.open("a", encoding="utf-8") as file:
-            module: Any = pl_module
-            asked = {"asked": module.predicted.told} if module.predicted.told else {}
+            told = module_of(pl_module, self).predicted.told
+            asked = {"asked": told} if told else {}
             for row in outputs:
                 print(json_text({**row, **asked}, ascii_only=True), file=file)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from align.callbacks.run_parts import policy_of
 from align.data.data_module import PreferenceDataModule
 from align.errors import ConfigError
 from align.rewards.components import Training
@@ -23,6 +24,7 @@ from align.rounds.weights import follow_start, follows_rounds, go_back, refuse_f
 from align.sampling.generation import Generation
 from align.sampling.logit_mixture import LogitMixture
 from align.sampling.server_pool import ServerPool
+from align.sampling.trained_module import TrainedUnder
 
 PAIR = Generation(num_samples=2, temperature=0.9)
 PLACE = "align.callbacks.resampling.IterativeResampling"
@@ -111,7 +113,7 @@ class IterativeResampling(Callback):
         """Let the data module ask for rounds, and Lightning ask the data module at every epoch."""
         if stage != "fit":
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = getattr(trainer, "datamodule", None)
         if not getattr(pl_module, "generates", False) or not isinstance(data, PreferenceDataModule):
             raise ConfigError(f"{PLACE} needs a policy and one of our data modules")
         if self.settings.mixture is not None and not hasattr(type(pl_module), "reference_scores"):
@@ -131,7 +133,7 @@ class IterativeResampling(Callback):
         self._rounds = data.training_source = RoundLoader(
             trainer, data, self._folder(trainer), settings, epochs=self.epochs, training=training
         )
-        self._rounds.engine.check(pl_module)
+        self._rounds.engine.check(policy_of(pl_module, self))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin a round at its first batch; the samples are drawn by then.
@@ -139,21 +141,21 @@ class IterativeResampling(Callback):
         Not at the start of the epoch: Lightning leaves that hook out in a run that goes on from an epoch's last batch.
         """
         assert self._rounds is not None
-        module: Any = pl_module
+        module = policy_of(pl_module, self)
         number, first = self._rounds.number, batch_idx == 0 and trainer.current_epoch % self.epochs == 0
         if self.restart and first:
-            self._go_back(trainer, module, number)
+            self._go_back(trainer, pl_module, number)
         if self.fresh_optimizer and first:
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()
-        if self._begun != number and follows_rounds(module):
-            self._follow(trainer, module, number, first=first)
+        if self._begun != number and follows_rounds(pl_module):
+            self._follow(trainer, pl_module, number, first=first)
         if (self.restart or self.fresh_optimizer) and self._begun != number:
             set_schedule(trainer, module.optimizer, steps_of_round(trainer, self.epochs), anew=first)
         if self._begun != number and self.settings.conditions is not None:
-            module.train_under(self._rounds.note(number))
-        if self._begun != number and isinstance(module, OnlineMethod):
-            module.begin_round(self._rounds.sampled(), first=first)
+            cast(TrainedUnder, module).train_under(self._rounds.note(number))
+        if self._begun != number and isinstance(pl_module, OnlineMethod):
+            pl_module.begin_round(self._rounds.sampled(), first=first)
         self._begun = number
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,7 +163,7 @@ class IterativeResampling(Callback):
         assert self._rounds is not None
         self._rounds.engine.finish()
 
-    def _follow(self, trainer: Trainer, module: Any, number: int, *, first: bool) -> None:
+    def _follow(self, trainer: Trainer, module: LightningModule, number: int, *, first: bool) -> None:
         """Let the reference be the policy as the round began; its weights are kept for a run that goes on within."""
         path = self._folder(trainer) / f"start-{number:04d}.safetensors"
         if first:
@@ -169,17 +171,18 @@ class IterativeResampling(Callback):
             path.with_name(f"start-{number - 2:04d}.safetensors").unlink(missing_ok=True)
         follow_start(module, path)
 
-    def _go_back(self, trainer: Trainer, module: Any, number: int) -> None:
+    def _go_back(self, trainer: Trainer, pl_module: LightningModule, number: int) -> None:
         """Keep the start in the first round, go back to it in the others, and keep their models where asked."""
         path = self._folder(trainer) / "start.safetensors"
         if number == 0:
-            save_start(module, path)
+            save_start(pl_module, path)
             return
         if self.keep_models:
+            module = policy_of(pl_module, self)
             if self._rounds is not None and self.settings.conditions is not None:
-                module.train_under(self._rounds.note(number - 1))
+                cast(TrainedUnder, module).train_under(self._rounds.note(number - 1))
             module.export(self._folder(trainer) / f"model-{number - 1:04d}")
-        go_back(module, trainer.optimizers, path)
+        go_back(pl_module, trainer.optimizers, path)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the hashes of the rounds trained on."""

@@ -7,16 +7,17 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from align.callbacks.samples import refuse_without_policy, write_table
+from align.callbacks.run_parts import data_of, policy_of
+from align.callbacks.samples import write_table
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.policy import Policy
 from align.records import Example
 from align.sampling.generation import Generation
+from align.sampling.trained_module import TrainedModule
 from align.strict_json import json_text
 
 
@@ -35,13 +36,12 @@ class ResponseEvaluation(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the prompts and evaluate the model the run starts from."""
-        module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
-        if getattr(module, "device_mesh", None) is not None:
+        if getattr(pl_module, "device_mesh", None) is not None:
             raise ConfigError(f"align.callbacks.evaluation.{type(self).__name__} cannot sample from a sharded model")
-        refuse_without_policy(module, self)
+        module = policy_of(pl_module, self)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        found = {e.messages: e for e in in_turns(data.examples("val"), self.num_prompts)}
+        found = {e.messages: e for e in in_turns(data_of(trainer, self).examples("val"), self.num_prompts)}
         self._prompts = [EvaluationPrompt.of(example, example.source) for example in found.values()]
         if not self._prompts:
             raise ConfigError(f"align.callbacks.evaluation.{type(self).__name__} needs a validation split")
@@ -50,7 +50,7 @@ class ResponseEvaluation(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the model as it is."""
         if self._prompts and not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._evaluate(trainer, pl_module)
+            self._evaluate(trainer, policy_of(pl_module, self))
 
     @abstractmethod
     def measure(
@@ -62,12 +62,13 @@ class ResponseEvaluation(Callback):
         """Return what else to log, of responses sampled in other ways."""
         return {}
 
-    def _evaluate(self, trainer: Trainer, module: Any) -> None:
+    def _evaluate(self, trainer: Trainer, module: TrainedModule) -> None:
         file = Path(trainer.default_root_dir) / f"{self.name}.jsonl"
         done = [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
         if trainer.global_step in done:
             return
-        encoder = trainer.datamodule.encoder  # type: ignore[attr-defined]
+        encoder = data_of(trainer, self).encoder
+        assert encoder is not None
         policy = Policy(module.model, module.tokenizer, encoder, [encoder.template.eos_id], module.asking)
         completions = policy.complete(self._prompts, self.generation)
         values = self.measure(self._prompts, completions) | self.further(policy)

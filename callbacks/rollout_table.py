@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -12,6 +12,26 @@ from align.evaluation.run_log import ROLLOUTS
 from align.records import TakenSample
 
 PLACE = "align.callbacks.rollout_table.RolloutTable"
+
+
+class LeftSamples(Protocol):
+    """Samples of the next micro-batch, left for others."""
+
+    size: tuple[int, int] | None
+    """How many prompts, and samples of each; null where none are asked for."""
+    found: list[TakenSample]
+
+
+class TakesSamples(Protocol):
+    """A method that trains on its own samples."""
+
+    @property
+    def to_take(self) -> LeftSamples:
+        """Return where a step leaves some."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Return the backbone's tokenizer."""
 
 
 class RolloutTable(Callback):
@@ -58,17 +78,16 @@ class RolloutTable(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Have the step leave a few samples, where it is its turn."""
-        every, module = self.every_n_steps, cast(Any, pl_module)
+        every = self.every_n_steps
         wanted = trainer.is_global_zero and any(takes_tables(logger) for logger in trainer.loggers)
         if every is not None and wanted and trainer.global_step % every == 0:
-            module.to_take.size = self.size
+            cast(TakesSamples, pl_module).to_take.size = self.size
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write what the step has left."""
-        module: Any = pl_module
-        taken: list[TakenSample]
+        module = cast(TakesSamples, pl_module)
         taken, module.to_take.found = module.to_take.found, []
         if not taken:
             return

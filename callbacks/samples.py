@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
-from align.errors import ConfigError
+from align.callbacks.run_parts import data_of, policy_of
+from align.data.data_module import PreferenceDataModule
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.policy import Policy
 from align.sampling.generation import Generation
 from align.sampling.sampler import sample
+from align.sampling.trained_module import TrainedModule
 
 
 class SampleTable(Callback):
@@ -43,16 +44,17 @@ class SampleTable(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
         wanted = any(takes_tables(logger) for logger in trainer.loggers)
-        if not (trainer.is_global_zero and wanted and getattr(module, "generates", False)):
+        if not (trainer.is_global_zero and wanted and getattr(pl_module, "generates", False)):
             return
+        module = policy_of(pl_module, self)
         if module.device_mesh is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        write_table(trainer, "samples", self.rows(module, data))
+        write_table(trainer, "samples", self.rows(module, data_of(trainer, self)))
 
-    def rows(self, module: Any, data: Any) -> list[tuple[str, str]]:
+    def rows(self, module: TrainedModule, data: PreferenceDataModule) -> list[tuple[str, str]]:
         """Return prompts and completions."""
+        assert data.encoder is not None
         template = data.encoder.template
         prompts = self._asked(module, data) if module.asking.puts else data.prompts(self.num_prompts)
         with module.evaluating():
@@ -61,22 +63,14 @@ class SampleTable(Callback):
             )
         return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
 
-    def _asked(self, module: Any, data: Any) -> list[list[int]]:
+    def _asked(self, module: TrainedModule, data: PreferenceDataModule) -> list[list[int]]:
         """Return the ids of the prompts as the method asks its model."""
+        assert data.encoder is not None
         examples = data.examples("val") or data.examples("train")
         chosen = list({e.messages: e for e in examples}.values())[: self.num_prompts]
         policy = Policy(module.model, module.tokenizer, data.encoder, [data.encoder.template.eos_id], module.asking)
         asked = policy.prompt_ids([EvaluationPrompt.of(e, e.source) for e in chosen], self.generation.max_new_tokens)
         return [ids for ids, _ in asked]
-
-
-def refuse_without_policy(module: Any, callback: Callback) -> None:
-    """Raise ConfigError for a callback that samples, where a module has nothing to sample from."""
-    if not getattr(module, "generates", False):
-        kind = type(callback)
-        raise ConfigError(
-            f"{kind.__module__}.{kind.__name__} samples from a policy, {type(module).__name__} has none: leave it out"
-        )
 
 
 def takes_tables(logger: Logger) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from align.cli.check_plan import Asked, Load
 from align.files import atomic_write_text
@@ -13,6 +12,7 @@ from align.sizing.cards import Place
 from align.sizing.proposal import fragment, propose
 from align.sizing.sized import Proposal
 from align.sizing.speed import share_of_peak
+from align.training.base_module import AlignModule
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FitRequest:
     """Of one card for an hour, in whatever currency."""
 
 
-def tell_fit(module: Any, asked: Asked, load: Load, request: FitRequest) -> Iterator[str]:
+def tell_fit(module: AlignModule, asked: Asked, load: Load, request: FitRequest) -> Iterator[str]:
     """Yield what fits into a place, and write the settings. Raises ConfigError where nothing fits."""
     place, out = request.place, request.out
     assert place is not None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from align.cli.check_cards import COUNTS, spreads, told_cards
+from align.data.data_module import PreferenceDataModule
 from align.data.positions import Positions
 from align.errors import ConfigError, ModelError
 from align.records import RowLayout
@@ -16,6 +17,7 @@ from align.sizing.groups import TypicalGroup
 from align.sizing.memory import Memory, Spread
 from align.sizing.pass_cost import PassConditions
 from align.sizing.sized import Sized
+from align.training.base_module import AlignModule
 from align.training.rollout_module import RolloutModule
 
 BUDGET = 4096
@@ -41,7 +43,7 @@ class Load:
     """Of all epochs; 0 where there are no data."""
 
     @classmethod
-    def of(cls, module: Any, data: Any, epochs: int) -> Load:
+    def of(cls, module: AlignModule, data: PreferenceDataModule | None, epochs: int) -> Load:
         """Return that of some data, or of groups of a usual length where there are none."""
         if data is None:
             return cls(TypicalGroup(), TypicalGroup().tokens, module.step_groups, BUDGET)
@@ -80,7 +82,7 @@ class Asked:
         return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith(SHARDED))
 
 
-def memory_told(module: Any, data: Any, conditions: PassConditions) -> str:
+def memory_told(module: AlignModule, data: PreferenceDataModule | None, conditions: PassConditions) -> str:
     """Return one line on the memory of one device in its largest batch."""
     load = Load.of(module, data, 1)
     tokens = max(load.budget, load.longest)
@@ -97,7 +99,7 @@ def _size(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
-def tell_plan(module: Any, asked: Asked, load: Load) -> Iterator[str]:
+def tell_plan(module: AlignModule, asked: Asked, load: Load) -> Iterator[str]:
     """Yield the memory of each GPU for 1 to 64 of them, and what cards it fits on."""
     conditions = PassConditions(module.backbone.layout, asked.mixed)
     sized = Sized.of(module, load.groups, conditions, max(load.budget, 2048))

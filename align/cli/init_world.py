@@ -25,6 +25,7 @@ from align.models.backbone import Backbone
 from align.models.folder_checks import BASE_REPORT, read_json
 from align.models.small import new_llama, word_tokenizer
 from align.modules.sft import SFTModule
+from align.sampling.trained_module import TrainedModule
 from align.strict_json import json_text
 from align.training.optimizer import Optimizer
 from align.world.language import TAGS, vocabulary
@@ -128,7 +129,7 @@ def _start(folder: Path, world: World, sizes: dict[str, int], seed: int) -> None
     print(f"base: Llama with {model.num_parameters():,} parameters, {len(tokenizer)} tokens")
 
 
-def _learn(start: Path, out: Path, corpus: Corpus, stage: Stage, *, seed: int) -> SFTModule:
+def _learn(start: Path, out: Path, corpus: Corpus, stage: Stage, *, seed: int) -> TrainedModule:
     """Fine-tune on one corpus and export; steps of mixed lengths, which learn the facts sooner."""
     L.seed_everything(seed)
     data = PreferenceDataModule(

@@ -14,7 +14,7 @@ from align.evaluation.policy import Policy
 from align.evaluation.response_likelihoods import Likelihoods, response_likelihoods
 from align.models.backbone import Backbone
 from align.models.loading import max_positions
-from align.records import Example, Instructions, Labels, RowLayout, TruncationPreset, ViewName
+from align.records import Example, Instructions, Labels, MethodLimits, MethodView, RowLayout
 
 
 @dataclass
@@ -23,8 +23,8 @@ class PolicyNeeds:
 
     tokenizer: Any
     max_positions: int
-    view: ViewName = "lists"
-    truncation: TruncationPreset = "usual"
+    view: MethodView = "lists"
+    truncation: MethodLimits = "usual"
     instructions: Instructions | None = None
     max_response: int | None = None
     scores_turns: bool = False

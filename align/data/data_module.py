@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from align.data.batching import Batching
 from align.data.encoded_groups import EncodedGroups
 from align.data.encoding import EncodingConfig
-from align.data.fitting import check_view
-from align.data.hindsight import Hindsight
+from align.data.fitting import check_view, view_of_method
 from align.data.label_columns import Parts, join, mean_labels, name_labels
 from align.data.loader import BatchLoader
 from align.data.loaders import ServingDataModule, TrainingSource
-from align.data.needs import Needs
+from align.data.needs import Needs, PredictingMethod
 from align.data.preparing import Found, prepare
-from align.data.sampled_groups import SAMPLE_VIEWS
-from align.data.scored_lists import SCORED_VIEWS
 from align.data.source import Report, Source
 from align.data.splits import Splits, check_fractions, divide_source
 from align.data.steps import refuse_accumulation, tell_lines
 from align.data.stream import Stream
 from align.data.streaming import check_streaming, check_trainer, check_window, open_stream
 from align.data.telling import tell
-from align.data.views import VIEWS, View
-from align.data.win_rate_rows import WIN_RATE_VIEWS
+from align.data.views import View
 from align.distributed import meet
 from align.encoding.encoder import Encoder
 from align.encoding.put import Put
@@ -132,11 +128,9 @@ class PreferenceDataModule(ServingDataModule):
 
     def view_of(self, needs: Needs) -> View:
         """Return what is made of an example: the view that was asked for, or the method's. Raises ConfigError."""
-        check_view(self.view, needs.view, type(needs).__name__)
-        return (
-            self.view
-            or {**VIEWS, **SCORED_VIEWS, **WIN_RATE_VIEWS, **SAMPLE_VIEWS, "hindsight": Hindsight()}[needs.view]
-        )
+        method = type(needs).__name__
+        check_view(self.view, needs.view, method)
+        return self.view or view_of_method(needs.view, method)
 
     def _tables(self, source: Source, view: View) -> tuple[Found, list[str]]:
         """Return what is made of a source, its first rows where it is streamed, and hashes of what decides it."""
@@ -158,6 +152,12 @@ class PreferenceDataModule(ServingDataModule):
         assert self.encoder
         return PromptFormat(self.encoder.template.eos_id, self.encoder.template.jinja)
 
+    @property
+    def max_tokens(self) -> int:
+        """Return the longest prompt with a response, in tokens."""
+        assert self.encoder
+        return self.encoder.truncation.max_total
+
     def prompts(self, count: int) -> list[list[int]]:
         """Return the ids of the first prompts of the validation split, or of the training split without one."""
         groups = self.groups.get("val") or self.groups["train"]
@@ -174,8 +174,8 @@ class PreferenceDataModule(ServingDataModule):
 
         How that is may stand in a checkpoint, which Trainers read only after `setup`.
         """
-        module: Any = self.trainer.lightning_module if self.trainer is not None else None
-        if module is not None:
+        if self.trainer is not None:
+            module = cast(PredictingMethod, self.trainer.lightning_module)
             asked = module.ask_predicted(views=self.asks is not None)
             put = Put(asked.apply, asked.chat_template_kwargs) if asked.puts or asked.chat_template_kwargs else None
             if put or (self.encoder and self.encoder.put):

@@ -13,7 +13,7 @@ from align.encoding.put import Put
 from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import PRESETS, Truncation
 from align.errors import ConfigError
-from align.records import TruncationPreset
+from align.records import MethodLimits, TruncationPreset
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class EncodingConfig:
     def limits(self, needs: Needs) -> Truncation:
         """Return the limits for a module. Raises ConfigError where those asked for pass the model's context."""
         chosen = self.truncation
-        limits = chosen if isinstance(chosen, Truncation) else PRESETS[chosen or needs.truncation]
+        limits = limits_of(chosen or needs.truncation)
         if needs.max_response is not None:
             limits = replace(limits, max_response=needs.max_response)
         if limits.max_total <= needs.max_positions:
@@ -68,3 +68,15 @@ class EncodingConfig:
         rank_zero_info(f"data: sequences are limited to the model's context of {needs.max_positions} tokens")
         prompt = None if limits.max_prompt is None else min(limits.max_prompt, needs.max_positions // 2)
         return replace(limits, max_prompt=prompt, max_total=needs.max_positions)
+
+
+def limits_of(wanted: MethodLimits) -> Truncation:
+    """Return limits by their name, or those that are given. Raises ConfigError for what is neither."""
+    if isinstance(wanted, Truncation):
+        return wanted
+    if not isinstance(wanted, str) or wanted not in PRESETS:
+        raise ConfigError(
+            f"truncation {wanted!r}: expected one of {', '.join(PRESETS)}, or limits of your own: an instance of "
+            "align.encoding.truncation.Truncation"
+        )
+    return PRESETS[wanted]

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from align.records import Instructions, Labels, RowLayout, TruncationPreset, ViewName
+from align.records import Instructions, Labels, Message, MethodLimits, MethodView, RowLayout
+
+
+class PutPrompts(Protocol):
+    """What is put into prompts beside what a method trains on."""
+
+    @property
+    def puts(self) -> bool:
+        """Whether anything is."""
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """Return what the chat template is given."""
+
+    def apply(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Return a prompt as it is asked."""
 
 
 class Needs(Protocol):
     """What a module tells its data module: the tokenizer, and the view and limits its method works on."""
 
-    view: ViewName
-    truncation: TruncationPreset
+    view: MethodView
+    truncation: MethodLimits
     instructions: Instructions | None
     """Under which every prompt is encoded beside the plain one."""
     max_response: int | None
@@ -38,3 +53,10 @@ class Needs(Protocol):
     @property
     def max_positions(self) -> int:
         """Return the longest sequence the model takes."""
+
+
+class PredictingMethod(Needs, Protocol):
+    """A module whose predictions are written."""
+
+    def ask_predicted(self, *, views: bool) -> PutPrompts:
+        """Settle how prompts are asked whose responses are predicted; `views` tells that the data's view does it."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from lightning.pytorch import Trainer
 
 from align.data.batching import Batching, derive
 from align.data.encoded_groups import EncodedGroups
@@ -37,7 +38,7 @@ class DistributedShard:
     world_size: int = 1
 
     @classmethod
-    def of(cls, trainer: Any) -> DistributedShard:
+    def of(cls, trainer: Trainer | None) -> DistributedShard:
         """Return the share of this process in a run; all of it without one."""
         return cls() if trainer is None else cls(trainer.global_rank, trainer.world_size)
 

@@ -32,7 +32,7 @@ def prepare(source: Source, view: View, splits: Splits, encoder: Encoder, encodi
     """Return what is made of a source, under keys that hold everything that decides it."""
     content, encoded, keys = source.fingerprint(), encoder.fingerprint, {}
     for split in ("train", "val", "test"):
-        parts = (FORMAT, content, repr(view), splits, split, encoded)
+        parts = (FORMAT, content, view.fingerprint, splits, split, encoded)
         keys[split] = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
     return Preparation(source, view, splits, encoder, Path(encoding.cache_dir), keys, encoding.num_proc)
 

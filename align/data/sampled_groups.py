@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from align.data.views import Pairs, View
-from align.records import Example, ViewName
+from align.records import Example
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,3 @@ def _prompt_alone(example: Example) -> Example:
     """Return a row of the data as its prompt, with the end of a response in the place of samples."""
     bare = replace(example, scores=(), attributes=(), ranking=(), origins=(), answers=(), contexts=(), responses=())
     return replace(bare, responses=("",), response_ids=((),), whole=False)
-
-
-SAMPLE_VIEWS: dict[ViewName, View] = {"samples": SampledGroups()}

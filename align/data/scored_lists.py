@@ -12,7 +12,7 @@ from align.data.drop_report import DroppedRow, LeftOut
 from align.data.selection import select, usable
 from align.data.views import View
 from align.errors import ConfigError
-from align.records import Example, ViewName
+from align.records import Example
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,3 @@ def _by_position(rewards: Sequence[float], order: Sequence[int], ranks: Sequence
     for i, rank in zip(order, ranks, strict=True):
         placed[i] = shared[rank]
     return placed
-
-
-SCORED_VIEWS: dict[ViewName, View] = {
-    "lists_by_reward": ScoredLists(),
-    "lists_by_label": ScoredLists("human"),
-    "best_by_reward": ScoredLists(max_responses=1),
-}

@@ -11,6 +11,7 @@ from typing import ClassVar
 from align.data.drop_report import DroppedRow, LeftOut, Report, RowError
 from align.data.folders import SPLIT_NAMES, folder_splits, of_split, short_name
 from align.data.hub import HubDataset, load_hub
+from align.data.own_code import own_code
 from align.data.read_row import ReadRow
 from align.data.readers import Located, content_hash, rows_from
 from align.data.sampled_examples import SampledExamples
@@ -180,7 +181,7 @@ class Source:
         settings = {
             k: v for k, v in sorted(vars(self).items()) if not k.startswith("_") and k not in ("path", "weight")
         }
-        text = f"{type(self).__name__} {self.name} {content} {settings}"
+        text = f"{type(self).__name__} {self.name} {content} {settings}{own_code(type(self))}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _counted(self, name: str, report: Report) -> Iterator[Located]:

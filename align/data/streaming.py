@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from align.data.encoded import FORMAT
 from align.data.encoding import EncodingConfig
@@ -22,6 +22,10 @@ from align.data.views import View
 from align.encoding.encoder import Encoder
 from align.errors import ConfigError
 
+if TYPE_CHECKING:
+    from align.data.data_module import PreferenceDataModule
+    from align.data.loaders import ServingDataModule
+
 WINDOW = 10_000
 """Rows that are shuffled together where nothing else is said."""
 
@@ -37,7 +41,7 @@ def check_window(asked: int | None, *, streaming: bool) -> None:
         raise ConfigError(f"data.batching.shuffle_window must not be negative, got {asked}")
 
 
-def check_streaming(data: Any) -> None:
+def check_streaming(data: PreferenceDataModule) -> None:
     """Raise ConfigError for a setting of a data module that cannot hold for rows that are read as they are needed."""
     source, splits, workers = data.sources[0], data.splits, data.batching.num_workers
     beside = "would have to read all rows first: leave it out, and give a folder with a file"
@@ -81,9 +85,10 @@ def check_trainer(trainer: Any, stage: str, *, streaming: bool) -> None:
         )
 
 
-def open_stream(data: Any, source: Source, view: View) -> tuple[Stream, Found, str]:
+def open_stream(data: PreferenceDataModule, source: Source, view: View) -> tuple[Stream, Found, str]:
     """Return a source as a stream, its first rows and the splits it ships, in memory, and a hash of its content."""
     encoder, asked = data.encoder, data.batching.shuffle_window
+    assert encoder is not None
     settings = StreamSettings(
         window=WINDOW if asked is None else asked,
         seed=data.run_seed,
@@ -98,7 +103,7 @@ def open_stream(data: Any, source: Source, view: View) -> tuple[Stream, Found, s
     stream = Stream(source, shards, division, view, encoder, settings)
     table, report = stream.sample()
     identities = [shard.identity for shard in shards]
-    parts = (FORMAT, source.fingerprint_of(repr(identities)), repr(view), whole, encoder.fingerprint)
+    parts = (FORMAT, source.fingerprint_of(repr(identities)), view.fingerprint, whole, encoder.fingerprint)
     return stream, {"train": ([table], report), **found}, hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -115,7 +120,7 @@ def _beside(division: Division, view: View, encoder: Encoder, num_proc: int | No
     return found
 
 
-def stream_loader(data: Any, stream: Stream) -> StreamLoader:
+def stream_loader(data: ServingDataModule, stream: Stream) -> StreamLoader:
     """Return the steps of a data module's stream."""
     share = DistributedShard.of(data.trainer)
     settings = StepSettings(data.batching, data.step_groups, share, data.reads_others, data.attributes, data.row_layout)

@@ -11,9 +11,10 @@ from typing import ClassVar, Literal
 
 from align.data.drop_report import DroppedRow, LeftOut, Report
 from align.data.encoded_groups import GroupTable
+from align.data.own_code import own_code
 from align.data.row_validation import hashed
 from align.data.selection import desirable, fault_of, select, usable
-from align.records import Example, Instructions, ViewName
+from align.records import Example, Instructions
 from align.records.asking import Scores
 
 
@@ -30,6 +31,15 @@ class View(ABC):
     def asks(self, tables: Sequence[GroupTable]) -> Instructions | Scores | None:
         """Return what puts a prompt as a model trained on these groups has to be asked; None for the prompt alone."""
         return None
+
+    def __repr__(self) -> str:
+        """Return class and settings; those of a dataclass write their own."""
+        return f"{type(self).__name__}({vars(self)})"
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what decides the groups: class, settings, and the code of a class of a user's own."""
+        return repr(self) + own_code(type(self))
 
     def apply(self, examples: Iterable[Example], report: Report) -> list[Example]:
         """Return the groups of all examples, counting kept and dropped."""
@@ -160,18 +170,6 @@ class Unpaired(View):
             scores=tuple((labels.get(i, math.nan),) for i in range(len(example.responses))),
         )
         return [select(bare, [i], [0], f"#{i}" if len(example.responses) > 1 else "") for i in rows]
-
-
-VIEWS: dict[ViewName, View] = {
-    "pairs": Pairs(),
-    "lists": RankedLists(),
-    "singles": Singles(),
-    "worst": Singles("worst"),
-    "either": Singles("random"),
-    "prompts": PromptsOnly(),
-    "regression": RegressionRows(),
-    "unpaired": Unpaired(),
-}
 
 
 def _ranked(example: Example) -> tuple[list[int], tuple[int, ...]]:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from align.data.drop_report import DroppedRow
 from align.data.selection import usable
-from align.data.views import RegressionRows, View
-from align.records import Example, ViewName
+from align.data.views import RegressionRows
+from align.records import Example
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,3 @@ def _by_order(example: Example) -> Example:
         won = [(1 + (ranks[one] < ranks[other]) - (ranks[one] > ranks[other])) / 2 for other in kept]
         rates[one] = sum(won) / len(won)
     return replace(example, attributes=("reward",), scores=tuple((rate,) for rate in rates))
-
-
-WIN_RATE_VIEWS: dict[ViewName, View] = {"win_rates": WinRateRows()}

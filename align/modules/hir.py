@@ -18,7 +18,7 @@ from align.models.model_export import is_writer
 from align.models.references import Reference
 from align.models.stage import base_hash, write_note
 from align.objectives.instruction import ContrastiveInstruction
-from align.records import CandidateBatch, Instructions, StepTotals, TruncationPreset, ViewName
+from align.records import CandidateBatch, Instructions, MethodView, StepTotals, TruncationPreset
 from align.records.candidate_matrix import sum_runs
 from align.scoring import score_responses, score_tokens
 from align.scoring.distributions import TokenStatistics, reference_states, token_statistics
@@ -34,7 +34,7 @@ class HIRModule(ReferencedModule):
     arXiv:2302.05206; RAHF, arXiv:2312.15997, section 3.1). HIR's own sampling phase is not part of it.
     """
 
-    view: ViewName = "pairs"
+    view: MethodView = "pairs"
     truncation: TruncationPreset = "usual"
     learning_rates = (2e-5, 2e-4)
     predicts_asked = True

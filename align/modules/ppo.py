@@ -71,6 +71,11 @@ class PPOModule(RolloutModule):
         """Always: values are those of the round's start."""
         return True
 
+    @property
+    def passes_beside(self) -> int:
+        """The critic's."""
+        return self.critic.passes
+
     def build(self) -> nn.Module:
         """Load the policy, its reference and the critic."""
         policy = super().build()

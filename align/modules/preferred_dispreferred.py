@@ -13,7 +13,7 @@ from align.models.adapters import adapters_active, freeze_but
 from align.models.backbone import Backbone
 from align.models.model_export import is_writer
 from align.models.stage import base_hash, write_note
-from align.records import CandidateBatch, ResponseScores, StepTotals, TruncationPreset, ViewName
+from align.records import CandidateBatch, MethodView, ResponseScores, StepTotals, TruncationPreset
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
 
@@ -28,7 +28,7 @@ class PreferredDispreferredModule(AlignModule):
     sides, and gradients are clipped together.
     """
 
-    view: ViewName = "pairs"
+    view: MethodView = "pairs"
     truncation: TruncationPreset = "rahf"
     learning_rates = (2e-4, 2e-4)
     usual_groups = 128

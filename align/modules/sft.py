@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from align.models.backbone import Backbone
-from align.records import CandidateBatch, StepTotals, TruncationPreset, ViewName
+from align.records import CandidateBatch, MethodView, StepTotals, TruncationPreset, ViewName
 from align.scoring import score_responses
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
@@ -16,7 +16,7 @@ from align.training.optimizer import Optimizer
 class SFTModule(AlignModule):
     """Fine-tunes on the best response of each prompt; several examples share a row without seeing each other."""
 
-    view: ViewName = "singles"
+    view: MethodView = "singles"
     truncation: TruncationPreset = "sft"
     learning_rates = (2e-5, 2e-4)
 

@@ -25,7 +25,7 @@ class ListSum(RankingObjective):
     def __post_init__(self) -> None:
         if not len(self.terms) == len(self.weights) > 0:
             raise ValueError(f"terms and weights must be of one length, got {len(self.terms)} and {len(self.weights)}")
-        if len({term.view for term in self.terms}) > 1:
+        if any(term.view != self.terms[0].view for term in self.terms):
             raise ValueError("terms must be on the same view of the data, BestOfN is on one of its own")
         object.__setattr__(self, "requires", frozenset().union(*(term.requires for term in self.terms)))
         object.__setattr__(self, "view", self.terms[0].view)

@@ -5,12 +5,13 @@ the names in a base class's annotations up in the subclass's module, and takes a
 """
 
 from abc import ABC
-from typing import Any, ClassVar, Literal
+from collections.abc import Set
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
 from align.errors import ConfigError
-from align.records import ViewName
+from align.records import MethodView
 
 Requirement = Literal["reference", "mismatched_kl", "reward_shift", "values", "forward_kl"]
 """`reference`: log-probabilities of the reference policy.
@@ -22,8 +23,8 @@ Requirement = Literal["reference", "mismatched_kl", "reward_shift", "values", "f
 class Objective(ABC):
     """A loss: frozen, without state, its fields the hyper-parameters."""
 
-    view: ClassVar[ViewName]
-    """The data view it is for."""
+    view: ClassVar[MethodView]
+    """The data view it is for: the name of one that is shipped, or a view of your own, `view = MyView()`."""
     requires: ClassVar[frozenset[Requirement]] = frozenset({"reference"})
     """What its module has to provide; without `reference` it cannot read any."""
     learning_rates: ClassVar[tuple[float, float] | None] = None
@@ -35,6 +36,12 @@ class Objective(ABC):
         super().__init_subclass__()
         if "needs" in vars(cls):
             raise ConfigError(f"objective {cls.__name__} sets `needs`, which would be passed over: call it `requires`")
+        asked, known = vars(cls).get("requires"), get_args(Requirement)
+        if isinstance(asked, Set) and (unknown := sorted(set(asked) - set(known))):
+            raise ConfigError(
+                f"objective {cls.__name__} requires {', '.join(unknown)}, which no method gives: expected some of "
+                f"{', '.join(known)}"
+            )
 
     def check_labels(self, given: Any) -> None:
         """Raise DataError where the loss cannot use the labels of a batch, while it is still on the CPU.

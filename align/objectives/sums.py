@@ -80,11 +80,11 @@ def _combine(total: Any, terms: Sequence[Any]) -> None:
 
     Raises ValueError where views differ.
     """
-    views = {term.objective.view for term in terms}
-    if len(views) != 1:
-        found = " and ".join(sorted(views)) or "no term"
+    views = [term.objective.view for term in terms]
+    if not views or any(view != views[0] for view in views):
+        found = " and ".join(sorted({str(view) for view in views})) or "no term"
         raise ValueError(f"terms must be one or more objectives for one view of the data, got {found}")
-    object.__setattr__(total, "view", views.pop())
+    object.__setattr__(total, "view", views[0])
     object.__setattr__(total, "requires", frozenset().union(*(term.objective.requires for term in terms)))
     rates = [term.objective.learning_rates for term in terms]
     object.__setattr__(total, "learning_rates", None if None in rates else min(rates))

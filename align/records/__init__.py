@@ -4,11 +4,12 @@ from align.records.batch import CandidateBatch
 from align.records.beside import Beside
 from align.records.conditioning_base import Conditioning
 from align.records.conditions import Tally, TwoDigits, WeightedRating
-from align.records.example import ASKING, Example, Message, PromptFormat, Role, TruncationPreset, ViewName
+from align.records.example import ASKING, Example, Message, PromptFormat, Role
 from align.records.group import EncodedGroup, StepTotals, totals_of
 from align.records.instructions import BOTH, NEGATIVE, POSITIVE, Instructions, Which
 from align.records.label_scaling import LabelScaling, combine
 from align.records.labels import FROM_REFERENCE, Labels, Scale, column_of
+from align.records.method_data import MethodLimits, MethodView, TruncationPreset, ViewName
 from align.records.other_tokens import Foreign, PromptTokens
 from align.records.reward_directions import Arc
 from align.records.row_layout import LayoutName, RowLayout
@@ -35,6 +36,8 @@ __all__ = [
     "LayoutName",
     "ListScores",
     "Message",
+    "MethodLimits",
+    "MethodView",
     "PairScores",
     "PointScores",
     "PromptFormat",

@@ -1,4 +1,4 @@
-"""One record of data, and the names of what methods make of it."""
+"""One record of data."""
 
 from __future__ import annotations
 
@@ -10,25 +10,6 @@ from typing import Any, Literal, NamedTuple
 Role = Literal["system", "user", "assistant", "tool"]
 ASKING: tuple[Role, ...] = ("user", "tool")
 """Turns that an assistant answers; a prompt ends with one of them."""
-ViewName = Literal[
-    "pairs",
-    "lists",
-    "lists_by_reward",
-    "lists_by_label",
-    "best_by_reward",
-    "singles",
-    "worst",
-    "either",
-    "hindsight",
-    "prompts",
-    "regression",
-    "win_rates",
-    "samples",
-    "unpaired",
-]
-"""What a method trains on; `align.data.views`, `scored_lists` and `hindsight` make it."""
-TruncationPreset = Literal["usual", "sft", "reward", "rahf", "pro", "dpo", "rm", "dpa"]
-"""Limits on lengths, those methods take and those that papers made usual; `align.encoding.truncation` holds them."""
 
 
 class Message(NamedTuple):

@@ -20,7 +20,7 @@ def encoded_round(
     """Return the groups of a round as a view has them. Raises DataError where none is left."""
     encoder, folder = data.encoder, Path(data.encoding.cache_dir)
     assert encoder is not None
-    key = hashlib.sha256(repr((sha256, repr(view), encoder.fingerprint)).encode()).hexdigest()[:24]
+    key = hashlib.sha256(repr((sha256, view.fingerprint, encoder.fingerprint)).encode()).hexdigest()[:24]
     examples = rounds.read(number, sha256)
     cached = load_cached(folder, key)
     if cached is not None and cached[0]:

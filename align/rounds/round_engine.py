@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -28,6 +28,7 @@ from align.sampling.pool_engine import PoolEngine
 from align.sampling.pool_servers import PoolServers
 from align.sampling.served_folder import write_for_servers
 from align.sampling.stopping_criteria import StopCriteria
+from align.sampling.trained_module import ReferencedPolicy, TrainedModule
 
 
 class RoundEngine:
@@ -38,7 +39,7 @@ class RoundEngine:
         self._servers: PoolServers | None = None
         self.run = f"align-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}-"
 
-    def check(self, module: Any) -> None:
+    def check(self, module: TrainedModule) -> None:
         """Ask the servers, where there are any, how they take a policy; every process calls.
 
         Raises ConfigError for one that takes none, or not what the method trains, before anything is sampled.
@@ -63,7 +64,7 @@ class RoundEngine:
         found = on_first(self._servers.found)
         rank_zero_info(f"rounds are sampled by {', '.join(server.url for server in found)}")
 
-    def of(self, module: Any, prompt_format: PromptFormat, stop: tuple[str, ...], policy: str) -> Engine:
+    def of(self, module: TrainedModule, prompt_format: PromptFormat, stop: tuple[str, ...], policy: str) -> Engine:
         """Return the engine that draws from a module as it is.
 
         Args:
@@ -75,7 +76,7 @@ class RoundEngine:
         eos_ids = [prompt_format.eos_id]
         whole = self.settings.whole_weights
         if self.settings.mixture is not None:
-            models = (module.model, module.built_reference, self.settings.mixture)
+            models = (module.model, cast(ReferencedPolicy, module).built_reference, self.settings.mixture)
             ends: dict[str, Any] = {"tokenizer": module.tokenizer, "eos_ids": eos_ids, "stop": stop}
             return MixtureEngine(*models, **ends, whole_weights=whole)
         if self._servers is None:
@@ -100,7 +101,9 @@ class RoundEngine:
         """Remove the policies that were written for servers."""
         on_first(lambda: shutil.rmtree(self.folder / "served", ignore_errors=True))
 
-    def _written(self, module: Any, prompt_format: PromptFormat, weights: str, *, whole: bool) -> ServedPolicy:
+    def _written(
+        self, module: TrainedModule, prompt_format: PromptFormat, weights: str, *, whole: bool
+    ) -> ServedPolicy:
         """Write the policy for servers, unless it is there, and remove those of former rounds; every process calls."""
         name = f"{self.run}{weights}"
         folder = self.folder / "served" / (f"{name}-whole" if whole else name)

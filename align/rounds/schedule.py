@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from align.sampling.trained_module import ScheduleSettings
+
 
 def steps_of_round(trainer: Any, epochs: int) -> int:
     """Return the optimiser steps of the current round."""
@@ -13,7 +15,7 @@ def steps_of_round(trainer: Any, epochs: int) -> int:
     return math.ceil(batches / accumulate) * epochs
 
 
-def set_schedule(trainer: Any, settings: Any, steps: int, *, anew: bool) -> None:
+def set_schedule(trainer: Any, settings: ScheduleSettings, steps: int, *, anew: bool) -> None:
     """Give the optimiser the schedule of a round of so many steps, from its start or where the old one is.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from align.errors import ConfigError
 from align.judges.win_rates import WinRates
-from align.records import Example
+from align.records import Example, MethodView
 from align.rewards.components import Training
 from align.rewards.scorers import Direction, Scorer
 from align.rounds.against_mixture import AgainstMixture
@@ -78,7 +78,7 @@ class RoundSettings:
         if self.conditions is None:  # which name their own rewards, checked with the first round's
             self.direction.check(self.scorer.attributes)
 
-    def check_win_rates(self, view: str | None) -> None:
+    def check_win_rates(self, view: MethodView | None) -> None:
         """Raise ConfigError for what makes something else of win rates, which SPPO and Nash-MD take as they are.
 
         They are mean probabilities (Wu et al. 2024, arXiv:2405.00675, section 4.2); the paper has no penalty on them.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,6 +16,7 @@ from align.errors import ConfigError, StoreError
 from align.files import atomic_file
 from align.models.references import FollowingReference, PreviousRound, Reference, ReferenceMixture
 from align.models.sharding import give
+from align.sampling.trained_module import ReferencedPolicy
 from align.transfer import raw_bytes
 
 
@@ -29,7 +29,7 @@ def policy_hash(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def reference_hash(module: Any) -> str:
+def reference_hash(module: ReferencedPolicy) -> str:
     """Return a hash of what a reference is, and of the weights of one that follows the policy; every process calls."""
     digest = hashlib.sha256(repr(module.reference).encode())
     for values in module.moving_parameters():
@@ -73,13 +73,13 @@ def refuse_following(module: nn.Module) -> None:
         )
 
 
-def _anchors(module: Any) -> list[Reference | None]:
+def _anchors(module: nn.Module) -> list[Reference | None]:
     reference = getattr(module, "reference", None)
     own = reference.anchors if isinstance(reference, ReferenceMixture) else []
     return [reference, *(anchor.reference for anchor in own)]
 
 
-def follow_start(module: Any, path: Path) -> None:
+def follow_start(module: nn.Module, path: Path) -> None:
     """Give references of kind PreviousRound the weights that `save_start` kept. Raises StoreError without them."""
     if not path.exists():
         raise StoreError(f"{path} is missing: the weights its round began with, which are the reference: put it back")

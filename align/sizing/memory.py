@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from align.scoring.decoder import decoder
 from align.sizing.meta_model import blocks_of
+from align.sizing.method import SizableMethod
 
 
 class Weights(NamedTuple):
@@ -39,10 +40,10 @@ NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight in 4 bits: 64 share a scale of 8, 256 scales one of 32 (QLoRA, section 3)."""
 
 
-def weights_of(module: Any) -> Weights:
+def weights_of(module: SizableMethod, *, quantised: bool = False) -> Weights:
     """Return those of a module that is built, with or without values."""
-    model, reference = module.model, getattr(module, "reference_model", None)
-    sizes = _Sizes(module)
+    model, reference = module.model, module.frozen_beside()
+    sizes = _Sizes(module, quantised)
     own = list(model.parameters())
     blocks = blocks_of(decoder(model))
     largest = max((list(block.parameters()) for block in blocks), key=sizes.of)
@@ -67,10 +68,10 @@ def weights_of(module: Any) -> Weights:
 class _Sizes:
     """Bytes of parameters, those of frozen linear layers in blocks as they are quantised."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: SizableMethod, quantised: bool) -> None:
         blocks = blocks_of(decoder(module.model))
         linear = [p for b in blocks for part in b.modules() if isinstance(part, nn.Linear) for p in (part.weight,)]
-        packed = [p for p in linear if not p.requires_grad] if getattr(module, "quantised", False) else []
+        packed = [p for p in linear if not p.requires_grad] if quantised else []
         self._packed = {id(p) for p in packed}
         self.unpacked = max((p.numel() * p.element_size() for p in packed), default=0)
 

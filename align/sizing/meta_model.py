@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from align.models.adapter_folder import ADAPTER_WEIGHTS
+from align.models.backbone import Backbone
 from align.models.folder_checks import ADAPTER_CONFIG, base_of, local_folder
+from align.sizing.method import SizableMethod
 
 
 class NoTokenizer:
@@ -24,18 +26,16 @@ class NoTokenizer:
         return 0
 
 
-def on_meta(module: Any, **settings: Any) -> Any:
+def on_meta(module: SizableMethod, asked: Backbone) -> SizableMethod:
     """Return a copy of a module that was not built, with its model on the meta device.
 
     Args:
         module: A method's module.
-        settings: Of the backbone, in the place of its own.
+        asked: The backbone in the place of its own; it is not quantised, for which there are no weights.
     """
     own = copy.deepcopy(module)
-    asked = replace(module.backbone, **settings)
     own.check_backbone(asked)
     own.backbone = replace(asked, random_init=True, check=False, compile=False, quantization=None)
-    own.quantised = asked.quantization is not None  # there are no weights to do it with: sizes are counted
     if module.backbone.tokenizer is None and not _has_tokenizer(module.backbone.path):
         own.__dict__["tokenizer"] = NoTokenizer()
     with torch.device("meta"):

@@ -13,6 +13,7 @@ from align.models.backbone import LoRA
 from align.sizing.cards import NODE, Place
 from align.sizing.groups import TypicalGroup
 from align.sizing.memory import Spread
+from align.sizing.method import SizableMethod
 from align.sizing.pass_cost import PassConditions
 from align.sizing.sized import Proposal, Sized
 
@@ -22,7 +23,7 @@ ADAPTERS = LoRA(r=16, lora_alpha=32)
 
 
 def propose(
-    module: Any, groups: TypicalGroup, place: Place, *, longest: int, step_groups: int, mixed: bool = True
+    module: SizableMethod, groups: TypicalGroup, place: Place, *, longest: int, step_groups: int, mixed: bool = True
 ) -> Proposal:
     """Return the fastest settings that fit.
 
@@ -59,7 +60,7 @@ def propose(
 
 
 def _sized(
-    module: Any, groups: TypicalGroup, conditions: PassConditions, wanted: int, changed: Mapping[str, Any]
+    module: SizableMethod, groups: TypicalGroup, conditions: PassConditions, wanted: int, changed: Mapping[str, Any]
 ) -> Iterator[Sized]:
     """Yield the run with activations kept, and computed again where the method can do that."""
     yield Sized.of(module, groups, conditions, wanted, **changed, gradient_checkpointing=False)
@@ -76,7 +77,7 @@ def _wanted(groups: TypicalGroup, place: Place, longest: int, step_groups: int) 
     return max(min(math.ceil(part / 1024) * 1024, USUAL), math.ceil(longest / 1024) * 1024, 1024)
 
 
-def _levels(module: Any) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+def _levels(module: SizableMethod) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
     """Yield settings of the backbone, from what was asked to what takes least, and what they change of it."""
     yield {}, ()
     if module.backbone.lora is None:
@@ -103,9 +104,9 @@ def fragment(fit: Proposal, place: Place) -> str:
     """Return the settings as YAML, to be given after those they were made from."""
     backbone = fit.sized.module.backbone
     model: dict[str, Any] = {"gradient_checkpointing": backbone.gradient_checkpointing}
-    if fit.changes:
+    if fit.changes and backbone.lora is not None:
         model |= {"dtype": backbone.dtype, "lora": {"r": backbone.lora.r, "lora_alpha": backbone.lora.lora_alpha}}
-    if fit.sized.module.quantised:
+    if fit.sized.quantised:
         model |= {"quantization": "nf4"}
     settings = {
         "model": {"init_args": {"backbone": model}},

@@ -12,6 +12,7 @@ from align.sizing.cards import Card
 from align.sizing.groups import Growth, TypicalGroup
 from align.sizing.memory import Batch, Memory, Spread, Weights, memory_of, weights_of
 from align.sizing.meta_model import on_meta
+from align.sizing.method import SizableMethod
 from align.sizing.pass_cost import PassConditions, PassCost, head_cost, pass_cost
 from align.sizing.speed import Passes, Work, passes_of, positions_per_second, work_of
 from align.sizing.states_cost import NO_STATES, StatesCost, states_cost
@@ -27,21 +28,26 @@ LONGEST = 2**20
 class Sized:
     """A module whose costs are known."""
 
-    module: Any
+    module: SizableMethod
     """Built, its tensors without values."""
     groups: TypicalGroup
     conditions: PassConditions
     around: int
+    quantised: bool
+    """Whether frozen layers are held in 4 bits, which the tensors do not show."""
 
     @classmethod
-    def of(cls, module: Any, groups: TypicalGroup, conditions: PassConditions, around: int, **settings: Any) -> Sized:
+    def of(
+        cls, module: SizableMethod, groups: TypicalGroup, conditions: PassConditions, around: int, **settings: Any
+    ) -> Sized:
         """Build a module on the meta device; `settings` replace those of its backbone."""
-        return cls(on_meta(module, **settings), groups, conditions, around)
+        asked = replace(module.backbone, **settings)
+        return cls(on_meta(module, asked), groups, conditions, around, asked.quantization is not None)
 
     @cached_property
     def weights(self) -> Weights:
         """Return its weights."""
-        return weights_of(self.module)
+        return weights_of(self.module, quantised=self.quantised)
 
     @cached_property
     def cost(self) -> PassCost:
@@ -61,8 +67,7 @@ class Sized:
     @cached_property
     def head(self) -> Growth:
         """Return what logits take by positions; nothing where there are none."""
-        scores = self.module.generates or getattr(self.module.objective, "lm_weight", 0)
-        if not scores or self._compares_states:
+        if not self.module.has_logits or self._compares_states:
             return Growth(0, 0)
         assert self.cost
         budget = self.module.backbone.logit_bytes
@@ -75,11 +80,11 @@ class Sized:
     @property
     def whole(self) -> bool:
         """Whether the models cannot be laid in shards."""
-        return self.module.quantised or not self.module.can_be_sharded
+        return self.quantised or not self.module.can_be_sharded
 
     @property
     def _compares_states(self) -> bool:
-        return bool(getattr(self.module, "reads_states", ()))
+        return bool(self.module.reads_states)
 
     @cached_property
     def states(self) -> StatesCost:

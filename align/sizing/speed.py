@@ -12,6 +12,7 @@ from torch import nn
 from align.scoring.decoder import decoder, unwrapped
 from align.sizing.groups import TypicalGroup
 from align.sizing.meta_model import blocks_of
+from align.sizing.method import SizableMethod
 
 MEASURED = ((0.36e9, 0.155), (6.98e9, 0.375))
 """Parameters of blocks, and the share of an H100's peak that DPO in packed rows reached with them, products that
@@ -72,19 +73,11 @@ class Passes(NamedTuple):
         return self.depth * ((self.trained + self.again) * (1 + self.beside) + self.frozen)
 
 
-def passes_of(module: Any, share_trained: float, *, checkpointed: bool) -> Passes:
+def passes_of(module: SizableMethod, share_trained: float, *, checkpointed: bool) -> Passes:
     """Return those of a module that is built."""
-    reference, read = getattr(module, "reference", None), getattr(module, "reads_states", ())
-    frozen = float(len(read)) if read else float(module.model is not None and _asked(reference))
-    layers = getattr(module, "layers", None)
-    depth = max(layers) / len(blocks_of(decoder(module.model))) if layers else 1.0
-    beside = getattr(getattr(module, "critic", None), "passes", 0)
-    return Passes(2 + min(share_trained, 1.0), frozen, float(checkpointed), depth, beside)
-
-
-def _asked(reference: Any) -> bool:
-    """Tell whether a reference is run at every step."""
-    return reference is not None and type(reference).__name__ != "NoReference" and not reference.precomputed
+    depth = max(module.layers) / len(blocks_of(decoder(module.model))) if module.layers else 1.0
+    trained = 2 + min(share_trained, 1.0)
+    return Passes(trained, float(module.frozen_passes), float(checkpointed), depth, module.passes_beside)
 
 
 def share_of_peak(parameters: float) -> float:

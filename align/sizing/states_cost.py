@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -10,6 +10,7 @@ from align.models.response_states import RepresentationTargets, ResponseStates
 from align.scoring.decoder import unwrapped
 from align.sizing.fake_tensors import LiveBytes, storages
 from align.sizing.groups import Growth, TypicalGroup
+from align.sizing.method import SizableMethod
 from align.sizing.pass_cost import PassConditions, conditions_of
 
 
@@ -25,7 +26,7 @@ class StatesCost(NamedTuple):
 NO_STATES = StatesCost(Growth(0, 0), Growth(0, 0))
 
 
-def states_cost(module: Any, groups: TypicalGroup, conditions: PassConditions, around: int) -> StatesCost:
+def states_cost(module: SizableMethod, groups: TypicalGroup, conditions: PassConditions, around: int) -> StatesCost:
     """Return what the loss takes by positions; of a module whose model was made fake before."""
     few = max(around // (2 * groups.tokens), 1)
     found = [(count * groups.tokens, *_run(module, groups, conditions, count)) for count in (few, 2 * few)]
@@ -33,12 +34,12 @@ def states_cost(module: Any, groups: TypicalGroup, conditions: PassConditions, a
     return StatesCost(Growth.through(held), Growth.through(peak))
 
 
-def _run(module: Any, groups: TypicalGroup, conditions: PassConditions, count: int) -> tuple[float, float]:
+def _run(module: SizableMethod, groups: TypicalGroup, conditions: PassConditions, count: int) -> tuple[float, float]:
     """Return the bytes that are left for the blocks' backward pass, and the most there were before."""
-    model, batch = module.model, groups.batch(count)
-    weight = model.get_input_embeddings().weight
+    model, batch, inner = module.model, groups.batch(count), unwrapped(module.model)
+    weight = inner.get_input_embeddings().weight
     counts = tuple(length + 1 for length in batch.response_lengths)
-    shape = len(module.layers), sum(counts), unwrapped(model).config.get_text_config().hidden_size
+    shape = len(module.layers), sum(counts), inner.config.get_text_config().hidden_size
     live = LiveBytes(storages(model))
     with weight.fake_mode, conditions_of(conditions), live, torch.enable_grad():
         values = torch.empty(shape, dtype=weight.dtype, requires_grad=True)
@@ -51,6 +52,6 @@ def _run(module: Any, groups: TypicalGroup, conditions: PassConditions, count: i
         finally:
             for name in own:
                 del vars(module)[name]
-        loss.backward()
+        torch.autograd.backward(loss)
         del loss
     return float(live.now), float(live.peak)

@@ -7,10 +7,10 @@ from typing import Literal
 
 from align.activations import LayerRange
 from align.errors import ConfigError
-from align.records import ViewName
+from align.records import MethodView
 
 ResponseSource = Literal["random", "both", "chosen", "rejected"]
-VIEW: dict[ResponseSource, ViewName] = {
+VIEW: dict[ResponseSource, MethodView] = {
     "random": "either",
     "both": "pairs",
     "chosen": "singles",

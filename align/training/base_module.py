@@ -22,6 +22,7 @@ from align.training.checkpoint_contents import fix_last_batch
 from align.training.checkpoint_io import write_whole
 from align.training.optimizer import Optimizer, check_length
 from align.training.predicting import asking_of_predictions
+from align.training.run_data import data_of
 from align.training.seeding import seed_step
 from align.training.self_check import check_layouts
 from align.training.sharded_strategy import ShardedStrategy
@@ -60,7 +61,8 @@ class AlignModule(BuiltModule):
         Raises ConfigError for a model of one synthetic world on data of another.
         """
         own = (f"model {self.backbone.path}", world_settings(self.backbone.path))
-        for other in getattr(self.trainer.datamodule, "worlds", {}).items():  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
+        for other in data.worlds.items() if data else ():
             check_same_world(own, other)
         strategy = self.trainer.strategy
         if stage == "fit":
@@ -90,8 +92,8 @@ class AlignModule(BuiltModule):
         self._check()
 
     def _check(self, *, gradients: bool = False) -> None:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not self.checked and "train" in getattr(data, "groups", {}):
+        data = data_of(self.trainer)
+        if not self.checked and data is not None and "train" in data.groups:
             self.checked = check_layouts(self, data.groups["train"], gradients=gradients)
 
     def check_labels(self, batch: CandidateBatch) -> None:
@@ -113,7 +115,7 @@ class AlignModule(BuiltModule):
         if not self.checked:  # the data came without a data module, or in rounds
             first = batch[0] if isinstance(batch, Step) else batch
             self.checked = check_layouts(self, GroupsOfBatch(first), gradients=True)
-        if self.trainer.datamodule is None:  # type: ignore[attr-defined]  # ours have it look at every batch
+        if data_of(self.trainer) is None:  # ours have it look at every batch
             for part in batch if isinstance(batch, Step) else (batch,):
                 self.check_labels(part.to("cpu"))
         seed_step(self.global_rank, self.current_epoch, batch_idx)

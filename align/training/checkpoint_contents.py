@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from align.errors import ResumeError
 from align.models.condition_file import plain_form
+from align.training.run_data import data_of
 from align.training.seeding import run_seed
+
+if TYPE_CHECKING:
+    from align.training.built_module import BuiltModule
 
 Shapes = dict[str, tuple[int, ...]]
 MODELS = {"model", "reference_model", "critic"}
 """Parts of a module whose buffers come with the backbone."""
 
 
-def trained_shapes(module: Any) -> Shapes:
+def trained_shapes(module: BuiltModule) -> Shapes:
     """Return names and shapes of parameters that are trained or move, and of running values outside the models."""
     moving = set(map(id, module.moving_parameters()))
     changing = ((name, p) for name, p in module.named_parameters() if p.requires_grad or id(p) in moving)
@@ -45,14 +50,14 @@ def check_fits(method: str, own: Shapes, checkpoint: dict[str, Any]) -> None:
     compare_versions(checkpoint["align"]["versions"])
 
 
-def facts_of(trainer: Any) -> dict[str, Any]:
+def facts_of(trainer: Trainer) -> dict[str, Any]:
     """Return plain values only, so that a checkpoint loads with `weights_only=True`."""
-    data: Any = getattr(trainer, "datamodule", None)
-    asks = getattr(data, "asks", None)
+    data = data_of(trainer)
+    asks = None if data is None else data.asks
     return {
-        "fingerprint": getattr(data, "fingerprint", ""),
+        "fingerprint": "" if data is None else data.fingerprint,
         "prompt_format": None if data is None else list(data.prompt_format),
-        "max_tokens": None if data is None else data.encoder.truncation.max_total,
+        "max_tokens": None if data is None else data.max_tokens,
         "asks": None if asks is None else plain_form(asks),
         "seed": run_seed(),
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
@@ -74,12 +79,12 @@ def compare_versions(saved: dict[str, str]) -> None:
         )
 
 
-def fix_last_batch(trainer: Any) -> None:
+def fix_last_batch(trainer: Trainer) -> None:
     """Let a run that goes on from the last batch of an epoch of unknown length begin the next one.
 
     Lightning compares the batches it has done with a length that is infinite, and would leave the next epoch out.
     """
-    loop = trainer.fit_loop.epoch_loop
+    loop: Any = trainer.fit_loop.epoch_loop  # its counters are whole numbers, the length may be infinite
     if loop.restarted_on_train_batch_end and loop.batch_progress.is_last_batch:
         loop.batch_progress.current.completed = max(loop.batch_progress.current.completed, trainer.num_training_batches)
 

@@ -8,16 +8,16 @@ from typing import ClassVar
 from torch import nn
 
 from align.models.backbone import Backbone
-from align.records import Instructions, Labels, TruncationPreset, ViewName
+from align.records import Instructions, Labels, MethodLimits, MethodView
 
 
 class MethodSettings:
     """Subclasses set what differs from the usual."""
 
-    view: ViewName
-    """The data view the method trains on."""
-    truncation: TruncationPreset
-    """The limits on lengths the method takes where the data name none."""
+    view: MethodView
+    """The data view the method trains on: the name of one that is shipped, or a view of your own, `view = MyView()`."""
+    truncation: MethodLimits
+    """The limits on lengths the method takes where the data name none: a preset's name, or a `Truncation`."""
     learning_rates: ClassVar[tuple[float, float]]
     """Usual learning rate for full fine-tuning and for LoRA."""
     instructions: Instructions | None = None
@@ -36,12 +36,33 @@ class MethodSettings:
     """Whether the model writes text."""
     reads_states: Sequence[Sequence[str]] = ()
     """Sets of frozen adapters under which hidden states are read; an empty one is the base alone."""
+    layers: Sequence[int] = ()
+    """Whose states are read, known once the model is built."""
     predicts_asked: ClassVar[bool] = False
     """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
     can_be_sharded: ClassVar[bool] = True
     """Whether FSDP2 can lay the method's models in shards."""
     labels: Labels = Labels()
     """Of the data, known before the model is built."""
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether a step computes logits."""
+        return self.generates or bool(getattr(getattr(self, "objective", None), "lm_weight", 0))
+
+    @property
+    def frozen_passes(self) -> int:
+        """Passes over a batch that have no gradient, once the model is built."""
+        return len(self.reads_states)
+
+    @property
+    def passes_beside(self) -> int:
+        """Trained passes over a batch beside the policy's, once the model is built."""
+        return 0
+
+    def frozen_beside(self) -> nn.Module | None:
+        """Return what is held beside the model and never trained."""
+        return None
 
     def check_backbone(self, backbone: Backbone) -> None:
         """Raise ConfigError for settings of a backbone that the method cannot use."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,16 +16,17 @@ from transformers import get_scheduler
 
 from align.errors import ConfigError
 from align.training.optimizer_kinds import STATES, made
+from align.training.run_data import data_of
 
 
-def optimiser_steps(trainer: Any) -> int:
+def optimiser_steps(trainer: Trainer) -> int:
     """Return how many optimiser steps a run takes in all; 0 where nobody knows, and no schedule asks for it.
 
     `trainer.estimated_stepping_batches` would build the training loader before a checkpoint's position is known, and
     Lightning would then leave that position out.
     """
-    limit = _limit(trainer)
-    if getattr(trainer.datamodule, "streaming", False):
+    limit, data = _limit(trainer), data_of(trainer)
+    if data is not None and data.streaming:
         return limit or 0
     if trainer.max_epochs in (None, -1):
         if limit is None:
@@ -33,9 +35,9 @@ def optimiser_steps(trainer: Any) -> int:
                 "trainer.max_epochs or trainer.max_steps"
             )
         return limit
-    if trainer.datamodule is None:
+    if data is None:
         return int(trainer.estimated_stepping_batches)
-    batches, share = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+    batches, share = len(data.train_dataloader()), trainer.limit_train_batches
     batches = min(batches, share) if isinstance(share, int) else int(batches * share)
     steps = math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
     return int(min(steps, limit or steps))
@@ -57,18 +59,19 @@ def refuse_sharded(backbone: Any, optimizer: Any, *, quantised: bool) -> None:
         )
 
 
-def check_length(trainer: Any, schedule: str) -> None:
+def check_length(trainer: Trainer, schedule: str) -> None:
     """Raise ConfigError where the schedule asks for the number of steps, and the data are streamed."""
-    if getattr(trainer.datamodule, "streaming", False) and schedule != "constant" and _limit(trainer) is None:
+    data = data_of(trainer)
+    if data is not None and data.streaming and schedule != "constant" and _limit(trainer) is None:
         raise ConfigError(
             f"data.streaming true: model.optimizer.lr_scheduler_type {schedule} needs the number of steps, and nobody "
             "knows how many a stream has: set trainer.max_steps, or take constant"
         )
 
 
-def _limit(trainer: Any) -> int | None:
+def _limit(trainer: Trainer) -> int | None:
     """Return the number of steps at which a run ends, whatever the data."""
-    limits = [trainer.max_steps, *(getattr(callback, "max_steps", -1) for callback in trainer.callbacks)]
+    limits = [trainer.max_steps, *(getattr(callback, "max_steps", -1) for callback in trainer.callbacks)]  # type: ignore[attr-defined]
     return min((int(limit) for limit in limits if limit > 0), default=None)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,6 +16,7 @@ from align.training.objective_call import ObjectiveCall, visible
 from align.training.pointwise_inputs import PointwiseInputs
 from align.training.preference_losses import PreferenceLosses
 from align.training.reference_policy import ReferencedModule
+from align.training.run_data import RunData, data_of
 
 
 class PointwiseLosses(PreferenceLosses):
@@ -38,7 +37,7 @@ class PointwiseLosses(PreferenceLosses):
 
     def check(self, module: ReferencedModule) -> None:
         """Look at rows of steps and labels."""
-        check_data(self.objective, module.trainer.datamodule)  # type: ignore[attr-defined]
+        check_data(self.objective, data_of(module.trainer))
 
     def check_labels(self, batch: CandidateBatch) -> None:
         """Look at them as the objective will see them."""
@@ -92,11 +91,11 @@ def point_metrics(
     return metrics | {name: value.expand_as(rewards) for name, value in extra.items() if value is not None}
 
 
-def check_data(objective: Objective, data: Any) -> None:
+def check_data(objective: Objective, data: RunData | None) -> None:
     """Look at a data module before the first step: rows of steps, balance of labels against their weights."""
     if "mismatched_kl" not in objective.requires or data is None:
         return
-    streamed = [range(data.step_groups)] if getattr(data, "streaming", False) else None  # its last step has two or more
+    streamed = [range(data.step_groups)] if data.streaming else None  # its last step has two or more
     places = {"the first epoch": streamed or data.train_dataloader().sampler.batches()}
     if "val" in data.groups:
         places["the validation split"] = [range(len(data.groups["val"]))]

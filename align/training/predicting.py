@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from align.errors import ConfigError
 from align.models.asked import PLAIN, ModelAsking, asking, asking_of
 
+if TYPE_CHECKING:
+    from align.training.built_module import BuiltModule
 
-def asking_of_predictions(module: Any, *, loaded: bool, views: bool) -> ModelAsking:
+
+def asking_of_predictions(module: BuiltModule, *, loaded: bool, views: bool) -> ModelAsking:
     """Return how a model is asked as its checkpoint says, or its folder where no checkpoint was loaded, and tell it.
 
     Args:

@@ -13,6 +13,7 @@ from align.models.references import NoReference, Reference, default_reference
 from align.records import CandidateBatch, ResponseScores
 from align.training.base_module import AlignModule
 from align.training.optimizer import optimiser_steps
+from align.training.run_data import data_of
 from align.training.self_check import start_checked
 
 
@@ -33,9 +34,20 @@ class ReferencedModule(AlignModule):
             self.reference.check_sharded()
         return self.reference
 
+    @property
+    def frozen_passes(self) -> int:
+        """The reference's, where it is run at every step."""
+        reference = self.built_reference
+        return int(not (isinstance(reference, NoReference) or reference.precomputed))
+
+    def frozen_beside(self) -> nn.Module | None:
+        """Return what the reference keeps."""
+        kept: nn.Module | None = getattr(self, "reference_model", None)
+        return kept
+
     def models(self) -> list[nn.Module]:
         """Return the policy, and the models of the reference that have weights of their own."""
-        kept = getattr(self, "reference_model", None)
+        kept = self.frozen_beside()
         parts: list[nn.Module] = list(kept) if isinstance(kept, nn.ModuleList) else [kept] if kept else []
         return super().models() + [part for part in parts if hasattr(part, "config")]
 
@@ -82,7 +94,7 @@ class ReferencedModule(AlignModule):
         return missing or (scored if self.built_reference.precomputed else None)
 
     def _all_batches(self) -> Iterator[CandidateBatch]:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         if data is None:
             raise ConfigError("reference Cached needs the data as a data module, not as loaders")
         for batch in data.all_batches():

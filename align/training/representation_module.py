@@ -35,6 +35,7 @@ from align.training.representation_metrics import (
     alignment_metrics,
     layer_warnings,
 )
+from align.training.run_data import data_of
 from align.transfer import tensor_on, to_device
 
 NO_STAGE = "none"
@@ -51,7 +52,6 @@ class RepresentationModule(AlignModule):
     start: Sequence[str]
     """Frozen adapters that stay active beside the trained one: those of the model the policy starts from."""
     layers: list[int]
-    """Layers whose states are moved, known once the model is built."""
     cache: StateCache | None
     """Where frozen states are kept on disk, if they are."""
     states_settings: tuple[Any, ...]
@@ -107,8 +107,8 @@ class RepresentationModule(AlignModule):
             "prompts": repr(self.states_settings),
             "dtype": self.backbone.dtype,
         }
-        data: Any = self.trainer.datamodule if self.attached else None  # type: ignore[attr-defined]
-        if getattr(data, "streaming", False):
+        data = data_of(self.trainer) if self.attached else None
+        if data is not None:
             data.refuse_stream("model.reading.cache disk, which keeps the states of every row,")
         return StateCache(Path(self.reading.cache_folder), header, rank())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -73,7 +71,7 @@ def taken_samples(batch: CandidateBatch, tokens: SampledTokens, prompts: int, sa
     return found
 
 
-def log_round(module: Any, told: dict[str, float]) -> None:
+def log_round(module: RecordingModule, told: dict[str, float]) -> None:
     """Log what a round is like as a whole, when it begins."""
     for logger in module.trainer.loggers if told else ():
         logger.log_metrics({f"train/{name}": value for name, value in told.items()}, step=module.trainer.global_step)

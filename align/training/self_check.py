@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
@@ -32,10 +32,14 @@ from align.models.adapters import evaluating
 from align.records import CandidateBatch, ResponseScores
 from align.scoring.decoder import choose_layout
 
+if TYPE_CHECKING:
+    from align.training.base_module import AlignModule
+    from align.training.reference_policy import ReferencedModule
+
 OFF = "switched off"
 
 
-def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
+def check_layouts(module: AlignModule, groups: Groups, *, gradients: bool) -> str:
     """Find the layouts of a module that agree with plain forward passes, refuse the others, and say what was found.
 
     Says nothing where the groups have no responses, as before the first of several rounds.
@@ -60,7 +64,7 @@ def check_layouts(module: Any, groups: Groups, *, gradients: bool) -> str:
     return f"{'; '.join(told)} against plain forward passes of transformers"
 
 
-def _check_states(module: Any, batches: Sequence[CandidateBatch]) -> Iterator[str]:
+def _check_states(module: AlignModule, batches: Sequence[CandidateBatch]) -> Iterator[str]:
     """Compare the states that a module reads of its base and its frozen adapters, and say what was found of each."""
     for adapters in dict.fromkeys(map(tuple, module.reads_states)):
         scoring, layouts = states_under(adapters, module.layers), set[str]()
@@ -74,7 +78,7 @@ def _check_states(module: Any, batches: Sequence[CandidateBatch]) -> Iterator[st
                     yield f"{scoring.name} in {verdict.layout} rows off by {verdict.difference.values:.1e}"
 
 
-def _scoring(module: Any) -> Scoring:
+def _scoring(module: AlignModule) -> Scoring:
     """Return what a module reads off its model."""
     if not module.generates:
         return REWARDS
@@ -88,7 +92,7 @@ def _refuse(module: nn.Module, verdict: LayoutVerdict) -> None:
 
 
 @contextmanager
-def _as_in_training(module: Any, gradients: bool) -> Iterator[None]:
+def _as_in_training(module: AlignModule, gradients: bool) -> Iterator[None]:
     """Run in the mode and precision of a training step; dropout that was asked for is off."""
     precision = module.trainer.precision_plugin.forward_context() if module.attached else nullcontext()
     with (
@@ -99,12 +103,12 @@ def _as_in_training(module: Any, gradients: bool) -> Iterator[None]:
         yield
 
 
-def _drops(module: Any) -> bool:
+def _drops(module: AlignModule) -> bool:
     """Tell whether training draws random numbers because it was asked to."""
     return bool(module.backbone.dropout) or any(isinstance(m, nn.Dropout) and m.p > 0 for m in module.model.modules())
 
 
-def start_checked(module: Any, policy: ResponseScores, reference: ResponseScores) -> ResponseScores:
+def start_checked(module: ReferencedModule, policy: ResponseScores, reference: ResponseScores) -> ResponseScores:
     """Return the reference's scores; at the very first batch, compare them with the policy's where both are the start.
 
     Every rank has to call it. Raises ModelError where they differ: the start loss is not that of equal policies then.
@@ -112,7 +116,7 @@ def start_checked(module: Any, policy: ResponseScores, reference: ResponseScores
     if module.start_checked or not module.attached or not module.trainer.training or module.phase != "train":
         return reference
     module.start_checked = True
-    known = module.reference.is_start and module.global_step == 0 and module.trainer.ckpt_path is None
+    known = module.built_reference.is_start and module.global_step == 0 and module.trainer.ckpt_path is None
     if not (module.backbone.check and known) or _drops(module):
         return reference
     own, other = (Computed(scores.logprobs.detach().double(), []) for scores in (policy, reference))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -26,6 +26,9 @@ from align.training.checkpoint_contents import check_fits, trained_shapes
 from align.training.checkpoint_io import check_space, reason_of
 from align.training.optimizer_names import named, settled
 from align.training.shard_files import SHARDS, differing, fill, new_name, remove_shards, write_shards
+
+if TYPE_CHECKING:
+    from align.training.built_module import BuiltModule
 
 MINUTES = 30
 """How long processes wait for each other while they write."""
@@ -71,9 +74,12 @@ class ShardedStrategy(ModelParallelStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return this process's part of the trained tensors, once the checkpoint before is written."""
         self.finish()
-        assert self.lightning_module is not None
-        trained = trained_shapes(self.lightning_module)
-        return {name: value for name, value in self.lightning_module.state_dict().items() if name in trained}
+        module = self._module()
+        trained = trained_shapes(module)
+        return {name: value for name, value in module.state_dict().items() if name in trained}
+
+    def _module(self) -> BuiltModule:
+        return cast("BuiltModule", self.lightning_module)
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         """Return this process's part of an optimiser's state, by names of parameters."""
@@ -153,7 +159,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """Read this process's part of a checkpoint of any number of processes. Raises ResumeError for a damaged one."""
         path = Path(self.broadcast(str(checkpoint_path)))
         checkpoint: dict[str, Any] = self.checkpoint_io.read(path, "cpu", mmap=True)  # type: ignore[attr-defined]
-        module: Any = self.lightning_module
+        module = self._module()
         check_fits(type(module).__name__, module._trained, checkpoint)
         own = {name: value for name, value in module.state_dict().items() if name in module._trained}
         state: dict[str, Any] = {"state_dict": own}

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from align.checks.checked_rows import cut, rows_to_check
 from align.errors import ModelError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
@@ -27,6 +26,7 @@ from align.scoring.layouts import Plan, lay_out
 from align.scoring.packed_row import PackedRow
 from align.training.optimizer import Optimizer
 from align.training.self_check import check_layouts
+from tests.checks.test_checked_rows import DIALOGUE, Table, group
 from tests.checks.test_layouts import leaking, skip_scale
 from tests.modules.fitting import fit, pairs_data
 from tests.tiny import random_batch
@@ -156,24 +156,6 @@ def test_random_numbers_in_training_mode_are_seen(model_folder: Path, pairs_file
         fit(module, pairs_data(pairs_file))
 
 
-class Table:
-    def __init__(self, groups: list[EncodedGroup]) -> None:
-        self.groups = groups
-        self.sizes = np.array([len(g.response_ids) for g in groups])
-        self.longest_responses = np.array([max(map(len, g.response_ids)) for g in groups])
-
-    def __getitem__(self, indices: Any) -> list[EncodedGroup]:
-        return [self.groups[i] for i in indices]
-
-
-def group(prompt: int, *responses: int) -> EncodedGroup:
-    n = len(responses)
-    ids = [list(range(length)) for length in responses]
-    return EncodedGroup(f"{prompt}", list(range(prompt)), ids, list(range(n)), [[]] * n, 1.0, [False] * n)
-
-
-DIALOGUE = group(20, 30)._replace(response_weights=[[0.0] * 10 + [1.0] * 7 + [0.0] * 5 + [0.5] * 8])
-"""Two of its turns are scored."""
 OWN_PROMPTS = group(12, 9, 14)._replace(own_prompt_ids=[list(range(12)), list(range(40, 56))])
 """A pair whose dialogues differ before the last turn."""
 
@@ -240,32 +222,3 @@ def test_a_layout_that_scores_prompts_wrongly_is_seen_where_they_are_scored(
     assert checked(model_folder, group(12, 9, 14), loss_on="response").startswith("packed rows")
     with pytest.warns(UserWarning, match=r"self-check: packed rows do not agree .*values off by"):
         assert checked(model_folder, group(12, 9, 14), loss_on="all").startswith("shared rows")
-
-
-def test_a_prompt_is_checked_under_its_instruction() -> None:
-    instructed = group(4, 6, 3)._replace(instructed_ids=[list(range(50, 60)), list(range(30, 38))])
-    plain, under = rows_to_check(Table([instructed, instructed]), 1000)
-    assert (plain.prompt_ids, under.prompt_ids) == (list(range(4)), list(range(50, 60)))
-    assert rows_to_check(Table([instructed]), 1000)[0].prompt_ids == list(range(50, 60))
-
-
-def test_a_cut_dialogue_keeps_what_is_scored_of_it() -> None:
-    assert cut(DIALOGUE, 48, 1).response_weights == [DIALOGUE.response_weights[0][:28]]
-    assert cut(DIALOGUE, 16, 1).response_weights == ()  # no scored token is left: all are
-
-
-def test_rows_are_the_widest_group_and_the_longest_response() -> None:
-    table = Table([group(5, 3, 4), group(6, 2, 3, 4), group(7, 40), group(9, 3)])
-    assert [g.id for g in rows_to_check(table, 1000)] == ["6", "7"]
-    assert [g.id for g in rows_to_check(Table(table.groups[:1]), 1000)] == ["5"]
-
-
-@pytest.mark.parametrize("tokens", [48, 200, 2048])
-def test_a_cut_group_costs_no_more_than_it_may(tokens: int) -> None:
-    for long in (group(3000, 5, 900, 7, 800, 30, 2000), group(10, 3000, 2), group(3000, 3), group(2, 2, 3)):
-        short = cut(long, tokens, 2)
-        assert sum(len(short.prompt_ids) + len(r) for r in short.response_ids) <= max(tokens, 16)
-        assert max(map(len, short.response_ids)) >= min(max(map(len, long.response_ids)), 2)
-        assert short.prompt_ids == long.prompt_ids[-len(short.prompt_ids) :]
-        assert len(short.response_ids) == len(short.ranks) == len(short.truncated)
-        assert len(short.response_ids) > 1 or len(long.response_ids) == 1

@@ -1,4 +1,4 @@
-"""Each method on its own: exact start values, packing, pooling, TRL on the same batch."""
+"""SFT and reward models: exact start values, packing, pooling, TRL on the same batch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from align.models.backbone import Backbone, LoRA
 from align.models.packed_attention import use_packed_attention
-from align.models.references import BaseWithoutAdapters, Cached, FrozenCopy
-from align.modules.dpo import DPOModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
-from align.objectives.pairwise import IPO, Hinge
 from align.objectives.reward import BradleyTerry
 from align.records import CandidateBatch, EncodedGroup
-from align.training.optimizer import Optimizer
-from tests.models.test_reference import disturb
-from tests.modules.fitting import fit, pairs_data
-from tests.tiny import random_batch, save_tiny
+from tests.tiny import random_batch
 
 PAIRS = random_batch([2, 2, 2], vocab=200)
 LISTS = random_batch([4, 2, 3], vocab=200)
@@ -177,85 +171,6 @@ class TestRewardModel:
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(s) for s in ordered], batch_first=True)
         theirs = trainer.compute_loss(model, {"input_ids": ids, "attention_mask": mask})
         assert module.loss(PAIRS, PAIRS.totals).item() == pytest.approx(theirs.item(), rel=1e-5)
-
-
-class TestDPO:
-    @pytest.mark.parametrize(
-        ("lora", "reference"),
-        [
-            (None, None),
-            (LoRA(r=2), None),
-            (LoRA(r=2, lora_dropout=0.1), BaseWithoutAdapters()),
-            (LoRA(r=2), FrozenCopy()),
-            (None, Cached()),
-        ],
-    )
-    def test_starts_at_exactly_log_two(
-        self, lora: LoRA | None, reference, model_folder: Path, pairs_file: Path
-    ) -> None:
-        module = DPOModule(
-            Backbone(str(model_folder), lora=lora), reference=reference, optimizer=Optimizer(learning_rate=1e-2)
-        )
-        log = fit(module, pairs_data(pairs_file))
-        first = log.rows[0]
-        # a cached value was computed in another batch, so it may differ in the last bits
-        tolerance = 1e-5 if isinstance(reference, Cached) else 0
-        assert first["train/loss"] == pytest.approx(torch.tensor(math.log(2)).item(), abs=tolerance)
-        assert first["train/rewards/margins"] == pytest.approx(0, abs=tolerance)
-        if not tolerance:
-            assert first["train/rewards/accuracies"] == 0
-        assert log.series("train/kl")[-1] != 0
-
-    def test_kinds_of_reference_train_the_same(self, model_folder: Path, pairs_file: Path) -> None:
-        losses = []
-        for reference in (FrozenCopy(), Cached(), Cached()):  # the second cached run reads the file of the first
-            module = DPOModule(
-                Backbone(str(model_folder)), reference=reference, optimizer=Optimizer(learning_rate=1e-2)
-            )
-            losses.append(fit(module, pairs_data(pairs_file), max_epochs=2).series("train/loss"))
-        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-        assert losses[2] == losses[1]
-
-    @pytest.mark.parametrize("objective", [IPO(0.1), IPO(0.1, "sequence"), Hinge(0.1)])
-    def test_other_objectives_at_the_start(self, objective, model_folder: Path) -> None:
-        module = built(DPOModule, model_folder, objective=objective)
-        loss = module.loss(PAIRS, PAIRS.totals).item()
-        assert loss == pytest.approx(1.0 if isinstance(objective, Hinge) else 25.0, rel=1e-9)
-
-    def test_likelihood_term_is_the_mean_over_responses(self, model_folder: Path) -> None:
-        module = built(DPOModule, model_folder, nll_weight=0.5)
-        means = module.score(PAIRS).means[0::2]
-        assert module.loss(PAIRS, PAIRS.totals).item() == pytest.approx(
-            math.log(2) - 0.5 * means.mean().item(), rel=1e-9
-        )
-
-    def test_a_group_of_three_is_refused(self, model_folder: Path) -> None:
-        with pytest.raises(ValueError, match="needs groups of 2 candidates"):
-            built(DPOModule, model_folder).loss(LISTS, LISTS.totals)
-
-    def test_gradients_reach_adapters_only(self, model_folder: Path) -> None:
-        module = built(DPOModule, model_folder, lora=LoRA(r=2))
-        disturb(module.model)
-        module.loss(PAIRS, PAIRS.totals).backward()
-        touched = {name for name, p in module.named_parameters() if p.grad is not None}
-        assert touched == {name for name, p in module.named_parameters() if "lora_" in name}
-
-    def test_reference_does_not_move(self, model_folder: Path, pairs_file: Path) -> None:
-        module = DPOModule(Backbone(str(model_folder)), optimizer=Optimizer(learning_rate=1e-2))
-        fit(module, pairs_data(pairs_file))
-        original = AutoModelForCausalLM.from_pretrained(model_folder)
-        for own, start in zip(module.reference_model.parameters(), original.parameters(), strict=True):
-            assert torch.equal(own, start)
-
-
-def test_gradient_checkpointing_changes_no_number(tmp_path: Path, pairs_file: Path) -> None:
-    folder = save_tiny(tmp_path / "model")
-    losses = []
-    for checkpointing in (False, True):
-        backbone = Backbone(str(folder), gradient_checkpointing=checkpointing, lora=LoRA(r=2))
-        module = DPOModule(backbone, optimizer=Optimizer(learning_rate=1e-2))
-        losses.append(fit(module, pairs_data(pairs_file)).series("train/loss"))
-    assert losses[0] == losses[1]
 
 
 def test_generation_still_works_with_our_attention(model_folder: Path) -> None:

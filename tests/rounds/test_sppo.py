@@ -16,7 +16,7 @@ from align.cli.main import main
 from align.data.batching import Batching
 from align.data.drop_report import Report
 from align.data.synthetic import SyntheticDataModule
-from align.data.win_rate_rows import WIN_RATE_VIEWS
+from align.data.win_rate_rows import WinRateRows
 from align.errors import ConfigError
 from align.judges.win_rates import ScorerJudge, WinRates
 from align.models.backbone import Backbone, LoRA
@@ -208,7 +208,7 @@ def test_validation_rows_with_several_scores_or_none(attributes: tuple[str, ...]
     """They get the win rates of their order, under the name that rounds give theirs."""
     scores = tuple((float(n),) * len(attributes) for n in range(2)) if attributes else ()
     row = Example("x", (Message("user", "q"),), ("a", "b"), attributes, scores, ranking=((1,), (0,)))
-    groups = WIN_RATE_VIEWS["win_rates"].apply([row], Report())
+    groups = WinRateRows().apply([row], Report())
     assert [(g.attributes, g.scores) for g in groups] == [(("reward",), ((0.25,),)), (("reward",), ((0.75,),))]
     assert DPOModule(Backbone("x"), objective=SPPO()).view == "win_rates"
     assert DPOModule(Backbone("x"), objective=SPPO(), attribute="rate").view == "regression"
