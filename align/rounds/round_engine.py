@@ -24,6 +24,7 @@ from align.sampling.engine import Engine
 from align.sampling.engine_difference import EngineDifference
 from align.sampling.logit_mixture import MixtureEngine
 from align.sampling.policy_server import ServedPolicy
+from align.sampling.policy_server_finding import OURS
 from align.sampling.pool_engine import PoolEngine
 from align.sampling.pool_servers import PoolServers
 from align.sampling.served_folder import write_for_servers
@@ -36,7 +37,8 @@ class RoundEngine:
     def __init__(self, settings: RoundSettings, folder: Path) -> None:
         self.settings, self.folder = settings, folder.resolve()
         self._servers: PoolServers | None = None
-        self.run = f"align-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}-"
+        self._drawing: PoolEngine | None = None
+        self.run = f"{OURS}{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}-"
 
     def check(self, module: Any) -> None:
         """Ask the servers, where there are any, how they take a policy; every process calls.
@@ -82,7 +84,7 @@ class RoundEngine:
             return LocalEngine(module.model, module.tokenizer, eos_ids, stop, whole_weights=whole)
         pool, generation, backbone = self._servers.pool, self.settings.generation, module.backbone
         weights = hashlib.sha256(repr((policy, backbone)).encode()).hexdigest()[:16]
-        return PoolEngine(
+        self._drawing = PoolEngine(
             self._servers,
             StopCriteria(module.tokenizer, eos_ids, stop),
             generation,
@@ -95,9 +97,12 @@ class RoundEngine:
                 logit_bytes=backbone.logit_bytes,
             ),
         )
+        return self._drawing
 
     def finish(self) -> None:
-        """Remove the policies that were written for servers."""
+        """Remove the policies that were written for servers, and give these their own weights back."""
+        if self._drawing is not None:
+            self._drawing.restore()
         on_first(lambda: shutil.rmtree(self.folder / "served", ignore_errors=True))
 
     def _written(self, module: Any, prompt_format: PromptFormat, weights: str, *, whole: bool) -> ServedPolicy:
