@@ -56,6 +56,11 @@ class Component:
         for part in self.parts:
             part.check_world(name, settings)
 
+    def refresh(self) -> None:
+        """Read what may have been replaced since it was read; called before the samples of a round are scored."""
+        for part in self.parts:
+            part.refresh()
+
     def follow(self, training: Training) -> None:
         """Take the run whose model is asked, where the model being trained is."""
         for part in self.parts:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lightning.pytorch.utilities import rank_zero_warn
 
 from align.distributed import on_all, on_first, rank, world_size
+from align.errors import ModelError
 from align.records import Example
 from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Scorer
@@ -27,6 +28,7 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
     each scores a part where the scorer can be asked by several, and an error of one ends all.
     """
     scorer = plan.settings.scorer
+    _refresh(scorer)
     if count := on_first(lambda: rounds.store.forget_scores(plan.number, scorer.identity)):
         rank_zero_warn(f"round {plan.number}: {count} scores by another version of the scorer are made anew")
     if scorer.compares:
@@ -43,6 +45,18 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
         known |= _scored(scorer, new, parts)
         scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
         on_first(lambda scored=scored: rounds.store.add_scores(plan.number, scored, scorer.identity))  # type: ignore[misc]
+
+
+def _refresh(scorer: Scorer) -> None:
+    """Let whoever scores read what was replaced. Raises ModelError where processes read different models."""
+
+    def refreshed() -> str:
+        scorer.refresh()
+        return scorer.identity
+
+    found = set(on_all(refreshed)) if scorer.shares and not scorer.compares else {on_first(refreshed)}
+    if len(found) > 1:
+        raise ModelError("the reward model was replaced while it was read: give the same command again")
 
 
 def _scored(scorer: Scorer, new: dict[Key, Example], parts: int) -> dict[Key, tuple[float, ...]]:
