@@ -61,6 +61,11 @@ class Component:
         for part in self.parts:
             part.refresh()
 
+    @property
+    def live(self) -> Sequence[Any]:
+        """Return the models being trained that it asks now; where they are sharded, all processes call them."""
+        return [model for part in self.parts for model in part.live]
+
     def follow(self, training: Training) -> None:
         """Take the run whose model is asked, where the model being trained is."""
         for part in self.parts:

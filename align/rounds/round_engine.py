@@ -12,11 +12,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from align.distributed import on_first
 from align.errors import ConfigError, StoreError
 from align.files import atomic_folder
-from align.judges.live_policy import LivePolicy
 from align.models.folder_checks import ADAPTER_CONFIG, local_folder
 from align.models.model_export import is_writer
 from align.records import PromptFormat
-from align.rewards.components import Component
 from align.rounds.pair_selections import DrawnPair
 from align.rounds.settings import RoundSettings
 from align.sampling.checked import LocalEngine
@@ -49,11 +47,6 @@ class RoundEngine:
             raise ConfigError(
                 "align.callbacks.resampling.IterativeResampling.whole_weights is for a model that FSDP2 shards, this "
                 "one lies whole on every process: leave it out"
-            )
-        if module.device_mesh is not None and _asks_policy(self.settings.scorer):
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling.scorer asks LivePolicy, which answers by one process "
-                "and cannot from a model that FSDP2 shards: take ddp, or responder LocalModel"
             )
         if self.settings.engine is None:
             return
@@ -123,8 +116,3 @@ class RoundEngine:
             if not other.name.startswith(name):
                 shutil.rmtree(other)
         return folder.exists()
-
-
-def _asks_policy(asked: Component) -> bool:
-    """Tell whether a scorer, or what it asks, asks the model that is being trained."""
-    return isinstance(asked, LivePolicy) or any(_asks_policy(part) for part in asked.parts)

@@ -75,7 +75,7 @@ class Sized:
     @property
     def whole(self) -> bool:
         """Whether the models cannot be laid in shards."""
-        return self.module.quantised or not self.module.can_be_sharded
+        return bool(self.module.quantised)
 
     @property
     def _compares_states(self) -> bool:

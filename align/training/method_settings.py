@@ -38,8 +38,6 @@ class MethodSettings:
     """Sets of frozen adapters under which hidden states are read; an empty one is the base alone."""
     predicts_asked: ClassVar[bool] = False
     """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
-    can_be_sharded: ClassVar[bool] = True
-    """Whether FSDP2 can lay the method's models in shards."""
     labels: Labels = Labels()
     """Of the data, known before the model is built."""
 
