@@ -96,7 +96,9 @@ def test_every_sample_is_drawn_by_the_weights_that_were_given(
 ) -> None:
     """A server that began anew in the middle has its own weights, and is given the policy's again before it is believed."""
     with serving(policy, tmp_path, *kinds) as servers:
-        engine = policy.engine(*(server.url for server in servers))
+        engine = policy.engine(
+            *(server.url for server in servers), concurrency=1
+        )  # no request outlives a server's death
         samples = drawn(engine)
         given = [[*server.asked("collective_rpc"), *server.asked("update_weights_from_disk")] for server in servers]
     assert {(s.prompt, s.number) for s in samples} == {(p, n) for p in range(3) for n in range(4)}
