@@ -75,8 +75,8 @@ class IterativeResampling(Callback):
             keep_models: With restart, write the model of each round but the last to `rounds/model-NUMBER`.
             alternate_halves: Draw the prompts from the two halves of the data by turns.
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
-            engine: Servers that sample in the place of this process, given each round's weights: vLLM for LoRA,
-                `transformers serve` for whole folders; null samples here.
+            engine: Servers that sample in the place of this process, given each round's weights: vLLM and SGLang,
+                adapters or all weights, `transformers serve` whole folders; null samples here.
             mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
             whole_weights: Under FSDP2 gather the model whole on every device for each batch of samples, which takes its
                 memory there; false gathers one block after the other, at every token.

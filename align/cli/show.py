@@ -41,6 +41,10 @@ def show(run: str, *, samples: int = 2) -> None:
             continue
         for reason, count in row.manifest["dropped"].items():
             console.print(f"round {row.number}: {count} x {escape(reason)}")
+        told = row.manifest.get("scorer") or {}
+        for one in (told, *(part for part in told.values() if isinstance(part, dict))):
+            if "reward_model" in one:
+                console.print(f"round {row.number}: scored by {escape(one['reward_model'])}, {one['hash'][:12]}")
         for shown in row.manifest["shown"][:samples]:
             text = f"{shorten(shown['prompt'], 70)} → {shorten(shown['best'], 160)}"
             console.print(f"round {row.number}, reward {shown['reward']:.3g}: {escape(text)}")

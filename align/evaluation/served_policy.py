@@ -16,6 +16,7 @@ from align.records import PromptFormat
 from align.sampling.engine_difference import EngineDifference
 from align.sampling.generation import Generation
 from align.sampling.policy_server import ServedPolicy, Takes
+from align.sampling.policy_server_finding import OURS
 from align.sampling.pool_engine import PoolEngine
 from align.sampling.pool_servers import PoolServers
 from align.sampling.served_folder import write_for_servers
@@ -52,7 +53,7 @@ def served(policy: Policy, backbone: Backbone, pool: ServerPool, settings: Gener
         logit_bytes=backbone.logit_bytes,
         setting=servers.setting,
     )
-    with tempfile.TemporaryDirectory(prefix="align-served-") as place:
+    with tempfile.TemporaryDirectory(prefix=f"{OURS}served-") as place:
         name = Path(place).name  # another in every process
 
         def write(takes: Takes) -> ServedPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from align.encoding.encoder import Encoder
@@ -48,6 +49,11 @@ class LivePolicy(ModelBackend):
                 "LivePolicy is the model being trained, in the scorer of the callback IterativeResampling; "
                 "there is none here: name the folder of a model, responder LocalModel"
             )
+
+    @property
+    def live(self) -> Sequence[Any]:
+        """Return the model."""
+        return [self.now.model]
 
     @property
     def now(self) -> PolicyNow:

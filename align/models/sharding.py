@@ -102,12 +102,15 @@ class _Weight(NamedTuple):
 
 
 def _taken_out(model: nn.Module) -> list[_Weight]:
-    """Put weights without memory in place of a model's own, tied ones at every place, and return what was there."""
+    """Put weights without memory in place of a model's own, tied ones at every place, and return what was there.
+
+    Those that are sharded already, of a model that lies in this one, stay.
+    """
     empty: dict[nn.Parameter, nn.Parameter] = {}
     taken = []
     for owner in model.modules():
         for name, own in owner._parameters.items():
-            if own is not None:
+            if own is not None and not isinstance(own, DTensor):
                 taken.append(_Weight(owner, name, own))
                 bare = torch.empty(own.shape, dtype=own.dtype, device="meta")
                 empty.setdefault(own, nn.Parameter(bare, requires_grad=own.requires_grad))

@@ -48,6 +48,11 @@ class Critic(nn.Module, ABC):
     passes = 1
     """Trained passes over a batch beside the policy's."""
 
+    @property
+    def models(self) -> list[nn.Module]:
+        """Return the language models that are the critic's own."""
+        return []
+
     @abstractmethod
     def values(
         self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str
@@ -155,6 +160,11 @@ class _Model(Critic):
     def __init__(self, model: nn.Module, head: ValueHead) -> None:
         super().__init__()
         self.model, self.head = model, head
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """Return its model."""
+        return [self.model]
 
     def values(
         self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str

@@ -6,7 +6,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from align.errors import ConfigError
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.references import Reference
@@ -29,7 +28,6 @@ class PPOModule(RolloutModule):
     """
 
     learning_rates = (1e-6, 1e-5)
-    can_be_sharded = False
     critic: Critic
     kl_coef: Tensor
     """Weight of the divergence in the next round; in checkpoints."""
@@ -79,11 +77,13 @@ class PPOModule(RolloutModule):
     def build(self) -> nn.Module:
         """Load the policy, its reference and the critic."""
         policy = super().build()
-        if self.device_mesh is not None and not self.can_be_sharded:
-            raise ConfigError("PPOModule's critic is not sharded: take another trainer.strategy, such as ddp")
         value = self.value or (AdapterValue() if self.backbone.lora else ModelValue())
         self.critic = value.build(policy, self.backbone, self.tokenizer)
         return policy
+
+    def models(self) -> list[nn.Module]:
+        """Return the policy, its reference and the critic's own model, where it has one."""
+        return [*super().models(), *self.critic.models]
 
     def score_sampled(self, batch: CandidateBatch, states: TokenStates) -> Columns:
         """Return the critic's values as the round begins."""

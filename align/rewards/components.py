@@ -56,6 +56,16 @@ class Component:
         for part in self.parts:
             part.check_world(name, settings)
 
+    def refresh(self) -> None:
+        """Read what may have been replaced since it was read; called before the samples of a round are scored."""
+        for part in self.parts:
+            part.refresh()
+
+    @property
+    def live(self) -> Sequence[Any]:
+        """Return the models being trained that it asks now; where they are sharded, all processes call them."""
+        return [model for part in self.parts for model in part.live]
+
     def follow(self, training: Training) -> None:
         """Take the run whose model is asked, where the model being trained is."""
         for part in self.parts:

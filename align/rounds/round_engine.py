@@ -12,11 +12,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from align.distributed import on_first
 from align.errors import ConfigError, StoreError
 from align.files import atomic_folder
-from align.judges.live_policy import LivePolicy
 from align.models.folder_checks import ADAPTER_CONFIG, local_folder
 from align.models.model_export import is_writer
 from align.records import PromptFormat
-from align.rewards.components import Component
 from align.rounds.pair_selections import DrawnPair
 from align.rounds.settings import RoundSettings
 from align.sampling.checked import LocalEngine
@@ -24,6 +22,7 @@ from align.sampling.engine import Engine
 from align.sampling.engine_difference import EngineDifference
 from align.sampling.logit_mixture import MixtureEngine
 from align.sampling.policy_server import ServedPolicy
+from align.sampling.policy_server_finding import OURS
 from align.sampling.pool_engine import PoolEngine
 from align.sampling.pool_servers import PoolServers
 from align.sampling.served_folder import write_for_servers
@@ -37,7 +36,8 @@ class RoundEngine:
     def __init__(self, settings: RoundSettings, folder: Path) -> None:
         self.settings, self.folder = settings, folder.resolve()
         self._servers: PoolServers | None = None
-        self.run = f"align-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}-"
+        self._drawing: PoolEngine | None = None
+        self.run = f"{OURS}{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}-"
 
     def check(self, module: TrainedModule) -> None:
         """Ask the servers, where there are any, how they take a policy; every process calls.
@@ -48,11 +48,6 @@ class RoundEngine:
             raise ConfigError(
                 "align.callbacks.resampling.IterativeResampling.whole_weights is for a model that FSDP2 shards, this "
                 "one lies whole on every process: leave it out"
-            )
-        if module.device_mesh is not None and _asks_policy(self.settings.scorer):
-            raise ConfigError(
-                "align.callbacks.resampling.IterativeResampling.scorer asks LivePolicy, which answers by one process "
-                "and cannot from a model that FSDP2 shards: take ddp, or responder LocalModel"
             )
         if self.settings.engine is None:
             return
@@ -83,7 +78,7 @@ class RoundEngine:
             return LocalEngine(module.model, module.tokenizer, eos_ids, stop, whole_weights=whole)
         pool, generation, backbone = self._servers.pool, self.settings.generation, module.backbone
         weights = hashlib.sha256(repr((policy, backbone)).encode()).hexdigest()[:16]
-        return PoolEngine(
+        self._drawing = PoolEngine(
             self._servers,
             StopCriteria(module.tokenizer, eos_ids, stop),
             generation,
@@ -96,9 +91,12 @@ class RoundEngine:
                 logit_bytes=backbone.logit_bytes,
             ),
         )
+        return self._drawing
 
     def finish(self) -> None:
-        """Remove the policies that were written for servers."""
+        """Remove the policies that were written for servers, and give these their own weights back."""
+        if self._drawing is not None:
+            self._drawing.restore()
         on_first(lambda: shutil.rmtree(self.folder / "served", ignore_errors=True))
 
     def _written(
@@ -121,8 +119,3 @@ class RoundEngine:
             if not other.name.startswith(name):
                 shutil.rmtree(other)
         return folder.exists()
-
-
-def _asks_policy(asked: Component) -> bool:
-    """Tell whether a scorer, or what it asks, asks the model that is being trained."""
-    return isinstance(asked, LivePolicy) or any(_asks_policy(part) for part in asked.parts)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from align.distributed import on_all, on_first, rank, world_size
+from align.errors import ModelError
+from align.models.in_step import in_step
 from align.records import Example
 from align.rewards.reward_model_reading import refuse_not_finite
 from align.rewards.scorers import Scorer
@@ -27,10 +30,11 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
     each scores a part where the scorer can be asked by several, and an error of one ends all.
     """
     scorer = plan.settings.scorer
+    _refresh(scorer)
     if count := on_first(lambda: rounds.store.forget_scores(plan.number, scorer.identity)):
         rank_zero_warn(f"round {plan.number}: {count} scores by another version of the scorer are made anew")
     if scorer.compares:
-        on_first(lambda: _score_together(rounds.store, plan))
+        on_all(lambda: _score_on_first(rounds, plan))
         return
     examples = {p.request.id: p.example for p in plan.prompts}
     samples = [s for s in on_first(lambda: rounds.store.samples(plan.number)) if s.prompt in examples]
@@ -40,20 +44,45 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
     for first in range(0, len(left), SCORED_TOGETHER * parts):
         part = left[first : first + SCORED_TOGETHER * parts]
         new = {(e.id, s.text): e for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known}
-        known |= _scored(scorer, new, parts)
+        known |= _scored(plan, new, parts)
         scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
         on_first(lambda scored=scored: rounds.store.add_scores(plan.number, scored, scorer.identity))  # type: ignore[misc]
 
 
-def _scored(scorer: Scorer, new: dict[Key, Example], parts: int) -> dict[Key, tuple[float, ...]]:
+def _refresh(scorer: Scorer) -> None:
+    """Let whoever scores read what was replaced. Raises ModelError where processes read different models."""
+
+    def refreshed() -> str:
+        scorer.refresh()
+        return scorer.identity
+
+    found = set(on_all(refreshed)) if scorer.shares and not scorer.compares else {on_first(refreshed)}
+    if len(found) > 1:
+        raise ModelError("the reward model was replaced while it was read: give the same command again")
+
+
+def _scored(plan: RoundPlan, new: dict[Key, Example], parts: int) -> dict[Key, tuple[float, ...]]:
     """Return the scores of responses, of which each of so many processes computes a part."""
+    scorer = plan.settings.scorer
 
     def own() -> dict[Key, tuple[float, ...]]:
         keys = list(new)[rank() :: parts] if rank() < parts else []
-        rows = _scores(scorer, [new[key] for key in keys], [text for _, text in keys]) if keys else []
+        with _beside(plan):
+            rows = _scores(scorer, [new[key] for key in keys], [text for _, text in keys]) if keys else []
         return dict(zip(keys, rows, strict=True))
 
     return {key: row for found in on_all(own) for key, row in found.items()}
+
+
+def _beside(plan: RoundPlan) -> AbstractContextManager[None]:
+    """Return the context in which a sharded policy answers one process while the others call it beside that one."""
+    return in_step(plan.settings.scorer.live, whole=plan.settings.whole_weights)
+
+
+def _score_on_first(rounds: RoundFolder, plan: RoundPlan) -> None:
+    with _beside(plan):
+        if rank() == 0:
+            _score_together(rounds.store, plan)
 
 
 def _score_together(store: RoundStore, plan: RoundPlan) -> None:

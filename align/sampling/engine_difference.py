@@ -19,6 +19,12 @@ from align.scoring import read_sampled, token_states
 
 MEASURED = 32
 """Samples of a round that are scored here too."""
+LAST = 4
+"""Samples of every batch that are, of each server whose answers do not tell which weights they are of."""
+
+
+Sums = dict[str, tuple[float, int]]
+"""By address of a server, the sum of differences and of how many tokens."""
 
 
 class Drawn(NamedTuple):
@@ -58,7 +64,9 @@ class EngineDifference:
 
     def begin(self) -> None:
         """Begin a round."""
-        self._samples, self._sum, self._tokens, self._largest = 0, 0.0, 0, 0.0
+        self._samples, self._largest = 0, 0.0
+        self._sum, self._tokens = 0.0, 0
+        self._of: Sums = {}
 
     def temperature_of(self, server: PolicyServer) -> float | None:
         """Return the temperature at which a server's log-probabilities are ours, None where there is none."""
@@ -67,18 +75,20 @@ class EngineDifference:
         return self.settings.temperature if self.settings.top_p == 1 else None
 
     def add(self, drawn: Sequence[Drawn]) -> None:
-        """Measure samples until there are enough. Raises ModelError where they are of another policy."""
+        """Measure samples, in the order they came, until there are enough.
+
+        The last of every batch are measured by themselves where a server does not say which weights it answers by.
+        Raises ModelError where those of a server are of another policy.
+        """
         usable = [one for one in drawn if one.completion.logprobs and self.temperature_of(one.server) is not None]
-        chosen = usable[: MEASURED - self._samples]
-        budget = self.settings.batch_tokens
-        while chosen:
-            part = [chosen.pop(0)]
-            tokens = _length(part[0])
-            while chosen and tokens + _length(chosen[0]) <= budget and chosen[0].server is part[0].server:
-                tokens += _length(chosen[0])
-                part.append(chosen.pop(0))
-            self._measure(part)
-        self._refuse()
+        last = _last_of_each(usable)
+        late = {id(one) for one in last}
+        early = [one for one in usable if id(one) not in late][: MEASURED - self._samples]
+        self._samples += len(early)
+        for chosen, sums in ((early, self._of), (last, {})):
+            self._measure_all(chosen, sums)
+            for url, (total, tokens) in sums.items():
+                self._refuse(url, total / max(tokens, 1))
 
     def measured(self) -> dict[str, float]:
         """Return mean and largest difference over all processes, which all call; nothing where none was measured."""
@@ -89,13 +99,28 @@ class EngineDifference:
         mean = sum(total for total, _, _ in parts) / tokens
         return {"engine_difference": mean, "engine_difference_max": max(most for *_, most in parts)}
 
-    def _measure(self, part: Sequence[Drawn]) -> None:
+    def _measure_all(self, samples: Sequence[Drawn], sums: Sums) -> None:
+        """Add up the differences of samples by server, as many in a pass as the budget takes."""
+        chosen, budget = list(samples), self.settings.batch_tokens
+        while chosen:
+            part = [chosen.pop(0)]
+            tokens = _length(part[0])
+            while chosen and tokens + _length(chosen[0]) <= budget and chosen[0].server is part[0].server:
+                tokens += _length(chosen[0])
+                part.append(chosen.pop(0))
+            total, count = self._measure(part)
+            before = sums.get(part[0].server.url, (0.0, 0))
+            sums[part[0].server.url] = before[0] + total, before[1] + count
+
+    def _measure(self, part: Sequence[Drawn]) -> tuple[float, int]:
+        """Return the sum of the differences of one server's samples, and of how many tokens."""
         told = torch.tensor([v for one in part for v in one.completion.logprobs or ()], dtype=torch.float64)
         gaps = (self._ours(part).double().cpu() - told).abs()
         gaps = gaps[~gaps.isnan()]  # of tokens that a server tells nothing of
-        self._samples += len(part)
-        self._sum, self._tokens = self._sum + float(gaps.sum()), self._tokens + len(gaps)
+        total = float(gaps.sum())
+        self._sum, self._tokens = self._sum + total, self._tokens + len(gaps)
         self._largest = max([self._largest, *gaps.tolist()])
+        return total, len(gaps)
 
     @torch.no_grad()
     def _ours(self, part: Sequence[Drawn]) -> Tensor:
@@ -111,16 +136,24 @@ class EngineDifference:
             states = token_states(self.model, batch, layout=self.layout)
             return read_sampled(self.model, states, temperature=temperature, logit_bytes=self.logit_bytes).logprobs
 
-    def _refuse(self) -> None:
-        mean = self._sum / max(self._tokens, 1)
+    def _refuse(self, url: str, mean: float) -> None:
         if mean > self.most:
             base = "model.backbone.path" if self.setting == "engine" else "that of the model's folder"
             raise ModelError(
-                f"servers draw with log-probabilities that are {mean:.2g} nats a token from ours, "
-                f"{self.setting}.most_difference is {self.most:g}: they serve another base model than "
-                f"{base}, change what is drawn "
-                f"(penalties, a quantisation), or {self.setting}.most_difference has to be higher"
+                f"server {url} draws with log-probabilities that are {mean:.2g} nats a token from ours, "
+                f"{self.setting}.most_difference is {self.most:g}: it serves another base model than {base} or weights "
+                "of another round, changes what is drawn (penalties, a quantisation), or "
+                f"{self.setting}.most_difference has to be higher"
             )
+
+
+def _last_of_each(drawn: Sequence[Drawn]) -> list[Drawn]:
+    """Return the last samples of each server whose answers do not name their weights, server by server."""
+    by_server: dict[str, list[Drawn]] = {}
+    for one in drawn:
+        if not one.server.names_weights:
+            by_server.setdefault(one.server.url, []).append(one)
+    return [one for found in by_server.values() for one in found[-LAST:]]
 
 
 def _length(drawn: Drawn) -> int:

@@ -11,7 +11,7 @@ from align.sampling.generation import Completion, Generation, Request
 from align.sampling.served_answer import Api, ServedAnswer, read_answer
 from align.sampling.server_faults import printable
 from align.sampling.stopping_criteria import StopCriteria
-from align.sampling.wire import Wire
+from align.sampling.wire import Refused, Wire
 
 Takes = Literal["adapter", "folder", "nothing"]
 """An adapter folder, a whole model folder with adapters merged, or nothing: the server was started with the model."""
@@ -27,12 +27,20 @@ class ServedPolicy(NamedTuple):
     """What the names of all policies of the run begin with."""
 
 
+class OtherWeights(ModelError):
+    """An answer by other weights than the server was given."""
+
+
 class PolicyServer(ABC):
     """One server of a pool, and how it is asked."""
 
     takes: ClassVar[Takes]
     tells_tokens: ClassVar[bool]
     """Whether its answers hold the tokens that were drawn."""
+    names_weights: ClassVar[bool] = True
+    """Whether an answer says which weights it is of, so that a server which began anew is seen at once."""
+    replaces: ClassVar[bool] = False
+    """Whether the policy takes the place of the server's own weights."""
     api: ClassVar[Api]
     path: ClassVar[str]
 
@@ -69,6 +77,17 @@ class PolicyServer(ABC):
     async def find_mode(self, wire: Wire, ends: StopCriteria, seconds: float) -> None:
         """Find out whether its log-probabilities follow the temperature; of one that tells none nothing is found."""
 
+    async def restore(self, wire: Wire, seconds: float) -> None:
+        """Have the server take its own weights back, where it would answer with a policy's under their name."""
+
+    async def ask(self, wire: Wire, body: dict[str, Any], seconds: float) -> str:
+        """Return the body of the answer for one sample."""
+        return await wire.post(self.path, {"model": self.model, **body}, seconds)
+
+    def has_forgotten(self, refusal: Refused) -> bool:
+        """Tell whether a refusal says that the policy is not there, as after a start."""
+        return refusal.status == 404
+
     @abstractmethod
     def called(self, policy: ServedPolicy) -> str:
         """Return what it calls a policy."""
@@ -85,7 +104,7 @@ class PolicyServer(ABC):
         """Return the completion in a body. Raises ModelError for one by another model, or of another prompt."""
         answer = read_answer(body, self.place, self.api)
         if answer.model not in (self.model, f"{self.model}@main"):  # transformers adds the revision
-            raise ModelError(f"{self.place}: asked for {self.model}, {printable(answer.model)!r} answered")
+            raise OtherWeights(f"{self.place}: asked for {self.model}, {printable(answer.model)!r} answered")
         read = answer.usage.get("prompt_tokens", len(request.ids))
         if read != len(request.ids):
             raise ModelError(

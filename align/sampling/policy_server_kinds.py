@@ -1,4 +1,4 @@
-"""How servers take a new policy: vLLM an adapter that is loaded, `transformers serve` a folder that is named."""
+"""How servers take a policy beside their own model: vLLM an adapter, `transformers serve` a folder that is named."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class AdapterServer(PolicyServer):
         for temperature in COLD_AND_HOT:
             own = Generation(max_new_tokens=1, temperature=temperature)
             sent = self.body(Request("", list(ends.eos_ids[:1])), 0, own, ends)
-            text = await wire.post(self.path, {**sent, "model": self.model, "logprobs": 1}, seconds)
+            text = await self.ask(wire, {**sent, "logprobs": 1}, seconds)
             choice = read_answer(text, self.place, self.api).choice
             top = ((choice.get("logprobs") or {}).get("top_logprobs") or [{}])[0]
             found.append(max(top.values(), default=0.0))
@@ -154,31 +154,3 @@ class FolderServer(PolicyServer):
                 f"{self.place} keeps thoughts or calls of tools apart from the text, which is then no sample"
             )
         return ends.of_text(storable(answer.text), answer.finish)
-
-
-async def kind_of(wire: Wire, url: str, setting: str = "engine") -> PolicyServer:
-    """Find out how a server takes a policy, by what it says to a request to load nothing.
-
-    Raises ConfigError for one that takes none, ServiceStopped or Transient for one that does not answer.
-    """
-    if await _known(wire, "/load_lora_adapter", {"lora_name": "", "lora_path": ""}, setting, root=False):
-        return AdapterServer(url)
-    if await _known(wire, "/load_model", {}, setting, root=True):
-        return FolderServer(url)
-    raise ConfigError(
-        f"{setting}.urls: server {url} cannot be given a policy, it would sample from what it was started with: it "
-        "knows neither /v1/load_lora_adapter (vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True) nor "
-        "/load_model (transformers serve)"
-    )
-
-
-async def _known(wire: Wire, path: str, body: dict[str, Any], setting: str, *, root: bool) -> bool:
-    try:
-        await wire.post(path, body, SHORT, root=root)
-    except Refused as error:
-        if error.status in (401, 403):
-            raise ConfigError(
-                f"{setting}.urls: {error}: {setting}.api_key_env names the variable that holds the key"
-            ) from None
-        return error.status in (400, 422)  # with which both say that nothing is named
-    return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from align.errors import ModelError, Paused
-from align.sampling.policy_server import PolicyServer
+from align.sampling.policy_server import OtherWeights, PolicyServer
 from align.sampling.server_pool import ServerPool
 from align.sampling.wire import Late, Refused, RetryPolicy, ServiceStopped, Transient, Wire
 
@@ -103,7 +103,8 @@ class PoolDispatch:
         while True:
             number = await self._waiting.get()
             try:
-                text = await self._answer(server, wire, number)
+                await self._sure(server, wire, health)
+                completion = await self._answer(server, wire, number)
             except BaseException as fault:
                 self._waiting.put_nowait(number)  # it is nobody's now, whatever happened
                 if not isinstance(fault, Transient | ServiceStopped):
@@ -113,23 +114,39 @@ class PoolDispatch:
                 await asyncio.sleep(health.wait(fault))
                 continue
             health.lives()
-            self.found[number] = self.read(server, number, text)
+            self.found[number] = completion
             if len(self.found) == self._count:
                 self._done.set()
 
-    async def _answer(self, server: PolicyServer, wire: Wire, number: int) -> str:
+    async def _sure(self, server: PolicyServer, wire: Wire, health: _Health) -> None:
+        """Give a server that may have begun anew its policy again, where its answers would not show it."""
+        if server.names_weights or not health.doubted:
+            return
+        async with self._taking:
+            if health.doubted:
+                faults = health.faults
+                await self._give(server, wire)
+                health.trusted = faults
+
+    async def _answer(self, server: PolicyServer, wire: Wire, number: int) -> Any:
         """Ask for one sample; a server that knows the policy no more, having begun anew, is given it again once."""
-        body = {"model": server.model, **self.body(server, number)}
         for again in (True, False):
             try:
-                return await wire.post(server.path, body, self.pool.timeout)
+                body = self.body(server, number)
+                return self.read(server, number, await server.ask(wire, body, self.pool.timeout))
             except Refused as error:
-                if not (again and error.status == 404):
+                if not (again and server.has_forgotten(error)):
                     raise ModelError(f"{server.place} refuses: {error}") from None
-                assert server.policy is not None
-                async with self._taking:  # the others of this server then find that it is there
-                    await server.take(wire, server.policy, self.pool.timeout)
+            except OtherWeights:
+                if not (again and server.replaces):
+                    raise
+            async with self._taking:  # the others of this server then find that it is there
+                await self._give(server, wire)
         raise AssertionError
+
+    async def _give(self, server: PolicyServer, wire: Wire) -> None:
+        assert server.policy is not None
+        await server.take(wire, server.policy, self.pool.timeout)
 
 
 class _Health:
@@ -138,6 +155,13 @@ class _Health:
     def __init__(self, pool: ServerPool) -> None:
         self.pool, self.fault = pool, ""
         self._since, self._tries = math.inf, 0
+        self.faults = self.trusted = 0
+        """Faults after which it may have begun anew, and how many there were when it was last given its policy."""
+
+    @property
+    def doubted(self) -> bool:
+        """Tell whether it may have begun anew."""
+        return self.faults > self.trusted
 
     def lives(self) -> None:
         """Note an answer."""
@@ -151,6 +175,8 @@ class _Health:
     def is_dead(self, fault: Exception) -> bool:
         """Note a failure, and tell whether it was one too many; one by silence has lasted for its whole time."""
         now = asyncio.get_running_loop().time()
+        status = fault.status if isinstance(fault, Transient) else 0
+        self.faults += status == 0 or status >= 500
         silent = self.pool.timeout if isinstance(fault, Late) else 0.0
         self._since, self.fault, self._tries = min(self._since, now - silent), str(fault), self._tries + 1
         return isinstance(fault, ServiceStopped) or now - self._since >= self.pool.patience

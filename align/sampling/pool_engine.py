@@ -27,7 +27,8 @@ class PoolEngine(Engine):
     """Samples by the servers of a pool, every sample asked for by itself with a seed of its own.
 
     Random numbers are the servers' own, so that a sample drawn again is another one. Log-probabilities they tell are
-    compared with ours on the first samples of a round: what differs too much is refused before it is kept.
+    compared with ours on the first samples of a round: what differs too much is refused before it is kept. Where a
+    server does not say which weights it answered by, so are the last samples of every batch.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class PoolEngine(Engine):
         )
         drawn: list[Drawn] = asyncio.run(dispatch.all(len(asked)))
         self._tell_of(drawn)
-        self.difference.add(drawn)
+        self.difference.add(list(dispatch.found.values()))  # in the order they came
         found = iter(drawn)
         return [[next(found).completion for _ in job.numbers] for job in jobs]
 
@@ -102,6 +103,10 @@ class PoolEngine(Engine):
     def leave(self) -> None:
         """Have the servers forget the policy, which is not asked again."""
         on_first(lambda: self.servers.left(self._answering))
+
+    def restore(self) -> None:
+        """Have servers take their own weights back, after the last round."""
+        on_first(lambda: self.servers.restored(self._answering))
 
     def _tell_of(self, drawn: Sequence[Drawn]) -> None:
         for server in {id(one.server): one.server for one in drawn if one.completion.logprobs is None}.values():

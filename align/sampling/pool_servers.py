@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from align.errors import ConfigError, ModelError, Paused
 from align.sampling.policy_server import PolicyServer, ServedPolicy, Takes
-from align.sampling.policy_server_kinds import SHORT, kind_of
+from align.sampling.policy_server_finding import kind_of
+from align.sampling.policy_server_kinds import SHORT
 from align.sampling.pool_dispatch import tell, wire_to
 from align.sampling.server_pool import ServerPool
 from align.sampling.started_server import started_with
@@ -76,19 +77,27 @@ class PoolServers:
 
     def left(self, servers: Sequence[PolicyServer]) -> None:
         """Have servers that answer forget the policy; what is not forgotten costs them memory alone."""
-        known = {server.url: server for server in servers}
+        self._told_each(servers, lambda server, wire: server.leave(wire, SHORT))
 
-        async def leave(url: str) -> None:
-            async with wire_to(self.pool, url, self.key) as wire:
+    def restored(self, servers: Sequence[PolicyServer]) -> None:
+        """Give servers their own weights back that would answer under their names with the policy's."""
+        replaced = [server for server in servers if server.replaces]
+        self._told_each(replaced, lambda server, wire: server.restore(wire, self.pool.timeout))
+
+    def _told_each(
+        self, servers: Sequence[PolicyServer], told: Callable[[PolicyServer, Wire], Awaitable[None]]
+    ) -> None:
+        async def one(server: PolicyServer) -> None:
+            async with wire_to(self.pool, server.url, self.key) as wire:
                 try:
-                    await known[url].leave(wire, SHORT)
-                except (Transient, ServiceStopped, Refused) as fault:
-                    tell(f"server {url} still holds the policy ({fault})")
+                    await told(server, wire)
+                except (Transient, ServiceStopped, Refused, ModelError) as fault:
+                    tell(f"server {server.url} still holds the policy ({fault})")
 
-        async def all_leave() -> None:
-            await asyncio.gather(*map(leave, known))
+        async def all_of_them() -> None:
+            await asyncio.gather(*map(one, servers))
 
-        asyncio.run(all_leave())
+        asyncio.run(all_of_them())
 
     def tell_once(self, line: str) -> None:
         """Say something the first time."""
@@ -99,6 +108,10 @@ class PoolServers:
     def _check(self, server: PolicyServer) -> None:
         if server.takes == "adapter" and not self.adapted:
             raise ConfigError(f"{self.setting}.urls: {server.place} takes adapters, and {self._instead()}")
+        if server.replaces:
+            self.tell_once(
+                f"{server.place} has its own weights replaced by the policy's: nobody else should ask it meanwhile"
+            )
         if self.on_tokens and not server.tells_tokens:
             raise ConfigError(
                 f"{self.setting}.urls: {server.place} gives texts, which encoded again may be other tokens than it "
@@ -113,7 +126,10 @@ class PoolServers:
     def _instead(self) -> str:
         """Return what a server could do that takes adapters, and is given none."""
         if self.asked is None:
-            return "all weights are trained: set model.backbone.lora.r, or let `transformers serve` load whole folders"
+            return (
+                "all weights are trained: set model.backbone.lora.r, or start vLLM with VLLM_SERVER_DEV_MODE=1, or "
+                "take SGLang or `transformers serve`"
+            )
         return (
             f"{self.asked} is a whole model, with which it was not started: start it as `vllm serve {self.asked}`, or "
             "let `transformers serve` load the folder"
@@ -122,7 +138,7 @@ class PoolServers:
     async def _kind(self, wire: Wire, url: str) -> PolicyServer:
         if self.asked is not None and (server := await started_with(wire, url, self.asked)):
             return server
-        return await kind_of(wire, url, self.setting)
+        return await kind_of(wire, url, self.setting, adapted=self.adapted, trained=self.asked is None)
 
     async def _all(self, urls: Sequence[str], ask: Callable[[str], Awaitable[T | str]]) -> list[T]:
         """Ask all at a time and return what those say that answer; of the others it is told."""

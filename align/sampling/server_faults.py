@@ -31,7 +31,9 @@ def read_error(body: str) -> dict[str, str] | None:
 
 
 def _error_of(content: dict[str, Any]) -> Any:
-    """Return the error of an answer: under `error`, as vLLM before 0.10 has it in its place, or FastAPI's `detail`."""
+    """Return the error of an answer: under `error`, as vLLM before 0.10 and SGLang have it, or FastAPI's `detail`."""
+    if content.get("success") is False:
+        return {"message": content.get("error_message") or content.get("message")}
     if content.get("object") == "error":
         return {"message": content.get("message"), "type": content.get("type")}
     detail = content.get("detail")

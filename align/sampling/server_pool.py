@@ -17,8 +17,9 @@ class ServerPool:
     """Servers that sample from the policy in the place of this process, the work spread over all that answer.
 
     vLLM is given a LoRA adapter for every round (start it with `--enable-lora`, a `--max-lora-rank` that fits, and
-    VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment); `transformers serve` loads the folder of every round.
-    Both read it from the run's folder, which has to be on a disk that they share. A server that does not answer is told
+    VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment), as SGLang is. Where all weights are trained, those of
+    SGLang, and of vLLM with VLLM_SERVER_DEV_MODE=1, are replaced; `transformers serve` loads the folder of every round.
+    All read it from the run's folder, which has to be on a disk that they share. A server that does not answer is told
     and its work given to the others; where none answers, the run pauses. `align generate` and `align evaluate` take
     vLLM that was started with the model itself too, and write what others load to the folder of temporary files.
     """
@@ -34,8 +35,8 @@ class ServerPool:
     patience: float = 60.0
     """Seconds after which a server that answers nothing is left out until the next round."""
     most_difference: float = 0.2
-    """Mean difference of its log-probabilities from ours, in nats a token, above which what it drew is refused: another
-    base model, or weights that are not the round's. Rounding to bfloat16 makes some hundredths."""
+    """Mean difference of a server's log-probabilities from ours, in nats a token, above which what it drew is refused:
+    another base model, or weights that are not the round's. Rounding to bfloat16 makes some hundredths."""
     importance_cap: float | None = IMPORTANCE_CAP
     """In online RL, the policy's loss of a token is multiplied by the ratio of our probability to the server's, at most
     this (truncated importance sampling, as TRL's `token_truncate`); null corrects nothing."""

@@ -91,12 +91,14 @@ class Wire:
 
         Raises Transient, Refused, or ServiceStopped when the quota is used up.
         """
-        url = self._url.removesuffix("/v1") if root else self._url
-        return await self._ask("POST", f"{url}{path}", json.dumps(body).encode(), seconds)
+        return await self._ask("POST", f"{self._base(root)}{path}", json.dumps(body).encode(), seconds)
 
-    async def get(self, path: str, seconds: float) -> str:
+    async def get(self, path: str, seconds: float, *, root: bool = False) -> str:
         """Return what stands at a path, within so many seconds. Raises as `post` does."""
-        return await self._ask("GET", f"{self._url}{path}", None, seconds)
+        return await self._ask("GET", f"{self._base(root)}{path}", None, seconds)
+
+    def _base(self, root: bool) -> str:
+        return self._url.removesuffix("/v1") if root else self._url
 
     async def _ask(self, method: str, url: str, content: bytes | None, seconds: float) -> str:
         try:

@@ -39,10 +39,6 @@ class SizableMethod(Protocol):
         """Whether the model writes text."""
 
     @property
-    def can_be_sharded(self) -> bool:
-        """Whether FSDP2 can lay the method's models in shards."""
-
-    @property
     def reads_states(self) -> Sequence[Sequence[str]]:
         """Sets of frozen adapters under which hidden states are read."""
 

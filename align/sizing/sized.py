@@ -80,7 +80,7 @@ class Sized:
     @property
     def whole(self) -> bool:
         """Whether the models cannot be laid in shards."""
-        return self.quantised or not self.module.can_be_sharded
+        return self.quantised
 
     @property
     def _compares_states(self) -> bool:

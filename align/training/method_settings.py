@@ -40,8 +40,6 @@ class MethodSettings:
     """Whose states are read, known once the model is built."""
     predicts_asked: ClassVar[bool] = False
     """Whether `predictions` are those under what the method puts into prompts, whatever the data encoded."""
-    can_be_sharded: ClassVar[bool] = True
-    """Whether FSDP2 can lay the method's models in shards."""
     labels: Labels = Labels()
     """Of the data, known before the model is built."""
 

@@ -30,8 +30,6 @@ class ReferencedModule(AlignModule):
         kind = self.reference or (default_reference(policy) if needed else NoReference())
         self.reference = kind.build(policy, self.backbone, self.tokenizer, self.scored)
         self.reference_model = self.reference.model
-        if self.device_mesh is not None:
-            self.reference.check_sharded()
         return self.reference
 
     @property
@@ -47,9 +45,7 @@ class ReferencedModule(AlignModule):
 
     def models(self) -> list[nn.Module]:
         """Return the policy, and the models of the reference that have weights of their own."""
-        kept = self.frozen_beside()
-        parts: list[nn.Module] = list(kept) if isinstance(kept, nn.ModuleList) else [kept] if kept else []
-        return super().models() + [part for part in parts if hasattr(part, "config")]
+        return super().models() + (self.reference.models if self.reference else [])
 
     def on_fit_start(self) -> None:
         """Check layouts, and let the reference see all batches, before the first step."""

@@ -72,10 +72,6 @@ def test_what_cannot_follow_is_refused(model_folder: Path, pairs_file: Path) -> 
     policy, backbone = load(model_folder, dtype="bfloat16")
     with pytest.raises(ConfigError, match="the share that the average takes of weights"):
         BiasCorrectedReference(1).build(policy, backbone, None, score_responses)
-    policy, backbone = load(model_folder)
-    built = BiasCorrectedReference(1).build(policy, backbone, None, score_responses)
-    with pytest.raises(ConfigError, match="of all weights is not sharded"):
-        built.check_sharded()
     policy, backbone = load(model_folder, lora=LoRA(r=2))
     twice = ReferenceMixture([MixtureTerm(MovingReference(1, 1.0), 0.5), MixtureTerm(BiasCorrectedReference(1), 0.5)])
     with pytest.raises(ConfigError, match="two BiasCorrectedReference on one base"):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from align.callbacks.resampling import PAIR
 from align.errors import ConfigError
-from align.judges.language_scorer import YesProbability
-from align.judges.live_policy import LivePolicy
 from align.rewards.scorers import Direction, GoldRewards
-from align.rewards.weighted_attributes import WeightedAttributes
 from align.rounds.pair_selections import BestWorst
 from align.rounds.round_engine import RoundEngine
 from align.rounds.settings import RoundSettings
@@ -35,8 +34,11 @@ def sharded(arguments: list[str]) -> list[str]:
     return [*arguments[:place], *both, *arguments[place:]]
 
 
-def as_one(tmp_path: Path, arguments: list[str], names: tuple[str, ...], *more: str) -> None:
-    """Run both ways in float64, where no sum's order moves a sample, and compare what is logged and drawn."""
+def as_one(tmp_path: Path, arguments: list[str], names: tuple[str, ...], *more: str, exact: bool = True) -> None:
+    """Run both ways in float64, where no sum's order moves a sample, and compare what is logged and drawn.
+
+    Of `exact` rounds the scores too are equal to the last bit.
+    """
     arguments = [*arguments, "--model.backbone.dtype", "float64"]
     alone = arguments if more[:1] == ("--trainer.callbacks.whole_weights",) else [*arguments, *more]
     one, two = Run(tmp_path / "one", alone), Pair(tmp_path / "two", sharded([*arguments, *more]))
@@ -47,7 +49,13 @@ def as_one(tmp_path: Path, arguments: list[str], names: tuple[str, ...], *more: 
     rounds = sorted(file.name for file in (one.root / "rounds").glob("round-*.jsonl"))
     assert len(rounds) == 3
     for name in rounds:
-        assert (two.root / "rounds" / name).read_bytes() == (one.root / "rounds" / name).read_bytes()
+        of_one, of_two = ((run.root / "rounds" / name).read_text() for run in (one, two))
+        if exact:
+            assert of_two == of_one
+        for own, other in zip(of_one.splitlines(), of_two.splitlines(), strict=True):
+            first, second = json.loads(own), json.loads(other)
+            assert second.pop("scores") == [pytest.approx(row, rel=1e-9) for row in first.pop("scores")]
+            assert second == first
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,41 @@ def as_one(tmp_path: Path, arguments: list[str], names: tuple[str, ...], *more: 
 def test_online(more: list[str], tmp_path: Path, world_model: Path) -> None:
     arguments = command(world_model, "--model.objective.beta", "0.05", method="grpo", selection=EVERY)
     as_one(tmp_path, arguments, ("train/loss", "train/grad_norm", "train/reward", "train/kl"), *more)
+
+
+VALUES = {
+    "adapter": LORA,
+    "trunk": ["--model.value", "TrunkValue"],
+    "model": ["--model.value", "ModelValue"],
+    "model beside LoRA": [*LORA, "--model.value", "ModelValue"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", VALUES)
+def test_critics(value: str, tmp_path: Path, world_model: Path) -> None:
+    """Two inner epochs, so that ratios, values and their clips move."""
+    twice = ["--trainer.callbacks.epochs", "2", "--trainer.max_epochs", "6", "--model.objective.kl_coef", "0.05"]
+    names = ("train/loss", "train/grad_norm", "train/value_loss", "train/policy_loss", "train/kl")
+    as_one(tmp_path, command(world_model, *twice, *VALUES[value], method="ppo", selection=EVERY), names)
+
+
+YES = {"class_path": "align.judges.language_scorer.YesProbability", "init_args": {"responder": "LivePolicy"}}
+WINS = {
+    "class_path": "align.judges.win_rates.WinRates",
+    "init_args": {"judge": {"class_path": "ScorerJudge", "init_args": {"scorer": YES, "graded": True}}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scorer", [YES, WINS])
+@pytest.mark.parametrize("more", [LORA, ["--trainer.callbacks.whole_weights", "true"]])
+def test_the_policy_as_judge(scorer: dict[str, Any], more: list[str], tmp_path: Path, world_model: Path) -> None:
+    """One process asks what is sharded: every sample for itself, and all of a prompt against each other."""
+    arguments = command(world_model)
+    arguments[arguments.index("align.rewards.scorers.GoldRewards")] = json.dumps(scorer)
+    arguments[arguments.index("{weights: {verbosity: -1.0}}")] = "{weights: null}"
+    as_one(tmp_path, arguments, ("train/loss", "train/grad_norm", "rounds/reward"), *more, exact=False)
 
 
 PREVIOUS = ["--model.reference", "align.models.references.PreviousRound"]
@@ -71,8 +114,10 @@ def test_rounds(more: list[str], tmp_path: Path, world_model: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["before_step", "batch_end", "save"])
-def test_a_kill(moment: str, tmp_path: Path, world_model: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "moment"), [("grpo", "before_step"), ("grpo", "batch_end"), ("grpo", "save"), ("ppo", "batch_end")]
+)
+def test_a_kill(method: str, moment: str, tmp_path: Path, world_model: Path) -> None:
     arguments = sharded(
         command(
             world_model,
@@ -81,7 +126,7 @@ def test_a_kill(moment: str, tmp_path: Path, world_model: Path) -> None:
             "2",
             "--trainer.max_epochs",
             "6",
-            method="grpo",
+            method=method,
             selection=EVERY,
         )
     )
@@ -99,11 +144,5 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     RoundEngine(gathering, tmp_path).check(shards)
     with pytest.raises(ConfigError, match="whole_weights is for a model that FSDP2 shards"):
         RoundEngine(gathering, tmp_path).check(whole)
-    judging = RoundSettings(
-        WeightedAttributes(YesProbability(LivePolicy()), {"good": {"yes": 1.0}}), BestWorst(), PAIR, Direction()
-    )
-    RoundEngine(judging, tmp_path).check(whole)
-    with pytest.raises(ConfigError, match="LivePolicy, which answers by one process"):
-        RoundEngine(judging, tmp_path).check(shards)
     with pytest.raises(ConfigError, match="servers have whole weights anyway"):
         replace(gathering, engine=ServerPool(["http://127.0.0.1:1/v1"]))

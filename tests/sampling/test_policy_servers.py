@@ -14,7 +14,8 @@ from align.errors import ConfigError, ModelError
 from align.records import Message
 from align.sampling.generation import Generation, Request
 from align.sampling.policy_server import PolicyServer, ServedPolicy
-from align.sampling.policy_server_kinds import AdapterServer, FolderServer, kind_of
+from align.sampling.policy_server_finding import kind_of
+from align.sampling.policy_server_kinds import AdapterServer, FolderServer
 from align.sampling.stopping_criteria import StopCriteria
 from align.sampling.wire import Refused, Transient
 from tests.tiny import tiny_tokenizer
@@ -87,16 +88,20 @@ def test_answers_of_a_server_of_folders() -> None:
             server.body(odd, 7, settings, ends())
 
 
+NO, EMPTY = Refused("status 404", 404), Refused("status 400", 400)
+
+
 class FakeWire:
     """Answers as it is told, by path."""
 
     def __init__(self, **answers: str | Exception) -> None:
-        self.answers, self.asked = answers, list[str]()
+        self.answers: dict[str, str | Exception] = {"model_info": NO, "get_model_info": NO, **answers}
+        self.asked = list[str]()
 
     async def post(self, path: str, body: dict[str, Any], seconds: float, *, root: bool = False) -> str:
         return self._of(path)
 
-    async def get(self, path: str, seconds: float) -> str:
+    async def get(self, path: str, seconds: float, *, root: bool = False) -> str:
         return self._of(path)
 
     def _of(self, path: str) -> str:
@@ -105,9 +110,6 @@ class FakeWire:
         if isinstance(found, Exception):
             raise found
         return found
-
-
-NO, EMPTY = Refused("status 404", 404), Refused("status 400", 400)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 It has what vLLM 0.10.2 and later have under the same paths: /v1/models, /v1/load_lora_adapter, /v1/unload_lora_adapter
 and /v1/completions on token ids, with `return_token_ids`, `logprobs`, `stop_token_ids`, `ignore_eos`, `seed` and its
-`--logprobs-mode`. Adapters are PEFT's own. What is not there: continuous batching, stop strings, and any speed.
+`--logprobs-mode`; in its development mode /collective_rpc with `reload_weights(weights_path)` as 0.14 has it, and
+/reset_prefix_cache. Adapters are PEFT's own. What is not there: continuous batching, stop strings, and any speed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +43,12 @@ class Faults:
     """Completions after which it is killed."""
     forgets_after: int = 10**9
     """Completions after which it knows no adapter any more, once, as one that was started anew."""
+    develops: bool = False
+    """Whether VLLM_SERVER_DEV_MODE is set."""
+    restarts_after: int = 10**9
+    """Completions after which it leaves one without an answer and has its own weights, as one that was started anew."""
+    seen: bool = True
+    """Whether a request was under way when it was started anew."""
     named: str = ""
     """--served-model-name; the folder's path where it is empty, as in vLLM."""
     drift: float = 0.0
@@ -56,6 +63,9 @@ class Model:
         self.plain = AutoModelForCausalLM.from_pretrained(base).eval()
         self.adapted: Any = None
         self.lock, self.drawn = threading.Lock(), 0
+        self.own = {name: tensor.clone() for name, tensor in self.plain.state_dict().items()}
+        self.stale = False
+        """Whether prompts are cached that were read with former weights."""
 
     def load(self, name: str, path: str) -> tuple[int, Any]:
         if not name or not path:
@@ -77,8 +87,31 @@ class Model:
         del self.adapters[name]
         return 200, f"Success: LoRA adapter '{name}' removed successfully."
 
+    def develop(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/reset_prefix_cache":
+            self.stale = False
+            return 200, None
+        if "method" not in body:
+            return 400, {"detail": "Missing 'method' in request body"}
+        assert body["method"] == "reload_weights"
+        try:
+            self.replace(body["kwargs"]["weights_path"])
+        except (OSError, RuntimeError) as error:
+            return 500, {"error": {"message": str(error), "type": "InternalServerError", "code": 500}}
+        return 200, {"results": [None]}
+
+    def replace(self, path: str) -> None:
+        """Read other weights of the same shapes."""
+        self.plain.load_state_dict(AutoModelForCausalLM.from_pretrained(path).state_dict())
+        self.stale = True
+
     def complete(self, body: dict[str, Any]) -> tuple[int, Any]:
         self.drawn += 1
+        assert not self.stale
+        if self.drawn == self.faults.restarts_after:
+            self.plain.load_state_dict(self.own)
+            if self.faults.seen:
+                return 0, None
         if self.drawn > self.faults.dies_after:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.drawn == self.faults.forgets_after:
@@ -89,7 +122,7 @@ class Model:
         if name in self.adapters:
             self.adapted.set_adapter(name)
         assert body["top_k"] in (-1, 0)  # or the model's own generation settings would decide
-        ids, told, top, finish = self._draw(self.adapted if name in self.adapters else self.plain, body)
+        ids, told, top, finish = self.draw(self.adapted if name in self.adapters else self.plain, body)
         choice: dict[str, Any] = {"index": 0, "text": "", **finish, "logprobs": None}
         if self.faults.ids and body.get("return_token_ids"):
             choice |= {"token_ids": ids, "prompt_token_ids": body["prompt"]}
@@ -99,7 +132,7 @@ class Model:
         return 200, {"id": "cmpl-1", "object": "text_completion", "model": name, "choices": [choice], "usage": usage}
 
     @torch.no_grad()
-    def _draw(self, model: Any, body: dict[str, Any]) -> tuple[list[int], list[float], list[Any], dict[str, Any]]:
+    def draw(self, model: Any, body: dict[str, Any]) -> tuple[list[int], list[float], list[Any], dict[str, Any]]:
         ids, told, top = list(body["prompt"]), [], []
         stream = torch.Generator().manual_seed(body["seed"])
         for _ in range(body["max_tokens"]):
@@ -123,42 +156,61 @@ def _error(message: str, kind: str, code: int) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def _handler(model: Model, log: Path) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    """Answers what `found` says, and keeps what it was asked."""
 
-        def do_GET(self) -> None:
-            roots = {model.faults.named or model.base: model.base, **model.adapters}
-            cards = [{"id": n, "object": "model", "owned_by": "vllm", "root": root} for n, root in roots.items()]
-            known = {"object": "list", "data": cards}
-            self.answer(*((200, known) if self.path == "/v1/models" else (404, {"detail": "Not Found"})))
+    protocol_version = "HTTP/1.1"
+    model: Model
+    log: Path
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with log.open("a") as file:
-                print(json.dumps({"path": self.path, **body}), file=file)
-            with model.lock:
-                self.answer(*self.found(body))
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.log.open("a") as file:
+            print(json.dumps({"path": self.path, **body}), file=file)
+        with self.model.lock:
+            self.answer(*self.found(body))
 
-        def found(self, body: dict[str, Any]) -> tuple[int, Any]:
-            if self.path == "/v1/completions":
-                return model.complete(body)
-            if model.faults.adapters and self.path == "/v1/load_lora_adapter":
-                return model.load(body["lora_name"], body["lora_path"])
-            if model.faults.adapters and self.path == "/v1/unload_lora_adapter":
-                return model.unload(body["lora_name"])
-            return 404, {"detail": "Not Found"}
+    def found(self, body: dict[str, Any]) -> tuple[int, Any]:
+        raise NotImplementedError
 
-        def answer(self, code: int, body: Any) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(self, code: int, body: Any) -> None:
+        if not code:
+            self.close_connection = True
+            return
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
-        def log_message(self, *_: Any) -> None: ...
+    def log_message(self, *_: Any) -> None: ...
 
-    return Handler
+
+class VLLMHandler(Handler):
+    """vLLM's paths."""
+
+    def do_GET(self) -> None:
+        model = self.model
+        roots = {model.faults.named or model.base: model.base, **model.adapters}
+        own = next(iter(roots))
+        cards = [
+            {"id": n, "object": "model", "owned_by": "vllm", "root": root, "parent": None if n == own else own}
+            for n, root in roots.items()
+        ]
+        known = {"object": "list", "data": cards}
+        self.answer(*((200, known) if self.path == "/v1/models" else (404, {"detail": "Not Found"})))
+
+    def found(self, body: dict[str, Any]) -> tuple[int, Any]:
+        model = self.model
+        if self.path == "/v1/completions":
+            return model.complete(body)
+        if model.faults.develops and self.path in ("/collective_rpc", "/reset_prefix_cache"):
+            return model.develop(self.path, body)
+        if model.faults.adapters and self.path == "/v1/load_lora_adapter":
+            return model.load(body["lora_name"], body["lora_path"])
+        if model.faults.adapters and self.path == "/v1/unload_lora_adapter":
+            return model.unload(body["lora_name"])
+        return 404, {"detail": "Not Found"}
 
 
 @dataclass
@@ -171,20 +223,28 @@ class Served:
     sockets: list[socket.socket] = field(default_factory=list)
 
     def asked(self, path: str) -> list[dict[str, Any]]:
-        """Return what it was asked under a path."""
+        """Return what it was asked under a path, with /v1 or without."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [row for row in map(json.loads, lines) if row["path"] == f"/v1/{path}"]
+        return [row for row in map(json.loads, lines) if row["path"].removeprefix("/v1") == f"/{path}"]
 
 
 @contextmanager
 def vllm_serve(base: Path, folder: Path, **faults: Any) -> Iterator[Served]:
-    """Start a server in a forked process and yield it; its port is bound before, so that nobody waits for it."""
+    """Start a server in a forked process and yield it."""
+    made = Model(base, Faults(**faults))
+    with serving(folder, lambda log: type("Made", (VLLMHandler,), {"model": made, "log": log})) as served:
+        yield served
+
+
+@contextmanager
+def serving(folder: Path, handler: Callable[[Path], type[BaseHTTPRequestHandler]]) -> Iterator[Served]:
+    """Start a server in a forked process, its port bound before, so that nobody waits for it."""
     listening = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     port = listening.server_port
     log = folder / f"server-{port}.log"
 
     def serve() -> int:
-        listening.RequestHandlerClass = _handler(Model(base, Faults(**faults)), log)
+        listening.RequestHandlerClass = handler(log)
         listening.serve_forever()
         return 0
 

@@ -51,7 +51,7 @@ def test_a_critic_of_its_own_is_a_second_model_with_a_head(tmp_path: Path) -> No
     assert own.weights.held == own.weights.trained == 4 * (2 * model + 513)
     assert own.batch(1200).activations == pytest.approx(2 * trunk.batch(1200).activations)
     assert own.passes.total - trunk.passes.total == 3
-    assert own.whole  # critics are not sharded
+    assert not own.whole
 
 
 def test_experts_in_float32_are_counted(tmp_path: Path) -> None:

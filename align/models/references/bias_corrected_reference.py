@@ -71,13 +71,12 @@ class BiasCorrectedReference(FollowingReference):
             stacklevel=2,
         )
 
-    def check_sharded(self) -> None:
-        """Raise ConfigError for a second model, whose average and start are not laid out in shards."""
-        if self.model is not None:
-            raise ConfigError(
-                "model.reference BiasCorrectedReference of all weights is not sharded: take another trainer.strategy, "
-                "such as ddp, train an adapter (model.backbone.lora.r), or take MovingReference"
-            )
+    @property
+    def models(self) -> list[nn.Module]:
+        """Return start and average, which no pass is made with, and the reference that holds them."""
+        if self.model is None:
+            return []
+        return [*(self.model.get_submodule(name) for name in (START, AVERAGE)), self.model]
 
     @torch.no_grad()
     def after_step(self, policy: nn.Module, step: int) -> None:

@@ -69,8 +69,10 @@ class Reference:
     def check_steps(self, steps: float) -> None:
         """Raise ConfigError where a run of so many optimiser steps, infinite if nobody knows, leaves it no effect."""
 
-    def check_sharded(self) -> None:
-        """Raise ConfigError for a kind that cannot be laid out in shards over processes."""
+    @property
+    def models(self) -> list[nn.Module]:
+        """Return the language models that are kept beside the policy, one that lies in another before that."""
+        return [] if self.model is None or not hasattr(self.model, "config") else [self.model]
 
     def after_step(self, policy: nn.Module, step: int) -> None:
         """Move where this kind follows the policy; so many optimiser steps are done."""

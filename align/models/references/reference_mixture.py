@@ -67,10 +67,10 @@ class ReferenceMixture(Reference):
         for kind in self._built:
             kind.check_steps(steps)
 
-    def check_sharded(self) -> None:
-        """Ask every kind."""
-        for kind in self._built:
-            kind.check_sharded()
+    @property
+    def models(self) -> list[nn.Module]:
+        """Return those of every anchor."""
+        return [model for kind in self._built for model in kind.models]
 
     def after_step(self, policy: nn.Module, step: int) -> None:
         """Move the anchors that follow the policy."""
