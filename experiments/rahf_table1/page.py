@@ -67,7 +67,8 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
         point(divergence, row["KL"]["mean"] + 0.01, row["T = 1"], colour, name)
         if name in shifts:
             point(shift, shifts[name]["shift"]["mean"], row["T = 1"], colour, name)
-            shift.annotate(name, (shifts[name]["shift"]["mean"], row["T = 1"]["mean"]), fontsize=7)
+            place_of = (shifts[name]["shift"]["mean"], row["T = 1"]["mean"])
+            shift.annotate(name, place_of, xytext=(5, 5), textcoords="offset points", fontsize=7)
     bars.set_yticks(range(len(rows)), list(rows))
     bars.invert_yaxis()
     bars.set_xlabel("gold reward: T = 1 (bars), greedy (diamonds)")
@@ -78,6 +79,7 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
         axes.axhline(rows["base"]["T = 1"]["mean"], color="grey", linewidth=0.8)
         axes.set_ylabel("gold reward, T = 1")
     divergence.legend(fontsize=6)
+    shift.margins(x=0.25)
     figure.savefig(path, dpi=130)
 
 

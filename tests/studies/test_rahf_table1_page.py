@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from tests.studies.things import program
+from tests.test_configs import ROOT
+
+HERE = ROOT / "experiments" / "rahf_table1"
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +61,8 @@ def test_a_second_stage_costs_what_both_took(page: ModuleType) -> None:
         "-",
         "-",
     ]
+
+
+def test_the_tables_are_those_of_the_figures(page: ModuleType) -> None:
+    shown = (HERE / "README.md").read_text().partition(page.MARKS[0])[2].partition(page.MARKS[1])[0]
+    assert shown.strip() == page.text(json.loads((HERE / "figures.json").read_text()))
