@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from align.cli.generate import read_prompts
+from align.data.preference_file import PreferenceFile
+from align.data.source import Report
 from align.evaluation.fronts import GOLD_SCALES, Front, read_front
 from align.evaluation.hypervolume import hypervolume
 from align.records import Arc
@@ -101,7 +102,7 @@ def graded(run: Path) -> list[int]:
 
 def main(out: Path, prompts: Path, given: Sequence[str]) -> None:
     """Write all there is."""
-    asked = [prompt.messages for prompt in read_prompts(str(prompts))]
+    asked = [example.messages for example in PreferenceFile(str(prompts)).read("train", Report())]
     best, base = optimum(asked), fronts_of(Path(given[0]))[BASE]
     models: dict[str, dict[str, Any]] = {}
     for label, _, what in (one.rpartition("=") for one in given):
