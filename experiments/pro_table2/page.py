@@ -56,24 +56,26 @@ def curves(rows: Rows) -> dict[str, dict[int, Mapping[str, Any]]]:
 
 def picture(figures: Mapping[str, Any], path: Path) -> None:
     """Draw gain at equal KL and reward at T = 1 over the length of lists, with intervals."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    series = curves(figures["results"])
+    lengths = sorted({n for by_length in series.values() for n in by_length if n})
+    shifts = dict(
+        zip((name for name in series if list(series[name]) != [0]), (0.03 * n for n in range(-3, 9)), strict=False)
+    )
     for axes, column in zip(figure.subplots(1, len(HEADLINES)), HEADLINES, strict=True):
-        for place, (name, by_length) in enumerate(curves(figures["results"]).items()):
+        for place, (name, by_length) in enumerate(series.items()):
             cells = {length: row[column] for length, row in by_length.items() if row[column]["mean"] is not None}
-            if not cells:
-                continue
             means = [cell["mean"] for cell in cells.values()]
             spread = [[c["mean"] - c["low"] for c in cells.values()], [c["high"] - c["mean"] for c in cells.values()]]
-            if list(by_length) == [0]:
-                axes.axhline(*means, color=f"C{place}", linestyle=":", label=name)
-            else:
-                shifted = [length + 0.04 * place for length in cells]
+            look: dict[str, Any] = {"color": f"C{place}", "label": name}
+            if list(cells) == [0]:
+                axes.axhline(*means, linestyle=":", **look)
+            elif cells:
                 axes.errorbar(
-                    shifted, means, yerr=spread, fmt="o-", color=f"C{place}", markersize=4, capsize=2, label=name
+                    [n + shifts[name] for n in cells], means, spread, fmt="o-", markersize=4, capsize=2, **look
                 )
-        lengths = sorted({n for by_length in curves(figures["results"]).values() for n in by_length if n})
         axes.set(xlabel="responses per list", ylabel=f"gold reward: {column}", xticks=lengths)
-    axes.legend(fontsize=7)
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside right center")
     figure.savefig(path, dpi=150)
 
 

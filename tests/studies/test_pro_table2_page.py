@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from tests.studies.things import program
+from tests.test_configs import ROOT
+
+HERE = ROOT / "experiments" / "pro_table2"
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +61,8 @@ def test_lengths_of_one_arm_are_one_curve(page: ModuleType) -> None:
         "PRO": [2, 4],
         "PRO without SFT": [2, 4],
     }
+
+
+def test_the_tables_are_those_of_the_figures(page: ModuleType) -> None:
+    shown = (HERE / "README.md").read_text().partition(page.MARKS[0])[2].partition(page.MARKS[1])[0]
+    assert shown.strip() == page.text(json.loads((HERE / "figures.json").read_text()))
