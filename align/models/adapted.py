@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from align.models.backbone import Backbone, LoRA
 from align.models.folder_checks import ADAPTER_CONFIG
 from align.models.loading import load_policy
 from align.models.sizes_only import sizes_only
-from align.models.unadapted import unadapted
+from align.models.unadapted import is_named, unadapted
 
 USUAL_STAGE = LoRA(r=8, lora_alpha=16)
 """Adapters of a first stage where nothing else is asked for: rank 8 on every linear layer."""
@@ -100,16 +99,10 @@ def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
         plain = name.removesuffix(".base_layer")
         if not isinstance(part, (nn.Linear, Conv1D)) or ".lora_" in name or plain in [*found, *left_out]:
             continue
-        if _names(lora.target_modules, plain):
+        if is_named(lora.target_modules, plain):
             found.append(plain)
     if not found:
         raise ConfigError(
             f"backbone.lora.target_modules {lora.target_modules!r}: no linear layer of that name in blocks"
         )
     return found
-
-
-def _names(pattern: str | list[str], name: str) -> bool:
-    if isinstance(pattern, list):
-        return any(name == p or name.endswith(f".{p}") for p in pattern)
-    return pattern == "all-linear" or re.fullmatch(pattern, name) is not None

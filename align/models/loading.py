@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from align.errors import ConfigError, ModelError, shorten
 from align.models.adapter_folder import with_trained_adapter
 from align.models.backbone import Backbone, LoRA
+from align.models.beside_text import freeze_beside_text
 from align.models.causal import check_causal, check_type
 from align.models.deterministic import make_deterministic, note_rates, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
@@ -98,8 +99,7 @@ def load_reward_model(
     tokenizer.pad_token = pad_token or "<pad>"  # assigning an unknown token adds it
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
-    for part in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
-        part.pad_token_id = tokenizer.pad_token_id  # a classifier of pictures and text asks its language model's
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
     return _prepare(model, backbone, adapter, "SEQ_CLS", masters)
 
 
@@ -113,8 +113,7 @@ def _config(base: str, backbone: Backbone) -> Any:
     trusted, own = may_run_code(base, backbone.revision), backbone.attn_implementation
     with one_line(base):
         config = AutoConfig.from_pretrained(base, revision=backbone.revision, trust_remote_code=trusted)
-    layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
-    if layers > MAX_LAYERS:
+    if (layers := getattr(config.get_text_config(), "num_hidden_layers", None) or 0) > MAX_LAYERS:
         raise ModelError(f"{base}: num_hidden_layers is {layers} in its config.json: fetch it again")
     for place, name in ((f"{base}: attn_implementation", config._attn_implementation), (ATTENTION, own)):
         if "/" in str(name) and not trusted:
@@ -157,10 +156,11 @@ def _build(
 def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, masters: bool) -> nn.Module:
     if backbone.attn_implementation != "sdpa":
         use_packed_attention(model)
+    freeze_beside_text(model)
     if masters and trains_base(backbone, adapter):
         make_masters(model, backbone)
     if adapter is not None:
-        model = with_trained_adapter(model, adapter)
+        freeze_beside_text(model := with_trained_adapter(model, adapter))
     elif backbone.lora is not None:
         model = _with_lora(model, backbone.lora, task)
     if masters:
@@ -176,9 +176,8 @@ def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
         left_out = unadapted(model, lora.target_modules) or None
         return peft.get_peft_model(model, peft.LoraConfig(task_type=task, **lora.as_peft, exclude_modules=left_out))
     except (ValueError, re.error) as error:
-        named = f"target_modules {lora.target_modules!r}"
-        if lora.target_parameters:
-            named += f" and target_parameters {lora.target_parameters!r}"
+        more = f" and target_parameters {lora.target_parameters!r}" if lora.target_parameters else ""
+        named = f"target_modules {lora.target_modules!r}{more}"
         raise ConfigError(f"backbone.lora.{named}: {shorten(error, 160)}") from error
 
 

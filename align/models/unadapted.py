@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,31 +12,44 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor, nn
 
+from align.models.beside_text import parts_beside_text
+
 MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 """Model types whose fused kernels read `out_proj` past an adapter, so that PEFT refuses one there (`tuners_utils`)."""
 SHOWN = 4
 
 
 def unadapted(model: Any, target_modules: str | list[str]) -> list[str]:
-    """Return the names of linear layers that `all-linear` has to leave out; none where layers are named.
+    """Return the names of linear layers that a LoRA's targets name and that have to be left out.
 
-    These are projections of Mamba blocks whose weight is read past an adapter (`dt_proj` is in all code, so that an
-    adapter on it would never move), and layers of a model's own that give something else than the
-    product of a matrix, such as the routers of Llama 4 and Phi-3.5-MoE, whose outputs are scores and choices.
+    Of `all-linear` these are projections of Mamba blocks whose weight is read past an adapter (`dt_proj` is in all
+    code, so that an adapter on it would never move), and layers of a model's own that give something else than the
+    product of a matrix, such as the routers of Llama 4 and Phi-3.5-MoE, whose outputs are scores and choices. Of all
+    targets, layers of the parts for pictures and sounds, whose adapters would never move.
     """
+    beside = tuple(f"{part}." for part in parts_beside_text(model))
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    unseen = [name for name in linear if beside and name.startswith(beside) and is_named(target_modules, name)]
     if target_modules != "all-linear":
-        return []
-    found = list(_unadapted(model))
+        return unseen
+    found = [name for name in _unadapted(model) if name not in unseen]
     if found:
         rank_zero_info(f"adapters: {len(found)} layers are left out of all-linear, which take none ({_kinds(found)})")
-    taken = _taken_for_experts(model)
+    taken = [name for name in _taken_for_experts(model) if name not in unseen]
     if taken:
         rank_zero_warn(
             f"adapters: {len(taken)} linear layers beside the experts get none: PEFT takes their names "
             f"({_kinds(taken)}) for those of the experts; backbone.lora.target_parameters reaches them "
             f"({taken[0].partition('.layers.')[2].partition('.')[2] or taken[0]}.weight)"
         )
-    return found + taken
+    return unseen + found + taken
+
+
+def is_named(pattern: str | list[str], name: str) -> bool:
+    """Tell whether a LoRA's targets, names or a pattern, name a linear layer."""
+    if isinstance(pattern, list):
+        return any(name == p or name.endswith(f".{p}") for p in pattern)
+    return pattern == "all-linear" or re.fullmatch(pattern, name) is not None
 
 
 def _kinds(names: list[str]) -> str:
