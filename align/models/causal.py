@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from transformers import AutoModelForCausalLM
 
 from align.errors import ModelError, shorten
@@ -16,8 +18,11 @@ ROUNDING = 0.02
 """Relative difference below which logits are the same."""
 
 
-def check_type(config: Any, path: str) -> None:
-    """Raise ModelError for a model type that transformers has no causal language model of, by its configuration."""
+def check_type(config: Any, path: str) -> Callable[[str], bool] | None:
+    """Tell where only the language model inside a model of pictures and text is read, and by name what is left.
+
+    Raises ModelError for a model type that transformers has no causal language model of, by its configuration.
+    """
     kind, named = config.model_type, ", ".join(config.architectures or []) or "nothing"
     if getattr(config, "is_encoder_decoder", False) and "ForCausalLM" not in named:
         raise ModelError(
@@ -29,6 +34,15 @@ def check_type(config: Any, path: str) -> None:
             f"backbone path {path}: transformers has no causal language model of model type {kind} (its config.json "
             f"names {named}): take a language model; that inside a model of images and text has to be saved by itself"
         )
+    if type(config) not in AutoModelForCausalLM._model_mapping or type(config) is type(config.get_text_config()):
+        return None
+    if AutoModelForCausalLM._model_mapping[type(config)].config_class is not type(config.get_text_config()):
+        return None  # it is read as a whole
+    rank_zero_warn(
+        f"backbone path {path}: only the language model inside this {kind} is read, trained and written: what is "
+        "exported sees no pictures"
+    )
+    return lambda name: "language_model" not in name
 
 
 @torch.no_grad()

@@ -49,9 +49,9 @@ def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) ->
     """
     base, adapter = resolve(backbone, "CAUSAL_LM")
     config = _config(base, backbone)
-    check_type(config, base)
+    left = check_type(config, base)
     check_quantised(backbone, adapter, config, trained=masters)
-    model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config)
+    model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config, left=left)
     check_causal(model, base)
     tell_router_loss(config)
     rows = model.get_input_embeddings().num_embeddings

@@ -56,7 +56,7 @@ class KnownLengths(ServingDataModule):
         super().__init__()
         self.needs, self._told = needs, dict[str, EncodedGroups]()
         self.batching, self.seed, self.fingerprint, self.usual_step = batching, 0, "known lengths", 64
-        self.labels = Labels(("reward",))
+        self.labels, self.worlds = Labels(("reward",)), dict[str, dict[str, Any]]()
         columns: Any = zip(*groups, strict=True)
         arrays = [pa.array(list(values), type=field.type) for values, field in zip(columns, SCHEMA, strict=True)]
         table = datasets.Dataset(pa.Table.from_arrays(arrays, schema=SCHEMA))

@@ -109,7 +109,9 @@ def test_the_text_inside_a_model_of_pictures_is_read(kind: str) -> None:
     """Its tower for pictures has as many blocks, and self-checks read the other list too."""
     model = random_model(Variant(kind))
     full = model(IDS, output_hidden_states=True).hidden_states
-    with ActivationRecorder(model, [1, 3]) as tap, _outputs(model, [1, 3]) as kept:
+    with _outputs(model, [1, 3]) as kept:
+        model(IDS, use_cache=False)
+    with ActivationRecorder(model, [1, 3]) as tap:
         model(IDS, use_cache=False)
     for layer, states in zip([1, 3], tap.states(), strict=True):
         assert torch.equal(states, full[layer])

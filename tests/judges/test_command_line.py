@@ -13,7 +13,7 @@ from tests.cli.test_evaluate import evaluated
 from tests.judges.conftest import KEY, Server
 
 FINE = {"prompt": "fine", "chosen": "good answer", "rejected": "b"}
-IMPATIENT = ["--judge.responder.patience.timeout", "1.5", "--judge.responder.patience.deadline", "1.5"]
+IMPATIENT = ["--judge.responder.patience.timeout", "1.0", "--judge.responder.patience.deadline", "1.5"]
 """For a service that never answers well; one that answers is given all the time that a busy machine needs."""
 
 

@@ -78,7 +78,7 @@ def test_passing_faults_are_retried(server: Server, case: str) -> None:
 def test_what_does_not_pass_stops_with_counts(server: Server, case: str, says: str) -> None:
     """Exit code 75 with done and left; what was answered is not asked again."""
     begin = time.monotonic()
-    patience = RetryPolicy(timeout=1.2, deadline=1.2)
+    patience = RetryPolicy(timeout=1.0, deadline=1.5)
     one = judge(server, concurrency=1, patience=patience)
     with pytest.raises(Paused, match=f"{says}.*2 of 4 replies are kept in judge.sqlite, 2 are left") as caught:
         ask(one, "fine", f"CASE={case}")

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
+from align.errors import ModelError
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import load_policy
-from tests.architectures.shrunk import Variant, random_model
+from tests.architectures.shrunk import Variant, _changes, random_model
 from tests.tiny import tiny_tokenizer
 
 IDS = torch.tensor([[5, 40, 41, 42, 43, 7]])
@@ -42,3 +44,21 @@ def test_a_folder_keeps_what_is_not_trained(tmp_path: Path) -> None:
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
     assert any("vision" in name for name in again)
     assert all(torch.equal(again[name], values) for name, values in base.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["llama4", "qwen3_5"])
+def test_a_language_model_is_read_out_of_a_folder_with_pictures_and_that_is_told(kind: str, tmp_path: Path) -> None:
+    config = CONFIG_MAPPING[kind](**_changes(CONFIG_MAPPING[kind](), None))
+    tokenizer = tiny_tokenizer()
+    config.get_text_config().vocab_size = len(tokenizer)
+    whole = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
+    whole.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=f"only the language model inside this {kind} is read"):
+        model = load_policy(Backbone(str(tmp_path)), tokenizer).eval()
+    with torch.no_grad():
+        expected = whole(input_ids=IDS, use_cache=False).logits
+        torch.testing.assert_close(model(input_ids=IDS, use_cache=False).logits, expected)
+    short = {name: t for name, t in load_file(tmp_path / "model.safetensors").items() if "layers.0." not in name}
+    save_file(short, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="missing"):
+        load_policy(Backbone(str(tmp_path)), tokenizer)
