@@ -60,7 +60,15 @@ def attach(model: Any, folders: Mapping[str, Path]) -> Any:
 
 
 def add_trained(model: Any, names: Sequence[str], lora: LoRA, *, blocks: int | None = None) -> Any:
-    """Add fresh adapters that are trained, to the first so many blocks or to all."""
+    """Add fresh adapters that are trained, to the first so many blocks or to all.
+
+    Raises ConfigError for layers that are not there, and for a start that the base would give up.
+    """
+    if lora.init_lora_weights is not None:
+        raise ConfigError(
+            f"backbone.lora.init_lora_weights {lora.init_lora_weights} takes the start out of the base, on which "
+            f"{', '.join(names)} is not alone: leave it out"
+        )
     targets: str | list[str] = lora.target_modules if blocks is None else targets_below(model, lora, blocks)
     settings = peft.LoraConfig(
         task_type="CAUSAL_LM",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -32,6 +33,9 @@ class LoRA:
     """Layers trained whole beside the adapters, as copies."""
     target_parameters: list[str] | None = None
     """Parameters that are no layer's weight and get an adapter, such as experts: `mlp.experts.gate_up_proj`."""
+    init_lora_weights: str | None = None
+    """`pissa` starts from the largest singular values of the base (PiSSA, Meng et al. 2024, arXiv:2404.02948),
+    `pissa_niter_16` by 16 fast iterations; null starts from no change. Exports are plain LoRA of twice the rank."""
 
     def __post_init__(self) -> None:
         if self.r < 1:
@@ -42,6 +46,18 @@ class LoRA:
             )
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"backbone.lora.lora_dropout must lie in [0, 1), got {self.lora_dropout}")
+        self._check_start()
+
+    def _check_start(self) -> None:
+        start = self.init_lora_weights
+        if start is None:
+            return
+        named = f"backbone.lora.init_lora_weights {start!r}"
+        if re.fullmatch(r"pissa(_niter_[1-9]\d*)?", start) is None:
+            raise ConfigError(f"{named}: expected pissa, pissa_niter_N with N iterations, or null")
+        if self.use_dora or self.target_parameters:
+            other = "use_dora" if self.use_dora else "target_parameters"
+            raise ConfigError(f"{named} is for plain adapters of linear layers: leave backbone.lora.{other} out")
 
     @property
     def as_peft(self) -> dict[str, Any]:
@@ -55,6 +71,7 @@ class LoRA:
             "use_dora": self.use_dora,
             "modules_to_save": self.modules_to_save,
             "target_parameters": self.target_parameters,
+            "init_lora_weights": self.init_lora_weights or True,
         }
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-import peft
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from align.errors import ConfigError, ModelError, shorten
+from align.errors import ModelError
 from align.models.adapter_folder import with_trained_adapter
-from align.models.backbone import Backbone, LoRA
+from align.models.backbone import Backbone
 from align.models.beside_text import freeze_beside_text
 from align.models.causal import check_causal, check_type
 from align.models.deterministic import make_deterministic, note_rates, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
+from align.models.fresh_adapters import with_lora
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
 from align.models.quantised import (
@@ -31,7 +30,6 @@ from align.models.recomputing import recompute
 from align.models.resolving import resolve
 from align.models.reward_head import HEAD, check_head, vocabulary_head
 from align.models.router_loss import tell_router_loss
-from align.models.unadapted import unadapted
 from align.models.whole import load_whole, one_line
 from align.scoring.decoder import COMPILES, decoder
 
@@ -162,23 +160,13 @@ def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, ma
     if adapter is not None:
         freeze_beside_text(model := with_trained_adapter(model, adapter))
     elif backbone.lora is not None:
-        model = _with_lora(model, backbone.lora, task)
+        model = with_lora(model, backbone.lora, task, check=backbone.check)
     if masters:
         raise_heads(model)
     recompute(model, backbone)
     setattr(decoder(model), COMPILES, backbone.compile)
     model.train()
     return model  # type: ignore[no-any-return]
-
-
-def _with_lora(model: Any, lora: LoRA, task: str) -> Any:
-    try:
-        left_out = unadapted(model, lora.target_modules) or None
-        return peft.get_peft_model(model, peft.LoraConfig(task_type=task, **lora.as_peft, exclude_modules=left_out))
-    except (ValueError, re.error) as error:
-        more = f" and target_parameters {lora.target_parameters!r}" if lora.target_parameters else ""
-        named = f"target_modules {lora.target_modules!r}{more}"
-        raise ConfigError(f"backbone.lora.{named}: {shorten(error, 160)}") from error
 
 
 def held_by_bitsandbytes(backbone: Backbone) -> bool:

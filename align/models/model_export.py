@@ -19,6 +19,7 @@ from align.models.combined import save_combined
 from align.models.deterministic import noted_rates, set_rates
 from align.models.masters import asked_dtype
 from align.models.merging import write_merged
+from align.models.principal_start import save_plain, starts_principal
 from align.models.reward_head import opened_by
 from align.records import PromptFormat
 from align.scoring.decoder import unwrapped
@@ -83,6 +84,8 @@ def _write(
     try:
         if has_adapters(model) and list(model.active_adapters) != ["default"]:  # type: ignore[arg-type]
             save_combined(model, folder, weights)
+        elif starts_principal(model):
+            save_plain(model, folder)
         elif has_adapters(model):
             model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=weights)  # type: ignore[operator]
         else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from align.errors import ConfigError
 from align.models.adapter_folder import STARTS_TRAINED
-from align.models.backbone import Backbone
+from align.models.backbone import Backbone, LoRA
 from align.models.masters import trains_base
 from align.models.whole import load_whole
 from align.scoring.decoder import unwrapped
@@ -47,12 +47,17 @@ def check_quantised(backbone: Backbone, adapter: Path | None, config: Any, *, tr
             f"{named}: full fine-tuning of a quantised base is not possible, its weights have no gradients: set "
             "backbone.lora, or take the base in full precision"
         )
-    if backbone.lora is not None and backbone.lora.modules_to_save:
-        raise ConfigError(f"{named}: backbone.lora.modules_to_save trains copies of layers: leave either out")
+    _check_adapters(backbone.lora, named)
     if backbone.random_init:
         raise ConfigError(f"{named} needs weights to quantise, and backbone.random_init leaves them out")
     if of_bitsandbytes(backbone, config) and find_spec("bitsandbytes") is None:
         raise ConfigError(f"{named} needs bitsandbytes: pip install 'align-lm[quantization]' -c constraints.txt")
+
+
+def _check_adapters(lora: LoRA | None, named: str) -> None:
+    for setting, what in (("modules_to_save", "trains copies of layers"), ("init_lora_weights", "changes its weights")):
+        if getattr(lora, setting, None):
+            raise ConfigError(f"{named}: backbone.lora.{setting} {what}: leave either out")
 
 
 def of_bitsandbytes(backbone: Backbone, config: Any) -> bool:

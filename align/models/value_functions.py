@@ -91,6 +91,11 @@ class AdapterValue(CriticSettings):
         """Add the adapter."""
         if not has_adapters(policy) or backbone.lora is None:
             raise ConfigError("model.value AdapterValue needs backbone.lora: take TrunkValue or ModelValue without")
+        if backbone.lora.init_lora_weights is not None:
+            raise ConfigError(
+                f"model.value AdapterValue reads the base, out of which backbone.lora.init_lora_weights "
+                f"{backbone.lora.init_lora_weights} takes the policy's start: take TrunkValue or ModelValue"
+            )
         if backbone.gradient_checkpointing:
             raise ConfigError(
                 "backbone.gradient_checkpointing computes again in the backward pass, when only one of the adapters is "

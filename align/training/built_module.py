@@ -24,6 +24,7 @@ from align.models.loading import held_by_bitsandbytes, load_policy, max_position
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
 from align.models.model_export import export_model, is_writer
+from align.models.principal_start import take_start
 from align.models.sharding import give_back_freed, shard, shard_rest
 from align.models.tokenizer import load_tokenizer
 from align.records import PromptFormat, TruncationPreset
@@ -129,6 +130,7 @@ class BuiltModule(MethodSettings, RecordingModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compare names and shapes. Raises ResumeError for a checkpoint of another model or method."""
         check_fits(type(self).__name__, self._trained, checkpoint)
+        take_start(self, checkpoint["state_dict"])
         self._facts = checkpoint["align"]
         self._finite.load_state_dict(checkpoint["finite_steps"])
         fill_frozen(checkpoint, self.state_dict())

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from align.errors import ResumeError
 from align.models.condition_file import plain_form
+from align.models.principal_start import start_weights
 from align.training.run_data import data_of
 from align.training.seeding import run_seed
 
@@ -22,8 +23,8 @@ MODELS = {"model", "reference_model", "critic"}
 
 
 def trained_shapes(module: BuiltModule) -> Shapes:
-    """Return names and shapes of parameters that are trained or move, and of running values outside the models."""
-    moving = set(map(id, module.moving_parameters()))
+    """Return names and shapes of parameters that are trained, move or were taken out of a base, and running values."""
+    moving = set(map(id, [*module.moving_parameters(), *start_weights(module)]))
     changing = ((name, p) for name, p in module.named_parameters() if p.requires_grad or id(p) in moving)
     trained = {name: tuple(p.shape) for name, p in changing}
     running = {name: tuple(b.shape) for name, b in module.named_buffers() if name.split(".")[0] not in MODELS}

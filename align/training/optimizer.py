@@ -44,7 +44,12 @@ def optimiser_steps(trainer: Trainer) -> int:
 
 
 def refuse_sharded(backbone: Any, optimizer: Any, *, quantised: bool) -> None:
-    """Raise ConfigError for what bitsandbytes holds: it cannot be cut into shards."""
+    """Raise ConfigError for what cannot be cut into shards: what bitsandbytes holds, starts that a base gives up."""
+    if backbone.lora is not None and backbone.lora.init_lora_weights is not None:
+        raise ConfigError(
+            f"backbone.lora.init_lora_weights {backbone.lora.init_lora_weights} is for one device or DDP, this "
+            "strategy shards the model: leave it out, or take ddp"
+        )
     eight = optimizer.optim not in ("adamw", "muon")
     asked = backbone.quantization is not None
     base = (
