@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 
+from align.distributed import rank
 from align.errors import ConfigError
 from align.models.adapters import has_adapters
 from align.models.combined import save_combined
@@ -123,9 +124,7 @@ def _gathered(model: nn.Module) -> dict[str, Tensor] | None:
 
 def is_writer() -> bool:
     """Tell whether this process writes files for all."""
-    import torch.distributed as dist
-
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return rank() == 0
 
 
 def _stop_at(inner: Any, prompt_format: PromptFormat | None) -> None:

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from align.distributed import world_size
 from align.records import CandidateBatch, SampledTokens, Step
 from align.scoring import TokenStates
-from align.training.step_quantiles import gathered_rows, ranks
+from align.training.step_quantiles import gathered_rows
 
 
 class ReadsTokens(Protocol):
@@ -48,7 +49,7 @@ class HighEntropy:
     def begin_step(self, module: ReadsTokens, step: Step) -> None:
         """Look at the step before its first micro-batch, where that is not all of it."""
         self._found = None
-        if self.share == 1 or (len(step) == 1 and ranks() == 1):
+        if self.share == 1 or (len(step) == 1 and world_size() == 1):
             return
         read = ((b, module.sampled_tokens(b, module._states(module.model, b))) for b in step)
         own = torch.cat([_entropies(tokens, batch) for batch, tokens in read])

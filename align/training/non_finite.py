@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from align.distributed import gather
 from align.errors import TrainingError, shorten
 
 FINITE = "finite"
@@ -74,7 +74,7 @@ class NonFiniteGuard:
 
     def leave_out(self, step: int, gradients: Mapping[str, Tensor]) -> None:
         """Note that the step is left out, and warn. Raises TrainingError at the limit. Every rank has to call it."""
-        told = _gathered(self._found(gradients))
+        told = gather(self._found(gradients))
         self.skipped, self.in_a_row, self._batches = self.skipped + 1, self.in_a_row + 1, []
         message = f"{_describe(step, told)}; the step was not taken ({self.in_a_row} in a row, {self.skipped} in all)"
         if self.in_a_row >= self.limit:
@@ -111,12 +111,3 @@ def _describe(step: int, told: list[Found]) -> str:
 
 def _local(gradient: Tensor) -> Tensor:
     return gradient.to_local() if isinstance(gradient, DTensor) else gradient
-
-
-def _gathered(found: Found) -> list[Found]:
-    """Return what every rank found."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [found]
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, found)
-    return everyone

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from align.distributed import rank, world_size
 from align.objectives.objective import Objective
 from align.objectives.optimal_transport import Quantiles, TransportObjective, quantiles
 from align.records import CandidateBatch, PairScores, Step
@@ -22,7 +23,7 @@ class StepQuantiles:
     @torch.no_grad()
     def begin_step(self, module: ReferencedModule, step: Step) -> None:
         """Compare the step's pairs, which costs a forward pass more where it is more than one micro-batch in all."""
-        if self._objective is None or (len(step) == 1 and ranks() == 1):
+        if self._objective is None or (len(step) == 1 and world_size() == 1):
             return
         own = torch.cat([torch.stack([*self._compared(module, batch), batch.weights], dim=1) for batch in step])
         everyone, first = gathered_rows(own)
@@ -41,18 +42,13 @@ class StepQuantiles:
         return self._objective.compared(PairScores.of(policy, batch), PairScores.of(reference, batch))
 
 
-def ranks() -> int:
-    """Return how many processes train."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def gathered_rows(own: Tensor) -> tuple[Tensor, int]:
     """Return the rows of all ranks, and where this rank's begin; rows of zeros fill up between them."""
-    if ranks() == 1:
+    if world_size() == 1:
         return own, 0
     longest = torch.tensor(len(own), device=own.device)
     dist.all_reduce(longest, dist.ReduceOp.MAX)
     filled = torch.cat([own, own.new_zeros(int(longest) - len(own), own.shape[1])])
-    everyone = [torch.empty_like(filled) for _ in range(ranks())]
+    everyone = [torch.empty_like(filled) for _ in range(world_size())]
     dist.all_gather(everyone, filled)
-    return torch.cat(everyone), dist.get_rank() * len(filled)
+    return torch.cat(everyone), rank() * len(filled)

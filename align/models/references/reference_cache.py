@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from torch import nn
 from tqdm import tqdm
 
+from align.distributed import gather, rank
 from align.errors import ResumeError
 from align.files import atomic_file
 from align.models.adapter_folder import REFERENCE_ADAPTER
@@ -112,10 +113,10 @@ class Cached(Reference):
                 )
             scores = self._start(policy, batch) if copied else usual.holding(None, self.scored).score(policy, batch)
             fresh |= dict(zip(keys, zip(scores.logprobs.tolist(), scores.lengths.tolist(), strict=True), strict=True))
-        fresh = _gathered(fresh)
+        fresh = {key: value for part in gather(fresh) for key, value in part.items()}
         if fresh:
             self._table.values |= fresh
-            if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            if rank() == 0:
                 self._table.save(path)
             rank_zero_info(f"reference: {len(fresh)} responses scored, kept in {path}")
 
@@ -171,12 +172,3 @@ def config_hash(model: Any) -> str:
 
 def _split(ids: torch.Tensor, lengths: tuple[int, ...]) -> list[np.ndarray]:
     return np.split(on_cpu(ids).numpy(), np.cumsum(lengths)[:-1])
-
-
-def _gathered(fresh: dict[Key, tuple[float, int]]) -> dict[Key, tuple[float, int]]:
-    """Return the values scored by all ranks."""
-    if not torch.distributed.is_initialized():
-        return fresh
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, fresh)
-    return {key: value for part in parts for key, value in part.items()}
