@@ -153,5 +153,5 @@ def test_the_parser_can_look_up_every_annotation() -> None:
     """jsonargparse evaluates a class's annotations, its bases' included, among the names of the class's module."""
     classes = [objective.Objective]
     for cls in classes:
-        classes.extend(cls.__subclasses__())
+        classes.extend(c for c in cls.__subclasses__() if c.__module__.startswith("align."))  # others' tests make some
         typing.get_type_hints(cls, vars(sys.modules[cls.__module__]))
