@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from align.models.adapters import evaluating
 
 ROWS = ([3, 4, 5, 6], [3, 4, 5, 7])
 """Two rows that differ in their last token."""
+PICTURES = "vision|visual|multi_modal|audio"
+"""In names of weights beside the language model; any other that is too many is refused, such as a value head."""
 ROUNDING = 0.02
 """Relative difference below which logits are the same."""
 
@@ -42,7 +45,7 @@ def check_type(config: Any, path: str) -> Callable[[str], bool] | None:
         f"backbone path {path}: only the language model inside this {kind} is read, trained and written: what is "
         "exported sees no pictures"
     )
-    return lambda name: "language_model" not in name
+    return lambda name: re.search(PICTURES, name) is not None
 
 
 @torch.no_grad()

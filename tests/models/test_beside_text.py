@@ -58,7 +58,11 @@ def test_a_language_model_is_read_out_of_a_folder_with_pictures_and_that_is_told
     with torch.no_grad():
         expected = whole(input_ids=IDS, use_cache=False).logits
         torch.testing.assert_close(model(input_ids=IDS, use_cache=False).logits, expected)
-    short = {name: t for name, t in load_file(tmp_path / "model.safetensors").items() if "layers.0." not in name}
+    read = load_file(tmp_path / "model.safetensors")
+    save_file({**read, "v_head.weight": torch.ones(1, 32)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"unexpected: v_head\.weight"):
+        load_policy(Backbone(str(tmp_path)), tokenizer)
+    short = {name: t for name, t in read.items() if "layers.0." not in name}
     save_file(short, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="missing"):
         load_policy(Backbone(str(tmp_path)), tokenizer)
