@@ -8,8 +8,15 @@ from torch import nn
 
 from align.errors import ModelError
 
-BLOCKS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers", "model.language_model.layers")
-"""Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT; the text inside Gemma 3 and 4."""
+BLOCKS = (
+    "model.layers",
+    "transformer.h",
+    "gpt_neox.layers",
+    "model.decoder.layers",
+    "model.language_model.layers",
+    "model.text_model.layers",
+)
+"""Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT; the text inside Gemma 3, 4 and SmolVLM."""
 ATTENTION = (
     *(("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",), ("Wqkv",)),
     *(("q_b_proj", "kv_b_proj"), ("q_proj", "kv_b_proj")),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
 
 from align.errors import ModelError, shorten
 from align.models.adapters import evaluating
@@ -19,6 +19,17 @@ PICTURES = "vision|visual|multi_modal|audio"
 """In names of weights beside the language model; any other that is too many is refused, such as a value head."""
 ROUNDING = 0.02
 """Relative difference below which logits are the same."""
+
+
+def causal_class(config: Any) -> Any:
+    """Return the auto class that reads a causal model by its configuration.
+
+    Where transformers has no causal language model of a type it is the one for pictures, sounds and text, which may
+    run on tokens alone as well (`check_causal` tries it).
+    """
+    causal, kind = AutoModelForCausalLM, type(config)
+    beside = kind not in causal._model_mapping and kind in AutoModelForMultimodalLM._model_mapping
+    return AutoModelForMultimodalLM if beside else causal
 
 
 def check_type(config: Any, path: str) -> Callable[[str], bool] | None:
@@ -32,10 +43,10 @@ def check_type(config: Any, path: str) -> Callable[[str], bool] | None:
             f"backbone path {path}: model type {kind} is an encoder-decoder (its config.json names {named}): take a "
             "causal language model, such as a Llama, Qwen or Mistral"
         )
-    if type(config) not in AutoModelForCausalLM._model_mapping and not hasattr(config, "auto_map"):
+    if type(config) not in causal_class(config)._model_mapping and not hasattr(config, "auto_map"):
         raise ModelError(
             f"backbone path {path}: transformers has no causal language model of model type {kind} (its config.json "
-            f"names {named}): take a language model; that inside a model of images and text has to be saved by itself"
+            f"names {named}): take a causal language model, such as a Llama, Qwen or Mistral"
         )
     if type(config) not in AutoModelForCausalLM._model_mapping or type(config) is type(config.get_text_config()):
         return None

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from align.errors import ModelError
 from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
+from align.models.causal import causal_class
 from align.models.foreign_code import may_run_code
 from align.models.loading import load_part
 from align.scoring.decoder import LANGUAGE_HEAD, decoder, unwrapped
@@ -71,7 +71,7 @@ def attach_language_head(model: nn.Module, backbone: Backbone) -> None:
     inner = unwrapped(model)
     tied = inner.config.get_text_config().tie_word_embeddings
     with torch.device("meta"):
-        causal: Any = AutoModelForCausalLM.from_config(
+        causal: Any = causal_class(inner.config).from_config(
             copy.deepcopy(inner.config),
             attn_implementation="eager",
             trust_remote_code=may_run_code(backbone.path, backbone.revision),
@@ -100,7 +100,7 @@ def _loaded(inner: Any, backbone: Backbone) -> Any:
             "set objective.lm_weight to 0, or start from a language model"
         )
     same: Any = str(inner.dtype).removeprefix("torch.")
-    return load_part(AutoModelForCausalLM, replace(backbone, dtype=same))
+    return load_part(causal_class(inner.config), replace(backbone, dtype=same))
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from align.errors import ModelError
 from align.models.adapter_folder import with_trained_adapter
 from align.models.backbone import Backbone
 from align.models.beside_text import freeze_beside_text
-from align.models.causal import check_causal, check_type
+from align.models.causal import causal_class, check_causal, check_type
 from align.models.deterministic import make_deterministic, note_rates, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.fresh_adapters import with_lora
@@ -49,7 +49,7 @@ def load_policy(backbone: Backbone, tokenizer: Any, *, masters: bool = False) ->
     config = _config(base, backbone)
     left = check_type(config, base)
     check_quantised(backbone, adapter, config, trained=masters)
-    model, _ = _build(AutoModelForCausalLM, base, built_as(backbone, adapter, masters=masters), config, left=left)
+    model, _ = _build(causal_class(config), base, built_as(backbone, adapter, masters=masters), config, left=left)
     check_causal(model, base)
     tell_router_loss(config)
     rows = model.get_input_embeddings().num_embeddings

@@ -21,6 +21,7 @@ from align.models.deterministic import noted_rates, set_rates
 from align.models.masters import asked_dtype
 from align.models.merging import write_merged
 from align.models.principal_start import save_plain, starts_principal
+from align.models.processor_files import copy_processor
 from align.models.reward_head import opened_by
 from align.records import PromptFormat
 from align.scoring.decoder import unwrapped
@@ -92,6 +93,7 @@ def _write(
         else:
             _stop_at(inner, prompt_format)
             _save_full(inner, folder, weights, dtype)
+            copy_processor(inner, folder)
     finally:
         set_rates(inner.config, dict.fromkeys(rates, 0.0))
 

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, get_model_conversion_mapping
 from transformers.modeling_layers import GenericForSequenceClassification
 
 from align.errors import ModelError
+from align.models.beside_text import parts_beside_text
+from align.models.causal import causal_class
 
 HEAD = ("score.weight",)
 """What a causal language model lacks to be a reward model."""
@@ -41,18 +43,20 @@ def offer_classifier(config: Any) -> bool:
     """Give transformers, in this process, a sequence classifier of a causal model type that it has none of.
 
     It is the generic one from which transformers makes its own (`GenericForSequenceClassification`). Returns whether
-    there is one now: not for encoder-decoders, for state space models without a usual cache, and for models
-    that keep values which are in no file and which a class of another name may not get right.
+    there is one now: not for encoder-decoders, for state space models without a usual cache, for models
+    that keep values which are in no file and which a class of another name may not get right, nor for those whose
+    files transformers reads by the name of their class (Qwen2-VL).
     """
     auto, kind = AutoModelForSequenceClassification, type(config)
     if kind in auto._model_mapping:
         return True
-    if kind not in AutoModelForCausalLM._model_mapping or kind not in AutoModel._model_mapping:
+    if kind not in causal_class(config)._model_mapping or kind not in AutoModel._model_mapping:
         return False
     with torch.device("meta"):
-        causal = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        causal = causal_class(config).from_config(config, trust_remote_code=False)
     decoders = [(n, part) for n, part in causal.named_children() if type(part) is AutoModel._model_mapping[kind]]
-    if len(decoders) != 1 or not _is_usual(causal, decoders[0][1]):
+    by_name = get_checkpoint_conversion_mapping(type(causal).__name__) is not None
+    if by_name or len(decoders) != 1 or not _is_usual(causal, decoders[0][1]):
         return False
     parent = next(c for c in type(causal).__mro__[1:] if issubclass(c, PreTrainedModel))
     names = {"base_model_prefix": decoders[0][0], "config_class": kind, "__module__": type(causal).__module__}
@@ -74,10 +78,13 @@ def opened_by(model: nn.Module, *, adapters: bool = False) -> str:
     if not isinstance(model, _Offered):
         return ""
     made: Any = next(c for c in type(model).__mro__ if _Offered in c.__bases__)  # beneath what sharding makes of it
-    name, parent, whole = made.__name__, made.__bases__[1], f'{made.__name__}.from_pretrained(".")'
+    name, parent, whole = made.__name__, made.__bases__[1], f'model = {made.__name__}.from_pretrained(".")'
+    imports = "import peft\nimport transformers\n" if adapters else ""
     if adapters:
-        own = f"num_labels={model.config.num_labels}, pad_token_id={model.config.pad_token_id}"
-        whole = f'peft.PeftModel.from_pretrained({name}.from_pretrained({model.name_or_path!r}, {own}), ".")'
+        base, outputs, pad = repr(model.name_or_path), model.config.num_labels, model.config.pad_token_id
+        whole = f"""config = transformers.AutoConfig.from_pretrained({base}, num_labels={outputs})
+config.get_text_config().pad_token_id = {pad}
+model = peft.PeftModel.from_pretrained({name}.from_pretrained({base}, config=config), ".")"""
     return f"""
 ## Opening it without align
 
@@ -85,7 +92,7 @@ transformers has no sequence classifier of model type {model.config.model_type}.
 opens this folder:
 
 ```python
-{"import peft" + chr(10) if adapters else ""}from transformers.modeling_layers import GenericForSequenceClassification
+{imports}from transformers.modeling_layers import GenericForSequenceClassification
 from {parent.__module__} import {parent.__name__}
 
 
@@ -93,24 +100,24 @@ class {name}(GenericForSequenceClassification, {parent.__name__}):
     base_model_prefix = "{made.base_model_prefix}"
 
 
-model = {whole}
+{whole}
 ```
 """
 
 
 def _is_usual(causal: nn.Module, decoder: nn.Module) -> bool:
-    kept = causal.state_dict()
-    unkept = {name.rpartition(".")[2] for name, _ in causal.named_buffers() if name not in kept}
+    kept, beside = causal.state_dict(), tuple(f"{part}." for part in parts_beside_text(causal))
+    unkept = {n.rpartition(".")[2] for n, _ in causal.named_buffers() if n not in kept and not n.startswith(beside)}
     computed = all(name == "embed_scale" or name.endswith("inv_freq") for name in unkept)
     return computed and "past_key_values" in signature(decoder.forward).parameters
 
 
 def vocabulary_head(config: Any) -> Callable[[str], bool]:
     """Return what tells the weights of a causal model's vocabulary head, which a reward model does without, by name."""
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    if type(config) not in causal_class(config)._model_mapping:
         return lambda name: False
     with torch.device("meta"):
-        causal = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        causal = causal_class(config).from_config(config, trust_remote_code=False)
     head, renamings = set(_beside_decoder(causal)), get_model_conversion_mapping(causal)
 
     def belongs(name: str) -> bool:

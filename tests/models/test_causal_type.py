@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import (
     BartConfig,
-    Mistral3Config,
+    CLIPConfig,
     PreTrainedConfig,
-    Qwen2_5_VLConfig,
+    SiglipVisionConfig,
     T5Config,
     WhisperConfig,
 )
@@ -22,13 +22,12 @@ from align.models.loading import load_policy
 from tests.tiny import tiny_tokenizer
 
 TAKE = "take a causal language model, such as a Llama, Qwen or Mistral"
-SAVED = "that inside a model of images and text has to be saved by itself"
 KINDS: list[tuple[PreTrainedConfig, str, str, str]] = [
     (T5Config(), "T5ForConditionalGeneration", "model type t5 is an encoder-decoder", TAKE),
     (BartConfig(), "BartForConditionalGeneration", "model type bart is an encoder-decoder", TAKE),
     (WhisperConfig(), "WhisperForConditionalGeneration", "model type whisper is an encoder-decoder", TAKE),
-    (Qwen2_5_VLConfig(), "Qwen2_5_VLForConditionalGeneration", "no causal language model of model type", SAVED),
-    (Mistral3Config(), "Mistral3ForConditionalGeneration", "no causal language model of model type mistral3", SAVED),
+    (CLIPConfig(), "CLIPModel", "no causal language model of model type clip", TAKE),
+    (SiglipVisionConfig(), "SiglipVisionModel", "no causal language model of model type siglip", TAKE),
 ]
 
 
