@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from align.models.sizes_only import sizes_only
 from align.scoring.decoder import decoder, unwrapped
 
 
@@ -28,5 +29,5 @@ def freeze_beside_text(model: nn.Module) -> None:
         if name.startswith(tuple(f"{part}." for part in names)) and parameter.requires_grad:
             parameter.requires_grad_(False)
             frozen += 1
-    if frozen:
+    if frozen and not sizes_only():
         rank_zero_info(f"{', '.join(names)}: {frozen} tensors stay as they are, since text does not pass them")
