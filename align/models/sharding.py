@@ -18,6 +18,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 from align.errors import ConfigError
 from align.models.file_weights import FileWeight
+from align.models.streamed_weights import keep_conversions
 from align.scoring.decoder import RUN_DECODER, decoder, unwrapped
 
 M_MMAP_THRESHOLD = -3
@@ -60,6 +61,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
     """
     data = _data(mesh)
     inner: Any = unwrapped(model)
+    keep_conversions(inner)
     half = torch.bfloat16 if precision == "bf16-mixed" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
     weights = _taken_out(inner)
