@@ -131,7 +131,9 @@ class Batch(NamedTuple):
     working: float
 
 
-def memory_of(weights: Weights, batch: Batch, spread: Spread, *, states: float, mixed: bool) -> Memory:
+def memory_of(
+    weights: Weights, batch: Batch, spread: Spread, *, states: float, mixed: bool, prefetch: int = 1
+) -> Memory:
     """Return the memory of one GPU.
 
     Args:
@@ -140,6 +142,7 @@ def memory_of(weights: Weights, batch: Batch, spread: Spread, *, states: float, 
         spread: How the model lies on GPUs.
         states: Bytes of optimiser state for each byte of trained weights.
         mixed: Whether blocks are gathered in 16 bits.
+        prefetch: Blocks that are gathered beside the one that runs; one backward in any case.
     """
     shares = spread.shards
     cast = batch.casts if spread.sharded and mixed else 0.0  # gathered in 16 bits and given back, not cast and kept
@@ -148,21 +151,21 @@ def memory_of(weights: Weights, batch: Batch, spread: Spread, *, states: float, 
         weights.trained / shares,
         states * weights.trained / shares,
         weights.reference / shares,
-        _communication(weights, spread, mixed=mixed),
+        _communication(weights, spread, mixed=mixed, beside=max(prefetch, 1)),
         batch.activations - cast,
         batch.working,
     )
 
 
-def _communication(weights: Weights, spread: Spread, *, mixed: bool) -> float:
+def _communication(weights: Weights, spread: Spread, *, mixed: bool, beside: int) -> float:
     """Return what gathering or reducing takes.
 
-    FSDP2 holds two gathered blocks, the gradients of one with the float32 buffer that sums them, and all that stands
-    outside the blocks with its gradients; of a second model the same without gradients.
+    FSDP2 holds a gathered block and those beside it, the gradients of one with the float32 buffer that sums them, and
+    all that stands outside the blocks with its gradients; of a second model the same without gradients.
     """
     if not spread.sharded:
         return weights.trained if spread.gpus > 1 else 0.0
     narrow = 0.5 if mixed and weights.block_trained > weights.block / 2 else 1.0
-    gathered = 2 * narrow * weights.block + weights.outside
+    gathered = (1 + beside) * narrow * weights.block + weights.outside
     gradients = (narrow + 1) * weights.block_trained + weights.outside_trained
     return gathered + gradients + (gathered if weights.reference else 0.0)

@@ -49,6 +49,8 @@ class PassConditions:
     """Whether attention keeps what kernels of a GPU keep."""
     compares: bool = False
     """Whether a reference is run while what the backward pass needs is held."""
+    prefetch: int = 1
+    """Blocks that FSDP2 gathers beside the one that runs."""
 
 
 def pass_cost(model: nn.Module, groups: TypicalGroup, conditions: PassConditions, *, around: int = AROUND) -> PassCost:

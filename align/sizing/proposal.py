@@ -90,7 +90,7 @@ def _levels(module: SizableMethod) -> Iterator[tuple[dict[str, Any], tuple[str, 
 
 
 def _spreads(place: Place, *, whole: bool) -> Iterator[Spread]:
-    """Yield how a model may lie on the cards, from what talks least to what holds most; 4 bits are not sharded."""
+    """Yield how a model may lie on the cards, from what talks least to what holds most."""
     yield Spread(place.count)
     if whole:
         return
@@ -127,5 +127,5 @@ def _strategy(spread: Spread) -> str | Mapping[str, Any]:
         return "ddp" if spread.gpus > 1 else "auto"
     found: dict[str, Any] = {"class_path": "align.training.sharded_strategy.ShardedStrategy"}
     if spread.shards > NODE:
-        found["init_args"] = {"data_parallel_size": spread.shards, "tensor_parallel_size": 1}
+        found["init_args"] = {"shards": spread.shards}
     return found

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from align.models import streamed_weights
 from align.models.sharding import shard
 from align.models.streamed_weights import gathered_adapters, save_streamed
-from tests.tiny import COMMON, FAMILIES, GATED
+from tests.tiny import FAMILIES, GATED
 
 MIXTURE = {**GATED, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}
 PICTURES = {
