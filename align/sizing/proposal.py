@@ -39,24 +39,33 @@ def propose(
     """
     wanted = _wanted(groups, place, longest, step_groups)
     conditions = PassConditions(module.backbone.layout, mixed)
-    least = 0.0
+    tried: list[tuple[tuple[str, ...], list[Sized]]] = []
     for changed, why in _levels(module):
-        found: list[tuple[float, bool, Proposal]] = []
-        for sized in _sized(module, groups, conditions, wanted, changed):
-            for spread in _spreads(place, whole=sized.whole):
-                tokens = min(sized.largest(place.card, spread), wanted)
-                if tokens >= min(wanted, max(LEAST, longest)):
-                    fit = Proposal(sized, spread, tokens, why)
-                    found.append((sized.rate(place.card), not spread.sharded, fit))
-                    break
-            least = sized.memory(max(longest, 1024), spread).total
-        if found:
-            return max(found, key=lambda one: one[:2])[2]
+        tried.append((why, list(_sized(module, groups, conditions, wanted, changed))))
+        if found := _fastest(*tried[-1], place, wanted, max(LEAST, longest)):
+            return found
+    for why, runs in tried:  # in smaller batches
+        if found := _fastest(why, runs, place, wanted, longest):
+            return found
+    last = tried[-1][1][-1]
+    least = last.memory(max(longest, 1024), list(_spreads(place, whole=last.whole))[-1]).total
     raise ConfigError(
         f"--fit_into {place}: nothing fits: the least, adapters with activations computed again, needs "
         f"{least / 2**30:.1f} GiB of each for the longest group ({longest} positions), which has "
         f"{place.card.usable / 2**30:.1f}: take more or larger cards, or shorter data (data.encoding.truncation)"
     )
+
+
+def _fastest(why: tuple[str, ...], runs: list[Sized], place: Place, wanted: int, smallest: int) -> Proposal | None:
+    """Return the fastest of some runs that fit in batches of so many positions at least."""
+    found: list[tuple[float, bool, Proposal]] = []
+    for sized in runs:
+        for spread in _spreads(place, whole=sized.whole):
+            tokens = min(sized.largest(place.card, spread), wanted)
+            if tokens >= min(wanted, smallest):
+                found.append((sized.rate(place.card), not spread.sharded, Proposal(sized, spread, tokens, why)))
+                break
+    return max(found, key=lambda one: one[:2])[2] if found else None
 
 
 def _sized(
