@@ -110,8 +110,8 @@ def prepare_quantised(model: nn.Module, *, read_so: bool) -> None:
 def keep_states(model: nn.Module, device: str) -> None:
     """Let layers in 4 bits keep beside their weights, which are about to be sharded, what unpacks them.
 
-    A shard is a part of the packed bytes, and what unpacks them (scales: half a bit of a weight) stays whole on every
-    process. bitsandbytes takes it from the layer where a gathered weight has none.
+    A shard is a part of the packed bytes, and what unpacks them stays whole on every process (scales, an eighth of a
+    bit of a weight). bitsandbytes takes it from the layer where a gathered weight has none.
     """
     for part in model.modules():
         weight = part._parameters.get("weight")

@@ -34,9 +34,12 @@ class Weights(NamedTuple):
     outside_trained: int
     unpacked: int
     """The largest matrix that is held in 4 bits, as it is while it is multiplied with."""
+    scales: int = 0
+    """Those of what is held in 4 bits, a part of `held`: no shards are made of them."""
 
 
-NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+SCALES = (8 / 64 + 32 / (64 * 256)) / 8
+NF4 = 4 / 8 + SCALES
 """Bytes of a weight in 4 bits: 64 share a scale of 8, 256 scales one of 32 (QLoRA, section 3)."""
 
 
@@ -62,6 +65,7 @@ def weights_of(module: SizableMethod, *, quantised: bool = False) -> Weights:
         outside=sizes.of(outside),
         outside_trained=sizes.of(_trained(outside)),
         unpacked=sizes.unpacked,
+        scales=sizes.scales,
     )
 
 
@@ -73,6 +77,7 @@ class _Sizes:
         linear = [p for b in blocks for part in b.modules() if isinstance(part, nn.Linear) for p in (part.weight,)]
         packed = [p for p in linear if not p.requires_grad] if quantised else []
         self._packed = {id(p) for p in packed}
+        self.scales = round(SCALES * sum(p.numel() for p in packed))
         self.unpacked = max((p.numel() * p.element_size() for p in packed), default=0)
 
     def of(self, parameters: Sequence[torch.Tensor]) -> int:
@@ -147,7 +152,7 @@ def memory_of(
     shares = spread.shards
     cast = batch.casts if spread.sharded and mixed else 0.0  # gathered in 16 bits and given back, not cast and kept
     return Memory(
-        weights.held / shares,
+        (weights.held - weights.scales) / shares + weights.scales,
         weights.trained / shares,
         states * weights.trained / shares,
         weights.reference / shares,
