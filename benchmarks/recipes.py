@@ -105,7 +105,7 @@ def _cell(run: Sized, tokens: int, card: str) -> str:
         place = place_of(f"{count}x{card}")
         spreads = (
             [Spread(count)]
-            if run.quantised or count == 1
+            if run.whole or count == 1
             else [Spread(count), Spread(count, min(count, 8)), Spread(count, count)]
         )
         for spread in spreads:

@@ -69,6 +69,7 @@ class Asked:
     epochs: int
     mixed: bool
     sharded: bool
+    prefetch: int = 1
 
     @classmethod
     def of(cls, trainer: Any) -> Asked:
@@ -79,7 +80,9 @@ class Asked:
         strategy = trainer.get("strategy")
         name = strategy if isinstance(strategy, str) else str((strategy or {}).get("class_path"))
         epochs = trainer.get("max_epochs")
-        return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith(SHARDED))
+        settings = {} if isinstance(strategy, str) else (strategy or {}).get("init_args") or {}
+        prefetch = int(settings.get("prefetch", 1))
+        return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith(SHARDED), prefetch)
 
 
 def memory_told(module: AlignModule, data: PreferenceDataModule | None, conditions: PassConditions) -> str:
@@ -101,7 +104,7 @@ def _size(size: float) -> str:
 
 def tell_plan(module: AlignModule, asked: Asked, load: Load) -> Iterator[str]:
     """Yield the memory of each GPU for 1 to 64 of them, and what cards it fits on."""
-    conditions = PassConditions(module.backbone.layout, asked.mixed)
+    conditions = PassConditions(module.backbone.layout, asked.mixed, prefetch=asked.prefetch)
     sized = Sized.of(module, load.groups, conditions, max(load.budget, 2048))
     yield from _told_size(sized, load)
     tokens = max(load.budget, load.longest)

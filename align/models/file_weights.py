@@ -107,9 +107,10 @@ class FileWeight(Tensor):
 
 
 @contextmanager
-def weights_in_files() -> Iterator[None]:
+def weights_in_files(wanted: bool = True) -> Iterator[None]:
     """Let every model that transformers loads inside keep its weights in their files until something writes to them.
 
+    Nothing is done where it is not wanted, as for weights that are packed into few bits while they are read.
     Weights that transformers puts together of several (experts of a mixture in one tensor) are in memory all the same.
     """
     read_whole = core_model_loading._materialize_copy
@@ -120,7 +121,8 @@ def weights_in_files() -> Iterator[None]:
             return read_whole(tensor, device, dtype)  # type: ignore[no-any-return]
         return FileWeight(found, dtype or found.dtype)
 
-    core_model_loading._materialize_copy = read
+    if wanted:
+        core_model_loading._materialize_copy = read
     try:
         yield
     finally:

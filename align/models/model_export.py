@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.tensor import DTensor
+from torch import nn
 
 from align.distributed import rank
 from align.errors import ConfigError
@@ -23,6 +21,7 @@ from align.models.merging import write_merged
 from align.models.principal_start import save_plain, starts_principal
 from align.models.processor_files import copy_processor
 from align.models.reward_head import opened_by
+from align.models.streamed_weights import State, gathered_adapters, is_sharded, save_streamed, take_part
 from align.records import PromptFormat
 from align.scoring.decoder import unwrapped
 
@@ -42,13 +41,16 @@ def export_model(
 
     Raises ModelError for a merged folder that would score otherwise than the model.
     """
-    weights = _gathered(model)
-    merges = merge and has_adapters(model)
-    if merges and weights is not None:
+    sharded, adapted = is_sharded(model), has_adapters(model)
+    merges = merge and adapted
+    if merges and sharded:
         raise ConfigError(
             "a model sharded over processes cannot be merged: export it, then `align export --merge true`"
         )
+    weights = gathered_adapters(model) if adapted else None
     if not is_writer():
+        if sharded and not adapted:
+            take_part(unwrapped(model), asked_dtype(unwrapped(model)))
         return
 
     def write(whole: nn.Module, into: Path, dtype: torch.dtype | None) -> None:
@@ -76,7 +78,7 @@ def dtype_note(model: nn.Module, dtype: torch.dtype | None) -> str:
 def _write(
     model: nn.Module,
     folder: Path,
-    weights: dict[str, Tensor] | None,
+    weights: State | None,
     dtype: torch.dtype | None,
     prompt_format: PromptFormat | None,
 ) -> None:
@@ -92,36 +94,26 @@ def _write(
             model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=weights)  # type: ignore[operator]
         else:
             _stop_at(inner, prompt_format)
-            _save_full(inner, folder, weights, dtype)
+            _save_full(inner, folder, dtype)
             copy_processor(inner, folder)
     finally:
         set_rates(inner.config, dict.fromkeys(rates, 0.0))
 
 
-def _save_full(inner: Any, folder: Path, weights: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
+def _save_full(inner: Any, folder: Path, dtype: torch.dtype | None) -> None:
     """Save a whole model, its parameters in another dtype where one is given."""
-    if dtype in (None, inner.dtype):
-        inner.save_pretrained(str(folder), state_dict=weights)
+    if dtype in (None, inner.dtype) and not is_sharded(inner):
+        inner.save_pretrained(str(folder))
         return
-    names = {name for name, _ in inner.named_parameters(remove_duplicate=False)}
-    state = inner.state_dict() if weights is None else weights
-    short = {name: values.to(dtype) if name in names else values for name, values in state.items()}
-    inner.save_pretrained(str(folder), state_dict=short)
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**config, "dtype": _name(dtype)}, indent=2) + "\n", encoding="utf-8")
+    save_streamed(inner, folder, dtype)
+    if dtype is not None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**config, "dtype": _name(dtype)}, indent=2) + "\n", encoding="utf-8")
 
 
 def _name(dtype: torch.dtype | None) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _gathered(model: nn.Module) -> dict[str, Tensor] | None:
-    """Return whole tensors of a sharded model, on the CPU; None for a model that is whole already."""
-    if not any(isinstance(p, DTensor) for p in model.parameters()):
-        return None
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return dict(get_model_state_dict(model, options=options))  # type: ignore[arg-type]
 
 
 def is_writer() -> bool:

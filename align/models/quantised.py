@@ -107,6 +107,19 @@ def prepare_quantised(model: nn.Module, *, read_so: bool) -> None:
             part.float().register_forward_hook(_as_given)
 
 
+def keep_states(model: nn.Module, device: str) -> None:
+    """Let layers in 4 bits keep beside their weights, which are about to be sharded, what unpacks them.
+
+    A shard is a part of the packed bytes, and what unpacks them stays whole on every process (scales, an eighth of a
+    bit of a weight). bitsandbytes takes it from the layer where a gathered weight has none.
+    """
+    for part in model.modules():
+        weight = part._parameters.get("weight")
+        if (state := getattr(weight, "quant_state", None)) is not None:
+            state.to(device)
+            part.quant_state = state
+
+
 def _as_given(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
     return made.to(given[0].dtype)
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from align.errors import ConfigError
-from align.models.file_weights import FileWeight
+from align.models.own_parts import put_back, taken_out
+from align.models.quantised import keep_states
+from align.models.streamed_weights import keep_conversions
 from align.scoring.decoder import RUN_DECODER, decoder, unwrapped
 
 M_MMAP_THRESHOLD = -3
@@ -43,7 +44,7 @@ def refuse_sharded_files(strategy: Any) -> None:
             )
 
 
-def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> None:
+def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true", prefetch: int = 1) -> None:
     """Shard every block on its own, and embeddings, final norm and head as one group.
 
     Scoring calls decoder and head apart, so the decoder's call is made a forward method of the whole: it gathers that
@@ -57,19 +58,36 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str = "32-true") -> Non
     blocks is float32, as in one process: only norms see other weights than there, rounded ones.
 
     Each process takes its part out of the weights as they are, and nothing of the rest is copied or moved to a device.
+
+    `prefetch` is the number of blocks that are gathered while the one before them runs.
     """
     data = _data(mesh)
     inner: Any = unwrapped(model)
+    keep_conversions(inner)
+    keep_states(inner, mesh.device_type)
     half = torch.bfloat16 if precision == "bf16-mixed" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False)
-    weights = _taken_out(inner)
-    for block in _blocks(decoder(model)):
+    weights = taken_out(inner)
+    blocks = list(_blocks(decoder(model)))
+    for block in blocks:
         fully_shard(block, mesh=data, mp_policy=policy)
     fully_shard(inner, mesh=data, reshard_after_forward=False)
-    _put_back(weights, data)
+    _look_ahead(inner, blocks, prefetch)
+    put_back(weights, data)
     setattr(inner, RUN_DECODER, MethodType(_call_decoder, inner))
     register_fsdp_forward_method(inner, RUN_DECODER)
     setattr(inner, RUN_DECODER, partial(_run_decoder, inner, getattr(inner, RUN_DECODER)))
+
+
+def _look_ahead(inner: Any, blocks: list[Any], prefetch: int) -> None:
+    """Gather blocks before they are called: then what stops a process, as a router does, stops no gathering.
+
+    In the backward pass torch gathers the block before by itself, in the order in which they ran.
+    """
+    for number, part in enumerate([inner, *blocks]):
+        part.set_modules_to_forward_prefetch(blocks[number : number + prefetch])
+        if part is not inner and prefetch > 1:
+            part.set_modules_to_backward_prefetch(blocks[max(number - 1 - prefetch, 0) : number - 1][::-1])
 
 
 def shard_rest(module: nn.Module, mesh: DeviceMesh) -> None:
@@ -91,66 +109,6 @@ def give_back_freed(mesh: DeviceMesh) -> None:
     """
     if mesh.device_type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(M_MMAP_THRESHOLD, 2**17)
-
-
-class _Weight(NamedTuple):
-    """A place in a model and the whole weight that belongs there."""
-
-    owner: nn.Module
-    name: str
-    values: nn.Parameter
-
-
-def _taken_out(model: nn.Module) -> list[_Weight]:
-    """Put weights without memory in place of a model's own, tied ones at every place, and return what was there.
-
-    Those that are sharded already, of a model that lies in this one, stay.
-    """
-    empty: dict[nn.Parameter, nn.Parameter] = {}
-    taken = []
-    for owner in model.modules():
-        for name, own in owner._parameters.items():
-            if own is not None and not isinstance(own, DTensor):
-                taken.append(_Weight(owner, name, own))
-                bare = torch.empty(own.shape, dtype=own.dtype, device="meta")
-                empty.setdefault(own, nn.Parameter(bare, requires_grad=own.requires_grad))
-    for place in taken:
-        place.owner._parameters[place.name] = empty[place.values]
-    return taken
-
-
-@torch.no_grad()
-def _put_back(weights: list[_Weight], mesh: DeviceMesh) -> None:
-    """Give every sharded weight this process's part of its values."""
-    made: dict[nn.Parameter, nn.Parameter] = {}
-    while weights:
-        owner, name, values = weights.pop()
-        if values not in made:
-            empty: Any = owner._parameters[name]
-            local = own_part(values, empty).to(mesh.device_type)
-            made[values] = nn.Parameter(
-                DTensor.from_local(
-                    local, mesh, empty.placements, run_check=False, shape=empty.shape, stride=empty.stride()
-                ),
-                requires_grad=values.requires_grad,
-            )
-        owner._parameters[name] = made[values]
-
-
-def own_part(values: Tensor, sharded: DTensor) -> Tensor:
-    """Return a copy of the part of a whole tensor that is this process's, where it has been sharded like another."""
-    shape, start = compute_local_shape_and_global_offset(sharded.shape, sharded.device_mesh, sharded.placements)
-    where = [slice(begin, begin + length) for begin, length in zip(start, shape, strict=True)]
-    return values.cut(where) if isinstance(values, FileWeight) else values.detach()[tuple(where)].clone()
-
-
-@torch.no_grad()
-def give(own: Tensor, values: Tensor) -> None:
-    """Copy whole values into a tensor, this process's part of them where it is sharded."""
-    if isinstance(own, DTensor):
-        own.to_local().copy_(own_part(values, own))
-    else:
-        own.copy_(values)
 
 
 @contextmanager

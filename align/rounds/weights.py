@@ -14,8 +14,8 @@ from torch.distributed.tensor import DTensor
 from align.distributed import on_first, rank
 from align.errors import ConfigError, StoreError
 from align.files import atomic_file
+from align.models.own_parts import give
 from align.models.references import FollowingReference, PreviousRound, Reference, ReferenceMixture
-from align.models.sharding import give
 from align.sampling.trained_module import ReferencedPolicy
 from align.transfer import raw_bytes
 

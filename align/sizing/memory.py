@@ -34,9 +34,12 @@ class Weights(NamedTuple):
     outside_trained: int
     unpacked: int
     """The largest matrix that is held in 4 bits, as it is while it is multiplied with."""
+    scales: int = 0
+    """Those of what is held in 4 bits, a part of `held`: no shards are made of them."""
 
 
-NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+SCALES = (8 / 64 + 32 / (64 * 256)) / 8
+NF4 = 4 / 8 + SCALES
 """Bytes of a weight in 4 bits: 64 share a scale of 8, 256 scales one of 32 (QLoRA, section 3)."""
 
 
@@ -62,6 +65,7 @@ def weights_of(module: SizableMethod, *, quantised: bool = False) -> Weights:
         outside=sizes.of(outside),
         outside_trained=sizes.of(_trained(outside)),
         unpacked=sizes.unpacked,
+        scales=sizes.scales,
     )
 
 
@@ -73,6 +77,7 @@ class _Sizes:
         linear = [p for b in blocks for part in b.modules() if isinstance(part, nn.Linear) for p in (part.weight,)]
         packed = [p for p in linear if not p.requires_grad] if quantised else []
         self._packed = {id(p) for p in packed}
+        self.scales = round(SCALES * sum(p.numel() for p in packed))
         self.unpacked = max((p.numel() * p.element_size() for p in packed), default=0)
 
     def of(self, parameters: Sequence[torch.Tensor]) -> int:
@@ -131,7 +136,9 @@ class Batch(NamedTuple):
     working: float
 
 
-def memory_of(weights: Weights, batch: Batch, spread: Spread, *, states: float, mixed: bool) -> Memory:
+def memory_of(
+    weights: Weights, batch: Batch, spread: Spread, *, states: float, mixed: bool, prefetch: int = 1
+) -> Memory:
     """Return the memory of one GPU.
 
     Args:
@@ -140,29 +147,30 @@ def memory_of(weights: Weights, batch: Batch, spread: Spread, *, states: float, 
         spread: How the model lies on GPUs.
         states: Bytes of optimiser state for each byte of trained weights.
         mixed: Whether blocks are gathered in 16 bits.
+        prefetch: Blocks that are gathered beside the one that runs; one backward in any case.
     """
     shares = spread.shards
     cast = batch.casts if spread.sharded and mixed else 0.0  # gathered in 16 bits and given back, not cast and kept
     return Memory(
-        weights.held / shares,
+        (weights.held - weights.scales) / shares + weights.scales,
         weights.trained / shares,
         states * weights.trained / shares,
         weights.reference / shares,
-        _communication(weights, spread, mixed=mixed),
+        _communication(weights, spread, mixed=mixed, beside=max(prefetch, 1)),
         batch.activations - cast,
         batch.working,
     )
 
 
-def _communication(weights: Weights, spread: Spread, *, mixed: bool) -> float:
+def _communication(weights: Weights, spread: Spread, *, mixed: bool, beside: int) -> float:
     """Return what gathering or reducing takes.
 
-    FSDP2 holds two gathered blocks, the gradients of one with the float32 buffer that sums them, and all that stands
-    outside the blocks with its gradients; of a second model the same without gradients.
+    FSDP2 holds a gathered block and those beside it, the gradients of one with the float32 buffer that sums them, and
+    all that stands outside the blocks with its gradients; of a second model the same without gradients.
     """
     if not spread.sharded:
         return weights.trained if spread.gpus > 1 else 0.0
     narrow = 0.5 if mixed and weights.block_trained > weights.block / 2 else 1.0
-    gathered = 2 * narrow * weights.block + weights.outside
+    gathered = (1 + beside) * narrow * weights.block + weights.outside
     gradients = (narrow + 1) * weights.block_trained + weights.outside_trained
     return gathered + gradients + (gathered if weights.reference else 0.0)

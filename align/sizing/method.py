@@ -18,6 +18,10 @@ class StateBytes(Protocol):
     def state_bytes(self) -> float:
         """Return the bytes of state for each byte of trained weights."""
 
+    @property
+    def shardable(self) -> bool:
+        """Whether they can lie in shards."""
+
 
 class SizableMethod(Protocol):
     """A module that builds its model on the meta device; `align.training.base_module.AlignModule` is one."""

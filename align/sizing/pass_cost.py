@@ -49,6 +49,8 @@ class PassConditions:
     """Whether attention keeps what kernels of a GPU keep."""
     compares: bool = False
     """Whether a reference is run while what the backward pass needs is held."""
+    prefetch: int = 1
+    """Blocks that FSDP2 gathers beside the one that runs."""
 
 
 def pass_cost(model: nn.Module, groups: TypicalGroup, conditions: PassConditions, *, around: int = AROUND) -> PassCost:
@@ -136,17 +138,22 @@ def _kind(block: nn.Module) -> tuple[Any, ...]:
 
 @contextmanager
 def _only(model: nn.Module, chosen: Sequence[nn.Module]) -> Iterator[None]:
-    """Let a model have these blocks only."""
+    """Let a model have these blocks only, and their kinds of attention, which decoders look up by number."""
     blocks: Any = blocks_of(decoder(model))
     config = decoder(model).config.get_text_config()
-    kept, depth = blocks._modules, config.num_hidden_layers
-    order = [block for block in kept.values() if any(block is one for one in chosen)]
-    blocks._modules = {str(place): block for place, block in enumerate(order)}
-    config.num_hidden_layers = len(order)
+    kept, depth, kinds = blocks._modules, config.num_hidden_layers, getattr(config, "layer_types", None)
+    places = [number for number, block in enumerate(kept.values()) if any(block is one for one in chosen)]
+    order = list(kept.values())
+    blocks._modules = {str(place): order[number] for place, number in enumerate(places)}
+    config.num_hidden_layers = len(places)
+    if kinds:
+        config.layer_types = [kinds[number] for number in places]
     try:
         yield
     finally:
         blocks._modules, config.num_hidden_layers = kept, depth
+        if kinds:
+            config.layer_types = kinds
 
 
 def _run(

@@ -39,24 +39,33 @@ def propose(
     """
     wanted = _wanted(groups, place, longest, step_groups)
     conditions = PassConditions(module.backbone.layout, mixed)
-    least = 0.0
+    tried: list[tuple[tuple[str, ...], list[Sized]]] = []
     for changed, why in _levels(module):
-        found: list[tuple[float, bool, Proposal]] = []
-        for sized in _sized(module, groups, conditions, wanted, changed):
-            for spread in _spreads(place, whole=sized.whole):
-                tokens = min(sized.largest(place.card, spread), wanted)
-                if tokens >= min(wanted, max(LEAST, longest)):
-                    fit = Proposal(sized, spread, tokens, why)
-                    found.append((sized.rate(place.card), not spread.sharded, fit))
-                    break
-            least = sized.memory(max(longest, 1024), spread).total
-        if found:
-            return max(found, key=lambda one: one[:2])[2]
+        tried.append((why, list(_sized(module, groups, conditions, wanted, changed))))
+        if found := _fastest(*tried[-1], place, wanted, max(LEAST, longest)):
+            return found
+    for why, runs in tried:  # in smaller batches
+        if found := _fastest(why, runs, place, wanted, longest):
+            return found
+    last = tried[-1][1][-1]
+    least = last.memory(max(longest, 1024), list(_spreads(place, whole=last.whole))[-1]).total
     raise ConfigError(
         f"--fit_into {place}: nothing fits: the least, adapters with activations computed again, needs "
         f"{least / 2**30:.1f} GiB of each for the longest group ({longest} positions), which has "
         f"{place.card.usable / 2**30:.1f}: take more or larger cards, or shorter data (data.encoding.truncation)"
     )
+
+
+def _fastest(why: tuple[str, ...], runs: list[Sized], place: Place, wanted: int, smallest: int) -> Proposal | None:
+    """Return the fastest of some runs that fit in batches of so many positions at least."""
+    found: list[tuple[float, bool, Proposal]] = []
+    for sized in runs:
+        for spread in _spreads(place, whole=sized.whole):
+            tokens = min(sized.largest(place.card, spread), wanted)
+            if tokens >= min(wanted, smallest):
+                found.append((sized.rate(place.card), not spread.sharded, Proposal(sized, spread, tokens, why)))
+                break
+    return max(found, key=lambda one: one[:2])[2] if found else None
 
 
 def _sized(
@@ -90,7 +99,7 @@ def _levels(module: SizableMethod) -> Iterator[tuple[dict[str, Any], tuple[str, 
 
 
 def _spreads(place: Place, *, whole: bool) -> Iterator[Spread]:
-    """Yield how a model may lie on the cards, from what talks least to what holds most; 4 bits are not sharded."""
+    """Yield how a model may lie on the cards, from what talks least to what holds most."""
     yield Spread(place.count)
     if whole:
         return
@@ -127,5 +136,5 @@ def _strategy(spread: Spread) -> str | Mapping[str, Any]:
         return "ddp" if spread.gpus > 1 else "auto"
     found: dict[str, Any] = {"class_path": "align.training.sharded_strategy.ShardedStrategy"}
     if spread.shards > NODE:
-        found["init_args"] = {"data_parallel_size": spread.shards, "tensor_parallel_size": 1}
+        found["init_args"] = {"shards": spread.shards}
     return found

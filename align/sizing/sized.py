@@ -80,7 +80,8 @@ class Sized:
     @property
     def whole(self) -> bool:
         """Whether the models cannot be laid in shards."""
-        return self.quantised
+        lora = self.module.backbone.lora
+        return not self.module.optimizer.shardable or (lora is not None and lora.init_lora_weights is not None)
 
     @property
     def _compares_states(self) -> bool:
@@ -114,7 +115,8 @@ class Sized:
     def memory(self, tokens: int, spread: Spread) -> Memory:
         """Return the memory of one GPU."""
         states = self.module.optimizer.state_bytes
-        return memory_of(self.weights, self.batch(tokens), spread, states=states, mixed=self.conditions.mixed)
+        mixed, prefetch = self.conditions.mixed, self.conditions.prefetch
+        return memory_of(self.weights, self.batch(tokens), spread, states=states, mixed=mixed, prefetch=prefetch)
 
     def largest(self, card: Card, spread: Spread) -> int:
         """Return the positions of the largest batch that fits, in steps of 1024; 0 where not even one does."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +20,14 @@ MEASURED = ((0.36e9, 0.155), (6.98e9, 0.375))
 """Parameters of blocks, and the share of an H100's peak that DPO in packed rows reached with them, products that
 checkpointing repeats counted (benchmarks/README.md: MFU .149 and .163 without, .281 and .282 of three passes with a
 fourth). Between them the share is read off a line over log parameters, outside it is that of the nearer end."""
+
+
+CHOSEN = ("num_experts_per_tok", "top_k_experts")
+"""What configurations call the experts of a position (Gemma 4 the second)."""
+
+
+STATES = ("mamba", "linear", "conv", "recurrent", "moe", "mlp")
+"""What is in the names of layers that attend to nothing."""
 
 
 class Work(NamedTuple):
@@ -36,21 +46,35 @@ def work_of(model: nn.Module, groups: TypicalGroup, *, head: bool) -> Work:
     acting = sum(_acting(decoder(model), config))
     prompt, response, count = groups.prompt, groups.response, groups.candidates
     seen = prompt**2 / 2 + count * (response * prompt + response**2 / 2)
-    width = config.num_attention_heads * (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
-    attention = 4 * config.num_hidden_layers * width * seen / groups.tokens
+    attention = 4 * _attending(config) * seen / groups.tokens
     projection = 2 * config.vocab_size * config.hidden_size * groups.scored if head else 0.0
     return Work(2 * acting + attention, projection, acting)
 
 
+def _attending(config: Any) -> int:
+    """Return the width of the heads of all layers that attend to what is before: not those that keep a state."""
+    count = config.num_hidden_layers
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ["attention"] * count
+    layers = zip(kinds, (config.per_layer_config[number] for number in range(count)), strict=False)
+    return sum(_width(own) for kind, own in layers if not any(word in kind for word in STATES))
+
+
+def _width(config: Any) -> int:
+    """Return the width of the heads of a layer, 0 in a model without attention (Mamba 2)."""
+    heads = getattr(config, "num_attention_heads", None) or 0
+    return heads and heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+
+
 def _acting(body: nn.Module, config: Any) -> Iterator[float]:
     """Yield the numbers of weights that a position is multiplied with: of experts those that are chosen."""
-    chosen = getattr(config, "num_experts_per_tok", None) or 1
-    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None) or chosen
-    for name, parameter in blocks_of(body).named_parameters():
+    chosen = next((found for name in CHOSEN if (found := getattr(config, name, None))), 1)
+    blocks = dict(blocks_of(body).named_parameters())
+    places = [re.sub(r"\.experts\.\d+\.", ".experts.*.", f".{name}") for name in blocks]
+    apart = Counter(places)  # experts that are a module each
+    for place, parameter in zip(places, blocks.values(), strict=True):
         if parameter.dim() > 1:
-            yield parameter.numel() * (chosen / experts if ".experts." in f".{name}" else 1.0)
+            experts = apart[place] if "*" in place else parameter.shape[0]  # of one tensor, its first axis
+            yield parameter.numel() * (min(chosen / experts, 1.0) if ".experts." in place else 1.0)
 
 
 class Passes(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,10 @@ class BuiltModule(MethodSettings, RecordingModule):
         """Load the model once, inside the strategy's context, and shard it where the strategy has a device mesh."""
         if self.build_model():
             rank_zero_info(f"model {self.backbone.path}: {describe(self.model)}")
-            if self.device_mesh is not None:
+            if (mesh := self.device_mesh) is not None:
                 for model in self.models():
-                    shard(model, self.device_mesh, self.trainer.precision)
-                shard_rest(self, self.device_mesh)
+                    shard(model, mesh, self.trainer.precision, getattr(self.trainer.strategy, "prefetch", 1))
+                shard_rest(self, mesh)
 
     def models(self) -> list[nn.Module]:
         """Return the language models that are parts of this: the one that is trained first."""
@@ -98,9 +98,9 @@ class BuiltModule(MethodSettings, RecordingModule):
         if self.device_mesh is not None:
             if self.backbone.compile:
                 raise ConfigError("backbone.compile is for one device or DDP, this strategy shards the model")
-            refuse_sharded(self.backbone, self.optimizer, quantised=held_by_bitsandbytes(self.backbone))
+            refuse_sharded(self.backbone, self.optimizer)
             give_back_freed(self.device_mesh)
-        with nullcontext() if self.device_mesh is None else weights_in_files():
+        with weights_in_files(self.device_mesh is not None and not held_by_bitsandbytes(self.backbone)):
             self.model = self.build()
         cast_once(self.model)
         if not self.backbone.check:

@@ -43,24 +43,17 @@ def optimiser_steps(trainer: Trainer) -> int:
     return int(min(steps, limit or steps))
 
 
-def refuse_sharded(backbone: Any, optimizer: Any, *, quantised: bool) -> None:
-    """Raise ConfigError for what cannot be cut into shards: what bitsandbytes holds, starts that a base gives up."""
+def refuse_sharded(backbone: Any, optimizer: Any) -> None:
+    """Raise ConfigError for what cannot be cut into shards: optimisers of bitsandbytes, starts that a base gives up."""
     if backbone.lora is not None and backbone.lora.init_lora_weights is not None:
         raise ConfigError(
             f"backbone.lora.init_lora_weights {backbone.lora.init_lora_weights} is for one device or DDP, this "
             "strategy shards the model: leave it out, or take ddp"
         )
-    eight = optimizer.optim not in ("adamw", "muon")
-    asked = backbone.quantization is not None
-    base = (
-        f"backbone.quantization {backbone.quantization}"
-        if asked
-        else f"backbone.path {backbone.path}: a quantised model"
-    )
-    named = f"optimizer.optim {optimizer.optim}" if eight else base
-    if eight or quantised:
+    if not optimizer.shardable:
         raise ConfigError(
-            f"{named} is for one device or DDP, this strategy shards the model: leave it out, or take ddp"
+            f"optimizer.optim {optimizer.optim} is for one device or DDP, this strategy shards the model: leave it "
+            "out, or take ddp"
         )
 
 
@@ -168,6 +161,11 @@ class Optimizer:
     def state_bytes(self) -> float:
         """Return the bytes of state for each byte of trained weights."""
         return 3.0 if self.kahan else STATES[self.optim]
+
+    @property
+    def shardable(self) -> bool:
+        """Whether states can lie in shards: bitsandbytes' cannot."""
+        return self.optim in ("adamw", "muon")
 
     def build(self, parameters: Iterable[Parameter], usual: float, steps: int, *, fused: bool) -> dict[str, Any]:
         """Return optimiser and schedule as Lightning takes them; `usual` stands in for a null learning rate."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,31 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from align.distributed import gather
-from align.errors import ResumeError, StoreError
+from align.errors import ConfigError, ResumeError
 from align.files import sync_folder, sync_tree
-from align.models.sharding import give
+from align.models.own_parts import give_all
 from align.training.checkpoint_contents import check_fits, trained_shapes
-from align.training.checkpoint_io import check_space, reason_of
 from align.training.optimizer_names import named, settled
 from align.training.shard_files import SHARDS, differing, fill, new_name, remove_shards, write_shards
+from align.training.shard_writing import prepare, together
 
 if TYPE_CHECKING:
     from align.training.built_module import BuiltModule
 
 MINUTES = 30
 """How long processes wait for each other while they write."""
-
-
-def _prepare(path: Path, part: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    check_space(path)
-    part.mkdir()
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -48,28 +39,54 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def __init__(
         self,
-        data_parallel_size: Literal["auto"] | int = "auto",
-        tensor_parallel_size: Literal["auto"] | int = "auto",
+        shards: Literal["auto"] | int = "auto",
+        *,
         save_beside_training: bool = False,
+        prefetch: int = 1,
+        tensor_parallel_size: int = 1,
         process_group_backend: str | None = None,
         timeout: timedelta | None = timedelta(minutes=30),
     ) -> None:
         """Configure the strategy.
 
         Args:
-            data_parallel_size: Copies of the model, each of which is sharded; `auto` is one for each node.
-            tensor_parallel_size: Processes that share one copy; `auto` is those of a node.
+            shards: Processes that hold one copy of the model together; `auto` is those of a machine: every machine has
+                a copy.
             save_beside_training: Write checkpoints in a thread, from copies in (pinned) memory of the CPU; training
                 waits only where the one before is not written yet.
+            prefetch: Blocks that are gathered while the one before runs, forward and backward; more than one takes
+                the memory of a block each. Backward one is gathered so in any case.
+            tensor_parallel_size: 1: every process has rows of its own, and no tensor is multiplied in parts.
             process_group_backend: Backend of collectives; null takes the device's.
             timeout: How long a process waits for another.
         """
-        super().__init__(data_parallel_size, tensor_parallel_size, True, process_group_backend, timeout)
-        self.save_beside_training = save_beside_training
+        super().__init__("auto", "auto", True, process_group_backend, timeout)
+        if prefetch < 0:
+            raise ConfigError(f"trainer.strategy.prefetch must not be negative, got {prefetch}")
+        if tensor_parallel_size != 1:
+            raise ConfigError(
+                f"trainer.strategy.tensor_parallel_size {tensor_parallel_size}: no tensor is multiplied in parts, "
+                "every process has rows of its own: leave it out; trainer.strategy.shards says how many hold one copy "
+                "of a model"
+            )
+        self.shards = shards
+        self.save_beside_training, self.prefetch = save_beside_training, prefetch
         self._group: Any = None
         self._stager: DefaultStager | None = None
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
+
+    def setup_environment(self) -> None:
+        """Lay processes out as copies and their shards. Raises ConfigError for shards that no copies are made of."""
+        if self.shards != "auto":
+            world = self.num_nodes * self.num_processes
+            if self.shards < 2 or world % self.shards:
+                raise ConfigError(
+                    f"trainer.strategy.shards {self.shards}: expected at least 2 that divide the {world} processes "
+                    "(-c ddp holds the model whole on each)"
+                )
+            self._data_parallel_size, self._tensor_parallel_size = world // self.shards, self.shards
+        super().setup_environment()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return this process's part of the trained tensors, once the checkpoint before is written."""
@@ -122,26 +139,13 @@ class ShardedStrategy(ModelParallelStrategy):
         """Write shards into a temporary folder, rename it, and let the checkpoint's file name them."""
         first, name = self.is_global_zero, str(small[SHARDS]["folder"])
         try:
-            self._together(path, lambda: _prepare(path, part) if first else None)
-            found = self._together(path, lambda: write_shards(state, part, self._group))
+            together(self._group, path, lambda: prepare(path, part) if first else None)
+            found = together(self._group, path, lambda: write_shards(state, part, self._group))
             small[SHARDS]["files"] = {file: entry for files in found for file, entry in files.items()}
-            self._together(path, lambda: self._commit(small, path, part, name) if first else None)
+            together(self._group, path, lambda: self._commit(small, path, part, name) if first else None)
         finally:
             if first:
                 shutil.rmtree(part, ignore_errors=True)
-
-    def _together(self, path: Path, step: Callable[[], Any]) -> list[Any]:
-        """Return what a step gives on every process. Raises StoreError on all where it fails on one."""
-        result, fault = None, None
-        try:
-            result = step()
-        except (OSError, RuntimeError, CheckpointException, StoreError) as error:
-            fault = error
-        told: list[Any] = [None] * self.world_size
-        dist.all_gather_object(told, (result, fault and reason_of(fault, path)), group=self._group)
-        if reasons := [reason for _, reason in told if reason]:
-            raise StoreError(f"checkpoint {path} not written: {reasons[0]}") from fault
-        return [own for own, _ in told]
 
     def _commit(self, small: dict[str, Any], path: Path, part: Path, name: str) -> None:
         sync_tree(part)
@@ -175,7 +179,7 @@ class ShardedStrategy(ModelParallelStrategy):
             for n, found in enumerate(optimizers):
                 saved = named(checkpoint["optimizer_states"][n], found["param_groups"])
                 whole[f"optimizer_{n}"] = saved["state"]
-            _take(state, whole)
+            give_all(state, whole)
         for optimizer, found, saved in zip(self.optimizers, optimizers, checkpoint["optimizer_states"], strict=False):
             found["param_groups"] = settled(saved["param_groups"], found["param_groups"])
             set_optimizer_state_dict(module, optimizer, optim_state_dict=found)
@@ -188,12 +192,3 @@ class ShardedStrategy(ModelParallelStrategy):
         finally:
             self._writer.shutdown()
             super().teardown()
-
-
-def _take(state: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
-    """Copy this process's part of whole tensors into a state."""
-    for name, own in state.items():
-        if isinstance(own, Mapping):
-            _take(own, whole[name])
-        elif isinstance(own, Tensor):
-            give(own, whole[name])

@@ -167,7 +167,7 @@ def test_settings_that_cannot_share_the_base_are_refused(model_folder: Path) -> 
             LoRA(**wrong)
     backbone = Backbone(str(model_folder), lora=LoRA(r=2, init_lora_weights="pissa"))
     with pytest.raises(ConfigError, match="init_lora_weights pissa is for one device or DDP"):
-        refuse_sharded(backbone, Optimizer(), quantised=False)
+        refuse_sharded(backbone, Optimizer())
     with pytest.raises(ConfigError, match="out of the base, on which good, bad is not alone"):
         PreferredDispreferredModule(backbone).build_model()
     with pytest.raises(ConfigError, match=r"AdapterValue reads the base, .* take TrunkValue or ModelValue"):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from align.cli.main import main
@@ -20,9 +22,11 @@ from align.models.backbone import Backbone, LoRA
 from align.models.description import describe
 from align.models.loading import held_by_bitsandbytes, load_policy
 from align.models.model_export import export_model
+from align.models.sharding import shard
 from align.models.tokenizer import load_tokenizer
+from align.scoring.decoder import run_decoder
 from align.sizing.memory import NF4
-from align.training.optimizer import Optimizer, refuse_sharded
+from align.training.optimizer import Optimizer
 from tests.test_configs import CPU, METHOD
 from tests.tiny import save_tiny
 
@@ -115,8 +119,30 @@ def test_a_base_that_is_in_4_bits_on_disk(base: Path, tmp_path: Path) -> None:
         export_model(model, tokenizer, tmp_path / "merged", merge=True)
     assert not (tmp_path / "merged").exists()
     assert held_by_bitsandbytes(backbone)
-    with pytest.raises(ConfigError, match="nf4: a quantised model is for one device or DDP, this strategy shards"):
-        refuse_sharded(backbone, Optimizer(), quantised=True)
+
+
+def test_a_base_in_4_bits_in_shards(base: Path, mesh: DeviceMesh) -> None:
+    """Losses and gradients are those of the whole one to the bit, twice: gathered bytes are let go of in between."""
+    ids, draw = torch.tensor([[3, 5, 7, 9, 11, 4]]), torch.randn(6, 64)
+
+    def step(model: Any) -> list[torch.Tensor]:
+        model.zero_grad()
+        loss = (run_decoder(model, input_ids=ids, use_cache=False).last_hidden_state[0] * draw).sum()
+        loss.backward()
+        found = [p.grad for p in model.parameters() if p.grad is not None]
+        return [loss.detach(), *(grad.full_tensor() if isinstance(grad, DTensor) else grad for grad in found)]
+
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(loaded(base))
+    whole, sharded = models
+    shard(sharded, mesh)
+    packed = [p for name, p in sharded.named_parameters() if "q_proj.base_layer.weight" in name]
+    assert [(type(p), p.dtype) for p in packed] == [(DTensor, torch.uint8)] * 2
+    expected = step(whole)
+    for _ in range(2):
+        assert all(map(torch.equal, step(sharded), expected))
 
 
 @pytest.mark.bad_input

@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from tests.processes.runs import STRATEGIES, Pair, command
 from tests.resume.runs import Run
 from tests.test_configs import scalars
+from tests.tiny import save_tiny
 
 CLIP = 0.05
 LORA = ["--model.backbone.lora.r", "4"]
+AHEAD = ["--trainer.strategy.prefetch", "3"]
 SELECTIVE = ["--model.backbone.gradient_checkpointing", "selective"]
 DOUBLE = ["--model.backbone.dtype", "float64", "--trainer.gradient_clip_val", str(CLIP)]
 
@@ -44,7 +46,8 @@ def test_two_processes_train_as_one(
     assert len(norms) == 5
     again = SELECTIVE if parameters == "selective" else []  # by the two alone
     for strategy in STRATEGIES:
-        two = Pair(tmp_path / strategy, command(method, pairs_file, model_folder, *more, *again, strategy=strategy))
+        own = [*more, *again, *(AHEAD if again and strategy == "fsdp2" else [])]
+        two = Pair(tmp_path / strategy, command(method, pairs_file, model_folder, *own, strategy=strategy))
         assert two() == 0, two.log
         for name in ("train/loss", "train/grad_norm"):
             assert scalars(two.root, name) == pytest.approx(scalars(one.root, name), rel=1e-6), (strategy, name)
@@ -52,6 +55,36 @@ def test_two_processes_train_as_one(
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9, msg=f"{strategy} {name}")
+
+
+FOUR_BITS = ["--model.backbone.quantization", "nf4"]
+PISSA = ["--model.backbone.lora.init_lora_weights", "pissa"]
+
+
+@pytest.mark.parametrize(
+    ("start", "strategy"),
+    [
+        (FOUR_BITS, "fsdp2"),
+        pytest.param(FOUR_BITS, "ddp", marks=pytest.mark.slow),
+        pytest.param(PISSA, "ddp", marks=pytest.mark.slow),
+    ],
+)
+def test_adapters_on_a_base_that_is_changed(start: list[str], strategy: str, tmp_path: Path, pairs_file: Path) -> None:
+    """Packed bytes lie in shards, their scales on every process; singular vectors are those of one process."""
+    if start is FOUR_BITS:
+        pytest.importorskip("bitsandbytes")
+    base = save_tiny(tmp_path / "base", hidden_size=64, intermediate_size=128)
+    more = [*LORA, *start, "--trainer.gradient_clip_val", str(CLIP), "--model.optimizer.learning_rate", "1e-2"]
+    one = Run(tmp_path / "one", command("dpo", pairs_file, base, *more))
+    assert one() == 0, one.log
+    two = Pair(tmp_path / strategy, command("dpo", pairs_file, base, *more, strategy=strategy))
+    assert two() == 0, two.log
+    for name in ("train/loss", "train/grad_norm"):
+        assert scalars(two.root, name) == pytest.approx(scalars(one.root, name), rel=1e-5), name
+    expected, found = weights(one), weights(two)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize(

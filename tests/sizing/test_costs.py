@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Gemma4TextConfig
 
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
@@ -80,20 +81,27 @@ def test_peaks_measured_on_an_h100(
     assert found.total / 2**30 == pytest.approx(peak, rel=0.1)
 
 
+WIDTHS = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 12, "vocab_size": 512}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "global_head_dim": 32}
+GEMMA_4 = Shape(Gemma4TextConfig, {**WIDTHS, **HEADS, "hidden_size_per_layer_input": 0})
+"""Wide heads in every sixth layer, which the decoder finds by its number."""
+
+
 @pytest.mark.parametrize(
-    ("make", "mixed", "settings"),
+    ("shape", "make", "mixed", "settings"),
     [
-        (DPOModule, False, {}),
-        (DPOModule, True, {"lora": LoRA(), "dtype": "bfloat16"}),
-        (SFTModule, False, {"gradient_checkpointing": True}),
+        (CHECKED, DPOModule, False, {}),
+        (CHECKED, DPOModule, True, {"lora": LoRA(), "dtype": "bfloat16"}),
+        (CHECKED, SFTModule, False, {"gradient_checkpointing": True}),
+        (GEMMA_4, SFTModule, False, {}),
     ],
 )
 def test_storages_of_a_real_step_on_this_cpu(
-    make: type, mixed: bool, settings: dict[str, object], tmp_path: Path
+    shape: Shape, make: type, mixed: bool, settings: dict[str, object], tmp_path: Path
 ) -> None:
     """A real forward and backward pass afterwards, its storages counted as they come and go."""
     groups = TypicalGroup(prompt=60, response=30)
-    path = CHECKED.folder(tmp_path)
+    path = shape.folder(tmp_path)
     module = make(Backbone(path, random_init=True, check=False, **settings))  # type: ignore[arg-type]
     plan = Sized.of(module, groups, PassConditions("auto", mixed, gpu=False), 1200)
     batch = groups.batch(10)

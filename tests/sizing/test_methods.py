@@ -24,6 +24,7 @@ from align.sizing.memory import Spread
 from align.sizing.pass_cost import PassConditions
 from align.sizing.proposal import fragment, propose
 from align.sizing.sized import Sized
+from align.training.optimizer import Optimizer, OptimizerName
 from benchmarks.gpu.shapes import CHECKED, Shape
 
 GROUPS = TypicalGroup(prompt=60, response=30)
@@ -92,3 +93,22 @@ def test_above_one_machine_a_model_may_lie_on_all() -> None:
     assert spreads(16, whole=False) == [Spread(16, 8), Spread(16, 16)]
     assert spreads(16, whole=True) == [Spread(16)]
     assert spreads(8, whole=False) == [Spread(8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("lora", "optim"), [(LoRA(init_lora_weights="pissa"), "adamw"), (LoRA(), "adamw_8bit"), (LoRA(), "lion_8bit")]
+)
+def test_what_fsdp2_refuses_is_planned_whole(lora: LoRA, optim: OptimizerName, tmp_path: Path) -> None:
+    optimizer = Optimizer(optim=optim, learning_rate=1e-5)
+    assert sized(DPOModule(Backbone(SMALL.folder(tmp_path), lora=lora), optimizer=optimizer)).whole
+
+
+def test_scales_of_4_bits_are_on_every_gpu(tmp_path: Path) -> None:
+    """64 weights share one of 8 bits, and 256 of those one of 32; the packed bytes are in shards."""
+    plan = sized(DPOModule(Backbone(SMALL.folder(tmp_path), lora=LoRA(), dtype="bfloat16", quantization="nf4")))
+    assert not plan.whole
+    width, inside = SMALL.sizes["hidden_size"], SMALL.sizes["intermediate_size"]
+    keys = width * SMALL.sizes["num_key_value_heads"] // SMALL.sizes["num_attention_heads"]
+    scales = SMALL.sizes["num_hidden_layers"] * (2 * width * (width + keys) + 3 * width * inside) * (1 / 64 + 1 / 4096)
+    alone, shared = (plan.memory(1200, spread).weights for spread in (Spread(), Spread(8, 8)))
+    assert shared == pytest.approx((alone - scales) / 8 + scales, abs=1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from align.cli.check_plan import Asked
 from align.errors import ConfigError
@@ -18,7 +21,7 @@ from align.sizing.memory import Spread
 from align.sizing.pass_cost import PassConditions
 from align.sizing.proposal import fragment, propose
 from align.sizing.sized import Proposal, Sized
-from align.sizing.speed import share_of_peak
+from align.sizing.speed import share_of_peak, work_of
 from benchmarks.gpu.shapes import LLAMA_8B, QWEN_HALF_B, Shape
 from tests.test_configs import ROOT
 
@@ -98,3 +101,57 @@ def test_the_share_of_a_peak_is_what_was_measured() -> None:
     assert share_of_peak(7e9) == pytest.approx(0.2815 * 4 / 3, abs=1e-3)
     assert share_of_peak(0.3e9) == pytest.approx((0.149 + 0.163) / 2, abs=2e-3)
     assert all(0 < card.usable < card.gib * 2**30 for card in CARDS)
+
+
+def test_a_small_batch_is_proposed_where_no_other_fits(tmp_path: Path) -> None:
+    """What was asked comes before all else there; 4096 positions, and what takes less, need more than the card has."""
+    module = DPOModule(Backbone(QWEN_HALF_B.folder(tmp_path), lora=LoRA(), dtype="bfloat16", quantization="nf4"))
+    place = replace(place_of("1xH100"), card=Card("tight", 3.8, 10))
+    fit = propose(module, TypicalGroup(), place, longest=430, step_groups=64)
+    assert fit.tokens < 4096
+    assert not fit.changes
+    assert fit.memory().total <= place.card.usable < fit.sized.memory(fit.tokens + 1024, fit.spread).total
+
+
+MIXTURES = {
+    "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "gpt_oss": {"num_local_experts": 8, "num_experts_per_tok": 2},
+    "gemma4_text": {"num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 16, "enable_moe_block": True},
+}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_of_experts_those_that_are_chosen_act(kind: str) -> None:
+    """Fused weights are counted by hand: of 8 experts a position is multiplied with 2."""
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = AutoConfig.for_model(
+        kind,
+        **small,
+        num_key_value_heads=2,
+        head_dim=8,
+        vocab_size=64,
+        **MIXTURES[kind],
+        layer_types=["full_attention"] * 2,
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    matrices = {name: p for name, p in model.named_parameters() if p.dim() > 1 and ".layers." in name}
+    inside = sum(p.numel() for name, p in matrices.items() if ".experts." in name)
+    assert inside > 0
+    expected = sum(p.numel() for p in matrices.values()) - inside * 6 / 8
+    assert work_of(model, TypicalGroup(), head=True).parameters == expected
+
+
+def test_layers_that_keep_a_state_attend_to_nothing() -> None:
+    """Mamba 2 has no heads of attention; of a hybrid one layer of four attends."""
+    groups = TypicalGroup(prompt=0, response=1000, candidates=1)
+    small = {"hidden_size": 32, "num_hidden_layers": 4, "vocab_size": 64, "num_attention_heads": 4}
+    mamba = {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1}
+    hybrid = {"layer_types": ["mamba", "mamba", "attention", "mamba"], "mamba_n_heads": 8, "mamba_d_head": 8}
+    for kind, own, layers in (("mamba2", mamba, 0), ("granitemoehybrid", hybrid, 1), ("llama", {}, 4)):
+        config = AutoConfig.for_model(kind, **{**small, **own})
+        if kind == "mamba2":
+            del config.num_attention_heads
+        with torch.device("meta"):
+            work = work_of(AutoModelForCausalLM.from_config(config), groups, head=False)
+        assert work.blocks - 2 * work.parameters == 4 * layers * 32 * 500

@@ -15,8 +15,9 @@ from align.models.adapter_folder import REFERENCE_ADAPTER, STARTS_TRAINED
 from align.models.adapters import adapter_active, adapters_off, evaluating, has_adapters
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
+from align.models.own_parts import give
 from align.models.references.reference import Reference, Result
-from align.models.sharding import gathered, give
+from align.models.sharding import gathered
 
 
 @dataclass(frozen=True)
