@@ -131,7 +131,7 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     there = here if named is None else torch.device(named).type == "cuda"
     _check(name, args, kwargs, anything=here or there)
     plain = {**kwargs, "device": torch.device("cpu")} if there and named is not None else kwargs
-    bare, plain = tree_map(lambda value: value.held if on_card(value) else value, (args, plain))
+    bare, plain = tree_map(lambda value: value.held if isinstance(value, OnCard) else value, (args, plain))
     with _disable_current_modes():
         found = _OWN.get(name, func)(*bare, **plain)
     if name == "copy_":
@@ -143,7 +143,8 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def on_card(value: Any) -> bool:
-    return isinstance(value, OnCard)
+    """Tell whether a tensor is on the device; a module that has left it keeps its parameters, as those of the CPU."""
+    return isinstance(value, OnCard) and value.device.type == "cuda"
 
 
 def _here(*values: Any) -> bool:

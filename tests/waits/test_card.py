@@ -62,7 +62,7 @@ def test_rounds(name: str, guarded: Guarded, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model").exists()
 
 
-@pytest.mark.parametrize("file", ["test_layouts.py", "test_methods.py"])
+@pytest.mark.parametrize("file", ["test_layouts.py", "test_methods.py", "test_runs.py"])
 def test_the_tests_of_a_gpu(file: str, guarded: Guarded) -> None:
     told = on_card(guarded, "pytest", f"tests/gpu/{file}", "-m", "gpu", "-q")
     assert " skipped" not in told
