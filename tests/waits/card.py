@@ -131,7 +131,7 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     there = here if named is None else torch.device(named).type == "cuda"
     _check(name, args, kwargs, anything=here or there)
     plain = {**kwargs, "device": torch.device("cpu")} if there and named is not None else kwargs
-    bare, plain = tree_map(lambda value: value.held if isinstance(value, OnCard) else value, (args, plain))
+    bare, plain = tree_map(lambda value: value.held if on_card(value) else value, (args, plain))
     with _disable_current_modes():
         found = _OWN.get(name, func)(*bare, **plain)
     if name == "copy_":
@@ -139,12 +139,14 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     if not there:
         return found
     wrapped = tree_map(lambda value: OnCard(value) if isinstance(value, Tensor) else value, found)
-    return return_and_correct_aliasing(func, args, kwargs, wrapped) if here and name not in _OWN else wrapped
+    left = any(on_card(leaf) and leaf.device.type == "cpu" for leaf in tree_leaves((args, kwargs)))
+    if not here or left or name in _OWN:  # parameters of a module that has left the device have no storage there
+        return wrapped
+    return return_and_correct_aliasing(func, args, kwargs, wrapped)
 
 
 def on_card(value: Any) -> bool:
-    """Tell whether a tensor is on the device; a module that has left it keeps its parameters, as those of the CPU."""
-    return isinstance(value, OnCard) and value.device.type == "cuda"
+    return isinstance(value, OnCard)
 
 
 def _here(*values: Any) -> bool:
