@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from align.records import CandidateBatch
-from align.scoring.decoder import PACKED_ATTENTION, unwrapped
+from align.scoring.decoder import unwrapped
+from align.scoring.packed_names import PLAIN_NAMES
 from align.scoring.rotary import forget_lengths
 
 
@@ -19,14 +20,15 @@ from align.scoring.rotary import forget_lengths
 def plain_attention(model: nn.Module) -> Iterator[None]:
     """Run with the attention the model would have had without us."""
     inner = unwrapped(model)
-    ours = inner.config._attn_implementation == PACKED_ATTENTION
+    named = inner.config._attn_implementation
+    ours = named in PLAIN_NAMES
     if ours:
-        inner.set_attn_implementation("sdpa")
+        inner.set_attn_implementation(PLAIN_NAMES[named])
     try:
         yield
     finally:
         if ours:
-            inner.set_attn_implementation(PACKED_ATTENTION)
+            inner.set_attn_implementation(named)
 
 
 def plain_logprobs(

@@ -92,7 +92,8 @@ class Backbone:
     quantization: Literal["nf4"] | None = None
     """Hold the frozen model's linear layers in 4 bits, their scales in 8 (QLoRA, by bitsandbytes); needs adapters."""
     attn_implementation: str = "auto"
-    """`auto` (scaled dot products, and flash kernels for packed rows), or a name known to transformers."""
+    """`auto` (scaled dot products; in packed rows flash kernels, and FlexAttention on a GPU for windows, soft caps and
+    sinks), `flex_attention` (it computes all packed rows, on a CPU slowly), or another name known to transformers."""
     gradient_checkpointing: bool | Literal["selective"] = False
     """Compute activations again in the backward pass: about a third slower, far less memory. `selective` keeps what
     linear layers and attention give: hardly slower, half of the memory where all weights are trained."""

@@ -153,7 +153,7 @@ def _build(
 
 def _prepare(model: Any, backbone: Backbone, adapter: Path | None, task: str, masters: bool) -> nn.Module:
     if backbone.attn_implementation != "sdpa":
-        use_packed_attention(model)
+        use_packed_attention(model, backbone.attn_implementation)
     freeze_beside_text(model)
     if masters and trains_base(backbone, adapter):
         make_masters(model, backbone)

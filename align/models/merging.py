@@ -15,7 +15,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from align.errors import ModelError
-from align.models.masters import SHORT
 from align.models.quantised import is_quantised, on_full_base
 from align.models.whole import load_whole
 from align.scoring.decoder import unwrapped
@@ -39,7 +38,7 @@ def write_merged(model: nn.Module, tokenizer: Any, folder: Path, write: Write) -
         model = on_full_base(model)
     kept = next(unwrapped(model).parameters()).dtype
     own = copy.deepcopy(model).cpu().eval()
-    own = own.float() if kept in SHORT else own
+    own = own if kept == torch.float64 else own.float()  # layers under adapters may be held in 16 bits
     row = probe_row(own, tokenizer)
     expected = scores(own, row)
     if quantised is not None:

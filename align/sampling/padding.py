@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from align.scoring.packed_names import PLAIN_NAMES
+
 
 @contextmanager
 def padding_sees_something() -> Iterator[None]:
@@ -19,12 +21,16 @@ def padding_sees_something() -> Iterator[None]:
     of float64, and of float16 beside a negative score, that number is minus infinity there. A row of nothing else comes
     out as NaN, and as a value in the next layer it makes NaN of every row that it is closed to.
     """
-    kept = ALL_MASK_ATTENTION_FUNCTIONS["eager"]
-    ALL_MASK_ATTENTION_FUNCTIONS["eager"] = partial(_opened, kept)
+    masks = ALL_MASK_ATTENTION_FUNCTIONS
+    eager = ["eager", *(name for name, like in PLAIN_NAMES.items() if like == "eager" and name in masks)]
+    kept = {name: masks[name] for name in eager}
+    for name, build in kept.items():
+        masks[name] = partial(_opened, build)
     try:
         yield
     finally:
-        ALL_MASK_ATTENTION_FUNCTIONS["eager"] = kept
+        for name, build in kept.items():
+            masks[name] = build
 
 
 def _opened(build: Callable[..., Tensor | None], *args: Any, **options: Any) -> Tensor | None:

@@ -13,7 +13,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionLayer
 
 from align.sampling.padding import padding_sees_something
-from align.scoring.decoder import PACKED_ATTENTION, attention_window, can_share, decoder, unwrapped
+from align.scoring.decoder import can_share, decoder, unwrapped
+from align.scoring.packed_names import PLAIN_NAMES, attention_window
 from align.scoring.packed_row import carrying
 
 
@@ -172,7 +173,11 @@ def _can_share(inner: Any, cache: DynamicCache) -> bool:
 
     A cache that holds something smaller, from which keys and values are made, cannot be attended to as it is.
     """
-    ours = inner.config._attn_implementation == PACKED_ATTENTION and can_share(inner) and getattr(inner, "packs", True)
+    ours = (
+        PLAIN_NAMES.get(inner.config._attn_implementation) == "sdpa"
+        and can_share(inner)
+        and getattr(inner, "packs", True)
+    )
     own_keys = len(cache.layers) == inner.config.get_text_config().num_hidden_layers
     whole = all(layer.keys.shape == layer.values.shape for layer in cache.layers)
     return bool(ours and own_keys and whole and attention_window(inner.config) == float("inf"))

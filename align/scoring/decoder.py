@@ -17,11 +17,9 @@ from align.records import CandidateBatch
 from align.scoring.head import Head
 from align.scoring.layouts import Plan
 from align.scoring.own_head import is_plain, own_logits
+from align.scoring.packed_names import PLAIN_NAMES, attends_ours, attention_window
 from align.scoring.packed_row import PackedRow
 from align.scoring.rotary import apart, forget_lengths, unscaled_length
-
-PACKED_ATTENTION = "align_packed"
-"""Name under which attention over packed rows is known to transformers once a model has been prepared for it."""
 
 
 def unwrapped(model: nn.Module) -> Any:
@@ -85,7 +83,7 @@ def hidden_states(model: nn.Module, plan: Plan) -> Float[Tensor, "position hidde
     inputs: dict[str, Any] = {"attention_mask": plan.attention_mask}
     if plan.packed is not None:
         inputs["attention_mask"] = plan.packed.placeholder(plan.input_ids.device)
-    elif plan.attention_mask is not None and inner.config._attn_implementation == "eager":
+    elif plan.attention_mask is not None and _adds_masks(inner):
         closed = torch.finfo(inner.dtype).min  # eager attention adds its mask to the scores
         inputs["attention_mask"] = (~plan.attention_mask).to(inner.dtype) * closed
     if (
@@ -116,22 +114,34 @@ def _apart(model: nn.Module, plan: Plan, groups: list[list[int]]) -> Float[Tenso
     return torch.cat(found)
 
 
+def _adds_masks(inner: Any) -> bool:
+    named = inner.config._attn_implementation
+    return bool(PLAIN_NAMES.get(named, named) == "eager")
+
+
 def _check_packed(inner: Any, row: PackedRow) -> None:
-    """Raise ModelError where no layer asked for the row, and remember it."""
+    """Raise ModelError where no layer asked for the row, or one did not tell its window, and remember it."""
     if not row.asked:
         inner.packs = False
         raise ModelError(
             f"model type {inner.config.model_type} does not hand masks on to its attention, which layout 'packed' "
             "needs: set backbone.layout to shared or padded"
         )
+    if not row.windows_told:
+        inner.tells_windows = False
+        if row.longest > attention_window(inner.config):
+            raise ModelError(
+                f"model type {inner.config.model_type} does not hand its attention windows on, which layout 'packed' "
+                "needs for candidates that are longer: set backbone.layout to padded"
+            )
 
 
 def exact_layouts(model: nn.Module, batch: CandidateBatch) -> list[str]:
     """Return the layouts that are exact for this model and batch, padded rows first.
 
-    A prompt cannot be shared under attention windows shorter than a candidate, by recurrent layers, under ALiBi, by a
-    model that takes no position ids, or where rotary angles depend on a row's length; a packed row needs our
-    attention function. Layouts that a check found wrong for this model (`align.checks.layout_check`) are left out.
+    A prompt cannot be shared by recurrent layers, under ALiBi, by a model that takes no position ids, or where rotary
+    angles depend on a row's length; under attention windows shorter than a candidate in a packed row only, which needs
+    our attention function. Layouts that a check found wrong for this model (`align.checks.layout_check`) are left out.
     """
     refused = getattr(unwrapped(model), "refused_layouts", ())
     return [name for name in _takes(model, batch) if name not in refused]
@@ -141,11 +151,11 @@ def _takes(model: nn.Module, batch: CandidateBatch) -> list[str]:
     """Return the layouts a model can take by what its configuration says."""
     inner = decoder(model)
     lengths = [batch.prompt_lengths[p] + r for p, r in zip(batch.prompt_of, batch.response_lengths, strict=True)]
-    longest = min(attention_window(inner.config), unscaled_length(inner.config))
-    if not can_share(inner) or max(lengths) > longest:
+    if not can_share(inner) or max(lengths) > unscaled_length(inner.config):
         return ["padded"]
-    packs = inner.config._attn_implementation == PACKED_ATTENTION and getattr(inner, "packs", True)
-    return ["padded", "shared", "packed"] if packs else ["padded", "shared"]
+    inside = max(lengths) <= attention_window(inner.config)
+    packs = attends_ours(inner) and getattr(inner, "packs", True) and (inside or getattr(inner, "tells_windows", True))
+    return ["padded", *["shared"] * inside, *["packed"] * packs]
 
 
 def choose_layout(model: nn.Module, batch: CandidateBatch, layout: str = "auto") -> str:
@@ -183,13 +193,3 @@ def _is_plain_attention(inner: Any) -> bool:
     plain = kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "alibi", False)
     backend = getattr(inner, "_supports_attention_backend", False)
     return bool(takes_positions and counts and plain and backend)
-
-
-def attention_window(config: Any) -> float:
-    """Return how many tokens a layer can look back, infinity for full attention."""
-    config = config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and "sliding_attention" not in kinds:
-        return float("inf")
-    window = getattr(config, "sliding_window", None)
-    return float("inf") if window is None else float(window)

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from align.records import CandidateBatch
+from align.scoring.block_masks import block_mask
 from align.scoring.packed_row import PackedRow
 from align.scoring.placement import PLACEMENTS, BatchLengths, Bounds, Placement, scored_tokens
 from align.transfer import to_device
@@ -113,6 +114,7 @@ def _indices(wanted: _Request, device: torch.device) -> _Indices:
 def forget_plans() -> None:
     """Forget the index tensors of earlier batches: those made under a mode of torch's are none for other calls."""
     _indices.cache_clear()
+    block_mask.cache_clear()
 
 
 def _shift(lengths: BatchLengths, placed: Placement, offsets: tuple[int, ...]) -> np.ndarray:

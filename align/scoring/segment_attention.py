@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
-from collections.abc import Callable
-from functools import partial
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from align.scoring.attention_rule import PLAIN_RULE, AttentionRule
 from align.scoring.placement import Bounds
+from align.scoring.row_marks import parts_of
 
 
 def segment_attention(
@@ -21,26 +20,63 @@ def segment_attention(
     key: Float[Tensor, "row keyhead position width"],
     value: Float[Tensor, "row keyhead position width"],
     bounds: Bounds,
+    rule: AttentionRule = PLAIN_RULE,
     **options: Any,
 ) -> Float[Tensor, "row head position width"]:
     """Let prompts attend to themselves causally, each response to its prompt and to itself, other rows to themselves.
 
-    `options` are passed on to `scaled_dot_product_attention` (`scale`, `dropout_p`).
+    `options` are those of `scaled_dot_product_attention` (`scale`, `dropout_p`).
     """
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-    attend: Callable[..., Tensor] = partial(F.scaled_dot_product_attention, **options)
-    prompts = [slice(*ends) for ends in itertools.pairwise(bounds.prompts)]
-    parts = [attend(query[:, :, own], key[:, :, own], value[:, :, own], is_causal=True) for own in prompts]
-    for start, stop in itertools.pairwise(bounds.rows):
-        own, length = slice(bounds.prompts[-1] + start, bounds.prompts[-1] + stop), stop - start
-        if start >= bounds.trees[-1]:
-            parts.append(attend(query[:, :, own], key[:, :, own], value[:, :, own], is_causal=True))
-            continue
-        above = prompts[bisect.bisect_right(bounds.trees, start) - 1]
-        keys, values = (torch.cat([seen[:, :, above], seen[:, :, own]], 2) for seen in (key, value))
-        width = keys.shape[2] - length
-        mask = torch.ones(length, width + length, dtype=torch.bool, device=query.device).tril(width)
-        parts.append(attend(query[:, :, own], keys, values, attn_mask=mask))
-    return torch.cat(parts, 2)
+    found = []
+    for start, stop, prompt, _ in parts_of(bounds):
+        seen = [slice(start, stop)] if prompt is None else [slice(*prompt), slice(start, stop)]
+        keys, values = (torch.cat([whole[:, :, part] for part in seen], 2) for whole in (key, value))
+        found.append(_attend(query[:, :, start:stop], keys, values, rule, **options))
+    return torch.cat(found, 2)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, rule: AttentionRule, **options: Any) -> Tensor:
+    """Return the attention of the last of a candidate's tokens to all of them."""
+    before = keys.shape[2] - query.shape[2]
+    rule = rule.within(keys.shape[2])
+    if rule.plain and not before:
+        return F.scaled_dot_product_attention(query, keys, values, is_causal=True, **options)
+    if rule.window and (unseen := before - rule.window + 1) > 0:  # by any of these tokens
+        keys, values, before = keys[:, :, unseen:], values[:, :, unseen:], before - unseen
+    mask = _open(query.shape[2], before, rule.window, query.device)
+    if rule.softcap is None and rule.sinks is None:
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, **options)
+    return _by_scores(query, keys, values, mask, rule, **options)
+
+
+def _open(queries: int, before: int, window: int | None, device: torch.device) -> Bool[Tensor, "query key"]:
+    mask = torch.ones(queries, before + queries, dtype=torch.bool, device=device).tril(before)
+    return mask if window is None else mask.triu(before - window + 1)
+
+
+def _by_scores(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    rule: AttentionRule,
+    *,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Return attention whose scores are written out; in float32 at least."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    with torch.autocast(query.device.type, enabled=False):
+        scores = query.to(wide) @ keys.to(wide).transpose(2, 3) * scale
+        if rule.softcap is not None:
+            scores = rule.softcap * torch.tanh(scores / rule.softcap)
+        scores = scores.masked_fill(~mask, -torch.inf)
+        if rule.sinks is not None:
+            sinks = rule.sinks.to(wide)[None, :, None, None].expand(*scores.shape[:3], 1)
+            scores = torch.cat([scores, sinks], 3)
+        shares = F.dropout(scores.softmax(-1)[..., : keys.shape[2]], dropout_p)
+        return (shares @ values.to(wide)).to(values.dtype)

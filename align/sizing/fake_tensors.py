@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_iter
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from align.scoring.decoder import PACKED_ATTENTION
+from align.scoring.packed_names import PLAIN_NAMES
 from align.scoring.packed_row import carried
 from align.scoring.segment_attention import segment_attention
 
@@ -86,7 +86,7 @@ def _fake(own: Tensor, mode: FakeTensorMode) -> nn.Parameter:
 def attention_of_gpus() -> Iterator[None]:
     """Let attention on the CPU keep what the kernels of a GPU do: queries, keys, values, outputs, log-sum-exps."""
     with (
-        patch.dict(ALL_ATTENTION_FUNCTIONS._global_mapping, {PACKED_ATTENTION: _attention}),
+        patch.dict(ALL_ATTENTION_FUNCTIONS._global_mapping, dict.fromkeys(PLAIN_NAMES, _attention)),
         patch.object(F, "scaled_dot_product_attention", _kernel),
     ):
         yield

@@ -14,12 +14,13 @@ from torch import nn
 from align.checks.trust import trust
 from align.errors import ConfigError, StoreError
 from align.files import atomic_folder
-from align.models.adapters import cast_once, evaluating, has_adapters
+from align.models.adapters import evaluating, has_adapters
 from align.models.asked import ModelAsking, asking
 from align.models.backbone import Backbone
 from align.models.condition_file import Form, form_of, write_condition_file
 from align.models.description import describe
 from align.models.file_weights import weights_in_files
+from align.models.held_short import cast_less
 from align.models.loading import held_by_bitsandbytes, load_policy, max_positions
 from align.models.masters import check_precision
 from align.models.model_card import model_card, settings
@@ -102,7 +103,7 @@ class BuiltModule(MethodSettings, RecordingModule):
             give_back_freed(self.device_mesh)
         with weights_in_files(self.device_mesh is not None and not held_by_bitsandbytes(self.backbone)):
             self.model = self.build()
-        cast_once(self.model)
+        cast_less(self.model, self.trainer.precision if self.attached and self.device_mesh is None else None)
         if not self.backbone.check:
             trust(self.model)
         self._trained = trained_shapes(self)  # now, while they are whole
@@ -112,10 +113,9 @@ class BuiltModule(MethodSettings, RecordingModule):
         """Return AdamW and its schedule over the run's optimiser steps."""
         check_precision(self.model, self.backbone, self.trainer.precision, kahan=self.optimizer.kahan)
         full, lora = self.usual_rates
-        steps = optimiser_steps(self.trainer)
         fused = self.trainer.precision != "16-mixed"  # its gradient scaler cannot clip for a fused optimiser
         usual = lora if has_adapters(self.model) else full
-        return self.optimizer.build(self.parameters(), usual, steps, fused=fused)
+        return self.optimizer.build(self.parameters(), usual, optimiser_steps(self.trainer), fused=fused)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trained parameters only, and note what they belong to."""

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align.records import CandidateBatch
+from align.scoring.attention_rule import PLAIN_RULE, AttentionRule
 from align.scoring.layouts import lay_out
+from align.scoring.segment_attention import segment_attention
 from benchmarks.gpu.flash_rows import Ends, flash_rows
 from benchmarks.gpu.known_lengths import groups_of
 from benchmarks.gpu.step_meter import Stopwatch, peak_gib, restart_peak
@@ -46,15 +48,20 @@ def triangle(n: int) -> int:
     return n * (n + 1) // 2
 
 
-def packed(lengths: list[list[int]], device: str) -> Way:
-    """Ours: every prompt once, its responses over it."""
+def packed(
+    lengths: list[list[int]], device: str, *, rule: AttentionRule = PLAIN_RULE, flex: bool = False, parts: bool = False
+) -> Way:
+    """Ours: every prompt once, its responses over it; as it is, by FlexAttention, or by dense parts."""
     batch = CandidateBatch.of(groups_of(lengths, 100))
     moved = batch._replace(prompt_ids=batch.prompt_ids.to(device), response_ids=batch.response_ids.to(device))
     row: Any = lay_out(moved, "packed").packed
     pairs = sum(triangle(p) + sum(n * p + triangle(n) for n in responses) for p, *responses in lengths)
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output: Tensor = row.attend(query[None], key[None], value[None])
+        given = query[None], key[None], value[None]
+        if parts:
+            return segment_attention(*given, row.bounds, rule)[0]
+        output: Tensor = row.attend(*given, rule=rule, flex=flex)
         return output[0].transpose(0, 1)
 
     return Way(sum(map(sum, lengths)), pairs, attend)
@@ -96,23 +103,16 @@ def dense(lengths: list[list[int]], device: str) -> Way:
     return packed(lengths, device)._replace(attend=attend)
 
 
-def flex(lengths: list[list[int]], device: str) -> Way:
-    """The same under a block mask; compiled, which takes long."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    group, part = places(lengths, device)
-    rule = lambda b, h, i, j: (group[i] == group[j]) & (i >= j) & ((part[j] == 0) | (part[i] == part[j]))  # noqa: E731
-    block = create_block_mask(rule, None, None, len(group), len(group), device=device)
-    run: Any = torch.compile(flex_attention, dynamic=False) if device == "cuda" else flex_attention
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output: Tensor = run(query[None], key[None], value[None], block_mask=block, enable_gqa=True)
-        return output[0]
-
-    return packed(lengths, device)._replace(attend=attend)
-
-
-WAYS: dict[str, Callable[[list[list[int]], str], Way]] = {"ours": packed, "rows": rows, "dense": dense, "flex": flex}
+GEMMA = AttentionRule(window=1024, softcap=50.0)
+"""Windows and caps as layers of Gemma 2 have them, the window a quarter as long."""
+WAYS: dict[str, Callable[[list[list[int]], str], Way]] = {
+    "ours": packed,
+    "rows": rows,
+    "dense": dense,
+    "flex": partial(packed, flex=True),
+    "flex, capped": partial(packed, rule=GEMMA, flex=True),
+    "parts, capped": partial(packed, rule=GEMMA, parts=True),
+}
 
 
 def timed(way: Way, heads: tuple[int, int, int], device: str, repeats: int) -> dict[str, Any]:

@@ -132,8 +132,8 @@ def attention_alone(bench: Bench, ways: tuple[str, ...] = ("ours", "rows", "dens
 
 
 def flex(bench: Bench) -> None:
-    """FlexAttention on the same groups, which compiles for long."""
-    attention_alone(bench, ("flex",))
+    """FlexAttention on the same groups, as it is and under windows and soft caps; it compiles for long."""
+    attention_alone(bench, ("flex", "flex, capped", "parts, capped"))
 
 
 def rm(bench: Bench) -> None:

@@ -14,11 +14,21 @@ from tests.architectures.survey import VERDICTS, Finding, survey
 
 PACKED = [
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "phi3", "granite", "cohere", "olmo2", "smollm3"),
-    *("mixtral", "phimoe", "qwen3_moe", "deepseek_v3", "nemotron", "modernbert-decoder", "gpt2", "gpt_neox"),
+    *(
+        "gemma2",
+        "gpt_oss",
+        "mixtral",
+        "phimoe",
+        "qwen3_moe",
+        "deepseek_v3",
+        "nemotron",
+        "modernbert-decoder",
+        "gpt2",
+        "gpt_neox",
+    ),
 ]
 """Scored in packed rows on a CPU."""
 PADDED = [
-    "gemma2",
     "falcon_h1",
     "mamba",
     "jamba",
@@ -28,7 +38,6 @@ PADDED = [
     "rwkv",
     "bloom",
     "doge",
-    "gpt_oss",
 ]
 """Scored in padded or shared rows."""
 RIGHT = ("right", "falls back")

@@ -86,11 +86,11 @@ def test_reward_models_are_compared_with_the_classifier_of_transformers() -> Non
 def leaking(*_: Any, **__: Any) -> Any:
     """Attention over packed rows that lets every token see all before it, in other candidates too."""
 
-    def attend(row: Any, query: Any, key: Any, value: Any, **options: Any) -> Any:
+    def attend(row: Any, query: Any, key: Any, value: Any, *, scale: Any, **_: Any) -> Any:
         row.asked += 1
         repeats = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-        found = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, **options)
+        found = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
         return found.transpose(1, 2)
 
     return attend

@@ -15,7 +15,6 @@ from tests.formulas.logprobs import plain_logprobs
 from tests.tiny import FAMILIES, random_batch, tiny_model
 
 LAYOUTS = ["padded", "shared", "packed"]
-PACKABLE = [f for f in FAMILIES if f != "gemma2"]  # its eager attention is soft-capped
 
 
 def scored(model, batch, layout, **options):
@@ -43,8 +42,6 @@ def relative(a, b):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_plain_forward_in_float64(family: str, layout: str) -> None:
-    if layout == "packed" and family not in PACKABLE:
-        pytest.skip("not a layout this family is given")
     model = tiny_model(family, torch.float64)
     batch = random_batch([2, 3, 1])
     expected, gradient = plain(model, batch)
@@ -180,13 +177,14 @@ class TestAutoLayout:
         assert choose_layout(tiny_model(), random_batch([2])) == "shared"
         assert choose_layout(tiny_model(), random_batch([1, 1])) == "padded"
 
-    def test_pads_when_a_window_is_shorter_than_a_candidate(self) -> None:
+    def test_packs_under_a_window_shorter_than_a_candidate_and_pads_without_our_attention(self) -> None:
         batch = long_batch(20)
-        for window, layout in ((24, "packed"), (10, "padded")):
+        for window, other in ((24, "shared"), (10, "padded")):
             model = tiny_model("mistral", torch.float64, sliding_window=window)
             expected = plain_logprobs(model, batch)
+            assert choose_layout(model, batch) == other
             use_packed_attention(model)
-            assert choose_layout(model, batch) == layout
+            assert choose_layout(model, batch) == "packed"
             scores = score_responses(model, batch)
             torch.testing.assert_close(scores.logprobs, expected, rtol=1e-8, atol=0)
 

@@ -18,7 +18,7 @@ from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from align.scoring import flash, packed_row
+from align.scoring import cascade, flash
 
 DEVICE = torch.device("cuda", 0)
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
@@ -124,7 +124,7 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     name, here, named = func.overloadpacket.__name__, _here(args, kwargs), kwargs.get("device")
     if func.namespace == "align":  # of parts, and of numbers that stay on the CPU
         with _Card():
-            return getattr(packed_row, name)._init_fn(*args, **kwargs)
+            return getattr(cascade, name)._init_fn(*args, **kwargs)
     if func._can_decompose():  # under inference_mode: what it consists of names its device
         with _Card():
             return func.decompose(*args, **kwargs)
@@ -139,7 +139,10 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     if not there:
         return found
     wrapped = tree_map(lambda value: OnCard(value) if isinstance(value, Tensor) else value, found)
-    return return_and_correct_aliasing(func, args, kwargs, wrapped) if here and name not in _OWN else wrapped
+    left = any(on_card(leaf) and leaf.device.type == "cpu" for leaf in tree_leaves((args, kwargs)))
+    if not here or left or name in _OWN:  # parameters of a module that has left the device have no storage there
+        return wrapped
+    return return_and_correct_aliasing(func, args, kwargs, wrapped)
 
 
 def on_card(value: Any) -> bool:
