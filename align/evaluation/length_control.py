@@ -59,9 +59,9 @@ def read_order(path: Path, gamed: Gamed) -> list[str]:
     order = [instruction for instruction, _ in read_alpaca_instructions(path)]
     if len(order) != len(gamed.difficulty):
         raise DataError(
-            f"{path} has {len(order)} instructions and the table of difficulties {len(gamed.difficulty)}: length control "
-            "needs the whole evaluation set in its order. Annotate without --difficulty, then name the annotations "
-            "with the whole set in --baseline"
+            f"{path} has {len(order)} instructions and the table of difficulties {len(gamed.difficulty)}: length "
+            "control needs the whole evaluation set in its order. Annotate without --difficulty, then name the "
+            "annotations with the whole set in --baseline"
         )
     return order
 
