@@ -29,8 +29,8 @@ def rating_differences(
     if lone := sorted(set(names[0]) ^ set(names[1])):
         raise DataError(
             f"judgments of {first[0].model} and {second[0].model} are not of the same questions: {len(lone)} are "
-            f"judged for one of them alone, the first {lone[0]}; sum up each model from a file of its own, or judge the "
-            "rest"
+            f"judged for one of them alone, the first {lone[0]}; sum up each model from a file of its own, or judge "
+            "the rest"
         )
     if average == "questions":
         return lines_of(_table(first) - _table(second), names[0], categories)
