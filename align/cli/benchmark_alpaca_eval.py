@@ -24,7 +24,7 @@ from align.evaluation.alpaca_eval import (
     read_annotations,
 )
 from align.evaluation.comparison import length_controlled_win_rate
-from align.evaluation.length_control import length_controlled, read_gamed
+from align.evaluation.length_control import Gamed, length_controlled, places_of, read_gamed, read_order
 from align.evaluation.model_answers import read_model_answers, refuse_other_prompts
 from align.judges.chat_backend import ChatBackend
 from align.judges.endpoint import Endpoint
@@ -38,9 +38,14 @@ NAMED = (Endpoint, LanguageJudge, LocalModel, GoldJudge, RewardJudge)
 """Classes that `--responder` and `--judge` take without their path."""
 UNUSED = (
     Unused(
-        ("baseline", "responder", "judge", "repeats", "fences", "store"),
+        ("responder", "judge", "repeats", "fences", "store"),
         without("answers"),
         "belongs to --answers, which a judge compares with the baseline: name them, or leave it out",
+    ),
+    Unused(
+        ("baseline",),
+        lambda settings: settings["answers"] is None and settings["difficulty"] is None,
+        "belongs to --answers, or places annotations for --difficulty: name one of them, or leave it out",
     ),
     Unused(("repeats", "fences", "store"), given("judge"), "belongs to --responder, a judge has its own: leave it out"),
 )
@@ -70,7 +75,8 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
     Args:
         annotations: Annotation file, JSON or JSONL, of one model or several; to write or to read.
         answers: Answer files with instruction and output, as `align generate --answers alpaca_eval` writes them.
-        baseline: Answer file all are compared with, such as AlpacaEval 2's gpt4_1106_preview.
+        baseline: Answer file all are compared with, such as AlpacaEval 2's gpt4_1106_preview. Beside ANNOTATIONS that
+            lack instructions or have another order, a file with all of them in their order, by which they are placed.
         responder: Who decides, by AlpacaEval 2's prompt (weighted_alpaca_eval_gpt4_turbo): Endpoint or LocalModel. A
             server is asked for log-probabilities, which weigh the verdict where it gives them.
         judge: Another judge instead, with a prompt of its own: LanguageJudge, RewardJudge or GoldJudge.
@@ -82,6 +88,7 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
         out: JSON file to write; null prints the table alone.
     """
     gamed = None if difficulty is None else read_gamed(Path(difficulty))
+    order = None if baseline is None or gamed is None else read_order(Path(baseline), gamed)
     report: dict[str, Any] = {}
     if answers is None:
         if annotations is None:
@@ -95,12 +102,16 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
         if annotations is not None:
             _write(annotations, json_text(rows, indent=1))
         found = as_annotated(rows, annotations or "annotations")
-    lengths = [[(len(row["output_1"]), len(row["output_2"])) for row in one.rows] for one in found]
-    controlled = [
-        None if gamed is None else length_controlled(one.scores, sizes, gamed)
-        for one, sizes in zip(found, lengths, strict=True)
-    ]
+    controlled = [None if gamed is None else _controlled(one, gamed, order) for one in found]
+    if gamed is not None and order is None:
+        print("length-controlled: annotations are taken in their order as the evaluation set's, --baseline says which")
     _report(found, controlled, [_same_length(one) for one in found], report=report, board=leaderboard, out=out)
+
+
+def _controlled(found: Annotated, gamed: Gamed, order: Sequence[str] | None) -> tuple[float, float]:
+    places = places_of([row["instruction"] for row in found.rows], order, gamed)
+    lengths = [(len(row["output_1"]), len(row["output_2"])) for row in found.rows]
+    return length_controlled(found.scores, lengths, gamed, places)
 
 
 def _judge(responder: ChatBackend | None, judge: Judge | None, prompt: JudgePrompt, repeats: int, store: str) -> Judge:

@@ -159,7 +159,7 @@ def called(model: str, told: Mapping[str, str]) -> str:
 
 def name(path: str) -> str:
     """Return a short name for a folder: its last part, or that of the run it lies in."""
-    parts = Path(path).parts
+    parts = (Path(path) if Path(path).name not in ("", "..") else Path(path).resolve()).parts  # `.`, `..`, `runs/..`
     return parts[-2] if len(parts) > 1 and parts[-1] == "model" else parts[-1]
 
 

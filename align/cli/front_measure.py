@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from align.checks.trust import trust
+from align.cli.evaluation_tables import name as short_name
 from align.cli.functions import FunctionVerb
 from align.cli.generate import read_prompts
 from align.cli.unused import Settings, Unused
@@ -103,7 +104,7 @@ def measured(
     if conditions is None and asking.told:
         points = [Point(asking.told)]
     return measure(
-        _name(model.path),
+        short_name(str(Path(model.path).expanduser().absolute())),
         policy,
         tokenizer,
         asked,
@@ -150,12 +151,6 @@ def table(front: Front, conditions: Conditions) -> str:
         cells = [point.label, point.clause, *map(str, found), *([str(worth)] if directed else [])]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def _name(path: str) -> str:
-    """Return a short name: the folder's, or for `model` that of the run it lies in."""
-    folder = Path(path).expanduser().resolve()
-    return folder.parent.name if folder.name == "model" else folder.name
 
 
 VERB = FunctionVerb(front_measure, unused=UNUSED)

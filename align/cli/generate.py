@@ -13,6 +13,7 @@ from align.activations.reading_vectors import Kind
 from align.activations.steering import Where
 from align.cli.answering import EngineName, Written, answerer
 from align.cli.answers import AnswerFormat, answer_file
+from align.cli.evaluation_tables import name as short_name
 from align.cli.functions import FunctionVerb
 from align.cli.unused_of_generate import UNUSED
 from align.data.preference_file import PreferenceFile
@@ -85,8 +86,9 @@ def generate(  # noqa: PLR0913  the signature is the command line
         where: Steer the states of the prompt, of what is generated, or of both.
         answers: Write the answer file of a benchmark instead: `prompts` is then AlpacaEval's evaluation set or
             MT-bench's question.jsonl, and their own commands read OUT.
-        name: What such a file calls the model; null takes the name of its folder. The policy is asked, steered and
-            drawn from as without `answers`, each turn of MT-bench after the answers before it.
+        name: What such a file calls the model; null takes the name of its folder, of the run where that is `model`.
+            The policy is asked, steered and drawn from as without `answers`, each turn of MT-bench after the answers
+            before it.
         engine: What draws: transformers, or vLLM in this process (an extra).
         server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
         pool: Servers that draw instead, each given the model, or started with it; it is loaded here too, since what
@@ -97,7 +99,13 @@ def generate(  # noqa: PLR0913  the signature is the command line
     words: dict[str, Any] = {**condition, **steering, "under": under, "instructions": instructions}
     asking = asking_of(model.path, Ask(**words, system=system, plain=plain))
     asking.tell(model.path)
-    asked = answer_file(answers, prompts, out, name or Path(model.path).name, generation) if answers else None
+    asked = (
+        answer_file(
+            answers, prompts, out, name or short_name(str(Path(model.path).expanduser().absolute())), generation
+        )
+        if answers
+        else None
+    )
     texts = [prompt] if isinstance(prompt, str) else prompt or []
     todo = [] if asked else [EvaluationPrompt((Message("user", text),)) for text in texts] + read_prompts(prompts)
     if not todo and asked is None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align.errors import ConfigError, DataError, shorten
+from align.evaluation.answer_files import read_alpaca_instructions
 
 LAMBDA = 0.2
 """Weight of the annotations of the gamed baselines beside the model's own; halved, since there are two baselines."""
@@ -53,7 +54,52 @@ def read_gamed(path: Path) -> Gamed:
     return Gamed(difficulty, table[:, :3], table[:, 3])
 
 
-def length_controlled(scores: Sequence[float], lengths: Sequence[tuple[int, int]], gamed: Gamed) -> tuple[float, float]:
+def read_order(path: Path, gamed: Gamed) -> list[str]:
+    """Return the instructions of a file in its order. Raises DataError where the table belongs to other ones."""
+    order = [instruction for instruction, _ in read_alpaca_instructions(path)]
+    if len(order) != len(gamed.difficulty):
+        raise DataError(
+            f"{path} has {len(order)} instructions and the table of difficulties {len(gamed.difficulty)}: length "
+            "control needs the whole evaluation set in its order. Annotate without --difficulty, then name the "
+            "annotations with the whole set in --baseline"
+        )
+    return order
+
+
+def places_of(instructions: Sequence[str], order: Sequence[str] | None, gamed: Gamed) -> list[int]:
+    """Return the place of each annotation in the evaluation set, by its instruction, or as they stand.
+
+    The table knows instructions by their place alone, so that a file which lacks some, or has another order, would be
+    given other instructions' difficulties: as the package does, without a word.
+
+    Args:
+        instructions: Those of the annotations.
+        order: All instructions of the evaluation set, in its order; null where the annotations are all of them.
+        gamed: The published table.
+    """
+    if order is None:
+        if len(instructions) != len(gamed.difficulty):
+            raise DataError(
+                f"the table of difficulties has {len(gamed.difficulty)} instructions and there are {len(instructions)} "
+                "annotations, so that their places are not known: name a file with all instructions in their order "
+                "in --baseline"
+            )
+        return list(range(len(instructions)))
+    known = {text: place for place, text in enumerate(order)}
+    if lost := [text for text in instructions if text not in known]:
+        raise DataError(
+            f"{len(lost)} of {len(instructions)} annotations are of an instruction that --baseline lacks, the first "
+            f"{shorten(lost[0], 60)!r}: their difficulty is not known"
+        )
+    return [known[text] for text in instructions]
+
+
+def length_controlled(
+    scores: Sequence[float],
+    lengths: Sequence[tuple[int, int]],
+    gamed: Gamed,
+    places: Sequence[int] | None = None,
+) -> tuple[float, float]:
     """Return the length-controlled win rate and its standard error, in per cent.
 
     `length_controlled_v1` of the package (Dubois et al. 2024, arXiv:2404.04475, Eq. 2): a logistic model of the tanh of
@@ -61,11 +107,13 @@ def length_controlled(scores: Sequence[float], lengths: Sequence[tuple[int, int]
     gamed baselines regularise it, the lasso's strength is found by cross-validation; predicted at equal lengths.
 
     Args:
-        scores: How much each answer is preferred, from 0 to 1, in the order of the evaluation set; NaN without one.
+        scores: How much each answer is preferred, from 0 to 1; NaN without a judgment.
         lengths: Characters of the answers of baseline and model.
         gamed: The published table.
+        places: Of the instructions in the evaluation set; null where they stand in its order.
     """
-    unknown = [place for place in range(len(scores)) if place not in gamed.difficulty]
+    places = range(len(scores)) if places is None else places
+    unknown = [place for place in places if place not in gamed.difficulty]
     if unknown:
         raise DataError(
             f"the table of difficulties has no row for {len(unknown)} of {len(scores)} annotations, the first at place "
@@ -76,7 +124,7 @@ def length_controlled(scores: Sequence[float], lengths: Sequence[tuple[int, int]
     if not spread:
         raise DataError("length control: all answers differ from the baseline's by the same length")
     own = np.stack(
-        [np.tanh(apart / spread), [gamed.difficulty[i] for i in range(len(scores))], np.ones(len(scores))], axis=1
+        [np.tanh(apart / spread), [gamed.difficulty[place] for place in places], np.ones(len(scores))], axis=1
     )
     features, preferences = np.concatenate([gamed.features, own]), np.concatenate([gamed.preferences, scores])
     weights = np.concatenate([np.where(gamed.features[:, 2] == 1, 1.0, LAMBDA / 2), np.ones(len(scores))])

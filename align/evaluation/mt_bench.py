@@ -109,7 +109,8 @@ def as_judgments(rows: Sequence[Mapping[str, Any]], where: str) -> list[Judgment
             known = (str(row["model"]), int(row["question_id"]), int(row["turn"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{where}, row {number}: expected model, question_id, turn and score ({shorten(repr(error))})"
+                f"{where}, row {number}: expected model, question_id, turn and score, numbers but the first "
+                f"({shorten(repr(error))}); a reply without a rating has score {NO_RATING}, as FastChat writes it"
             ) from error
         if known[2] < 1 or (score != NO_RATING and not 1 <= score <= 10):
             raise DataError(

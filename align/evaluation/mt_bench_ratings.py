@@ -26,8 +26,12 @@ def rating_differences(
 ) -> list[Line]:
     """Return first less second on the same questions. Raises DataError where they are not the same."""
     names = [sorted({j.question_id for j in part}) for part in (first, second)]
-    if names[0] != names[1]:
-        raise DataError(f"judgments of {first[0].model} and {second[0].model} are not of the same questions")
+    if lone := sorted(set(names[0]) ^ set(names[1])):
+        raise DataError(
+            f"judgments of {first[0].model} and {second[0].model} are not of the same questions: {len(lone)} are "
+            f"judged for one of them alone, the first {lone[0]}; sum up each model from a file of its own, or judge "
+            "the rest"
+        )
     if average == "questions":
         return lines_of(_table(first) - _table(second), names[0], categories)
     tables = [np.concatenate([_table(part), _counts(part)], axis=1) for part in (first, second)]

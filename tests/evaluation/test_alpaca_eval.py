@@ -20,6 +20,20 @@ def wave(number: int) -> float:
     return math.sin(1.7 * number)
 
 
+def gamed_table(folder: Path) -> Path:
+    """Write a table of two gamed baselines on a hundred instructions."""
+    with (folder / "gamed.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["index", "instruction_difficulty", "std_delta_len", "preference", "not_gamed_baseline", "model"]
+        )
+        for model in range(2):
+            for i in range(100):
+                chance = 1 / (1 + math.exp(-2 * wave(i) - math.cos(0.3 * i)))
+                writer.writerow([i, wave(i), math.cos(0.3 * i + model), round(chance, 6), False, f"g{model}"])
+    return folder / "gamed.csv"
+
+
 @pytest.mark.parametrize("model", ["alpaca-7b", "vicuna-7b"])
 def test_the_published_row_is_met(shared: Path, model: str) -> None:
     folder = shared / "alpaca-eval"
@@ -38,20 +52,36 @@ def test_the_published_row_is_met(shared: Path, model: str) -> None:
 
 def test_the_length_controlled_rate_of_the_package(tmp_path: Path) -> None:
     """Expected: alpaca_eval 0.6.6, `get_length_controlled_winrate`, on these tables (its download replaced)."""
-    with (tmp_path / "gamed.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["index", "instruction_difficulty", "std_delta_len", "preference", "not_gamed_baseline", "model"]
-        )
-        for model in range(2):
-            for i in range(100):
-                chance = 1 / (1 + math.exp(-2 * wave(i) - math.cos(0.3 * i)))
-                writer.writerow([i, wave(i), math.cos(0.3 * i + model), round(chance, 6), False, f"g{model}"])
+    path = gamed_table(tmp_path)
     lengths = [(100, 100 + 7 * (i % 11)) for i in range(100)]
     scores = [round(1 / (1 + math.exp(-1.5 * wave(i) + 0.5 - 0.1 * (i % 11))), 6) for i in range(100)]
     scores[5] = math.nan
-    found = length_controlled(scores, lengths, read_gamed(tmp_path / "gamed.csv"))
+    found = length_controlled(scores, lengths, read_gamed(path))
     assert found == pytest.approx((46.81071326440989, 2.3677625430300298), rel=1e-9)
+
+
+def test_annotations_are_placed_by_their_instructions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another order gives the rate of the set's own order; a file that lacks rows is not taken as its beginning."""
+    table, rows = gamed_table(tmp_path), []
+    for i in range(100):
+        chance = round(1 / (1 + math.exp(-1.5 * wave(i) + 0.5 - 0.1 * (i % 11))), 6)
+        texts = {"instruction": f"q{i}", "output_1": "b" * 100, "output_2": "o" * (100 + 7 * (i % 11))}
+        rows.append({**ROW, **texts, "preference": 1 + chance})
+    Path("set.json").write_text(json.dumps([{"instruction": row["instruction"], "dataset": "d"} for row in rows]))
+    words = ["benchmark", "alpaca-eval", "--difficulty", str(table), "--out", "o.json", "--annotations", "a.json"]
+    rates = []
+    for shown, more in ((rows, []), (rows[::-1], ["--baseline", "set.json"])):
+        Path("a.json").write_text(json.dumps(shown))
+        assert main([*words, *more]) == 0
+        rates.append(json.loads(Path("o.json").read_text())["models"]["m"]["length_controlled_winrate"])
+    assert rates[1] == pytest.approx(rates[0], abs=0.05)  # folds of the cross-validation differ
+    Path("a.json").write_text(json.dumps(rows[20:]))
+    assert main(words) == 2
+    assert "there are 80 annotations, so that their places are not known" in capsys.readouterr().err
+    assert main([*words, "--baseline", "set.json"]) == 0
+    Path("set.json").write_text(json.dumps([{"instruction": "q1", "dataset": "d"}]))
+    assert main([*words, "--baseline", "set.json"]) == 2
+    assert "set.json has 1 instructions and the table of difficulties 100" in capsys.readouterr().err
 
 
 def test_nulls_and_zeros_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

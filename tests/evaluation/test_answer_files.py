@@ -41,6 +41,16 @@ def test_alpaca_eval(model_folder: Path, shared: Path) -> None:
     ]
 
 
+def test_the_model_of_a_run_has_the_name_of_the_run(model_folder: Path) -> None:
+    """Two runs' files would be of one generator, `model`, which alpaca-eval refuses to compare."""
+    Path("dpo").mkdir()
+    Path("dpo/model").symlink_to(model_folder)
+    Path("set.json").write_text(json.dumps([{"instruction": "Say a", "dataset": "d"}]))
+    words = ["generate", "--answers", "alpaca_eval", "--prompts", "set.json", "--model.path", "dpo/model"]
+    assert main([*words, "--out", "out.json", *SHORT]) == 0
+    assert [row["generator"] for row in json.loads(Path("out.json").read_text())] == ["dpo"]
+
+
 def test_mt_bench(model_folder: Path, shared: Path) -> None:
     """The fields of FastChat's reference answers; two turns each, the second asked with the first answer."""
     theirs = json.loads((shared / "mt-bench/reference_gpt-4.jsonl").read_text().splitlines()[0])
