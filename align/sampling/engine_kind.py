@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from align.errors import ConfigError
 from align.records import PromptFormat
 from align.sampling.engine import Engine
 from align.sampling.engine_difference import EngineDifference
@@ -64,6 +65,8 @@ class RunEngine(ABC):
 class EngineKind(ABC):
     """Settings of an engine that is given each round's policy, and draws from it as our own engine does."""
 
+    most_difference: float
+    """Mean difference of its log-probabilities from ours, in nats a token, above which what it drew is refused."""
     importance_cap: float | None
     """In online RL, the policy's loss of a token is multiplied by the ratio of our probability to the engine's, at most
     this; null corrects nothing."""
@@ -74,3 +77,11 @@ class EngineKind(ABC):
 
         Raises ConfigError where it cannot draw from what the run trains.
         """
+
+    def check_numbers(self) -> None:
+        """Raise ConfigError for settings of the difference that make no sense."""
+        if not self.most_difference > 0 or (self.importance_cap is not None and not self.importance_cap > 0):
+            raise ConfigError(
+                f"{type(self).__name__}: most_difference and importance_cap must be positive, got "
+                f"{self.most_difference}, {self.importance_cap}"
+            )
