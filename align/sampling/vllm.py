@@ -49,7 +49,8 @@ class VLLMEngine(Engine):
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job; each sample is a request with a seed of its own."""
-        return draw(self._vllm, self._model, jobs, settings, round_number, ends=self.ends, lora=self._lora)
+        asked: Any = {"ends": self.ends, "lora": self._lora, "others_end": True}
+        return draw(self._vllm, self._model, jobs, settings, round_number, **asked)
 
 
 def import_vllm() -> Any:
@@ -107,26 +108,29 @@ def draw(
     *,
     ends: StopCriteria,
     lora: Any = None,
+    others_end: bool = False,
 ) -> list[list[Completion]]:
     """Return the completions of every job, each sample a request with a seed of its own, with log-probabilities.
+
+    With `others_end` a sample ends at what the model's own generation settings call an end too.
 
     Raises ModelError for an answer that is not one sample of its prompt.
     """
     asked = [(job, k) for job in jobs for k in job.numbers]
     prompts = [{"prompt_token_ids": list(job.request.ids)} for job, _ in asked]
     keys = [sample_key(settings.seed, round_number, job.request.id, k) for job, k in asked]
-    parameters = [vllm.SamplingParams(**drawing(settings, key, ends)) for key in keys]
+    parameters = [vllm.SamplingParams(**drawing(settings, key, ends), ignore_eos=not others_end) for key in keys]
     found = model.generate(prompts, parameters, lora_request=lora, use_tqdm=False)
     if len(found) != len(asked):
         raise ModelError(f"vLLM: {len(found)} answers to {len(asked)} requests")
-    done = iter([_completion(one, job, ends) for one, (job, _) in zip(found, asked, strict=True)])
+    done = iter([_completion(one, job, ends, others_end) for one, (job, _) in zip(found, asked, strict=True)])
     return [[next(done) for _ in job.numbers] for job in jobs]
 
 
 def drawing(settings: Generation, key: int, ends: StopCriteria) -> dict[str, Any]:
     """Return all that is asked of `SamplingParams`, so that nothing comes from the model's own generation settings."""
     plain = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-    ending = {"ignore_eos": True, "stop_token_ids": list(ends.eos_ids), "stop": list(ends.stop) or None}
+    ending = {"stop_token_ids": list(ends.eos_ids), "stop": list(ends.stop) or None}
     return {
         "n": 1,
         "temperature": settings.temperature,
@@ -139,7 +143,7 @@ def drawing(settings: Generation, key: int, ends: StopCriteria) -> dict[str, Any
     }
 
 
-def _completion(answer: Any, job: Job, ends: StopCriteria) -> Completion:
+def _completion(answer: Any, job: Job, ends: StopCriteria, others_end: bool) -> Completion:
     """Return the sample of an answer: tokens, and the log-probability of each."""
     output, ids = answer.outputs[0], list(answer.outputs[0].token_ids)
     if list(answer.prompt_token_ids) != list(job.request.ids) or not ids:
@@ -148,7 +152,7 @@ def _completion(answer: Any, job: Job, ends: StopCriteria) -> Completion:
         raise ModelError(f"vLLM: a sample of prompt {job.request.id} ended by {output.finish_reason!r}")
     stopped = isinstance(output.stop_reason, str)
     finish: Finish = "length" if output.finish_reason == "length" else "stop" if stopped else "eos"
-    if finish == "eos" and ids[-1] not in ends.eos_ids:
+    if finish == "eos" and not others_end and ids[-1] not in ends.eos_ids:
         raise ModelError(f"vLLM: a sample that ended without its last token {ends.eos_ids}, got {ids[-1]}")
     told = output.logprobs
     if told is None or len(told) != len(ids):

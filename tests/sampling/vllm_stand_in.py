@@ -112,7 +112,7 @@ class LLM:
     def draw(self, model: Any, prompt: list[int], how: SamplingParams, number: int) -> Any:
         ids, told = list(prompt), []
         stream = torch.Generator().manual_seed(how.seed)
-        assert (how.ignore_eos, how.top_k, how.logprobs, how.repetition_penalty) == (True, -1, 0, 1.0)
+        assert (how.top_k, how.min_p, how.logprobs, how.repetition_penalty) == (-1, 0.0, 0, 1.0)
         reason, stopped = "length", None
         for _ in range(how.max_tokens):
             key = (tuple(prompt), number) if len(ids) == len(prompt) else None
@@ -126,7 +126,8 @@ class LLM:
             told.append({token: SimpleNamespace(logprob=float(probabilities[token]))})
             text = self.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
             found = next((mark for mark in how.stop or () if mark in text), None)
-            if token in how.stop_token_ids or found:
+            own = not how.ignore_eos and token == self.plain.generation_config.eos_token_id
+            if token in how.stop_token_ids or found or own:
                 reason, stopped = "stop", found or token
                 break
         output = SimpleNamespace(token_ids=ids[len(prompt) :], finish_reason=reason, stop_reason=stopped, logprobs=told)
