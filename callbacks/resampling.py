@@ -21,6 +21,7 @@ from align.rounds.schedule import set_schedule, steps_of_round
 from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import follow_start, follows_rounds, go_back, refuse_following, save_start
+from align.sampling.engine_kind import EngineKind
 from align.sampling.generation import Generation
 from align.sampling.logit_mixture import LogitMixture
 from align.sampling.server_pool import ServerPool
@@ -54,7 +55,7 @@ class IterativeResampling(Callback):
         keep_models: bool = False,
         alternate_halves: bool = False,
         conditions: ConditioningSchedule | None = None,
-        engine: ServerPool | None = None,
+        engine: ServerPool | EngineKind | None = None,
         mixture: LogitMixture | None = None,
         whole_weights: bool = False,
         refills: int = 0,
@@ -75,8 +76,8 @@ class IterativeResampling(Callback):
             keep_models: With restart, write the model of each round but the last to `rounds/model-NUMBER`.
             alternate_halves: Draw the prompts from the two halves of the data by turns.
             conditions: Sample and train under directions, as DPA does; needs DPARSFModule.
-            engine: Servers that sample in the place of this process, given each round's weights: vLLM and SGLang,
-                adapters or all weights, `transformers serve` whole folders; null samples here.
+            engine: What samples in the place of our own engine, given each round's weights: servers by their `urls`
+                (vLLM and SGLang, adapters or all weights, `transformers serve` whole folders); null is our own.
             mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
             whole_weights: Under FSDP2 gather the model whole on every device for each batch of samples, which takes its
                 memory there; false gathers one block after the other, at every token.

@@ -14,6 +14,7 @@ from align.encoding.templates import TemplateName, make_template
 from align.encoding.truncation import Truncation
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt, encoded
+from align.evaluation.continuous_policy import continuous
 from align.evaluation.policy import Policy
 from align.evaluation.served_policy import check_unsteered, served
 from align.models.asked import ModelAsking
@@ -27,7 +28,7 @@ from align.sampling.sampler import Sampler
 from align.sampling.server_pool import ServerPool
 from align.sampling.vllm import VLLMEngine
 
-EngineName = Literal["transformers", "vllm"]
+EngineName = Literal["transformers", "continuous", "vllm"]
 
 
 class Written(NamedTuple):
@@ -105,6 +106,11 @@ def answerer(
         yield Answerer(partial(served, policy, model, pool), policy.encoder, asking, policy)
         return
     policy = Policy.load(model, *written, asking)
+    if engine == "continuous":
+        check_unsteered(asking, model.path, "--engine continuous")
+        drawing = partial(continuous, policy, model)
+        yield Answerer(lambda generation: nullcontext(drawing(generation)), policy.encoder, asking, policy)
+        return
     with policy.steered():
         yield Answerer(lambda _: nullcontext(policy.engine), policy.encoder, asking, policy)
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import Namespace, _typehints
+from jsonargparse._common import get_parsing_setting, is_subclass
+from jsonargparse._namespace import subclasses_disabled_meta_key
 from jsonargparse._util import NestedArg
 
 from align.cli.class_names import class_at, resolve, subclass_paths
@@ -65,7 +67,34 @@ def _adapt(val: Any, typehint: Any, **options: Any) -> Any:
         raise ValueError(f"{val!r} is another number to YAML: write it out")
     if isinstance(val, list) and not options.get("append"):
         options["prev_val"] = None
+    if inspect.isclass(typehint) and typehint is not type(None) and _is_of_another(options.get("prev_val"), typehint):
+        return _instead(val, typehint, options)
     return _originals["adapt_typehints"](val, typehint, **options)
+
+
+def _is_of_another(before: Any, kind: type) -> bool:
+    """Tell whether a value is of another type of a union, of which one is a dataclass and one has several classes."""
+    if not isinstance(before, Namespace) or ("init_args" in before and "class_path" not in before):
+        return False
+    path = before.get("class_path")
+    if path is None:
+        return inspect.isabstract(kind)
+    found = class_at(path)
+    return inspect.isclass(found) and not is_subclass(found, kind)
+
+
+def _instead(val: Any, kind: type, options: dict[str, Any]) -> Any:
+    """Adapt a value to its type where one of another type of a union was set before, of which nothing stays.
+
+    Raises ValueError for a setting of that type alone: the class that was named does not have it.
+    """
+    if isinstance(val, NestedArg):
+        raise ValueError(f"{val.key} is no setting of {kind.__name__} where another class was named")
+    found = _originals["adapt_typehints"](val, kind, **{**options, "prev_val": get_parsing_setting("unset_sentinel")})
+    if isinstance(found, Namespace):  # it is merged into what was there
+        found[subclasses_disabled_meta_key] = found.get(subclasses_disabled_meta_key, False)
+        found["init_args"] = found.get("init_args", Namespace())  # type: ignore[no-untyped-call]
+    return found
 
 
 def _subclass_paths(cls: Any, include_abstract: bool = False, closed_types: bool = True) -> list[str]:

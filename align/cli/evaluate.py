@@ -56,6 +56,12 @@ UNUSED = (
     *POOL,
     Unused(("sampling.generation.batch_tokens",), given("pool"), "--pool makes its own batches: leave it out"),
     Unused(("sampling.check",), given("pool"), "--pool draws, not a layout of ours: leave it out"),
+    Unused(("sampling.engine",), given("pool"), "--pool draws instead: give one of them"),
+    Unused(
+        ("sampling.check",),
+        lambda settings: settings["sampling"].engine == "continuous",
+        "--sampling.engine continuous is compared with plain forward passes in any case: leave it out",
+    ),
     Unused(("best_of",), _greedy, "needs samples, and there are none at --sampling.temperatures [0]: name another one"),
     Unused(("against",), without("judge"), "belongs to --judge: name one, or leave it out"),
     Unused(

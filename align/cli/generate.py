@@ -89,7 +89,8 @@ def generate(  # noqa: PLR0913  the signature is the command line
         name: What such a file calls the model; null takes the name of its folder, of the run where that is `model`.
             The policy is asked, steered and drawn from as without `answers`, each turn of MT-bench after the answers
             before it.
-        engine: What draws: transformers, or vLLM in this process (an extra).
+        engine: What draws: our engine on transformers, `continuous` for continuous batching of transformers (the same
+            samples), or vLLM in this process (an extra).
         server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
         pool: Servers that draw instead, each given the model, or started with it; it is loaded here too, since what
             they say of their samples is compared.

@@ -25,9 +25,10 @@ MAY_CHANGE = {
 }
 """Settings that change no weight: where a run begins, where its folder lies, what is checked, where the model goes."""
 MAY_MOVE = re.compile(
-    r"trainer\.callbacks\.\d+\.init_args\.engine\.(urls|api_key_env|concurrency|timeout|patience|most_difference)\b"
+    r"trainer\.callbacks\.\d+\.init_args\.engine\.(init_args\.)?"
+    r"(urls|api_key_env|concurrency|timeout|patience|most_difference|gpu_memory_utilization|sleep|options)\b"
 )
-"""Settings of servers that sample from the policy: which they are, and how long they are waited for."""
+"""Settings of what samples from the policy: which servers, how long they are waited for, and its share of a GPU."""
 PRECISION, UNSETTLED = "trainer.precision", "32-true"
 """What a run computed in whose settings leave it open: one of an older version, without a GPU that has bfloat16."""
 LOCK, OWNER, CONFIG = ".lock", ".owner.json", "config.yaml"

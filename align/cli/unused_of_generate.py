@@ -10,6 +10,10 @@ def _elsewhere(settings: Settings) -> bool:
     return settings["server"] is not None or settings["engine"] == "vllm"
 
 
+def _continuous(settings: Settings) -> bool:
+    return bool(settings["engine"] == "continuous")
+
+
 UNUSED = (
     TRAINING,
     Unused(("vector", "layers", "coefficient", "where"), without("steer"), "belongs to --steer: name its file too"),
@@ -29,6 +33,12 @@ UNUSED = (
     Unused(("server",), given("pool"), "--pool draws instead: give one of them"),
     Unused(("engine",), given("server"), "--server draws instead: give one of them"),
     Unused(("engine",), given("pool"), "--pool draws instead: give one of them"),
+    Unused(("steer",), _continuous, "changes states inside the model: leave out --engine continuous"),
+    Unused(
+        ("model.check",),
+        _continuous,
+        "--engine continuous is compared with plain forward passes in any case: leave it out",
+    ),
     Unused(("steer",), given("pool"), "changes states inside the model: leave out --pool"),
     Unused(
         ("model.random_init", "model.quantization", "model.check"),

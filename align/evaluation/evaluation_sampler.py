@@ -6,13 +6,14 @@ import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from align.encoding.templates import TemplateName
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels
 from align.evaluation.completion_file import CompletionFile
 from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
+from align.evaluation.continuous_policy import continuous
 from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
 from align.evaluation.policy import Policy
 from align.evaluation.served_policy import check_unsteered, served
@@ -20,6 +21,8 @@ from align.models.backbone import Backbone, DTypeName
 from align.sampling.engine import Engine
 from align.sampling.generation import Generation
 from align.sampling.server_pool import ServerPool
+
+EvaluationEngine = Literal["transformers", "continuous"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Sampling:
     """Dtype of the weights."""
     check: bool = True
     """Compare what is drawn with plain forward passes of transformers first; false trusts the models drawn from."""
+    engine: EvaluationEngine = "transformers"
+    """What draws: our engine, or `continuous`, continuous batching of transformers, which draws the same samples."""
     limit: int | None = None
     """Use at most this many prompts of each subset."""
 
@@ -68,9 +73,9 @@ class EvaluationSampler:
         Raises ConfigError for a steered model where servers draw.
         """
         self.out, self.prompts, self.sampling, self.models, self.pool = out, prompts, sampling, models, pool
-        if pool is not None:
-            for name in models.names:
-                check_unsteered(models.asking(name), name)
+        other = "--pool" if pool is not None else "" if sampling.engine == "transformers" else "--sampling.engine"
+        for name in models.names if other else ():
+            check_unsteered(models.asking(name), name, other)
         self._held: tuple[str, Policy] | None = None
 
     def backbone(self, name: str) -> Backbone:
@@ -97,6 +102,8 @@ class EvaluationSampler:
             settings["asked"] = asked
         if self.pool is not None:
             settings["drawn_by"] = "servers"  # whichever they are: a pool may be another when a command goes on
+        elif self.sampling.engine != "transformers":
+            settings["drawn_by"] = self.sampling.engine
         return CompletionFile(self.out, self.backbone(name), self.prompts, settings)
 
     def responses(self, name: str, temperature: float) -> list[EvaluatedCompletion]:
@@ -115,9 +122,12 @@ class EvaluationSampler:
 
     def _engine(self, name: str, temperature: float) -> AbstractContextManager[Engine | None]:
         """Return what draws where the model in this process does not."""
-        if self.pool is None:
+        drawing = (self.policy(name), self.backbone(name))
+        if self.pool is not None:
+            return served(*drawing, self.pool, self.sampling.at(temperature))
+        if self.sampling.engine == "transformers":
             return nullcontext()
-        return served(self.policy(name), self.backbone(name), self.pool, self.sampling.at(temperature))
+        return nullcontext(continuous(*drawing, self.sampling.at(temperature)))
 
     def first_texts(self, name: str, temperature: float) -> list[str]:
         """Return the first response to each prompt."""

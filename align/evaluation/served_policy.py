@@ -24,11 +24,12 @@ from align.sampling.server_pool import ServerPool
 from align.sampling.stopping_criteria import StopCriteria
 
 
-def check_unsteered(asking: ModelAsking, model: str) -> None:
-    """Raise ConfigError for a model that is steered, which no server does."""
+def check_unsteered(asking: ModelAsking, model: str, option: str = "--pool") -> None:
+    """Raise ConfigError for a model that is steered, which no other engine than ours does."""
     if asking.steer is not None:
         raise ConfigError(
-            f"{model} is {asking.told}, which changes states inside the model: leave out --pool, or ask with plain true"
+            f"{model} is {asking.told}, which changes states inside the model: leave out {option}, or ask with plain "
+            "true"
         )
 
 

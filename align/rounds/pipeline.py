@@ -105,6 +105,8 @@ def _draw(rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], eng
             ]
             on_first(lambda rows=rows: rounds.store.add(plan.number, rows))  # type: ignore[misc]
             progress.update([s for _, s in found])
+    if missing:
+        engine.rest()
 
 
 def _drawn(own: Sequence[Batch], sampler: Sampler) -> list[tuple[str, Sample]]:

@@ -15,6 +15,7 @@ from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import ReferencePair
 from align.rounds.selections import PromptSelection, Selection
+from align.sampling.engine_kind import EngineKind
 from align.sampling.generation import Generation
 from align.sampling.logit_mixture import LogitMixture
 from align.sampling.server_pool import ServerPool
@@ -37,8 +38,8 @@ class RoundSettings:
     """Take the two halves of the prompts by turns, so that no prompt is in two rounds that follow each other."""
     conditions: ConditioningSchedule | None = None
     """Sample under conditions, and train under them."""
-    engine: ServerPool | None = None
-    """Servers that draw; null samples here. Another engine draws from the same policy: a round may go on with it."""
+    engine: ServerPool | EngineKind | None = None
+    """What draws; null is our own engine. Another draws from the same policy: a round may go on with it."""
     mixture: LogitMixture | None = None
     """Sample from policy and reference together."""
     whole_weights: bool = False
@@ -55,9 +56,11 @@ class RoundSettings:
         if self.mixture is not None:
             self.mixture.check(self.generation)
             if self.engine is not None:
-                raise ConfigError("mixture is sampled here, servers have no reference: leave out engine, or mixture")
+                raise ConfigError(
+                    "mixture is sampled by our own engine, others have no reference: leave out engine, or mixture"
+                )
         if self.whole_weights and self.engine is not None:
-            raise ConfigError("whole_weights is for sampling here, servers have whole weights anyway: leave it out")
+            raise ConfigError("whole_weights is for our own engine, others have whole weights anyway: leave it out")
         shares = None if self.mixture is None or self.mixture.plain else list(self.mixture.shares)
         if isinstance(self.selection, ReferencePair) and (shares != [0, 1] or self.generation.num_samples != 2):
             raise ConfigError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -48,6 +48,10 @@ class LocalEngine(Engine):
     draws from rightly.
     """
 
+    engines: ClassVar[Mapping[str, Make]] = ENGINES
+    found_at: ClassVar[str] = CHECKED
+    """Where a model keeps the name of the one that was found."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -62,7 +66,7 @@ class LocalEngine(Engine):
 
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job."""
-        make = ENGINES[self.check([job.request.ids for job in jobs])]
+        make = self.engines[self.check([job.request.ids for job in jobs])]
         return make(self.model, self.tokenizer, self.eos_ids, self.stop).generate(jobs, settings, round_number)
 
     def in_step(self) -> AbstractContextManager[None]:
@@ -72,11 +76,11 @@ class LocalEngine(Engine):
     def check(self, prompts: Sequence[Sequence[int]]) -> str:
         """Find the engine for the model, if that was not done yet, and return its name."""
         inner = unwrapped(self.model)
-        if hasattr(inner, CHECKED):
-            return str(getattr(inner, CHECKED))
+        if hasattr(inner, self.found_at):
+            return str(getattr(inner, self.found_at))
         asked = _few(inner, prompts)
         faults: dict[str, str] = {}
-        for name, make in ENGINES.items():
+        for name, make in self.engines.items():
             fault = self._fault(make, asked)
             if fault is None:
                 break
@@ -90,7 +94,7 @@ class LocalEngine(Engine):
         if faults:
             told = "; ".join(f"{left_out}: {fault}" for left_out, fault in faults.items())
             warnings.warn(f"self-check: {name} draws, which agrees with plain forward passes ({told})", stacklevel=2)
-        setattr(inner, CHECKED, name)
+        setattr(inner, self.found_at, name)
         return name
 
     @torch.no_grad()

@@ -57,12 +57,13 @@ class Rows:
         drawn = np.stack([uniforms(key, settings.max_new_tokens) for key in keys])
         self.numbers = torch.from_numpy(drawn).to(next(model.parameters()).device)
 
-    def draw(self, logits: Float[Tensor, "row vocab"], places: list[int], step: int) -> Int[Tensor, " row"]:
-        """Return the next token of these rows."""
+    def draw(self, logits: Float[Tensor, "row vocab"], places: list[int], step: int | list[int]) -> Int[Tensor, " row"]:
+        """Return the next token of these rows, which have as many tokens each as `step` says."""
         if (seen := _WATCHED.get()) is not None:
             for place, row in zip(places, logits, strict=True):
                 seen[place].append(row)
-        own = self.numbers[:, step] if places == self.all else self.numbers[places, step]
+        whole = places == self.all and isinstance(step, int)
+        own = self.numbers[:, step] if whole else self.numbers[places, step]
         return sample_next_tokens(logits, own, temperature=self.settings.temperature, top_p=self.settings.top_p)
 
     def take(self, places: list[int], tokens: list[int]) -> list[int]:

@@ -18,6 +18,9 @@ class Engine(ABC):
     def ready(self) -> None:
         """Be ready to draw a round; every process calls, before the first batch."""
 
+    def rest(self) -> None:
+        """Give back what is not needed until `ready` is called again; every process calls, after the last batch."""
+
     def in_step(self) -> AbstractContextManager[None]:
         """Return a context for one batch, or none: every process enters, for a model that lies in shards on all."""
         return nullcontext()

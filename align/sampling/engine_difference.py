@@ -1,9 +1,9 @@
-"""How far the log-probabilities that servers tell are from ours: what rounding makes, or another model."""
+"""How far the log-probabilities that another engine tells are from ours: what rounding makes, or another model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -14,7 +14,6 @@ from align.errors import ModelError
 from align.models.adapters import evaluating
 from align.records import CandidateBatch, EncodedGroup
 from align.sampling.generation import Completion, Generation, Request
-from align.sampling.policy_server import PolicyServer
 from align.scoring import read_sampled, token_states
 
 MEASURED = 32
@@ -24,15 +23,31 @@ LAST = 4
 
 
 Sums = dict[str, tuple[float, int]]
-"""By address of a server, the sum of differences and of how many tokens."""
+"""By what drew, the sum of differences and of how many tokens."""
+
+
+class Drawer(Protocol):
+    """What drew a sample, such as one server of a pool."""
+
+    @property
+    def place(self) -> str:
+        """Return what messages call it."""
+
+    @property
+    def processed(self) -> bool:
+        """Whether its log-probabilities are those after temperature and top_p."""
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether an answer is sure to be by the weights it was given last."""
 
 
 class Drawn(NamedTuple):
-    """A sample, and which server drew it."""
+    """A sample, and what drew it."""
 
     request: Request
     completion: Completion
-    server: PolicyServer
+    by: Drawer
 
 
 class EngineDifference:
@@ -51,7 +66,7 @@ class EngineDifference:
         """Prepare to measure.
 
         Args:
-            model: The policy that was written for the servers.
+            model: The policy that others draw from.
             settings: How they draw.
             most: Mean difference in nats above which samples are refused.
             layout: How rows are laid out.
@@ -68,9 +83,9 @@ class EngineDifference:
         self._sum, self._tokens = 0.0, 0
         self._of: Sums = {}
 
-    def temperature_of(self, server: PolicyServer) -> float | None:
-        """Return the temperature at which a server's log-probabilities are ours, None where there is none."""
-        if not server.processed:
+    def temperature_of(self, by: Drawer) -> float | None:
+        """Return the temperature at which what is told equals our log-probabilities, None where there is none."""
+        if not by.processed:
             return 1.0
         return self.settings.temperature if self.settings.top_p == 1 else None
 
@@ -80,15 +95,15 @@ class EngineDifference:
         The last of every batch are measured by themselves where a server does not say which weights it answers by.
         Raises ModelError where those of a server are of another policy.
         """
-        usable = [one for one in drawn if one.completion.logprobs and self.temperature_of(one.server) is not None]
+        usable = [one for one in drawn if one.completion.logprobs and self.temperature_of(one.by) is not None]
         last = _last_of_each(usable)
         late = {id(one) for one in last}
         early = [one for one in usable if id(one) not in late][: MEASURED - self._samples]
         self._samples += len(early)
         for chosen, sums in ((early, self._of), (last, {})):
             self._measure_all(chosen, sums)
-            for url, (total, tokens) in sums.items():
-                self._refuse(url, total / max(tokens, 1))
+            for place, (total, tokens) in sums.items():
+                self._refuse(place, total / max(tokens, 1))
 
     def measured(self) -> dict[str, float]:
         """Return mean and largest difference over all processes, which all call; nothing where none was measured."""
@@ -105,12 +120,12 @@ class EngineDifference:
         while chosen:
             part = [chosen.pop(0)]
             tokens = _length(part[0])
-            while chosen and tokens + _length(chosen[0]) <= budget and chosen[0].server is part[0].server:
+            while chosen and tokens + _length(chosen[0]) <= budget and chosen[0].by is part[0].by:
                 tokens += _length(chosen[0])
                 part.append(chosen.pop(0))
             total, count = self._measure(part)
-            before = sums.get(part[0].server.url, (0.0, 0))
-            sums[part[0].server.url] = before[0] + total, before[1] + count
+            before = sums.get(part[0].by.place, (0.0, 0))
+            sums[part[0].by.place] = before[0] + total, before[1] + count
 
     def _measure(self, part: Sequence[Drawn]) -> tuple[float, int]:
         """Return the sum of the differences of one server's samples, and of how many tokens."""
@@ -128,7 +143,7 @@ class EngineDifference:
             EncodedGroup(str(n), list(one.request.ids), [one.completion.ids], [0], [[]], 1.0, [False])
             for n, one in enumerate(part)
         ]
-        temperature = self.temperature_of(part[0].server)
+        temperature = self.temperature_of(part[0].by)
         assert temperature is not None
         device = next(self.model.parameters()).device
         batch: CandidateBatch = move_data_to_device(CandidateBatch.of(rows), device)
@@ -136,11 +151,11 @@ class EngineDifference:
             states = token_states(self.model, batch, layout=self.layout)
             return read_sampled(self.model, states, temperature=temperature, logit_bytes=self.logit_bytes).logprobs
 
-    def _refuse(self, url: str, mean: float) -> None:
+    def _refuse(self, place: str, mean: float) -> None:
         if mean > self.most:
             base = "model.backbone.path" if self.setting == "engine" else "that of the model's folder"
             raise ModelError(
-                f"server {url} draws with log-probabilities that are {mean:.2g} nats a token from ours, "
+                f"{place} draws with log-probabilities that are {mean:.2g} nats a token from ours, "
                 f"{self.setting}.most_difference is {self.most:g}: it serves another base model than {base} or weights "
                 "of another round, changes what is drawn (penalties, a quantisation), or "
                 f"{self.setting}.most_difference has to be higher"
@@ -151,8 +166,8 @@ def _last_of_each(drawn: Sequence[Drawn]) -> list[Drawn]:
     """Return the last samples of each server whose answers do not name their weights, server by server."""
     by_server: dict[str, list[Drawn]] = {}
     for one in drawn:
-        if not one.server.names_weights:
-            by_server.setdefault(one.server.url, []).append(one)
+        if not one.by.names_weights:
+            by_server.setdefault(one.by.place, []).append(one)
     return [one for found in by_server.values() for one in found[-LAST:]]
 
 

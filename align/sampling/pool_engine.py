@@ -109,8 +109,9 @@ class PoolEngine(Engine):
         on_first(lambda: self.servers.restored(self._answering))
 
     def _tell_of(self, drawn: Sequence[Drawn]) -> None:
-        for server in {id(one.server): one.server for one in drawn if one.completion.logprobs is None}.values():
-            if server.tells_tokens:
+        silent = {id(one.by) for one in drawn if one.completion.logprobs is None}
+        for server in self._answering:
+            if server.tells_tokens and id(server) in silent:
                 self.servers.tell_once(
                     f"{server.place} tells no log-probabilities: how far they are from ours is neither measured nor "
                     "corrected"

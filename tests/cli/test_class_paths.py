@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from argparse import ArgumentError
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from align.judges.endpoint import Endpoint
 from align.judges.language_scorer import LanguageModelScorer
 from align.judges.win_rates import ScorerJudge, WinRates
 from align.rewards.scorers import Scorer
+from align.sampling.colocated import ColocatedVLLM
+from align.sampling.server_pool import ServerPool
 from tests.cli.pluggable import changed, concrete, pluggable_types, required
-from tests.test_configs import METHOD, ParseOnly
+from tests.test_configs import METHOD, ROOT, ParseOnly
 
 PLAIN = (bool, int, float, str, type(None))
 KINDS = [kind for kind in pluggable_types() if len(concrete(kind)) > 1]
@@ -106,6 +110,11 @@ def fit(*words: str) -> Namespace:
     return ParseOnly(line).config.fit
 
 
+def engine_of(found: Namespace) -> Any:
+    (resampling,) = [one for one in found.trainer.callbacks if one.class_path.endswith(".IterativeResampling")]
+    return resampling.init_args.engine
+
+
 MODEL = ["--model", "DPOModule", "--model.backbone.path", "y"]
 
 
@@ -136,6 +145,18 @@ class TestFit:
         found = fit(*MODEL, "-c", str(first), "-c", str(second), "--model.objective.beta", "0.4")
         values = found.model.init_args.objective.init_args.as_dict()
         assert values == {"beta": 0.4, "nll_weight": 3.0, "label_smoothing": 0.3}
+
+    def test_a_class_and_a_record_of_one_option_leave_nothing_of_each_other(self) -> None:
+        """`engine` is a record of servers, as the fragment has one, or a class."""
+        option, servers = "--trainer.callbacks.engine", str(ROOT / "configs" / "callbacks" / "online_servers.yaml")
+        given = ["-c", METHOD, *MODEL, "-c", servers]
+        vllm = engine_of(fit(*given, option, "ColocatedVLLM", f"{option}.sleep", "false"))
+        assert vllm.class_path == "align.sampling.colocated.ColocatedVLLM"
+        assert vllm.init_args.as_dict() == {**asdict(ColocatedVLLM()), "sleep": False}
+        record = engine_of(fit(*given, option, "ContinuousBatching", option, '{"urls": ["http://b:1/v1"]}'))
+        assert record.as_dict() == asdict(ServerPool(["http://b:1/v1"]))
+        with pytest.raises(ArgumentError, match="Option 'urls' is not accepted"):
+            fit(*given, option, "ContinuousBatching", f"{option}.urls", "[http://b:1/v1]")
 
     def test_another_module_drops_all_of_the_one_before(self) -> None:
         found = fit("-c", METHOD, *MODEL, "--model.optimizer.weight_decay", "0.5", "--model", "PROModule", *MODEL[2:])

@@ -151,6 +151,20 @@ def test_vllm_refuses_what_it_would_not_read(option: str, observed: Observed) ->
     assert "--engine vllm" in tried.said
 
 
+@pytest.mark.parametrize("option", ["steer", "model.check"])
+def test_continuous_batching_refuses_what_it_would_not_read(option: str, observed: Observed) -> None:
+    tried = observed(["generate", *PROMPTS, "--engine", "continuous", *OPTIONS[option]])
+    assert "--engine continuous" in tried.said
+
+
+def test_continuous_batching_draws_the_same_samples(observed: Observed, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["generate", *PROMPTS, "--generation.num_samples", "2", "--out", "out.txt"]
+    ours = observed(words)
+    theirs = observed([*words, "--engine", "continuous"])
+    assert theirs.files == ours.files
+    assert theirs.inputs != ours.inputs  # in other steps
+
+
 @pytest.fixture(scope="module")
 def servers(recorder: list[str]) -> Iterator[tuple[str, str]]:
     """Two servers in threads of this process; what they are asked is part of what is seen."""

@@ -47,6 +47,7 @@ EVALUATE = Verb(
         "sampling.chat_template_kwargs": ("--sampling.chat_template_kwargs", "{loud: true}"),
         "sampling.dtype": ("--sampling.dtype", "bfloat16"),
         "sampling.check": ("--sampling.check", "false"),
+        "sampling.engine": ("--sampling.engine", "continuous"),
         "sampling.limit": ("--sampling.limit", "2"),
         "start": ("--start", "THINGS/other"),
         "matched": ("--start", "THINGS/other", "--matched", "true"),

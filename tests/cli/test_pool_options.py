@@ -56,11 +56,13 @@ EVALUATE = Verb(
         "sampling.dtype": ("--sampling.dtype", "bfloat16"),
         "sampling.temperatures": ("--sampling.temperatures", "[0.5]"),
         "sampling.check": ("--sampling.check", "false"),
+        "sampling.engine": ("--sampling.engine", "continuous"),
         "sampling.generation.batch_tokens": ("--sampling.generation.batch_tokens", "1"),
     },
     refused={
         **NONE,
         ("pooled", "sampling.check"): "--pool draws",
+        ("pooled", "sampling.engine"): "--pool draws instead",
         ("pooled", "sampling.generation.batch_tokens"): "makes its own batches",
     },
 )

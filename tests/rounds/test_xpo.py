@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused(world_model: Path) -> None:
     for options in ({"mixture": None}, {"mixture": LogitMixture([1.0, 0.0])}, {"mixture": LogitMixture([0, 1], 0.5)}):
         with pytest.raises(ConfigError, match="ReferencePair takes one sample of the policy and one of the reference"):
             IterativeResampling(GoldRewards(), ReferencePair(), generation=XPO["generation"], **options)
-    with pytest.raises(ConfigError, match="servers have no reference: leave out engine, or mixture"):
+    with pytest.raises(ConfigError, match="others have no reference: leave out engine, or mixture"):
         IterativeResampling(GoldRewards(), **XPO, engine=ServerPool(["http://a:1/v1"]))
     for optimism in (0.0, [], [0.0, 1.0], [1.0, -1.0]):
         with pytest.raises(ConfigError, match="optimism must be positive"):

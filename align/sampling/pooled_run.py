@@ -1,0 +1,43 @@
+"""A run whose rounds are sampled by a pool of servers."""
+
+from __future__ import annotations
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from align.distributed import on_first
+from align.sampling.engine_kind import RoundPolicy, RunEngine, SampledRun
+from align.sampling.pool_engine import PoolEngine
+from align.sampling.pool_servers import PoolServers
+from align.sampling.server_pool import ServerPool
+
+
+class PooledRun(RunEngine):
+    """Servers that are given the policy when a round begins."""
+
+    def __init__(self, pool: ServerPool, run: SampledRun) -> None:
+        """Ask the servers how they take a policy; every process calls.
+
+        Raises ConfigError for one that takes none, or not what the method trains.
+        """
+        self.pool, self.run = pool, run
+        self.servers = PoolServers(pool, adapted=run.adapted, on_tokens=run.on_tokens, corrected=run.corrected)
+        self._drawing: PoolEngine | None = None
+        found = on_first(self.servers.found)
+        rank_zero_info(f"rounds are sampled by {', '.join(server.url for server in found)}")
+
+    def of(self, policy: RoundPolicy) -> PoolEngine:
+        """Return the engine that asks the servers for samples of the module as it is."""
+        module, policies = self.run.module, self.run.policies
+        self._drawing = PoolEngine(
+            self.servers,
+            policy.ends(module),
+            self.run.generation,
+            write=lambda takes: policies.write(module, policy.prompt_format, policy.weights, whole=takes == "folder"),
+            difference=self.run.difference(self.pool.most_difference),
+        )
+        return self._drawing
+
+    def finish(self) -> None:
+        """Give servers their own weights back."""
+        if self._drawing is not None:
+            self._drawing.restore()
