@@ -26,7 +26,8 @@ from align.sampling.paged_drawing import PagedDrawing
 from align.sampling.stopping_criteria import StopCriteria
 from align.sampling.transformers_generate import outgrows
 from align.sampling.undisturbed import undisturbed
-from align.scoring.decoder import PACKED_ATTENTION, unwrapped
+from align.scoring.decoder import unwrapped
+from align.scoring.packed_names import PLAIN_NAMES
 
 PAGE = 32
 """Positions of a page. Whole pages are held, so that a sample wastes half of one on average."""
@@ -122,7 +123,7 @@ def check_continuous(inner: Any) -> None:
     `eager_paged.py` and `sdpa_attention.py` of transformers 5.23 leave Gemma 2's cap on attention out.
     """
     named = inner.config._attn_implementation
-    if named not in (*ATTENTION, PACKED_ATTENTION):
+    if PLAIN_NAMES.get(named, named) not in ATTENTION:
         raise ConfigError(
             f"continuous batching: model.backbone.attn_implementation is {named}, expected one of "
             f"{', '.join(ATTENTION)}: set it, or use another engine"
