@@ -18,6 +18,8 @@ import psutil
 RESTARTS = 3
 """How often a worker is started again that died, and its batch computed anew, before the cluster is given up."""
 
+STARTS = 3
+"""How often Ray is started here: it waits 30 seconds for its processes, too little on a busy machine."""
 STORE = 2**28
 """Bytes for tasks and their results where Ray is started here."""
 
@@ -101,10 +103,14 @@ def _connected(cluster: Cluster) -> str | int:
     if cluster.address is None:
         cores = cluster.cpus * cluster.workers
         options = {"address": "local", "num_cpus": cores, "_temp_dir": cluster.folder, "object_store_memory": STORE}
-    try:
-        ray.init(**options, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(**options, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            break
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                return f"{type(error).__name__}: {error}"
+            ray.shutdown()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(_room(node, cluster) for node in nodes)
 

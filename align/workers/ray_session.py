@@ -20,7 +20,7 @@ from align.workers.ray_settings import RayWorkers
 from align.workers.ray_worker import Done, Make, versions
 from align.workers.transport import from_bytes, to_bytes
 
-CONNECTING = 120.0
+CONNECTING = 180.0
 """Seconds in which Ray has to be there."""
 REACHING = 10.0
 """Seconds in which its head has to take a connection."""

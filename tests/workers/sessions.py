@@ -49,7 +49,7 @@ def workers_of(driver: psutil.Process) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == driver.pid and process.cmdline()[0].startswith("ray::MapWorker"):
+            if os.getsid(process.pid) == driver.pid and "".join(process.cmdline()[:1]).startswith("ray::MapWorker"):
                 found.append(process)
     return found
 
