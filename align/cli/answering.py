@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -16,11 +16,13 @@ from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt, encoded
 from align.evaluation.continuous_policy import continuous
 from align.evaluation.policy import Policy
+from align.evaluation.ray_drawing import RayDrawing
 from align.evaluation.served_policy import check_unsteered, served
 from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
 from align.models.prompt_parts import Dialogue
 from align.models.tokenizer import load_tokenizer
+from align.sampling.compared_workers import ComparedWorkers
 from align.sampling.engine import Engine
 from align.sampling.generation import Generation, Request, Sample
 from align.sampling.http import HTTPEngine, Server
@@ -83,6 +85,7 @@ def answerer(
     engine: EngineName,
     server: Server | None,
     pool: ServerPool | None,
+    ray: ComparedWorkers | None,
 ) -> Iterator[Answerer]:
     """Prepare a policy; its states are steered for the time of the context.
 
@@ -100,10 +103,11 @@ def answerer(
     if elsewhere:
         yield _elsewhere(model, asking, written, server)
         return
-    if pool is not None:
-        check_unsteered(asking, model.path)
+    if pool is not None or ray is not None:
+        check_unsteered(asking, model.path, "--pool" if ray is None else "--ray")
         policy = Policy.load(model, *written, asking)
-        yield Answerer(partial(served, policy, model, pool), policy.encoder, asking, policy)
+        with _others(policy, model, pool, ray) as others:
+            yield Answerer(others, policy.encoder, asking, policy)
         return
     policy = Policy.load(model, *written, asking)
     if engine == "continuous":
@@ -113,6 +117,20 @@ def answerer(
         return
     with policy.steered():
         yield Answerer(lambda _: nullcontext(policy.engine), policy.encoder, asking, policy)
+
+
+@contextmanager
+def _others(
+    policy: Policy, model: Backbone, pool: ServerPool | None, ray: ComparedWorkers | None
+) -> Iterator[Callable[[Generation], AbstractContextManager[Engine]]]:
+    """Return what has servers, or workers, draw from a policy that lies in a folder."""
+    if ray is None:
+        assert pool is not None
+        yield partial(served, policy, model, pool)
+        return
+    drawing = RayDrawing.of(ray)
+    with closing(drawing.session):
+        yield partial(drawing.drawn, policy, model)
 
 
 def _elsewhere(model: Backbone, asking: ModelAsking, written: Written, server: Server | None) -> Answerer:

@@ -23,10 +23,12 @@ from align.records import Beside, Example
 from align.rewards.named_rewards import Tokens, limits
 from align.rewards.scorers import RewardFolder, Scorer
 from align.strict_json import json_text
+from align.workers.ray_settings import RayWorkers
 
 UNUSED = (
     KEEP_COLUMNS,
     Unused(("plan", "order"), without("add"), "belongs to --add: name files of generations, or leave it out"),
+    Unused(("ray",), without("rewards"), "belongs to --rewards: set RewardFolder's own, or leave it out"),
     Unused(("reward_tokens",), without("rewards"), "belongs to --rewards: set the scorer's own, or leave it out"),
 )
 
@@ -44,6 +46,7 @@ def rank(  # noqa: PLR0913  the signature is the command line
     length: int = 5,
     attributes: dict[str, float] | None = None,
     reward_tokens: Tokens = None,
+    ray: RayWorkers | None = None,
 ) -> None:
     """Write ranked lists as JSONL with the columns prompt, completions, scores, origins and ranks, best first.
 
@@ -63,12 +66,13 @@ def rank(  # noqa: PLR0913  the signature is the command line
         length: Responses of a list, at most.
         attributes: Weights of the reward model's outputs, or of the scorer's; null takes the first.
         reward_tokens: Longest dialogue the reward model reads whole; null takes that of its training, or its context.
+        ray: Workers on a Ray cluster that hold the reward model, to equal scores.
     """
     names = list(add or {}) if plan is None else plan
     if unknown := [name for name in names if name not in (add or {})]:
         raise ConfigError(f"plan names {unknown[0]!r}, which --add does not have (there: {', '.join(add or {})})")
     expansion = Expansion(length, tuple(names), order)
-    ranker = _scorer(rewards, scorer, reward_tokens)
+    ranker = _scorer(rewards, scorer, reward_tokens, ray)
     weights = _weights(attributes, ranker.attributes, "scorer" if scorer else "reward model")
     report, added = Report(), Report()
     examples = _plain(PreferenceFile(data, keep_columns=keep_columns or ()).read("train", report), report)
@@ -95,22 +99,22 @@ def rank(  # noqa: PLR0913  the signature is the command line
     _tell_sizes(out, [len(row["completions"]) for row in rows])
 
 
-def _scorer(rewards: RewardFolders | None, scorer: Scorer | None, tokens: Tokens) -> Scorer:
+def _scorer(rewards: RewardFolders | None, scorer: Scorer | None, tokens: Tokens, workers: RayWorkers | None) -> Scorer:
     """Return what ranks. Raises ConfigError where both or neither are named, or a key is missing."""
     if (rewards is None) == (scorer is None):
         given = "both" if rewards else "neither"
         raise ConfigError(f"name --rewards DIR or --scorer CLASS, one of the two, got {given}")
-    found = scorer or _folder(rewards or [], tokens)
+    found = scorer or _folder(rewards or [], tokens, workers)
     found.ready()
     return found
 
 
-def _folder(rewards: RewardFolders, tokens: Tokens) -> RewardFolder:
+def _folder(rewards: RewardFolders, tokens: Tokens, workers: RayWorkers | None) -> RewardFolder:
     if len(rewards) != 1:
         raise ConfigError(f"rewards: one model ranks, got {len(rewards)}: --scorer RewardEnsemble takes several")
     path = next(iter(rewards.values())) if isinstance(rewards, dict) else rewards[0]
     [limit] = limits([evaluation_tables.name(one) for one in rewards], tokens)
-    return RewardFolder(path, limit)
+    return RewardFolder(path, limit, workers)
 
 
 def _plain(examples: Sequence[Example], report: Report) -> list[Example]:

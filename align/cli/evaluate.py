@@ -26,7 +26,7 @@ from align.cli.matched_tables import Matches
 from align.cli.model_options import gathered
 from align.cli.reward_models import RewardFolders, beside, load_reward_models, tell_reading, tell_scorer
 from align.cli.unused import KEEP_COLUMNS, REWARD_TOKENS, Settings, Unused, always, given, without
-from align.cli.unused_of_models import POOL
+from align.cli.unused_of_models import POOL, RAY
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
 from align.evaluation.best_of_n import BestOf
@@ -34,6 +34,7 @@ from align.evaluation.comparison import common_scales
 from align.evaluation.completions import fingerprint
 from align.evaluation.evaluation_sampler import EvaluationSampler, Sampling
 from align.evaluation.judging import JudgeReport
+from align.evaluation.ray_drawing import RayDrawing
 from align.evaluation.reward_evaluation import ResponseReport
 from align.judges.endpoint import Endpoint
 from align.judges.language_judge import LanguageJudge
@@ -42,6 +43,7 @@ from align.judges.preference import GoldJudge, Judge, RewardJudge
 from align.records.asking import AskedModel
 from align.rewards.named_rewards import Tokens
 from align.rewards.scorers import Scorer
+from align.sampling.compared_workers import ComparedWorkers
 from align.sampling.server_pool import ServerPool
 from align.strict_json import json_text
 
@@ -54,9 +56,11 @@ UNUSED = (
     KEEP_COLUMNS,
     REWARD_TOKENS,
     *POOL,
+    *RAY,
     Unused(("sampling.generation.batch_tokens",), given("pool"), "--pool makes its own batches: leave it out"),
     Unused(("sampling.check",), given("pool"), "--pool draws, not a layout of ours: leave it out"),
     Unused(("sampling.engine",), given("pool"), "--pool draws instead: give one of them"),
+    Unused(("sampling.engine",), given("ray"), "--ray draws by our own engine: leave it out"),
     Unused(
         ("sampling.check",),
         lambda settings: settings["sampling"].engine == "continuous",
@@ -93,6 +97,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     matched: bool = False,
     best_of: BestOf | None = None,
     pool: ServerPool | None = None,
+    ray: ComparedWorkers | None = None,
     judge: Judge | None = None,
     against: str = REFERENCES,
     human: str | None = None,
@@ -124,6 +129,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         best_of: Report what the best of n samples reaches, estimated from all `num_samples` of a prompt.
         pool: Servers that draw in the place of this process, each given the model, or started with it; it is loaded
             here too, since what they say of their samples is compared.
+        ray: Workers on a Ray cluster that draw and score with `rewards`, the same tokens to equal scores; the model is
+            loaded here too, for the same reason.
         judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
         against: What the judge compares every model with: references, a model's name, a model folder, or a file of
             answers.
@@ -142,8 +149,9 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     asked, notes = prompts_of(prompts, sampling.limit, keep_columns or ())
     if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
         raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
-    sampler = EvaluationSampler(Path(out), asked, sampling, askings, pool)
-    reward_models = load_reward_models(rewards or [], reward_tokens)
+    drawing = None if ray is None else RayDrawing.of(ray)
+    sampler = EvaluationSampler(Path(out), asked, sampling, askings, pool=pool, ray=drawing)
+    reward_models = load_reward_models(rewards or [], reward_tokens, drawing and drawing.session)
     scorers = beside(reward_models, scorer, asked)
     reports = {
         name: {t: report_of(sampler, name, t, scorers, start=start, best_of=best_of) for t in levels} for name in names

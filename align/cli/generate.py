@@ -25,6 +25,7 @@ from align.models.asked import asking_of
 from align.models.backbone import Backbone
 from align.records import Beside, Instructions, Message, Which
 from align.records.asking import Ask
+from align.sampling.compared_workers import ComparedWorkers
 from align.sampling.generation import Generation
 from align.sampling.http import Server
 from align.sampling.server_pool import ServerPool
@@ -57,6 +58,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
     engine: EngineName = "transformers",
     server: Server | None = None,
     pool: ServerPool | None = None,
+    ray: ComparedWorkers | None = None,
 ) -> None:
     """Sample completions and print them, or write them as JSONL with the columns prompt and completion.
 
@@ -94,6 +96,8 @@ def generate(  # noqa: PLR0913  the signature is the command line
         server: A server of the OpenAI kind that draws instead; `model` then only brings the tokenizer.
         pool: Servers that draw instead, each given the model, or started with it; it is loaded here too, since what
             they say of their samples is compared.
+        ray: Workers on a Ray cluster that draw instead, the same tokens; the model is loaded here too, for the same
+            reason.
     """
     condition = {"direction": direction, "angle": angle, "ratings": ratings}
     steering = {"steer": steer, "vector": vector, "layers": layers, "coefficient": coefficient, "where": where}
@@ -112,7 +116,7 @@ def generate(  # noqa: PLR0913  the signature is the command line
     if not todo and asked is None:
         raise ConfigError("nothing to complete: give --prompt TEXT or --prompts FILE")
     written = Written(template, chat_template_kwargs)
-    with answerer(model, asking, written=written, engine=engine, server=server, pool=pool) as policy:
+    with answerer(model, asking, written=written, engine=engine, server=server, pool=pool, ray=ray) as policy:
         if asked is not None:
             asked.write(policy.texts)
             return

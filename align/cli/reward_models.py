@@ -13,15 +13,21 @@ from align.rewards.named_rewards import Tokens, named_rewards
 from align.rewards.reward_model_scorer import RewardModelScorer
 from align.rewards.scorers import Scorer
 from align.strict_json import json_text
+from align.workers.ray_session import RaySession
 
 RewardFolders = dict[str, str] | list[str]
 """Reward model folders, by name or one after the other."""
 
 
-def load_reward_models(folders: RewardFolders, tokens: Tokens) -> dict[str, RewardModelScorer]:
-    """Return the models of folders, by path or by the names given. Raises ConfigError for a number that none has."""
+def load_reward_models(
+    folders: RewardFolders, tokens: Tokens, workers: RaySession | None = None
+) -> dict[str, RewardModelScorer]:
+    """Return the models of folders, by path or by the names given; with workers these hold them.
+
+    Raises ConfigError for a number that none has.
+    """
     paths = folders if isinstance(folders, dict) else {path: path for path in folders}
-    return named_rewards(paths, tokens, called=name)
+    return named_rewards(paths, tokens, called=name, workers=workers)
 
 
 def beside(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from align.cli.unused import Settings, Unused, given, without
-from align.cli.unused_of_models import GREEDY, POOL, TRAINING
+from align.cli.unused_of_models import GREEDY, POOL, RAY, TRAINING
 
 
 def _elsewhere(settings: Settings) -> bool:
@@ -30,6 +30,11 @@ UNUSED = (
     ),
     GREEDY,
     *POOL,
+    *RAY,
+    Unused(("server",), given("ray"), "--ray draws instead: give one of them"),
+    Unused(("engine",), given("ray"), "--ray draws by our own engine: leave it out"),
+    Unused(("steer",), given("ray"), "changes states inside the model: leave out --ray"),
+    Unused(("model.random_init",), given("ray"), "random weights are others on every worker: leave it out"),
     Unused(("server",), given("pool"), "--pool draws instead: give one of them"),
     Unused(("engine",), given("server"), "--server draws instead: give one of them"),
     Unused(("engine",), given("pool"), "--pool draws instead: give one of them"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from align.cli.unused import Settings, Unused, always
+from align.cli.unused import Settings, Unused, always, given
 from align.models import backbone
 from align.models.asked import asking_of
 
@@ -20,6 +20,7 @@ TRAINING = Unused(
 POOL = (
     Unused(("pool.importance_cap",), always, "belongs to online RL, where losses are corrected by it: leave it out"),
 )
+RAY = (Unused(("pool",), given("ray"), "--ray draws instead: give one of them"),)
 HARNESS = Unused(
     ("model.check",),
     always,

@@ -16,6 +16,7 @@ from align.evaluation.completions import EvaluatedCompletion, EvaluationPrompt
 from align.evaluation.continuous_policy import continuous
 from align.evaluation.model_answers import answers_to, is_answer_file, read_model_answers
 from align.evaluation.policy import Policy
+from align.evaluation.ray_drawing import RayDrawing
 from align.evaluation.served_policy import check_unsteered, served
 from align.models.backbone import Backbone, DTypeName
 from align.sampling.engine import Engine
@@ -66,14 +67,18 @@ class EvaluationSampler:
         prompts: list[EvaluationPrompt],
         sampling: Sampling,
         models: AskedModels,
+        *,
         pool: ServerPool | None = None,
+        ray: RayDrawing | None = None,
     ) -> None:
         """Prepare to sample from models, by their names; another name is the path of a model asked in its own way.
 
-        Raises ConfigError for a steered model where servers draw.
+        Raises ConfigError for a steered model where servers or workers draw.
         """
-        self.out, self.prompts, self.sampling, self.models, self.pool = out, prompts, sampling, models, pool
-        other = "--pool" if pool is not None else "" if sampling.engine == "transformers" else "--sampling.engine"
+        self.out, self.prompts, self.sampling, self.models = out, prompts, sampling, models
+        self.pool, self.ray = pool, ray
+        elsewhere = "--ray" if ray is not None else "--pool" if pool is not None else ""
+        other = elsewhere or ("" if sampling.engine == "transformers" else "--sampling.engine")
         for name in models.names if other else ():
             check_unsteered(models.asking(name), name, other)
         self._held: tuple[str, Policy] | None = None
@@ -123,6 +128,8 @@ class EvaluationSampler:
     def _engine(self, name: str, temperature: float) -> AbstractContextManager[Engine | None]:
         """Return what draws where the model in this process does not."""
         drawing = (self.policy(name), self.backbone(name))
+        if self.ray is not None:
+            return self.ray.drawn(*drawing, self.sampling.at(temperature))
         if self.pool is not None:
             return served(*drawing, self.pool, self.sampling.at(temperature))
         if self.sampling.engine == "transformers":

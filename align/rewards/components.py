@@ -11,6 +11,9 @@ from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
 from align.records import Example
 
+SCORED_TOGETHER = 256
+"""Samples of a process whose rewards are committed at a time."""
+
 
 @dataclass(frozen=True)
 class PolicyNow:
@@ -65,6 +68,11 @@ class Component:
     def live(self) -> Sequence[Any]:
         """Return the models being trained that it asks now; where they are sharded, all processes call them."""
         return [model for part in self.parts for model in part.live]
+
+    @property
+    def together(self) -> int:
+        """Return how many samples of a round are scored in a call, after which their scores are kept."""
+        return max([SCORED_TOGETHER, *(part.together for part in self.parts)])
 
     def follow(self, training: Training) -> None:
         """Take the run whose model is asked, where the model being trained is."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from align.errors import ConfigError, did_you_mean
+from align.rewards.ray_reward_model import RayRewardModel
 from align.rewards.reward_model_scorer import RewardModelScorer
+from align.workers.ray_session import RaySession
 
 Tokens = int | dict[str, int] | None
 """Longest dialogue that is read whole: one number for all reward models, or one by name."""
 
 
 def named_rewards(
-    folders: Mapping[str, str], tokens: Tokens, *, called: Callable[[str], str] = str
+    folders: Mapping[str, str],
+    tokens: Tokens,
+    *,
+    called: Callable[[str], str] = str,
+    workers: RaySession | None = None,
 ) -> dict[str, RewardModelScorer]:
     """Return the models of folders by name. Raises ConfigError for a number that no model, or more than one, has.
 
@@ -20,10 +26,11 @@ def named_rewards(
         folders: Their paths by name.
         tokens: How far they read; null takes that of their training, or their context.
         called: What `tokens` calls a name.
+        workers: Hold the models in the place of this process.
     """
     most = limits([called(name) for name in folders], tokens)
     return {
-        name: RewardModelScorer(path, max_tokens=limit)
+        name: RayRewardModel(path, workers, max_tokens=limit) if workers else RewardModelScorer(path, max_tokens=limit)
         for (name, path), limit in zip(folders.items(), most, strict=True)
     }
 

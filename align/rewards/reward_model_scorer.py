@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from align.checks.plain import plain_rewards
 from align.checks.reward_check import check_rewards, few, length_of, on_device
@@ -32,6 +32,9 @@ from align.models.tokenizer import choose_pad_token, load_tokenizer
 from align.records import CandidateBatch, EncodedGroup, Example, Message
 from align.rewards.reward_model_reading import outputs_of, refuse_not_finite, usual_reading
 from align.scoring.reward_outputs import reward_outputs
+
+Prompts = Mapping[int, Sequence[Message]]
+"""By the number that is a group's id."""
 
 
 class RewardModelScorer:
@@ -78,8 +81,7 @@ class RewardModelScorer:
         tokenizer: Any = load_tokenizer(self.backbone)
         self.reading = reading or read_reading(folder) or usual_reading(folder, tokenizer)
         self._ignored = pad_token(self.backbone)
-        self.model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))
-        self.model.to(self.device)
+        self.model = self._loaded(tokenizer, outputs)
         self.max_tokens = min(max_tokens or read_max_tokens(folder) or 10**9, max_positions(self.backbone))
         limits = Truncation(None, self.max_tokens, "cut_if_needed", "drop")
         self.encoder = Encoder(tokenizer, make_template(tokenizer), limits)
@@ -98,21 +100,39 @@ class RewardModelScorer:
         groups = self._encoded(examples)
         self.dialogues, self.unread = self.dialogues + len(examples), self.unread + len(examples) - len(groups)
         found = torch.full((len(examples), len(self.attributes)), math.nan)
-        with torch.no_grad(), evaluating(self.model):
-            if groups and not self.checked:
-                self._check(few(groups, self.model), prompts)
-            for batch in self._batches(groups):
-                scores = self._score(batch)
-                self._refuse_not_finite(batch, prompts, scores)
-                found[[int(name) for name in batch.ids]] = scores.float().cpu()
+        parts, asked = list(self._batches(groups)), dict(enumerate(prompts))
+        if groups:
+            for part, scores in zip(parts, self.read(groups, parts, asked), strict=True):
+                found[[int(group.id) for group in part]] = scores
         return found
 
-    def _check(self, batch: CandidateBatch, prompts: Sequence[Sequence[Message]]) -> None:
+    def _loaded(self, tokenizer: Any, outputs: Sequence[str]) -> nn.Module:
+        """Return the model, and give the tokenizer its padding token."""
+        model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))
+        return model.to(self.device)
+
+    @torch.no_grad()
+    def read(
+        self, groups: list[EncodedGroup], parts: Sequence[list[EncodedGroup]], prompts: Prompts
+    ) -> list[Float[Tensor, "response attribute"]]:
+        """Return the scores of every part of groups, on the CPU; the groups are what a first check chooses from."""
+        found = []
+        with evaluating(self.model):
+            if not self.checked:
+                self._check(few(groups, self.model), prompts)
+            for part in parts:
+                batch = CandidateBatch.of(part)
+                scores = self._score(batch)
+                self._refuse_not_finite(batch, prompts, scores)
+                found.append(scores.float().cpu())
+        return found
+
+    def _check(self, batch: CandidateBatch, prompts: Prompts) -> None:
         plain = plain_rewards(self.model, batch).view(batch.num_candidates, -1)
         self._refuse_not_finite(batch, prompts, plain[:, self._columns])
         self.checked = check_rewards(self.model, self.backbone.path, batch)
 
-    def _refuse_not_finite(self, batch: CandidateBatch, prompts: Sequence[Sequence[Message]], scores: Tensor) -> None:
+    def _refuse_not_finite(self, batch: CandidateBatch, prompts: Prompts, scores: Tensor) -> None:
         asked = [prompts[int(name)] for name in batch.ids]
         refuse_not_finite(f"reward model {self.backbone.path}", self.attributes, asked, scores)
 
@@ -159,10 +179,10 @@ class RewardModelScorer:
         outputs = reward_outputs(self.model, on_device(batch, self.device))
         return (self.rescaling.points_of(outputs) if self.rescaling else outputs)[:, self._columns]
 
-    def _batches(self, groups: list[EncodedGroup]) -> Iterator[CandidateBatch]:
-        """Yield batches of similar length within the budget, the longest first."""
+    def _batches(self, groups: list[EncodedGroup]) -> Iterator[list[EncodedGroup]]:
+        """Yield groups of similar length within the budget, the longest first."""
         ordered = sorted(groups, key=length_of, reverse=True)
         while ordered:
             size = max(self.batch_tokens // length_of(ordered[0]), 1)
-            yield CandidateBatch.of(ordered[:size])
+            yield ordered[:size]
             ordered = ordered[size:]

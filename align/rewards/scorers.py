@@ -21,8 +21,11 @@ from align.models.resolving import resolve
 from align.models.world_settings import check_same_world
 from align.records import Example, Message
 from align.rewards.components import Component
+from align.rewards.ray_reward_model import FOR_WORKERS, RayRewardModel
 from align.rewards.reward_model_reading import outputs_of
 from align.rewards.reward_model_scorer import RewardModelScorer
+from align.workers.ray_session import RaySession
+from align.workers.ray_settings import RayWorkers
 from align.world.gold_rewards import REWARDS, gold
 from align.world.universe import World
 
@@ -71,23 +74,35 @@ class Scorer(Component, ABC):
 class RewardFolder(Scorer):
     """A reward model folder, loaded when it is first asked."""
 
-    def __init__(self, path: str, max_tokens: int | None = None) -> None:
+    def __init__(self, path: str, max_tokens: int | None = None, ray: RayWorkers | None = None) -> None:
         """Name the folder.
 
         Args:
             path: A folder that `RewardModel` exported, any sequence classifier, or a hub id.
             max_tokens: Longest dialogue that is read whole; null takes that of its training, or the model's context.
+            ray: Workers on a Ray cluster that score in the place of this process, to equal scores.
         """
-        self.path, self.max_tokens = path, max_tokens
+        self.path, self.max_tokens, self.ray = path, max_tokens, ray
 
     @cached_property
     def oracle(self) -> RewardModelScorer:
         """Return the loaded model; the global random stream is left as it was."""
+        if self.ray is not None:
+            return RayRewardModel(self.path, RaySession(self.ray, "RewardFolder.ray"), max_tokens=self.max_tokens)
         with torch.random.fork_rng(devices=[]):
             return RewardModelScorer(self.path, max_tokens=self.max_tokens)
 
-    shares = True
     log_odds = True
+
+    @property
+    def shares(self) -> bool:
+        """Return whether every process may score a part: workers are asked by one."""
+        return self.ray is None
+
+    @property
+    def together(self) -> int:
+        """Return more where workers score, which load the model for every call."""
+        return FOR_WORKERS if self.ray else super().together
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:  # type: ignore[override]

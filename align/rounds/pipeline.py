@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -93,31 +93,26 @@ def _draw(rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], eng
     missing = [b for b in batches if any((j.request.id, k) not in known for j in b for k in j.numbers)]
     if missing:
         engine.ready()
-    size = world_size()
+    size = 1 if engine.spreads else world_size()
+    stream = sampler.stream(missing[rank() :: size] if rank() < size else [])
     with SamplingProgress(_count(missing), shown=rank() == 0, title=f"round {plan.number}: sampling") as progress:
-        for first in range(0, len(missing), size):
-            own = missing[first + rank() : first + rank() + 1]
-            drawn = on_all(lambda own=own: _drawn(own, sampler))  # type: ignore[misc]
-            found = [pair for part in drawn for pair in part]
+        for _ in range(0, len(missing), size):
+            found = [s for part in on_all(lambda: _next(stream, engine)) for s in part]
+            names = [plan.prompts[s.prompt].request.id for s in found]
             rows = [
                 StoredSample(name, s.number, hashes[name], s.ids, s.text, s.finish, logprobs=s.logprobs)
-                for name, s in found
+                for name, s in zip(names, found, strict=True)
             ]
             on_first(lambda rows=rows: rounds.store.add(plan.number, rows))  # type: ignore[misc]
-            progress.update([s for _, s in found])
+            progress.update(found)
     if missing:
         engine.rest()
 
 
-def _drawn(own: Sequence[Batch], sampler: Sampler) -> list[tuple[str, Sample]]:
-    """Return the samples of this process's batch, beside the other processes, each with the name of its prompt."""
-    with sampler.engine.in_step():
-        return [pair for batch in own for pair in _named(batch, sampler)]
-
-
-def _named(batch: Batch, sampler: Sampler) -> list[tuple[str, Sample]]:
-    names = {job.place: job.request.id for job in batch}
-    return [(names[s.prompt], s) for s in sampler.draw(batch)]
+def _next(stream: Iterator[list[Sample]], engine: Engine) -> list[Sample]:
+    """Return the samples of this process's next batch, beside the other processes; none after its last."""
+    with engine.in_step():
+        return next(stream, [])
 
 
 def _count(batches: Sequence[Batch]) -> int:

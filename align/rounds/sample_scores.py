@@ -17,8 +17,6 @@ from align.rounds.plan import RoundPlan
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_store import RoundStore, StoredSample
 
-SCORED_TOGETHER = 256
-"""Samples of a process whose rewards are committed at a time."""
 Key = tuple[str, str]
 """Id of the prompt's record, and the response."""
 
@@ -41,8 +39,9 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
     known = {(examples[s.prompt].id, s.text): s.scores for s in samples if s.scores is not None}
     left = [s for s in samples if s.scores is None]
     parts = world_size() if scorer.shares else 1
-    for first in range(0, len(left), SCORED_TOGETHER * parts):
-        part = left[first : first + SCORED_TOGETHER * parts]
+    together = scorer.together * parts
+    for first in range(0, len(left), together):
+        part = left[first : first + together]
         new = {(e.id, s.text): e for s in part if (e := examples[s.prompt]) and (e.id, s.text) not in known}
         known |= _scored(plan, new, parts)
         scored = [s._replace(scores=known[examples[s.prompt].id, s.text]) for s in part]
@@ -93,7 +92,7 @@ def _score_together(store: RoundStore, plan: RoundPlan) -> None:
     left = [group for group in by_prompt.values() if any(s.scores is None for s in group)]
     while left:
         part: list[StoredSample] = []
-        while left and (not part or len(part) + len(left[0]) <= SCORED_TOGETHER):
+        while left and (not part or len(part) + len(left[0]) <= plan.settings.scorer.together):
             part += left.pop(0)
         rows = _scores(plan.settings.scorer, [examples[s.prompt] for s in part], [s.text for s in part])
         scored = [s._replace(scores=row) for s, row in zip(part, rows, strict=True)]

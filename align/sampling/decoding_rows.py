@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from align.sampling.token_sampling import sample_next_tokens
 from align.scoring.decoder import unwrapped
 
 _WATCHED: ContextVar[dict[int, list[Tensor]] | None] = ContextVar("watched", default=None)
+_TELLING: ContextVar[bool] = ContextVar("telling", default=False)
 
 
 @contextmanager
@@ -33,6 +34,19 @@ def watched() -> Iterator[dict[int, list[Tensor]]]:
         _WATCHED.reset(token)
 
 
+@contextmanager
+def telling() -> Iterator[None]:
+    """Have completions tell the log-probability of every token, as it was drawn: at the temperature of drawing.
+
+    It is that at temperature 1 where the most probable token is taken, or `top_p` leaves tokens out.
+    """
+    token = _TELLING.set(True)
+    try:
+        yield
+    finally:
+        _TELLING.reset(token)
+
+
 @dataclass
 class Row:
     """One completion in the making."""
@@ -40,6 +54,8 @@ class Row:
     limit: int
     ids: list[int]
     finish: Finish | None = None
+    logprobs: list[float] = field(default_factory=list)
+    """Of its tokens, where they are told."""
 
 
 class Rows:
@@ -56,6 +72,8 @@ class Rows:
         keys = [sample_key(settings.seed, round_number, j.request.id, k) for j in jobs for k in j.numbers]
         drawn = np.stack([uniforms(key, settings.max_new_tokens) for key in keys])
         self.numbers = torch.from_numpy(drawn).to(next(model.parameters()).device)
+        self.tells = _TELLING.get()
+        self._told: list[float] = []
 
     def draw(self, logits: Float[Tensor, "row vocab"], places: list[int], step: int | list[int]) -> Int[Tensor, " row"]:
         """Return the next token of these rows, which have as many tokens each as `step` says."""
@@ -64,7 +82,11 @@ class Rows:
                 seen[place].append(row)
         whole = places == self.all and isinstance(step, int)
         own = self.numbers[:, step] if whole else self.numbers[places, step]
-        return sample_next_tokens(logits, own, temperature=self.settings.temperature, top_p=self.settings.top_p)
+        tokens = sample_next_tokens(logits, own, temperature=self.settings.temperature, top_p=self.settings.top_p)
+        if self.tells:
+            told = (logits.float() / told_at(self.settings)).log_softmax(-1)
+            self._told = told.gather(-1, tokens[:, None])[:, 0].tolist()
+        return tokens
 
     def take(self, places: list[int], tokens: list[int]) -> list[int]:
         """Append a token to every one of these rows that goes on; return the indices, in `places`, that still do."""
@@ -73,6 +95,7 @@ class Rows:
             row = self.rows[place]
             if row.finish is None:
                 row.ids.append(token)
+                row.logprobs += self._told[index : index + 1]
                 row.finish = self.ends.reason(row.ids, row.limit)
                 if row.finish is None:
                     going.append(index)
@@ -80,7 +103,10 @@ class Rows:
 
     def completions(self) -> list[list[Completion]]:
         """Return what was drawn for every job."""
-        done = iter([self.ends.completion(row.ids, row.finish or "length") for row in self.rows])
+        ended = [self.ends.completion(row.ids, row.finish or "length") for row in self.rows]
+        if self.tells:
+            ended = [one._replace(logprobs=row.logprobs) for one, row in zip(ended, self.rows, strict=True)]
+        done = iter(ended)
         return [[next(done) for _ in job.numbers] for job in self.jobs]
 
 
@@ -88,6 +114,11 @@ def max_positions(model: nn.Module) -> int:
     """Return the longest sequence a model takes; a large number where it has no limit."""
     config = unwrapped(model).config.get_text_config()
     return int(getattr(config, "max_position_embeddings", None) or 10**9)
+
+
+def told_at(settings: Generation) -> float:
+    """Return the temperature at which log-probabilities are told."""
+    return settings.temperature if settings.temperature and settings.top_p == 1 else 1.0
 
 
 def _limit(job: Job, settings: Generation, most: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from align.sampling.generation import Completion, Generation, Job
@@ -14,6 +14,8 @@ class Engine(ABC):
 
     together: int | None = None
     """Samples that are asked for at a time; None lets the positions of a batch decide."""
+    spreads = False
+    """Whether the first process asks for all batches, which others draw, rather than each process for its own."""
 
     def ready(self) -> None:
         """Be ready to draw a round; every process calls, before the first batch."""
@@ -32,3 +34,10 @@ class Engine(ABC):
     @abstractmethod
     def generate(self, jobs: Sequence[Job], settings: Generation, round_number: int = 0) -> list[list[Completion]]:
         """Return the completions of every job, in order; the stream of each is that of its `sample_key`."""
+
+    def stream(
+        self, batches: Sequence[Sequence[Job]], settings: Generation, round_number: int = 0
+    ) -> Iterator[tuple[int, list[list[Completion]]]]:
+        """Yield the place of every batch and its completions, in the order they are done."""
+        for place, jobs in enumerate(batches):
+            yield place, self.generate(jobs, settings, round_number)

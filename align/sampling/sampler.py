@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -55,21 +55,20 @@ class Sampler:
         jobs = [Job(place, requests[place], numbers) for place in order]
         return [jobs[first : first + width] for first in range(0, len(jobs), width)]
 
-    def draw(self, batch: Batch) -> list[Sample]:
-        """Return the samples of one batch."""
-        found = self.engine.generate(batch, self.settings, self.round_number)
-        return [
-            Sample(job.place, number, *completion)
-            for job, completions in zip(batch, found, strict=True)
-            for number, completion in zip(job.numbers, completions, strict=True)
-        ]
+    def stream(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
+        """Yield the samples of every batch, in the order the batches are done."""
+        for place, found in self.engine.stream(batches, self.settings, self.round_number):
+            yield [
+                Sample(job.place, number, *completion)
+                for job, completions in zip(batches[place], found, strict=True)
+                for number, completion in zip(job.numbers, completions, strict=True)
+            ]
 
     def sample(self, requests: Sequence[Request], *, bar: bool = False) -> list[Sample]:
         """Return all samples in the order of the requests; `bar` shows progress on a terminal."""
         found: list[Sample] = []
         with SamplingProgress(len(requests) * self.settings.num_samples, shown=bar) as progress:
-            for batch in self.plan(requests):
-                drawn = self.draw(batch)
+            for drawn in self.stream(self.plan(requests)):
                 progress.update(drawn)
                 found += drawn
         return sorted(found, key=lambda s: (s.prompt, s.number))

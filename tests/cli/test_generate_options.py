@@ -15,6 +15,7 @@ from align.sampling import http
 from tests.cli.model_options import DRAWN, GREEDY_REFUSED, MODEL, MODEL_REFUSED
 from tests.cli.observing import Observed, Seen, Verb, check, options_of
 from tests.cli.pooled import POOL
+from tests.cli.rayed import RAY
 from tests.sampling.server import Handler
 
 BASE = ("--model.path", "THINGS/model", "--generation.max_new_tokens", "6")
@@ -69,6 +70,7 @@ OPTIONS = {
     "server.deadline": (*SERVED, "--server.deadline", "700"),
     **POOL,
     "pool.urls": ("--pool.urls", "[http://a:1/v1]"),
+    **RAY,
 }
 OTHERWISE = {
     **{(mode, "model.path"): ("--model.path", "THINGS/two") for mode in SERVER},
@@ -105,6 +107,8 @@ REFUSED = {
     **rows("steer", INSIDE, SERVER),
     **rows("pool.urls", INSIDE, ["steered"]),
     **rows("pool.urls", "--pool draws instead", SERVER),
+    **rows("ray.workers", INSIDE, ["steered"]),
+    **rows("ray.workers", "--ray draws instead", SERVER),
     **rows("server.chat_template_kwargs", "is for a server that writes the prompts", ["served"]),
     **rows("server.base_url", INSIDE, ["steered"]),
     **rows(
@@ -120,8 +124,8 @@ REFUSED = {
 }
 GROUP = [name for name in OPTIONS if name.startswith("server.") and name != "server.base_url"]
 """What a server is told, once there is one."""
-TWICE = {(mode, "pool.urls") for mode in ("steered", *SERVER)}
-"""Where a pool has nothing to do; what it is told elsewhere is tried in test_pool_options."""
+TWICE = {(mode, option) for mode in ("steered", *SERVER) for option in ("pool.urls", "ray.workers")}
+"""Where others have nothing to do; what they are told elsewhere is tried in test_pool_options and test_ray_options."""
 VERB = Verb(generate, "generate", MODES, OPTIONS, OTHERWISE, REFUSED)
 
 
@@ -134,7 +138,7 @@ def test_every_option_is_tried() -> None:
     [
         case
         for case in VERB.cases()
-        if (case[1] not in GROUP or case[0] in SERVER) and (case[1] not in POOL or case in TWICE)
+        if (case[1] not in GROUP or case[0] in SERVER) and (case[1] not in {**POOL, **RAY} or case in TWICE)
     ],
 )
 def test_option(mode: str, option: str, observed: Observed, servers: tuple[str, str]) -> None:

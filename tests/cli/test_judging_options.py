@@ -13,6 +13,7 @@ from align.cli.data_rank import rank
 from align.cli.evaluate import evaluate
 from tests.cli.observing import Observed, Verb, check, options_of
 from tests.cli.pooled import POOL
+from tests.cli.rayed import RAY, WORKERS
 from tests.cli.things import lines
 
 LENGTH = "align.rewards.verifiable:length"
@@ -57,6 +58,7 @@ EVALUATE = Verb(
         "against": ("--against", "THINGS/other"),
         "human": (*JUDGED, "--human", "THINGS/pairs2.jsonl"),
         **POOL,
+        **RAY,
     },
     refused={
         ("measured", "against"): "belongs to --judge",
@@ -78,6 +80,7 @@ RANK = Verb(
         "add": ("--add.a", "THINGS/b.jsonl"),
         "plan": ("--plan", "[b,b]"),
         "order": ("--order", "random"),
+        **WORKERS,
         "length": ("--length", "4"),
         "attributes": ("--attributes.verbosity", "1"),
         "reward_tokens": ("--reward_tokens", "100"),
@@ -164,7 +167,7 @@ def test_every_option_is_tried(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "mode", "option"),
-    [(v.name, *case) for v in VERBS.values() for case in v.cases() if case[1] not in POOL],
+    [(v.name, *case) for v in VERBS.values() for case in v.cases() if case[1] not in {**POOL, **RAY}],
 )
 def test_option(name: str, mode: str, option: str, observed: Observed) -> None:
     check(VERBS[name], mode, option, observed)

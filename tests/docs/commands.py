@@ -78,6 +78,7 @@ WRITTEN = {
         "dpa_0.8.json",
         "row.csv",
         "runs/report.html",
+        "samples.jsonl",
     ),
     "runs/dpo/lm_eval.json",
 }

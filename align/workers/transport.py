@@ -1,0 +1,20 @@
+"""What a command and its workers send each other, as bytes that the process between them does not read.
+
+They are pickled, as Ray and `multiprocessing` do with all they carry: only between processes that the command started,
+or that its user's own cluster runs, never to or from a file.
+"""
+
+from __future__ import annotations
+
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+
+def to_bytes(value: object) -> bytes:
+    """Return a value as bytes. Raises what pickle raises for one that it cannot write."""
+    return bytes(ForkingPickler.dumps(value))
+
+
+def from_bytes(data: bytes) -> Any:
+    """Return the value of bytes that another process of the command has written."""
+    return ForkingPickler.loads(data)
