@@ -24,7 +24,7 @@ from align.evaluation.alpaca_eval import (
     read_annotations,
 )
 from align.evaluation.comparison import length_controlled_win_rate
-from align.evaluation.length_control import Gamed, length_controlled, places_of, read_gamed, read_order
+from align.evaluation.length_control import rate_of, read_gamed, read_order
 from align.evaluation.model_answers import read_model_answers, refuse_other_prompts
 from align.judges.chat_backend import ChatBackend
 from align.judges.endpoint import Endpoint
@@ -102,16 +102,10 @@ def alpaca_eval(  # noqa: PLR0913  the signature is the command line
         if annotations is not None:
             _write(annotations, json_text(rows, indent=1))
         found = as_annotated(rows, annotations or "annotations")
-    controlled = [None if gamed is None else _controlled(one, gamed, order) for one in found]
+    controlled = [None if gamed is None else rate_of(one, gamed, order) for one in found]
     if gamed is not None and order is None:
         print("length-controlled: annotations are taken in their order as the evaluation set's, --baseline says which")
     _report(found, controlled, [_same_length(one) for one in found], report=report, board=leaderboard, out=out)
-
-
-def _controlled(found: Annotated, gamed: Gamed, order: Sequence[str] | None) -> tuple[float, float]:
-    places = places_of([row["instruction"] for row in found.rows], order, gamed)
-    lengths = [(len(row["output_1"]), len(row["output_2"])) for row in found.rows]
-    return length_controlled(found.scores, lengths, gamed, places)
 
 
 def _judge(responder: ChatBackend | None, judge: Judge | None, prompt: JudgePrompt, repeats: int, store: str) -> Judge:

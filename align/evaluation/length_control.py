@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align.errors import ConfigError, DataError, shorten
+from align.evaluation.alpaca_eval import Annotated
 from align.evaluation.answer_files import read_alpaca_instructions
 
 LAMBDA = 0.2
@@ -92,6 +93,13 @@ def places_of(instructions: Sequence[str], order: Sequence[str] | None, gamed: G
             f"{shorten(lost[0], 60)!r}: their difficulty is not known"
         )
     return [known[text] for text in instructions]
+
+
+def rate_of(found: Annotated, gamed: Gamed, order: Sequence[str] | None) -> tuple[float, float]:
+    """Return the length-controlled win rate of a model's annotations and its error, placed as `places_of` says."""
+    places = places_of([row["instruction"] for row in found.rows], order, gamed)
+    lengths = [(len(row["output_1"]), len(row["output_2"])) for row in found.rows]
+    return length_controlled(found.scores, lengths, gamed, places)
 
 
 def length_controlled(
