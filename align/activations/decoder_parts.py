@@ -16,7 +16,7 @@ BLOCKS = (
     "model.language_model.layers",
     "model.text_model.layers",
 )
-"""Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT; the text inside Gemma 3, 4 and SmolVLM."""
+"""Llama, Mistral, Qwen2, Gemma and their kin; GPT-2; GPT-NeoX and Pythia; OPT; the text of Gemma 3, 4 and SmolVLM."""
 ATTENTION = (
     *(("q_proj", "v_proj"), ("c_attn",), ("query_key_value",), ("qkv_proj",), ("Wqkv",)),
     *(("q_b_proj", "kv_b_proj"), ("q_proj", "kv_b_proj")),

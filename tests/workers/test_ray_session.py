@@ -38,6 +38,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RaySess
     found.close()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_nothing_is_left(session: RaySession, tmp_path: Path) -> None:
     """Its batch is done by the worker in its place; ports are on the loopback address, nothing is left at the end."""
     with pytest.warns(UserWarning, match="the second engine draws") as told:
@@ -69,6 +70,7 @@ def killing_the_first(session: RaySession) -> tuple[dict[int, tuple[int, int]], 
     return found, killed
 
 
+@pytest.mark.slow
 def test_who_takes_the_last_result_may_leave_it_at_that(tmp_path: Path) -> None:
     """As rounds do: the session goes on, and another run is not answered by what was left of the one before."""
     session, (ours, theirs) = RaySession(TWO, "ray"), Pipe()
