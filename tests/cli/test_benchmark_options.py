@@ -195,7 +195,7 @@ def alpaca_files(things: Path) -> None:
     """Answers of two models and of two baselines, annotations, a table of difficulties, and a judge of long prompts."""
     save_tiny(things / "judge", template=TEMPLATE, max_position_embeddings=8192, initializer_range=0.6)
     for name in ("own", "own2", "base", "base2"):
-        rows = [{"instruction": f"Say {n}", "output": f"{name} {n}" * (n + 1), "generator": name} for n in range(2)]
+        rows = [{"instruction": f"Say {n}", "output": f"{name} {n}" * (n + 1), "generator": name} for n in range(4)]
         (things / f"{name}.json").write_text(json.dumps(rows))
     for name, first in (("annotated", 1.0), ("annotated2", 2.0)):
         known = {"generator_1": "base", "generator_2": "own", "annotator": "a"}
@@ -205,7 +205,7 @@ def alpaca_files(things: Path) -> None:
         ]
         (things / f"{name}.json").write_text(json.dumps(rows))
     lines = ["index,instruction_difficulty,std_delta_len,preference,not_gamed_baseline"]
-    lines += [f"{n},{n % 3 - 1},{(n % 5) / 2 - 1},{n % 2},{n > 3}" for n in range(8)]
+    lines += [f"{n % 4},{n % 3 - 1},{(n % 5) / 2 - 1},{n % 2},{n > 3}" for n in range(8)]
     (things / "gamed.csv").write_text("\n".join(lines))
 
 
