@@ -20,6 +20,7 @@ from align.models.masters import asked_dtype
 from align.models.merging import write_merged
 from align.models.principal_start import save_plain, starts_principal
 from align.models.processor_files import copy_processor
+from align.models.reward_card import scored_by
 from align.models.reward_head import opened_by
 from align.models.streamed_weights import State, gathered_adapters, is_sharded, save_streamed, take_part
 from align.records import PromptFormat
@@ -57,7 +58,9 @@ def export_model(
         _write(whole, into, weights, dtype, prompt_format)
         _save_tokenizer(tokenizer, into, prompt_format)
         if card:
-            notes = dtype_note(whole, dtype) + opened_by(unwrapped(whole), adapters=has_adapters(whole))
+            inner = unwrapped(whole)
+            notes = dtype_note(whole, dtype) + opened_by(inner, adapters=has_adapters(whole))
+            notes += scored_by(tokenizer, prompt_format) if hasattr(inner, "score") else ""
             (into / "README.md").write_text(card + notes, encoding="utf-8")
 
     if merges:
