@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import groupby
@@ -21,6 +20,7 @@ from transformers.core_model_loading import PrefixChange, revert_weight_conversi
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from align.distributed import rank
+from align.strict_json import json_text
 
 PART = 5 * 10**9
 """Bytes of a file: what the first process holds of a model, and the block it has just got."""
@@ -64,7 +64,7 @@ def save_streamed(inner: Any, folder: Path, dtype: torch.dtype | None) -> None:
         if len(set(places.values())) > 1:
             metadata = {"total_parameters": inner.num_parameters(), "total_size": size}
             index = {"metadata": metadata, "weight_map": places}
-            (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            (folder / INDEX).write_text(json_text(index, 2) + "\n", encoding="utf-8")
     finally:
         for _ in parts:  # the others wait for this one in the next gathering
             pass

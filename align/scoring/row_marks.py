@@ -16,7 +16,7 @@ ALONE = -1
 """The parent of a part that goes on from no other."""
 
 
-class Part(NamedTuple):
+class RowPart(NamedTuple):
     """A run of positions that see themselves causally, and all of their prompt."""
 
     start: int
@@ -42,18 +42,18 @@ class RowMarks(NamedTuple):
     """Tokens before it in its candidate."""
 
 
-def parts_of(bounds: Bounds) -> Iterator[Part]:
+def parts_of(bounds: Bounds) -> Iterator[RowPart]:
     """Yield the parts of a row in their order: prompts, responses of these, rows of their own."""
     prompts = list(itertools.pairwise(bounds.prompts))
     for start, stop in prompts:
-        yield Part(start, stop, None, ALONE)
+        yield RowPart(start, stop, None, ALONE)
     after = bounds.prompts[-1]
     for start, stop in itertools.pairwise(bounds.rows):
         if start >= bounds.trees[-1]:
-            yield Part(after + start, after + stop, None, ALONE)
+            yield RowPart(after + start, after + stop, None, ALONE)
             continue
         parent = bisect.bisect_right(bounds.trees, start) - 1
-        yield Part(after + start, after + stop, prompts[parent], parent)
+        yield RowPart(after + start, after + stop, prompts[parent], parent)
 
 
 def marks_of(bounds: Bounds) -> RowMarks:

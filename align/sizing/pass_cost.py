@@ -38,6 +38,10 @@ class PassCost(NamedTuple):
     """What comes on top of them at most, in a block."""
 
 
+INDEX = "layer_idx"
+"""Where an attention layer keeps its number."""
+
+
 @dataclass(frozen=True)
 class PassConditions:
     """How a pass is computed."""
@@ -138,7 +142,7 @@ def _kind(block: nn.Module) -> tuple[Any, ...]:
 
 @contextmanager
 def _only(model: nn.Module, chosen: Sequence[nn.Module]) -> Iterator[None]:
-    """Let a model have these blocks only, and their kinds of attention, which decoders look up by number."""
+    """Let a model have these blocks only, and their kinds of attention, which are looked up by number."""
     blocks: Any = blocks_of(decoder(model))
     config = decoder(model).config.get_text_config()
     kept, depth, kinds = blocks._modules, config.num_hidden_layers, getattr(config, "layer_types", None)
@@ -148,9 +152,15 @@ def _only(model: nn.Module, chosen: Sequence[nn.Module]) -> Iterator[None]:
     config.num_hidden_layers = len(places)
     if kinds:
         config.layer_types = [kinds[number] for number in places]
+    numbered = [(new, part) for new, old in enumerate(places) for part in order[old].modules() if hasattr(part, INDEX)]
+    former = [getattr(part, INDEX) for _, part in numbered]
+    for new, part in numbered:
+        setattr(part, INDEX, new)
     try:
         yield
     finally:
+        for (_, part), old in zip(numbered, former, strict=True):
+            setattr(part, INDEX, old)
         blocks._modules, config.num_hidden_layers = kept, depth
         if kinds:
             config.layer_types = kinds

@@ -144,5 +144,5 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     RoundEngine(gathering, tmp_path).check(shards)
     with pytest.raises(ConfigError, match="whole_weights is for a model that FSDP2 shards"):
         RoundEngine(gathering, tmp_path).check(whole)
-    with pytest.raises(ConfigError, match="servers have whole weights anyway"):
+    with pytest.raises(ConfigError, match="others have whole weights anyway"):
         replace(gathering, engine=ServerPool(["http://127.0.0.1:1/v1"]))
