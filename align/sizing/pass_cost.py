@@ -27,6 +27,9 @@ from align.sizing.fake_tensors import LiveBytes, attention_of_gpus, grouped_prod
 from align.sizing.groups import AROUND, Growth, TypicalGroup
 from align.sizing.meta_model import blocks_of
 
+INDEX = "layer_idx"
+"""Where an attention layer keeps its number."""
+
 
 class PassCost(NamedTuple):
     """What a training pass takes beside weights and gradients."""
@@ -36,10 +39,6 @@ class PassCost(NamedTuple):
     """Activations, held until the backward pass."""
     working: Growth
     """What comes on top of them at most, in a block."""
-
-
-INDEX = "layer_idx"
-"""Where an attention layer keeps its number."""
 
 
 @dataclass(frozen=True)
