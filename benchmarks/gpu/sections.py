@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,11 +121,13 @@ def attention_alone(bench: Bench, ways: tuple[str, ...] = ("ours", "rows", "dens
     kinds: dict[str, list[list[int]]] = {name: lengths_of(name) for name in ("hh", "uf", "lists")}  # type: ignore[arg-type]
     kinds["long"] = [[3000, 300, 300]] * 8
     for kind, lengths in kinds.items():
-        own = [[n // 16 + 1 for n in row] for row in lengths] if bench.tiny else lengths
-        filled = attention.fill(own, bench.tokens)
+        filled = attention.fill(
+            [[n // 16 + 1 for n in row] for row in lengths] if bench.tiny else lengths, bench.tokens
+        )
         found = {}
+        once = partial(attention.timed, heads=heads, device=bench.device, repeats=2 if bench.tiny else 10)
         for name in ways:
-            work = lambda n=name, f=filled: attention.timed(attention.WAYS[n](f, bench.device), heads, bench.device, 10)  # noqa: E731
+            work = partial(lambda n, f, run: run(attention.WAYS[n](f, bench.device)), name, filled, once)
             found[name] = bench.table.measure("attention", f"{kind} {name}", 60, work)
         if not any("failed" in found.get(name, {"failed"}) for name in ("ours", "rows")):
             share = {"of_flash_rate": found["ours"]["own_tflops"] / found["rows"]["own_tflops"]}
