@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -117,17 +116,15 @@ def lora8b(bench: Bench) -> None:
 
 def attention_alone(bench: Bench, ways: tuple[str, ...] = ("ours", "rows", "dense")) -> None:
     """Forward and backward of attention as an 8B model has it."""
-    heads = (4, 2, 16) if bench.tiny else (32, 8, 128)
+    shape = ((4, 2, 16), bench.device, 2) if bench.tiny else ((32, 8, 128), bench.device, 10)
     kinds: dict[str, list[list[int]]] = {name: lengths_of(name) for name in ("hh", "uf", "lists")}  # type: ignore[arg-type]
     kinds["long"] = [[3000, 300, 300]] * 8
     for kind, lengths in kinds.items():
-        filled = attention.fill(
-            [[n // 16 + 1 for n in row] for row in lengths] if bench.tiny else lengths, bench.tokens
-        )
+        own = [[n // 16 + 1 for n in row] for row in lengths] if bench.tiny else lengths
+        filled = attention.fill(own, bench.tokens)
         found = {}
-        once = partial(attention.timed, heads=heads, device=bench.device, repeats=2 if bench.tiny else 10)
         for name in ways:
-            work = partial(lambda n, f, run: run(attention.WAYS[n](f, bench.device)), name, filled, once)
+            work = lambda n=name, f=filled: attention.timed(attention.WAYS[n](f, bench.device), *shape)  # noqa: E731
             found[name] = bench.table.measure("attention", f"{kind} {name}", 60, work)
         if not any("failed" in found.get(name, {"failed"}) for name in ("ours", "rows")):
             share = {"of_flash_rate": found["ours"]["own_tflops"] / found["rows"]["own_tflops"]}
