@@ -87,12 +87,17 @@ def _end_with_command() -> None:
 
 
 def _end_all() -> None:
-    """End all that Ray started for the command: processes of this session, which is the driver's own; then itself."""
+    """End all that Ray started for the command, then this process."""
+    end_session(os.getsid(0))
+    os._exit(0)
+
+
+def end_session(session: int) -> None:
+    """End the processes of a driver's session but this one: what Ray started for it."""
     for process in psutil.process_iter():
         with suppress(OSError, psutil.Error):
-            if process.pid != os.getpid() and os.getsid(process.pid) == os.getsid(0):
+            if process.pid != os.getpid() and os.getsid(process.pid) == session:
                 process.kill()
-    os._exit(0)
 
 
 def _connected(cluster: Cluster) -> str | int:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from align.workers.ray_driver import Cluster
+from align.workers.ray_driver import Cluster, end_session
 
 LEAVING = 5.0
 """Seconds for leaving the cluster."""
@@ -67,5 +67,6 @@ def ended(driver: Driver) -> None:
     with suppress(subprocess.TimeoutExpired):
         driver.process.wait(LEAVING)
     driver.process.kill()
+    end_session(driver.process.pid)  # of a driver that was killed Ray would go on for a minute or more
     driver.process.wait()
     shutil.rmtree(driver.folder, ignore_errors=True)
