@@ -17,8 +17,6 @@ WITHOUT = {"PeftConfig"}
 DECIDES = {"may_run_code"}
 """What tells whether the command line trusts a folder; a name assigned from it will do as well."""
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
-BETWEEN_OWN_PROCESSES = {ROOT / "align" / "workers" / "transport.py"}
-"""Files that pickle what a command and the workers it started send each other, as Ray does with all it carries."""
 RUNS = {"eval", "exec", "__import__"}
 
 
@@ -79,8 +77,7 @@ def _decides(value: ast.expr | None) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_call_may_run_code_of_others(path: Path) -> None:
-    allowed = ["imports pickle"] if path in BETWEEN_OWN_PROCESSES else []
-    assert list(faults(ast.parse(path.read_text()))) == allowed
+    assert list(faults(ast.parse(path.read_text()))) == []
 
 
 def test_loaders_are_found_at_all() -> None:

@@ -14,8 +14,6 @@ def continuous(policy: Policy, backbone: Backbone, settings: Generation) -> Meas
     """Return the engine, whose first samples are compared with our scorer. Raises ConfigError for a steered model."""
     check_unsteered(policy.asking, backbone.path, "--engine continuous")
     kind = ContinuousBatching()
-    difference = EngineDifference(
-        policy.model, settings, kind.most_difference, layout=backbone.layout, logit_bytes=backbone.logit_bytes
-    )
+    difference = EngineDifference(policy.model, settings, kind.most_difference, backbone)
     ends = (policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
     return MeasuredContinuous(policy.model, *ends, difference=difference, together=kind.together)

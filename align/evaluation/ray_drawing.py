@@ -27,14 +27,8 @@ class RayDrawing(NamedTuple):
 
     def drawn(self, policy: Policy, backbone: Backbone, settings: Generation) -> AbstractContextManager[RayEngine]:
         """Return the engine whose workers load a policy from its folder, as it was loaded here."""
-        difference = EngineDifference(
-            policy.model,
-            settings,
-            self.settings.most_difference,
-            layout=backbone.layout,
-            logit_bytes=backbone.logit_bytes,
-            setting="ray",
-        )
+        most = self.settings.most_difference
+        difference = EngineDifference(policy.model, settings, most, backbone, setting="ray")
         stop = policy.encoder.template.stop
         engine = RayEngine(self.session, policy.eos_ids, stop, write=lambda: backbone, difference=difference)
         engine.ready()

@@ -46,14 +46,7 @@ def served(policy: Policy, backbone: Backbone, pool: ServerPool, settings: Gener
     adapted = has_adapters(policy.model)
     servers = PoolServers(pool, adapted=adapted, on_tokens=False, corrected=False, asked=backbone.path)
     ends = StopCriteria(policy.tokenizer, policy.eos_ids, policy.encoder.template.stop)
-    difference = EngineDifference(
-        policy.model,
-        settings,
-        pool.most_difference,
-        layout=backbone.layout,
-        logit_bytes=backbone.logit_bytes,
-        setting=servers.setting,
-    )
+    difference = EngineDifference(policy.model, settings, pool.most_difference, backbone, setting=servers.setting)
     with tempfile.TemporaryDirectory(prefix=f"{OURS}served-") as place:
         name = Path(place).name  # another in every process
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from align.distributed import gather
 from align.errors import ModelError
 from align.models.adapters import evaluating
+from align.models.backbone import Backbone
 from align.records import CandidateBatch, EncodedGroup
 from align.sampling.generation import Completion, Generation, Request
 from align.scoring import read_sampled, token_states
@@ -58,9 +59,8 @@ class EngineDifference:
         model: nn.Module,
         settings: Generation,
         most: float,
+        backbone: Backbone,
         *,
-        layout: str,
-        logit_bytes: int,
         setting: str = "engine",
     ) -> None:
         """Prepare to measure.
@@ -69,12 +69,11 @@ class EngineDifference:
             model: The policy that others draw from.
             settings: How they draw.
             most: Mean difference in nats above which samples are refused.
-            layout: How rows are laid out.
-            logit_bytes: As in `score_tokens`.
-            setting: What the pool is called in settings.
+            backbone: Says how rows are laid out and how much memory logits may take.
+            setting: What the engine is called in settings.
         """
         self.model, self.settings, self.most = model, settings, most
-        self.layout, self.logit_bytes, self.setting = layout, logit_bytes, setting
+        self.layout, self.logit_bytes, self.setting = backbone.layout, backbone.logit_bytes, setting
         self.begin()
 
     def begin(self) -> None:

@@ -30,10 +30,7 @@ class SampledRun(NamedTuple):
 
     def difference(self, most: float) -> EngineDifference:
         """Return what measures how far log-probabilities are from ours; above `most` nats a token they are refused."""
-        backbone = self.module.backbone
-        return EngineDifference(
-            self.module.model, self.generation, most, layout=backbone.layout, logit_bytes=backbone.logit_bytes
-        )
+        return EngineDifference(self.module.model, self.generation, most, self.module.backbone)
 
 
 class RoundPolicy(NamedTuple):

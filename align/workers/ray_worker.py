@@ -70,8 +70,11 @@ class RayWorker:
 
 
 def packed(done: Done) -> bytes:
-    """Return what became of a task as bytes; an error that cannot be written goes as its text."""
+    """Return what became of a task as bytes; an error that cannot be written, or read again, goes as its text."""
     try:
-        return to_bytes(done)
-    except Exception:
-        return to_bytes(done._replace(error=RuntimeError(repr(done.error))))
+        data = to_bytes(done)
+        if done.error is not None:
+            from_bytes(data)
+    except Exception as error:  # whatever its class, and classes of others that it holds, raise
+        return to_bytes(Done(error=RuntimeError(repr(done.error or error)), trace=done.trace, warned=done.warned))
+    return data

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.errors import ConfigError, ModelError, Paused
+from align.models.backbone import Backbone
 from align.sampling.engine_difference import EngineDifference
 from align.sampling.generation import Generation, Request, sample_key
 from align.sampling.policy_server import ServedPolicy
@@ -57,7 +58,7 @@ class Policy:
             StopCriteria(self.tokenizer, [self.tokenizer.eos_token_id]),
             settings,
             write=lambda whole: ServedPolicy(name, self.folder, "align-run-"),
-            difference=EngineDifference(self.model, settings, pool.most_difference, layout="auto", logit_bytes=2**30),
+            difference=EngineDifference(self.model, settings, pool.most_difference, backbone=Backbone("here")),
         )
 
 

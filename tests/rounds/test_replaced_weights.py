@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from align.errors import ConfigError, ModelError
+from align.models.backbone import Backbone
 from align.sampling.engine_difference import EngineDifference
 from align.sampling.generation import Sample
 from align.sampling.policy_server import ServedPolicy
@@ -52,7 +53,7 @@ class Whole(Policy):
             StopCriteria(self.tokenizer, [self.tokenizer.eos_token_id]),
             SETTINGS,
             write=lambda takes: ServedPolicy("align-run-one", self.folder, "align-run-"),
-            difference=EngineDifference(self.model, SETTINGS, pool.most_difference, layout="auto", logit_bytes=2**30),
+            difference=EngineDifference(self.model, SETTINGS, pool.most_difference, backbone=Backbone("here")),
         )
 
 

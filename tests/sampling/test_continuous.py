@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from align.errors import ConfigError, ModelError
+from align.models.backbone import Backbone
 from align.sampling.checked import LocalEngine
 from align.sampling.continuous import ContinuousEngine
 from align.sampling.continuous_batching import ContinuousBatching, MeasuredContinuous
@@ -31,7 +32,7 @@ def drawn(engine: Any, settings: Generation, together: int | None = None) -> lis
 
 
 def measured(model: Any, settings: Generation, most: float = 0.2) -> MeasuredContinuous:
-    difference = EngineDifference(model, settings, most, layout="auto", logit_bytes=2**30)
+    difference = EngineDifference(model, settings, most, backbone=Backbone("here"))
     return MeasuredContinuous(model, tiny_tokenizer(), [1], difference=difference)
 
 

@@ -44,7 +44,7 @@ def engine(policy: Policy, settings: Generation, most: float = 0.2, **told: Any)
         (),
         write=lambda: Backbone(str(policy.folder), **told),
         difference=EngineDifference(
-            told.pop("model", policy.model), settings, most, layout="auto", logit_bytes=2**30, setting="ray"
+            told.pop("model", policy.model), settings, most, backbone=Backbone("here"), setting="ray"
         ),
     )
     found.ready()
