@@ -18,6 +18,7 @@ from align.data.hh_rlhf import SUBSETS
 from align.data.ultrafeedback_rows import ASPECTS
 from align.objectives.objective import Objective
 from align.objectives.reward import RewardObjective
+from tests.cli.pluggable import subclasses
 from tests.modules.aligned import adapters
 from tests.tiny import FEW_SAMPLES, WORDS, save_reward_model, save_tiny
 
@@ -138,10 +139,8 @@ def concrete_objectives() -> set[str]:
     """Every objective class that no other is derived from, but the sum of single-response losses."""
     for path in (ROOT / "align" / "objectives").glob("*.py"):
         importlib.import_module(f"align.objectives.{path.stem}")
-    classes = [Objective, RewardObjective]
-    for cls in classes:
-        classes.extend(cls.__subclasses__())
-    return {cls.__name__ for cls in classes if not cls.__subclasses__()} - {"PointSum"}
+    kinds = [*subclasses(Objective), *subclasses(RewardObjective)]
+    return {kind.__name__ for kind in kinds if not subclasses(kind)} - {"PointSum"}
 
 
 def two_batches(arguments: list[str], run: Path) -> None:

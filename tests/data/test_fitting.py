@@ -19,10 +19,7 @@ from align.objectives.pointwise import KTO
 from align.objectives.sums import PointSum, PointTerm
 from align.records import TruncationPreset, ViewName
 from align.training.base_module import AlignModule
-
-
-def subclasses(kind: type) -> list[type]:
-    return [found for sub in kind.__subclasses__() for found in (sub, *subclasses(sub))]
+from tests.cli.pluggable import subclasses
 
 
 def test_every_name_stands_for_a_view_and_for_limits() -> None:
@@ -33,15 +30,10 @@ def test_every_name_stands_for_a_view_and_for_limits() -> None:
 def test_what_objectives_and_methods_name_is_there() -> None:
     for package in ("align.objectives", "align.modules"):
         import_all(package)
-    named = {
-        kind: vars(kind)["view"]
-        for base in (Objective, AlignModule)
-        for kind in subclasses(base)
-        if "view" in vars(kind)
-    }
-    ours = {kind: view for kind, view in named.items() if kind.__module__.startswith("align.")}
-    assert len(ours) > 15
-    for kind, view in ours.items():
+    kinds = [kind for base in (Objective, AlignModule) for kind in subclasses(base)]
+    named = {kind: vars(kind)["view"] for kind in kinds if "view" in vars(kind)}
+    assert len(named) > 15
+    for kind, view in named.items():
         assert view_of_method(view, kind.__name__) is VIEWS[view]
 
 
