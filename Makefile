@@ -10,8 +10,8 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt torch
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 
 format: setup  ## rewrite all files in the project's format
@@ -34,7 +34,7 @@ demo: setup  ## a reward model and DPO in the synthetic world, a table and a rep
 	$(BIN)/python experiments/demo/run.py
 
 docs: setup  ## build/site, from all pages; a broken link or reference ends it
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[docs]'
 	rm -rf build/docs build/site && mkdir -p build/docs/align/annotation
 	cp -R README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs benchmarks experiments configs build/docs/
 	cp align/annotation/page.png build/docs/align/annotation/
