@@ -35,10 +35,10 @@ def sampled_batch() -> CandidateBatch:
 
 
 class Taken:
-    """A policy, what is known of its samples, and the module that is trained on them."""
+    """A policy in float64, what is known of its samples, and the module that is trained on them."""
 
     def __init__(self, objective: PolicyGradient, drift: float = 0.3) -> None:
-        self.policy, self.frozen = models()
+        self.policy, self.frozen = (model.double() for model in models())
         self.batch = sampled_batch()
         torch.manual_seed(3)
         with torch.no_grad():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.checks.test_layouts import leaking
-from tests.processes.runs import IN_CI, STRATEGIES, Pair, command
+from tests.processes.runs import IN_CI, Pair, command
 from tests.resume.runs import Run
 from tests.test_configs import scalars
 
@@ -33,7 +33,7 @@ def found(run: Run) -> str:
     return next(line for line in card.splitlines() if line.startswith("Self-check: "))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", IN_CI)
 def test_two_processes_replace_a_layout_together(
     strategy: str, tmp_path: Path, model_folder: Path, pairs_file: Path
 ) -> None:

@@ -91,11 +91,10 @@ def test_adapters_on_a_base_that_is_changed(start: list[str], strategy: str, tmp
     ("method", "strategy", "groups"),
     [
         ("sft", "ddp", 1),
-        ("pro", "fsdp2", 1),
         ("kto", "ddp", 3),
         ("aot_unpaired", "ddp", 3),
-        ("dpo", "fsdp2", 3),
         ("dro", "fsdp2", 3),
+        *(pytest.param(method, "fsdp2", groups, marks=pytest.mark.slow) for method, groups in (("pro", 1), ("dpo", 3))),
     ],
 )
 def test_steps_are_the_same_however_they_are_cut(
