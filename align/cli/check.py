@@ -40,6 +40,8 @@ A folder with a config.json and no weights is enough to know memory and time: of
 named cards. --fit_into proposes the settings that fit into some cards, and --out writes them as a fragment for -c;
 neither needs weights or data. With the price of one card for an hour it says what the run costs."""
 BAR = 40
+PROMPT_SHOWN, TOKENS_SHOWN = 400, 30
+"""Characters and tokens of an example that are shown at each end."""
 NOT_READ = {
     "--ckpt_path": "the model is looked at as a run would start from it",
     "--push_to_hub": "it belongs to align fit",
@@ -136,7 +138,8 @@ def _examples(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
     tokenizer = module.tokenizer
     yield "scored tokens are set apart by ·, the prompt and what stands in ⟦ ⟧ are not scored"
     for group in data.groups["train"][range(min(3, len(data.groups["train"])))]:
-        yield f"[{group.id}] prompt, {len(group.prompt_ids)} tokens: {tokenizer.decode(group.prompt_ids)!r}"
+        prompt = "".join(_ends(tokenizer.decode(group.prompt_ids), PROMPT_SHOWN))
+        yield f"[{group.id}] prompt, {len(group.prompt_ids)} tokens: {prompt!r}"
         weights = group.response_weights or [[1.0] * len(ids) for ids in group.response_ids]
         rows = zip(group.ranks, group.response_ids, weights, group.truncated, strict=True)
         for rank, ids, counted, truncated in rows:
@@ -147,8 +150,14 @@ def _examples(module: AlignModule, data: PreferenceDataModule) -> Iterator[str]:
 def _marked(tokens: list[str], weights: Sequence[float]) -> str:
     """Return tokens as text, the scored ones apart and runs of others in brackets."""
     runs = groupby(zip(tokens, weights, strict=True), key=lambda pair: pair[1] > 0)
-    texts = [(scored, [token for token, _ in run]) for scored, run in runs]
+    texts = [(scored, _ends([token for token, _ in run], TOKENS_SHOWN)) for scored, run in runs]
     return " ".join("·".join(run) if scored else f"⟦{''.join(run)}⟧" for scored, run in texts)
+
+
+def _ends(whole: Sequence[str], shown: int) -> Sequence[str]:
+    """Return the start and the end of what is long: templates, turns and the end token are seen there."""
+    left_out = len(whole) - 2 * shown
+    return whole if left_out <= shown else [*whole[:shown], f" … {left_out} more … ", *whole[-shown:]]
 
 
 def _lengths(data: PreferenceDataModule) -> Iterator[str]:

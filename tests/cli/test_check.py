@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from align.cli.check import _marked
 from align.cli.main import main
 from align.evaluation.run_reader import read_run
 from tests.test_configs import CPU, METHOD
@@ -53,3 +54,12 @@ def test_a_reference_on_disk_is_not_looked_up_before_it_is_there(
     source = ["--data", "PreferenceFileDataModule", "--data.path", str(pairs_file)]
     assert main(["check", "-c", "dpo_cached", "-c", CPU, *source, "--model.backbone.path", str(model_folder)]) == 0
     assert "no loss before the run starts" in capsys.readouterr().out
+
+
+def test_long_examples_are_shown_at_their_ends() -> None:
+    tokens = [*map(str, range(200)), "said", "by", "others"]
+    shown = _marked(tokens, [1.0] * 200 + [0.0] * 3)
+    assert shown.startswith("0·1·2·")
+    assert "·29· … 140 more … ·170·" in shown
+    assert shown.endswith("·199 ⟦saidbyothers⟧")
+    assert _marked(tokens[:90], [1.0] * 90) == "·".join(tokens[:90])
