@@ -15,7 +15,7 @@ from align.cli.unused_of_models import GREEDY, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.front_pictures import control_picture
-from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, points_of, write_front
+from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, on_scored_prompts, points_of, write_front
 from align.evaluation.model_world import known_worlds, world_of
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
@@ -73,10 +73,11 @@ def front_measure(
     front = measured(
         model, conditions, scorer_of(scorer, prompts, [model.path]), prompts, count=count, generation=generation
     )
-    print(table(front, conditions))
     folder = Path(out)
     write_front(front, folder / "front.json")
-    control_picture(front, rewards_of(conditions)).savefig(folder / "directions.png", dpi=150)
+    (scored,) = on_scored_prompts([front], rewards_of(conditions))
+    print(table(scored, conditions))
+    control_picture(scored, rewards_of(conditions)).savefig(folder / "directions.png", dpi=150)
     print(f"{folder}: front.json, directions.png")
 
 

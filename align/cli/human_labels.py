@@ -21,8 +21,8 @@ def agreement_with_people(judge: Judge, path: str, kept: Sequence[str] = ()) -> 
     """Return how a judge agrees with a file of human preferences, such as `align annotate` exports.
 
     Every row that holds a pair is asked about, in both orders; equal scores of both are a tie. Which response is side A
-    is drawn from the row, so that people's labels are not all `win` and chance agreement can be told. `kept` are columns
-    that a judge's reward functions read.
+    is drawn from the row, so that people's labels are not all `win` and chance agreement can be told. `kept` are the
+    columns that a judge's reward functions read.
     """
     source, report = PreferenceFile(path, keep_columns=kept), Report()
     split = next(s for s in ("test", "val", "train") if source.split_names()[s])

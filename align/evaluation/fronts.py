@@ -75,6 +75,20 @@ class Front(NamedTuple):
         ]
 
 
+def on_scored_prompts(fronts: Sequence[Front], names: Sequence[str]) -> list[Front]:
+    """Return fronts of the prompts that have these rewards at every point of all; says how many others there are.
+
+    Points are compared on the same prompts, and a mean of what is missing is none. Raises DataError where no prompt is
+    left.
+    """
+    known = np.stack([~np.isnan(front.columns(names)).any(axis=(0, 2)) for front in fronts]).all(0)
+    if not known.any():
+        raise DataError(f"none of {len(known)} prompts has a score of every response: the scorer cannot read them")
+    if left_out := int((~known).sum()):
+        print(f"{left_out} of {len(known)} prompts are left out: the scorer gives a response to them no score")
+    return [front._replace(rewards=front.rewards[:, known]) for front in fronts]
+
+
 def points_of(conditions: Conditions | None, count: int) -> list[Point]:
     """Return the ways to ask a model: even steps on its arc, the ratings of its data, or one without a condition."""
     if conditions is None:

@@ -30,7 +30,7 @@ _POINTS = re.compile(
     r"(?:#+ )?[*_]*(?:total )?score[*_]*: *[*_]* *<?([0-5])(?:\.0)?(?: ?/ ?5| out of 5)?(?: points?)?>?[*_]*\.?",
     re.IGNORECASE | re.ASCII,
 )
-"""A line that states points, as `Score: 4`; Markdown's marks, the prompt's own angles and a unit are no other number."""
+"""A line that states points, as `Score: 4`; Markdown's marks, the prompt's angles and a unit make no other number."""
 
 
 class Verdict(NamedTuple):

@@ -53,7 +53,7 @@ class ScorerJudge(Judge):
         as_they_are = all(abs(weight) == 1 for weight in (self.direction.weights or {}).values())
         if self.graded and as_they_are and not self.scorer.log_odds:
             rank_zero_warn(
-                f"ScorerJudge.graded takes sigmoid(r_1 - r_2) for a chance, which differences of log-odds give, and the "
+                "ScorerJudge.graded takes sigmoid(r_1 - r_2) for a chance, which differences of log-odds give, and the "
                 f"scores of {type(self.scorer).__name__} are none: scale them by direction.weights, or leave graded out"
             )
 
