@@ -122,7 +122,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
             the one that trained the policy.
         reward_tokens: Longest dialogue they read whole, for all (2048) or by name, or the last part of a folder's path
             ({rm: 2048}); null takes that of their training, or their context.
-        scorer: What responses are worth beside the reward models: FunctionRewards, LanguageModelScorer, WinRates ...
+        scorer: What responses are worth beside the reward models: FunctionRewards, LanguageModelScorer ...
         keep_columns: Columns of the prompts that reward functions read, in `scorer` or `judge`, such as `[answer]`.
         out: Folder to write.
         sampling: How responses are drawn.
@@ -147,7 +147,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     askings = AskedModels(models)
     names = askings.names
     check_start(start, askings, sampling, matched=matched)
-    check_best_of(best_of, askings, sampling)
+    check_best_of(best_of, askings, sampling, scorer)
     levels = list(dict.fromkeys(sampling.temperatures))
     asked, notes = prompts_of(prompts, sampling.limit, keep_columns or ())
     check_judge(judge, names, against, asked)

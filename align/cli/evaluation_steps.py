@@ -17,6 +17,8 @@ from align.evaluation.model_answers import is_answer_file
 from align.evaluation.reward_evaluation import ResponseReport, evaluate_responses
 from align.evaluation.start_comparison import StartComparison, compare_with_start
 from align.judges.preference import Judge, ResponseScorer
+from align.judges.win_rates import refuse_win_rates
+from align.rewards.scorers import Scorer
 
 REFERENCES = "references"
 
@@ -33,9 +35,10 @@ def check_judge(judge: Judge | None, names: Sequence[str], against: str, prompts
     judge.check_examples(examples_of(prompts))
 
 
-def check_best_of(best_of: BestOf | None, askings: AskedModels, sampling: Sampling) -> None:
-    """Raise ConfigError where there are too few samples to take the best of."""
+def check_best_of(best_of: BestOf | None, askings: AskedModels, sampling: Sampling, scorer: Scorer | None) -> None:
+    """Raise ConfigError where there are too few samples to take the best of, or they are only compared for that."""
     if best_of is None:
+        refuse_win_rates(scorer, "name its judge in --judge, which compares models, or choose by it, --best_of.n [1,4]")
         return
     if max(best_of.n) > sampling.generation.num_samples:
         raise ConfigError(

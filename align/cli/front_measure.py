@@ -17,6 +17,7 @@ from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.front_pictures import control_picture
 from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, on_scored_prompts, points_of, write_front
 from align.evaluation.model_world import known_worlds, world_of
+from align.judges.win_rates import refuse_win_rates
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
@@ -120,10 +121,12 @@ def measured(
 def scorer_of(scorer: Scorer | None, prompts: str | None, models: Sequence[str]) -> Scorer:
     """Return the scorer, for prompts of the synthetic world its gold rewards.
 
-    Raises ConfigError for other prompts, for models of different worlds, and for gold rewards of another one.
+    Raises ConfigError for other prompts, for models of different worlds, for gold rewards of another one, and for win
+    rates.
     """
     if scorer is None and prompts is not None:
         raise ConfigError("scorer: name one, such as --scorer RewardFolder --scorer.path DIR")
+    refuse_win_rates(scorer, "name a scorer of single responses")
     if scorer is None:
         return MinMaxScaled(GoldRewards(_world(models)), GOLD_SCALES)
     for path, settings in known_worlds(models).items():

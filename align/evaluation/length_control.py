@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,10 @@ LAMBDA = 0.2
 """Weight of the annotations of the gamed baselines beside the model's own; halved, since there are two baselines."""
 FOLDS = 5
 TABLE = ("index", "instruction_difficulty", "std_delta_len", "preference", "not_gamed_baseline")
+
+
+KNOWN = ("80812b0556445b68", "8a362c893a6ecb10")
+"""Hashes of AlpacaEval's 805 instructions in their order, and of the same sorted."""
 
 
 class Gamed(NamedTuple):
@@ -85,6 +90,13 @@ def places_of(instructions: Sequence[str], order: Sequence[str] | None, gamed: G
                 "annotations, so that their places are not known: name a file with all instructions in their order "
                 "in --baseline"
             )
+        in_order, together = (_hash(texts) for texts in (instructions, sorted(instructions)))
+        if together == KNOWN[1] and in_order != KNOWN[0]:
+            raise DataError(
+                "the annotations are of AlpacaEval's instructions in another order than the set's, by which the table "
+                "of difficulties knows them: name a file with all in their order in --baseline, such as the outputs of "
+                "any model of its leaderboard"
+            )
         return list(range(len(instructions)))
     known = {text: place for place, text in enumerate(order)}
     if lost := [text for text in instructions if text not in known]:
@@ -95,11 +107,19 @@ def places_of(instructions: Sequence[str], order: Sequence[str] | None, gamed: G
     return [known[text] for text in instructions]
 
 
+def _hash(instructions: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(instructions).encode("utf-8", "replace")).hexdigest()[:16]
+
+
 def rate_of(found: Annotated, gamed: Gamed, order: Sequence[str] | None) -> tuple[float, float]:
-    """Return the length-controlled win rate of a model's annotations and its error, placed as `places_of` says."""
+    """Return the length-controlled win rate of a model's annotations and its error, placed as `places_of` says.
+
+    They go into the fit by their places, so that the folds of its cross-validation are those of the set's own order.
+    """
     places = places_of([row["instruction"] for row in found.rows], order, gamed)
-    lengths = [(len(row["output_1"]), len(row["output_2"])) for row in found.rows]
-    return length_controlled(found.scores, lengths, gamed, places)
+    rows = sorted(zip(places, found.scores, found.rows, strict=True), key=lambda row: row[0])
+    lengths = [(len(row["output_1"]), len(row["output_2"])) for _, _, row in rows]
+    return length_controlled([score for _, score, _ in rows], lengths, gamed, [place for place, _, _ in rows])
 
 
 def length_controlled(

@@ -149,6 +149,17 @@ class WinRates(Scorer):
         return rates
 
 
+def refuse_win_rates(scorer: Component | None, way_out: str) -> None:
+    """Raise ConfigError for a scorer that is, or asks, WinRates, where the samples of one model alone are scored."""
+    if isinstance(scorer, WinRates):
+        raise ConfigError(
+            "scorer WinRates compares the samples of one model with each other, so that their mean is 1/2 whatever "
+            f"they are: {way_out}"
+        )
+    for part in () if scorer is None else scorer.parts:
+        refuse_win_rates(part, way_out)
+
+
 def _chances(size: int, found: Iterator[Preference]) -> Float[Tensor, "candidate candidate"]:
     """Return the chances of one prompt's responses against each other, of its pairs in their order."""
     chances = torch.full((size, size), math.nan, dtype=torch.float64)
