@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import nn
 
 from align.encoding.encoder import Encoder
@@ -81,7 +81,8 @@ def on_scored_prompts(fronts: Sequence[Front], names: Sequence[str]) -> list[Fro
     Points are compared on the same prompts, and a mean of what is missing is none. Raises DataError where no prompt is
     left.
     """
-    known = np.stack([~np.isnan(front.columns(names)).any(axis=(0, 2)) for front in fronts]).all(0)
+    missing = np.stack([np.isnan(front.columns(names)).any(axis=(0, 2)) for front in fronts])
+    known: Bool[np.ndarray, " prompt"] = ~np.any(missing, axis=0)
     if not known.any():
         raise DataError(f"none of {len(known)} prompts has a score of every response: the scorer cannot read them")
     if left_out := int((~known).sum()):
