@@ -24,6 +24,7 @@ from align.records import Example, Instructions, Message
 from align.rewards.scorers import Direction, GoldRewards, Scorer
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import BestWorst
+from align.rounds.prompt_supply import told_apart
 from align.rounds.rerank import AppendAndRerank
 from align.rounds.round_store import RoundStore
 from align.rounds.selections import BestOfN, Selection, TopFraction
@@ -142,6 +143,17 @@ def test_pro_bootstraps_on_its_own_lists(world_model: Path) -> None:
     assert {len(row["responses"]) for row in rows(0)} == {3}
     assert {origin for row in rows(0) for origin in row["origins"]} == {"data", "policy@0"}
     assert all(row["origins"][0] == "data" for row in rows(0))
+
+
+def test_rows_of_several_files_are_told_apart() -> None:
+    """Rows without ids are called by their lines: two files of them were refused, and nothing said what to do."""
+    asked = [
+        Example(name, (Message("user", text),)) for name, text in (("line 1", "a"), ("line 2", "b"), ("line 1", "c"))
+    ]
+    found = told_apart(list(zip((1, 1, 2), asked, strict=True)))
+    assert [e.id for e in found] == ["line 1 of source 1", "line 2", "line 1 of source 2"]
+    with pytest.raises(ConfigError, match=r"2 rows of different prompts have one id \(line 1 of source 2\)"):
+        told_apart(list(zip((2, 1, 2), asked, strict=True)))
 
 
 def test_rounds_of_parts_go_through_all_prompts_once() -> None:
