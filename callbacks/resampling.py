@@ -34,9 +34,8 @@ PLACE = "align.callbacks.resampling.IterativeResampling"
 class IterativeResampling(Callback):
     """Replaces the training data by rounds: sample from the policy, score, select, seal, train; then the next round.
 
-    A round is made when its first epoch begins, with the weights of that moment. Samples, rewards and sealed rounds
-    are in `rounds/` of the run folder; a run that is killed goes on at the first sample that is missing. The
-    reference of the method stays what it is, unless it is PreviousRound. `align show RUN` lists the rounds.
+    A round is made when its first epoch begins, with the weights of that moment, and kept in `rounds/` of the run with
+    its samples and rewards (`align show RUN`). A method's reference stays what it is, unless it is PreviousRound.
     """
 
     def __init__(  # noqa: PLR0913
@@ -91,12 +90,8 @@ class IterativeResampling(Callback):
             raise ConfigError(f"{PLACE}: keep_models needs restart, or no model is lost")
         if restart and fresh_optimizer:
             raise ConfigError(f"{PLACE}: restart has a fresh optimiser: leave fresh_optimizer out")
-        self.epochs, self.restart, self.keep_models, self.fresh_optimizer = (
-            epochs,
-            restart,
-            keep_models,
-            fresh_optimizer,
-        )
+        self.epochs, self.restart = epochs, restart
+        self.keep_models, self.fresh_optimizer = keep_models, fresh_optimizer
         self.settings = RoundSettings(
             scorer,
             selection,

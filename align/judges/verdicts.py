@@ -24,8 +24,6 @@ IDENTIFIERS = ("m", "M")
 """What a reply of the form `identifier` may be: the first response, and the second."""
 _LETTER = re.compile(r"(?:[*_]{0,2}\w[\w ,]{0,60}:[*_]{0,2} *)?[\"'*(]{0,2}([AB])[\"'*)]{0,2}\.?")
 """A line that states a verdict, behind a head or none."""
-_BOLD = re.compile(r"([*_]{1,3})([^*_]+)\1")
-"""A line in Markdown's bold or italics."""
 _POINTS = re.compile(
     r"(?:#+ )?[*_]*(?:total )?score[*_]*: *[*_]* *<?([0-5])(?:\.0)?(?: ?/ ?5| out of 5)?(?: points?)?>?[*_]*\.?",
     re.IGNORECASE | re.ASCII,
@@ -126,8 +124,7 @@ def _yes_no(reply: ChatCompletion) -> Verdict:
 
 def _scores(reply: ChatCompletion) -> Verdict:
     """PRO: two scores from 1 to 10 alone on the last line; equal scores are a tie."""
-    line = _last_line(reply.text)
-    bold = _BOLD.fullmatch(line)
+    bold = re.fullmatch(r"([*_]{1,3})([^*_]+)\1", line := _last_line(reply.text))
     values = [_number(part) for part in (bold[2] if bold else line).split(" ") if part]
     if len(values) != 2 or any(map(math.isnan, values)):
         return invalid("last line is not two scores from 1 to 10")

@@ -124,12 +124,8 @@ class RewardFolder(Scorer):
     @cached_property
     def identity(self) -> str:
         """Return a hash of the folder's files, or the hub id, and where they were set the tokens that are read."""
-        return self._files + (f" {self.max_tokens} tokens" if self.max_tokens else "")
-
-    @property
-    def _files(self) -> str:
-        folder = local_folder(self.path)
-        return self.path if folder is None else folder_hash(folder)
+        files = self.path if (folder := local_folder(self.path)) is None else folder_hash(folder)
+        return files + (f" {self.max_tokens} tokens" if self.max_tokens else "")
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the model's outputs."""
@@ -162,8 +158,7 @@ class GoldRewards(Scorer):
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return helpfulness, verbosity and harmlessness."""
-        pairs = zip(prompts, responses, strict=True)
-        rows = [gold(self.world, tuple(p), r) for p, r in pairs]
+        rows = [gold(self.world, tuple(p), r) for p, r in zip(prompts, responses, strict=True)]
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(REWARDS))
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from align.cli.main import main
 from align.errors import DataError
-from align.evaluation.length_control import Gamed, length_controlled, places_of, read_gamed
+from align.evaluation.instruction_places import places_of
+from align.evaluation.length_control import Gamed, length_controlled, read_gamed
 
 ROW = {"instruction": "a", "output_1": "base", "output_2": "ours", "generator_2": "m", "preference": 2}
 
