@@ -34,9 +34,8 @@ PLACE = "align.callbacks.resampling.IterativeResampling"
 class IterativeResampling(Callback):
     """Replaces the training data by rounds: sample from the policy, score, select, seal, train; then the next round.
 
-    A round is made when its first epoch begins, with the weights of that moment. Samples, rewards and sealed rounds
-    are in `rounds/` of the run folder; a run that is killed goes on at the first sample that is missing. The
-    reference of the method stays what it is, unless it is PreviousRound. `align show RUN` lists the rounds.
+    A round is made when its first epoch begins, with the weights of that moment, and kept in `rounds/` of the run with
+    its samples and rewards (`align show RUN`). A method's reference stays what it is, unless it is PreviousRound.
     """
 
     def __init__(  # noqa: PLR0913
@@ -59,6 +58,7 @@ class IterativeResampling(Callback):
         mixture: LogitMixture | None = None,
         whole_weights: bool = False,
         refills: int = 0,
+        parts: int | None = None,
     ) -> None:
         """Configure rounds.
 
@@ -79,10 +79,10 @@ class IterativeResampling(Callback):
             engine: What samples in the place of our own engine, given each round's weights: servers by their `urls`
                 (vLLM and SGLang, adapters or all weights, `transformers serve` whole folders); null is our own.
             mixture: Draw samples from the method's reference too, its logits added to the policy's by a share.
-            whole_weights: Under FSDP2 gather the model whole on every device for each batch of samples, which takes its
-                memory there; false gathers one block after the other, at every token.
+            whole_weights: Under FSDP2 gather the model whole (in memory, too) for each batch, not block by block.
             refills: How often prompts whose samples give no record (DAPO's `skip_equal`, ties of pairs) are replaced by
                 the next ones, which are drawn until the round has `prompts` of them; 0 trains on what is left.
+            parts: In the place of `prompts`: cut them into so many parts without a common one, each for the next round.
         """
         if epochs < 1:
             raise ConfigError(f"{PLACE}: epochs must be at least 1, got {epochs}")
@@ -90,8 +90,8 @@ class IterativeResampling(Callback):
             raise ConfigError(f"{PLACE}: keep_models needs restart, or no model is lost")
         if restart and fresh_optimizer:
             raise ConfigError(f"{PLACE}: restart has a fresh optimiser: leave fresh_optimizer out")
-        self.epochs, self.restart, self.keep_models = epochs, restart, keep_models
-        self.fresh_optimizer = fresh_optimizer
+        self.epochs, self.restart = epochs, restart
+        self.keep_models, self.fresh_optimizer = keep_models, fresh_optimizer
         self.settings = RoundSettings(
             scorer,
             selection,
@@ -106,6 +106,7 @@ class IterativeResampling(Callback):
             mixture=mixture,
             whole_weights=whole_weights,
             refills=refills,
+            parts=parts,
         )
         self._rounds: RoundLoader | None = None
         self._begun: int | None = None

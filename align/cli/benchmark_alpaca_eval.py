@@ -24,7 +24,8 @@ from align.evaluation.alpaca_eval import (
     read_annotations,
 )
 from align.evaluation.comparison import length_controlled_win_rate
-from align.evaluation.length_control import rate_of, read_gamed, read_order
+from align.evaluation.instruction_places import rate_of, read_order
+from align.evaluation.length_control import read_gamed
 from align.evaluation.model_answers import read_model_answers, refuse_other_prompts
 from align.judges.chat_backend import ChatBackend
 from align.judges.endpoint import Endpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def probe_grid(  # noqa: PLR0913  the signature is the command line
     completions = Policy.load(model, template, chat_template_kwargs, asking).complete(grid.prompts(), generation)
     effects = probe(grid, completions, scorers)
     show(_table(effects, grid))
+    if told := chance_of_stars(effects, len(grid.contexts)):
+        print(told)
     read = tell_reading(scorers)
     if out is not None:
         content = {
@@ -75,6 +78,21 @@ def probe_grid(  # noqa: PLR0913  the signature is the command line
         }
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(json_text(content, indent=1), encoding="utf-8")
+
+
+def chance_of_stars(effects: Sequence[Effect], contexts: int) -> str:
+    """Return how many differences have a star, and how many would where nothing differs; nothing of one context.
+
+    A grid of many values has many differences, and each 95 % interval leaves out 0 by chance one time in twenty.
+    """
+    apart = [effect.difference for effect in effects if effect.difference is not None]
+    moved = [
+        found for found in apart if found.low < found.high or found.excludes_zero
+    ]  # not those that are 0 throughout
+    if contexts < 2 or not moved:
+        return ""
+    stars = sum(found.excludes_zero for found in moved)
+    return f"{stars} of {len(moved)} differences leave out 0; by chance alone about {0.05 * len(moved):.1f} would"
 
 
 def _table(effects: list[Effect], grid: Grid) -> Table:

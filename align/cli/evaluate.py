@@ -25,7 +25,7 @@ from align.cli.human_labels import tell_agreement
 from align.cli.matched_tables import Matches
 from align.cli.model_options import gathered
 from align.cli.reward_models import RewardFolders, beside, load_reward_models, tell_reading, tell_scorer
-from align.cli.unused import KEEP_COLUMNS, REWARD_TOKENS, Settings, Unused, always, given, without
+from align.cli.unused import REWARD_TOKENS, Settings, Unused, always, given, without
 from align.cli.unused_of_models import POOL, RAY
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels, Models
@@ -48,12 +48,16 @@ from align.sampling.server_pool import ServerPool
 from align.strict_json import json_text
 
 
+def _unscored(settings: Settings) -> bool:
+    return settings["scorer"] is None and settings["judge"] is None
+
+
 def _greedy(settings: Settings) -> bool:
     return not any(settings["sampling"].temperatures)
 
 
 UNUSED = (
-    KEEP_COLUMNS,
+    Unused(("keep_columns",), _unscored, "belongs to --scorer or --judge: name one of them, or leave it out"),
     REWARD_TOKENS,
     *POOL,
     *RAY,
@@ -118,8 +122,8 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
             the one that trained the policy.
         reward_tokens: Longest dialogue they read whole, for all (2048) or by name, or the last part of a folder's path
             ({rm: 2048}); null takes that of their training, or their context.
-        scorer: What responses are worth beside the reward models: FunctionRewards, LanguageModelScorer, WinRates ...
-        keep_columns: Columns of the prompts that reward functions read, such as `[answer]`.
+        scorer: What responses are worth beside the reward models: FunctionRewards, LanguageModelScorer ...
+        keep_columns: Columns of the prompts that reward functions read, in `scorer` or `judge`, such as `[answer]`.
         out: Folder to write.
         sampling: How responses are drawn.
         start: The model the training started from, for the KL divergence to it, entropies, and the perplexity of
@@ -131,7 +135,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
             here too, since what they say of their samples is compared.
         ray: Workers on a Ray cluster that draw and score with `rewards`, the same tokens to equal scores; the model is
             loaded here too, for the same reason.
-        judge: Who compares responses: LanguageJudge, RewardJudge or GoldJudge.
+        judge: Who compares responses: LanguageJudge, RewardJudge, GoldJudge, or a ScorerJudge of any scorer.
         against: What the judge compares every model with: references, a model's name, a model folder, or a file of
             answers.
         human: A file of pairs that people have judged, in any convention of pairs: how far the judge agrees with them.
@@ -142,13 +146,11 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
         raise ConfigError("models: name at least one model folder")
     askings = AskedModels(models)
     names = askings.names
-    check_judge(judge, names, against)
     check_start(start, askings, sampling, matched=matched)
-    check_best_of(best_of, askings, sampling)
+    check_best_of(best_of, askings, sampling, scorer)
     levels = list(dict.fromkeys(sampling.temperatures))
     asked, notes = prompts_of(prompts, sampling.limit, keep_columns or ())
-    if judge is not None and against == REFERENCES and any(p.reference is None for p in asked):
-        raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
+    check_judge(judge, names, against, asked)
     drawing = None if ray is None else RayDrawing.of(ray)
     sampler = EvaluationSampler(Path(out), asked, sampling, askings, pool=pool, ray=drawing)
     reward_models = load_reward_models(rewards or [], reward_tokens, drawing and drawing.session)
@@ -164,7 +166,7 @@ def evaluate(  # noqa: PLR0913  the signature is the command line
     scales = common_scales({name: report.total for name, report in judged.items()}, against)
     if len(judged) > 1:
         show(scale_table(scales, askings.told))
-    people = None if judge is None or human is None else tell_agreement(judge, human)
+    people = None if judge is None or human is None else tell_agreement(judge, human, keep_columns or ())
     files = {name: {str(t): kept_file(sampler, name, t) for t in levels} for name in names}
     settings: dict[str, Any] = {"prompts": notes, "fingerprint": fingerprint(asked), "sampling": asdict(sampling)}
     settings |= {"start": start, "against": against, "rewards": read, "scorer": tell_scorer(scorer)}

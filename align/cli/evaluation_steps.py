@@ -9,6 +9,7 @@ from align.cli.matched_tables import best_of_table, matched_table
 from align.errors import ConfigError
 from align.evaluation.asked_models import AskedModels
 from align.evaluation.best_of_n import BestOf
+from align.evaluation.completions import EvaluationPrompt, examples_of
 from align.evaluation.evaluation_sampler import EvaluationSampler, Sampling
 from align.evaluation.judging import JudgeReport, evaluate_judge
 from align.evaluation.matched_start import MatchedReport, MatchedStart
@@ -16,22 +17,28 @@ from align.evaluation.model_answers import is_answer_file
 from align.evaluation.reward_evaluation import ResponseReport, evaluate_responses
 from align.evaluation.start_comparison import StartComparison, compare_with_start
 from align.judges.preference import Judge, ResponseScorer
+from align.judges.win_rates import refuse_win_rates
+from align.rewards.scorers import Scorer
 
 REFERENCES = "references"
 
 
-def check_judge(judge: Judge | None, names: Sequence[str], against: str) -> None:
-    """Raise ConfigError for a judge that is not ready, or that has nothing to compare."""
+def check_judge(judge: Judge | None, names: Sequence[str], against: str, prompts: Sequence[EvaluationPrompt]) -> None:
+    """Raise ConfigError for a judge that is not ready, or that has nothing to compare, or lacks a column."""
     if judge is None:
         return
     judge.ready()
     if names == [against]:
         raise ConfigError(f"against {against}: the only model would be compared with itself: name another one")
+    if against == REFERENCES and any(p.reference is None for p in prompts):
+        raise ConfigError("against references: a prompt has no chosen response: name a model folder in --against")
+    judge.check_examples(examples_of(prompts))
 
 
-def check_best_of(best_of: BestOf | None, askings: AskedModels, sampling: Sampling) -> None:
-    """Raise ConfigError where there are too few samples to take the best of."""
+def check_best_of(best_of: BestOf | None, askings: AskedModels, sampling: Sampling, scorer: Scorer | None) -> None:
+    """Raise ConfigError where there are too few samples to take the best of, or they are only compared for that."""
     if best_of is None:
+        refuse_win_rates(scorer, "name its judge in --judge, which compares models, or choose by it, --best_of.n [1,4]")
         return
     if max(best_of.n) > sampling.generation.num_samples:
         raise ConfigError(

@@ -18,7 +18,7 @@ from align.cli.unused_of_models import GREEDY
 from align.errors import ConfigError
 from align.evaluation.asked_models import Models, paths_of
 from align.evaluation.front_pictures import front_picture
-from align.evaluation.fronts import Front, read_front, write_front
+from align.evaluation.fronts import Front, on_scored_prompts, read_front, write_front
 from align.evaluation.hypervolume import curve_dominates, dominates, hypervolume, hypervolume_interval, pareto_front
 from align.evaluation.statistics import Interval
 from align.models.asked import PLAIN, asking_of
@@ -112,6 +112,7 @@ def front_compare(  # noqa: PLR0913  the signature is the command line
         raise ConfigError("two models have the same name: give --names")
     if len({front.rewards.shape[1] for front in fronts}) > 1:
         raise ConfigError("the models were measured on different prompts: measure them together")
+    fronts = on_scored_prompts(fronts, rewards)
     worst = np.concatenate([front.columns(rewards).mean(1) for front in fronts]).min(0)
     corner = worst if reference is None else np.array(reference) * signs(rewards)
     found = compare(fronts, rewards, corner)

@@ -15,8 +15,9 @@ from align.cli.unused_of_models import GREEDY, TRAINING
 from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.front_pictures import control_picture
-from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, points_of, write_front
+from align.evaluation.fronts import GOLD_SCALES, Front, Point, measure, on_scored_prompts, points_of, write_front
 from align.evaluation.model_world import known_worlds, world_of
+from align.judges.win_rates import refuse_win_rates
 from align.models.asked import PLAIN, ModelAsking
 from align.models.backbone import Backbone
 from align.models.condition_file import Conditions, needed_conditions, read_condition_file
@@ -73,10 +74,11 @@ def front_measure(
     front = measured(
         model, conditions, scorer_of(scorer, prompts, [model.path]), prompts, count=count, generation=generation
     )
-    print(table(front, conditions))
     folder = Path(out)
     write_front(front, folder / "front.json")
-    control_picture(front, rewards_of(conditions)).savefig(folder / "directions.png", dpi=150)
+    (scored,) = on_scored_prompts([front], rewards_of(conditions))
+    print(table(scored, conditions))
+    control_picture(scored, rewards_of(conditions)).savefig(folder / "directions.png", dpi=150)
     print(f"{folder}: front.json, directions.png")
 
 
@@ -119,10 +121,12 @@ def measured(
 def scorer_of(scorer: Scorer | None, prompts: str | None, models: Sequence[str]) -> Scorer:
     """Return the scorer, for prompts of the synthetic world its gold rewards.
 
-    Raises ConfigError for other prompts, for models of different worlds, and for gold rewards of another one.
+    Raises ConfigError for other prompts, for models of different worlds, for gold rewards of another one, and for win
+    rates.
     """
     if scorer is None and prompts is not None:
         raise ConfigError("scorer: name one, such as --scorer RewardFolder --scorer.path DIR")
+    refuse_win_rates(scorer, "name a scorer of single responses")
     if scorer is None:
         return MinMaxScaled(GoldRewards(_world(models)), GOLD_SCALES)
     for path, settings in known_worlds(models).items():

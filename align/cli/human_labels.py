@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -16,15 +17,16 @@ from align.evaluation.judging import JudgeAgreement, Label, agreement
 from align.judges.preference import Judge
 
 
-def agreement_with_people(judge: Judge, path: str) -> JudgeAgreement:
+def agreement_with_people(judge: Judge, path: str, kept: Sequence[str] = ()) -> JudgeAgreement:
     """Return how a judge agrees with a file of human preferences, such as `align annotate` exports.
 
     Every row that holds a pair is asked about, in both orders; equal scores of both are a tie. Which response is side A
-    is drawn from the row, so that people's labels are not all `win` and chance agreement can be told.
+    is drawn from the row, so that people's labels are not all `win` and chance agreement can be told. `kept` are the
+    columns that a judge's reward functions read.
     """
-    source, report = PreferenceFile(path), Report()
+    source, report = PreferenceFile(path, keep_columns=kept), Report()
     split = next(s for s in ("test", "val", "train") if source.split_names()[s])
-    prompts, first, second, labels = [], [], [], []
+    asked, first, second, labels = [], [], [], []
     for example in source.read(split, report):
         if len(example.responses) != 2 or not example.ranking:
             report.drop("no pair with a preference", example.id)
@@ -32,19 +34,19 @@ def agreement_with_people(judge: Judge, path: str) -> JudgeAgreement:
         report.kept += 1
         good, bad = (example.ranking[0][0], example.ranking[-1][-1])
         swapped = hashlib.sha256(repr((example.id, example.messages)).encode("utf-8", "replace")).digest()[0] % 2
-        prompts.append(example.messages)
+        asked.append(example)
         first.append(example.responses[bad if swapped else good])
         second.append(example.responses[good if swapped else bad])
         labels.append(_label(len(example.ranking) == 1, bool(swapped)))
     print(f"human preferences {path}: {report}")
-    if not prompts:
+    if not asked:
         raise ConfigError(f"human {path}: no row holds a pair with a preference")
-    return agreement(judge.prefer(prompts, first, second), labels)
+    return agreement(judge.prefer_examples(asked, first, second), labels)
 
 
-def tell_agreement(judge: Judge, path: str) -> JudgeAgreement:
+def tell_agreement(judge: Judge, path: str, kept: Sequence[str] = ()) -> JudgeAgreement:
     """Print and return how a judge agrees with a file of human preferences."""
-    found = agreement_with_people(judge, path)
+    found = agreement_with_people(judge, path, kept)
     show(agreement_table(found, judge.name, path))
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import nn
 
 from align.encoding.encoder import Encoder
@@ -73,6 +73,21 @@ class Front(NamedTuple):
             None if p.angle is None else bootstrap((rows[:, columns] @ np.array(vector(p.angle)))[:, None])[0]
             for p, rows in zip(self.points, self.rewards, strict=True)
         ]
+
+
+def on_scored_prompts(fronts: Sequence[Front], names: Sequence[str]) -> list[Front]:
+    """Return fronts of the prompts that have these rewards at every point of all; says how many others there are.
+
+    Points are compared on the same prompts, and a mean of what is missing is none. Raises DataError where no prompt is
+    left.
+    """
+    missing = np.stack([np.isnan(front.columns(names)).any(axis=(0, 2)) for front in fronts])
+    known: Bool[np.ndarray, " prompt"] = ~np.any(missing, axis=0)
+    if not known.any():
+        raise DataError(f"none of {len(known)} prompts has a score of every response: the scorer cannot read them")
+    if left_out := int((~known).sum()):
+        print(f"{left_out} of {len(known)} prompts are left out: the scorer gives a response to them no score")
+    return [front._replace(rewards=front.rewards[:, known]) for front in fronts]
 
 
 def points_of(conditions: Conditions | None, count: int) -> list[Point]:

@@ -48,6 +48,8 @@ def hypervolume(points: Points, reference: Sequence[float]) -> float:
             f"hypervolume takes points of two rewards or more and as many references, got shapes {points.shape} and "
             f"{corner.shape}"
         )
+    if np.isnan(points).any() or np.isnan(corner).any():
+        raise ValueError("hypervolume takes numbers, got NaN among points or references")
     inside = points[(points > corner).all(1)]
     return float(moocore.hypervolume(inside, ref=corner, maximise=True)) if len(inside) else 0.0
 

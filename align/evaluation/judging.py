@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from align.errors import ConfigError
 from align.evaluation.comparison import Comparison, compare
-from align.evaluation.completions import EvaluationPrompt
+from align.evaluation.completions import EvaluationPrompt, examples_of
 from align.evaluation.statistics import Interval, bootstrap
 from align.judges.preference import Judge, Preference
 from align.records import Message
@@ -72,7 +72,7 @@ def evaluate_judge(
         second: Responses of side B.
     """
     known = canary_accuracy(judge) if judge.asks_canaries else None
-    preferences = judge.prefer([p.messages for p in prompts], first, second)
+    preferences = judge.prefer_examples(examples_of(prompts), first, second)
     sizes = [(len(a), len(b)) for a, b in zip(first, second, strict=True)]
     parts = {name: [i for i, p in enumerate(prompts) if p.subset == name] for name in {p.subset for p in prompts}}
     if all(math.isnan(p.probability) for p in preferences):

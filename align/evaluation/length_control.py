@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align.errors import ConfigError, DataError, shorten
-from align.evaluation.alpaca_eval import Annotated
-from align.evaluation.answer_files import read_alpaca_instructions
 
 LAMBDA = 0.2
 """Weight of the annotations of the gamed baselines beside the model's own; halved, since there are two baselines."""
@@ -53,53 +51,6 @@ def read_gamed(path: Path) -> Gamed:
         raise DataError(f"{path}: the table is empty")
     table = np.array(rows)
     return Gamed(difficulty, table[:, :3], table[:, 3])
-
-
-def read_order(path: Path, gamed: Gamed) -> list[str]:
-    """Return the instructions of a file in its order. Raises DataError where the table belongs to other ones."""
-    order = [instruction for instruction, _ in read_alpaca_instructions(path)]
-    if len(order) != len(gamed.difficulty):
-        raise DataError(
-            f"{path} has {len(order)} instructions and the table of difficulties {len(gamed.difficulty)}: length "
-            "control needs the whole evaluation set in its order. Annotate without --difficulty, then name the "
-            "annotations with the whole set in --baseline"
-        )
-    return order
-
-
-def places_of(instructions: Sequence[str], order: Sequence[str] | None, gamed: Gamed) -> list[int]:
-    """Return the place of each annotation in the evaluation set, by its instruction, or as they stand.
-
-    The table knows instructions by their place alone, so that a file which lacks some, or has another order, would be
-    given other instructions' difficulties: as the package does, without a word.
-
-    Args:
-        instructions: Those of the annotations.
-        order: All instructions of the evaluation set, in its order; null where the annotations are all of them.
-        gamed: The published table.
-    """
-    if order is None:
-        if len(instructions) != len(gamed.difficulty):
-            raise DataError(
-                f"the table of difficulties has {len(gamed.difficulty)} instructions and there are {len(instructions)} "
-                "annotations, so that their places are not known: name a file with all instructions in their order "
-                "in --baseline"
-            )
-        return list(range(len(instructions)))
-    known = {text: place for place, text in enumerate(order)}
-    if lost := [text for text in instructions if text not in known]:
-        raise DataError(
-            f"{len(lost)} of {len(instructions)} annotations are of an instruction that --baseline lacks, the first "
-            f"{shorten(lost[0], 60)!r}: their difficulty is not known"
-        )
-    return [known[text] for text in instructions]
-
-
-def rate_of(found: Annotated, gamed: Gamed, order: Sequence[str] | None) -> tuple[float, float]:
-    """Return the length-controlled win rate of a model's annotations and its error, placed as `places_of` says."""
-    places = places_of([row["instruction"] for row in found.rows], order, gamed)
-    lengths = [(len(row["output_1"]), len(row["output_2"])) for row in found.rows]
-    return length_controlled(found.scores, lengths, gamed, places)
 
 
 def length_controlled(

@@ -12,6 +12,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from align.encoding.encoder import Dropped, Encoder
 from align.encoding.templates import RowRefused
+from align.encoding.truncation import Truncation
 from align.judges.chat_backend import ChatBackend, Progress
 from align.judges.judge_prompts import JudgeRequest
 from align.judges.verdict_store import StoredReply, VerdictStore
@@ -19,7 +20,7 @@ from align.models.adapters import evaluating
 from align.models.asked import ModelAsking
 from align.models.backbone import Backbone
 from align.models.loading import max_positions
-from align.records import CandidateBatch, Example, Message
+from align.records import CandidateBatch, EncodedGroup, Example, Message
 from align.sampling.generation import Generation, Sample
 from align.sampling.sampler import sample
 from align.scoring import score_responses
@@ -87,7 +88,7 @@ class ModelBackend(ChatBackend):
     def _weighed(self, question: JudgeRequest) -> StoredReply:
         """Return the log-probabilities of the beginnings a reply may have, the end of the turn left aside."""
         model, _, encoder = self.loaded
-        (group,) = encoder.encode([Example("", self.asking.apply(question.messages), question.choices)])
+        group = _whole(encoder, question, self.asking)
         if isinstance(group, Dropped):
             return _refused(question, group.reason)
         starts = [ids[:-1] for ids in group.response_ids]
@@ -112,5 +113,17 @@ def _prompt(encoder: Encoder, question: JudgeRequest, asking: ModelAsking) -> li
     try:
         return encoder.prompt_ids(asking.apply(tuple(question.messages)))
     except RowRefused:  # a chat template without system turns
-        joined = Message("user", "\n\n".join(m.content for m in question.messages))
-        return encoder.prompt_ids(asking.apply((joined,)))
+        return encoder.prompt_ids(asking.apply(_joined(question)))
+
+
+def _whole(encoder: Encoder, question: JudgeRequest, asking: ModelAsking) -> EncodedGroup | Dropped:
+    """Return a question with the beginnings of its replies, nothing of it cut, or why it cannot be written."""
+    uncut = Encoder(encoder.tokenizer, encoder.template, Truncation(max_total=10**9))
+    found, joined = uncut.encode(
+        [Example("", asking.apply(turns), question.choices) for turns in (tuple(question.messages), _joined(question))]
+    )
+    return joined if isinstance(found, Dropped) else found  # of a chat template without system turns
+
+
+def _joined(question: JudgeRequest) -> tuple[Message, ...]:
+    return (Message("user", "\n\n".join(m.content for m in question.messages)),)

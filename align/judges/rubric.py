@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -99,8 +100,9 @@ class RubricScorer(JudgedScorer):
 
     @property
     def identity(self) -> str:
-        """Return a hash of the responder's settings, the criteria and the scale."""
-        return f"{self.judge.name} {self._question('', '').key[:16]} {self.judge.repeats}"
+        """Return a hash of the responder's settings, the criteria, the scale and the weights."""
+        weights = hashlib.sha256(repr([c.weight for c in self.criteria]).encode()).hexdigest()[:16]
+        return f"{self.judge.name} {self._question('', '').key[:16]} {self.judge.repeats} {weights}"
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return weighted means and ratings, NaN for an invalid reply."""
@@ -117,9 +119,9 @@ class RubricScorer(JudgedScorer):
             "highest": f"{self.scale[1]:g}",
             "form": json.dumps({c.name: "NUMBER" for c in self.criteria}, ensure_ascii=False).replace('"NUMBER"', "…"),
         }
-        weights = repr((self.judge.settings, RUBRIC, [c.weight for c in self.criteria]))
+        settings = repr((self.judge.settings, RUBRIC))  # no weights: other ones ask nothing again
         texts = {"query": query, "response_a": response}
-        return ask(RUBRIC, texts, (response,), [weights], fences=self.fences, plain=plain)
+        return ask(RUBRIC, texts, (response,), [settings], fences=self.fences, plain=plain)
 
     def read(self, reply: ChatCompletion) -> Verdict:
         """Return the weighted mean of the ratings as `first`, and the ratings as `scores`."""

@@ -24,6 +24,11 @@ IDENTIFIERS = ("m", "M")
 """What a reply of the form `identifier` may be: the first response, and the second."""
 _LETTER = re.compile(r"(?:[*_]{0,2}\w[\w ,]{0,60}:[*_]{0,2} *)?[\"'*(]{0,2}([AB])[\"'*)]{0,2}\.?")
 """A line that states a verdict, behind a head or none."""
+_POINTS = re.compile(
+    r"(?:#+ )?[*_]*(?:total )?score[*_]*: *[*_]* *<?([0-5])(?:\.0)?(?: ?/ ?5| out of 5)?(?: points?)?>?[*_]*\.?",
+    re.IGNORECASE | re.ASCII,
+)
+"""A line that states points, as `Score: 4`; Markdown's marks, the prompt's angles and a unit make no other number."""
 
 
 class Verdict(NamedTuple):
@@ -100,10 +105,7 @@ def _rating(reply: ChatCompletion) -> Verdict:
 
 def _points(reply: ChatCompletion) -> Verdict:
     """Self-rewarding: a last line `Score: 4`, from 0 to 5; another line that states a score makes several."""
-    lines = [
-        re.fullmatch(r"[*_]*(?:total )?score[*_]*: *[*_]*([0-5])(?: ?/ ?5)?[*_]*\.?", line, re.I | re.A)
-        for line in _lines(reply.text)
-    ]
+    lines = [_POINTS.fullmatch(line) for line in _lines(reply.text)]
     if lines[-1] is None:
         return invalid("last line is not a score from 0 to 5")
     return invalid("several scores") if sum(map(bool, lines)) > 1 else Verdict(float(lines[-1][1]))
@@ -122,7 +124,8 @@ def _yes_no(reply: ChatCompletion) -> Verdict:
 
 def _scores(reply: ChatCompletion) -> Verdict:
     """PRO: two scores from 1 to 10 alone on the last line; equal scores are a tie."""
-    values = [_number(part) for part in _last_line(reply.text).split(" ") if part]
+    bold = re.fullmatch(r"([*_]{1,3})([^*_]+)\1", line := _last_line(reply.text))
+    values = [_number(part) for part in (bold[2] if bold else line).split(" ") if part]
     if len(values) != 2 or any(map(math.isnan, values)):
         return invalid("last line is not two scores from 1 to 10")
     return Verdict(_order(*values), scores=tuple(values))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from align.errors import ConfigError
@@ -28,7 +29,8 @@ class ScorerJudge(Judge):
         Args:
             scorer: What responses are worth: a reward model, several, a rubric, p(Yes) and so on.
             direction: Which reward its scores make.
-            graded: Take sigmoid(r_1 - r_2), not who has more; for rewards whose unit is a log-odds.
+            graded: Take sigmoid(r_1 - r_2), not who has more; for rewards whose unit is a log-odds. Other ones, such as
+                points of a model of ratings, are told of, unless `direction.weights` puts them on another scale.
         """
         if scorer.compares:
             raise ConfigError(f"ScorerJudge.scorer {type(scorer).__name__} needs a judge itself: give that judge")
@@ -44,6 +46,16 @@ class ScorerJudge(Judge):
     def parts(self) -> Sequence[Component]:
         """Return the scorer."""
         return (self.scorer,)
+
+    def ready(self) -> None:
+        """Raise what the scorer raises; tell of graded preferences by what is no log-odds."""
+        super().ready()
+        as_they_are = all(abs(weight) == 1 for weight in (self.direction.weights or {}).values())
+        if self.graded and as_they_are and not self.scorer.log_odds:
+            rank_zero_warn(
+                "ScorerJudge.graded takes sigmoid(r_1 - r_2) for a chance, which differences of log-odds give, and the "
+                f"scores of {type(self.scorer).__name__} are none: scale them by direction.weights, or leave graded out"
+            )
 
     def report(self) -> dict[str, object]:
         """Return what the scorer tells."""
@@ -130,14 +142,32 @@ class WinRates(Scorer):
             groups.setdefault(json.dumps([m.as_turn() for m in prompt]), []).append(place)
         pairs = [(i, j) for group in groups.values() for n, i in enumerate(group) for j in group[n + 1 :]]
         first, second = [texts[i] for i, _ in pairs], [texts[j] for _, j in pairs]
-        found = prefer([asked[i] for i, _ in pairs], first, second) if pairs else []
-        chances = torch.full((len(texts), len(texts)), math.nan, dtype=torch.float64)
-        for (i, j), one in zip(pairs, found, strict=True):
-            chances[i, j], chances[j, i] = one.probability, 1 - one.probability
+        found = iter(prefer([asked[i] for i, _ in pairs], first, second) if pairs else [])
         rates = torch.full((len(texts), 1), math.nan, dtype=torch.float64)
         for group in groups.values():
-            rates[group, 0] = win_rates(chances[group][:, group])
+            rates[group, 0] = win_rates(_chances(len(group), found))
         return rates
+
+
+def refuse_win_rates(scorer: Component | None, way_out: str) -> None:
+    """Raise ConfigError for a scorer that is, or asks, WinRates, where the samples of one model alone are scored."""
+    if isinstance(scorer, WinRates):
+        raise ConfigError(
+            "scorer WinRates compares the samples of one model with each other, so that their mean is 1/2 whatever "
+            f"they are: {way_out}"
+        )
+    for part in () if scorer is None else scorer.parts:
+        refuse_win_rates(part, way_out)
+
+
+def _chances(size: int, found: Iterator[Preference]) -> Float[Tensor, "candidate candidate"]:
+    """Return the chances of one prompt's responses against each other, of its pairs in their order."""
+    chances = torch.full((size, size), math.nan, dtype=torch.float64)
+    for i in range(size):
+        for j in range(i + 1, size):
+            chance = next(found).probability
+            chances[i, j], chances[j, i] = chance, 1 - chance
+    return chances
 
 
 def win_rates(preferences: Float[Tensor, "candidate candidate"]) -> Float[Tensor, " candidate"]:

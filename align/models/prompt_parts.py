@@ -52,7 +52,7 @@ def condition_parts(form: Form | None, ask: Ask, path: str) -> list[PromptPart]:
         return []
     own = form.conditioning
     if kind == "ratings":
-        rating = form.best if ask.ratings is None else _numbers(ask.ratings, own.named)
+        rating = form.best if ask.ratings is None else _points(ask.ratings, own.named)
         told, clause = "ratings " + ",".join(f"{value:g}" for value in rating), own.ratings(rating)
     else:
         way = _way(form, ask)
@@ -91,6 +91,14 @@ def _scored(form: Scores, ask: Ask, path: str) -> PromptPart:
     values = form.high if ask.ratings is None else _numbers(ask.ratings, form.names)
     text = ", ".join(f"{name} {value:.{form.decimals}f}" for name, value in zip(form.names, values, strict=True))
     return PromptPart(f"scores {text}", text, lambda messages: form.apply(messages, values), leads=False)
+
+
+def _points(text: str, names: tuple[str, ...]) -> tuple[float, ...]:
+    """Return ratings in points. Raises ConfigError for those that no prompt says: it would be another one."""
+    values = _numbers(text, names)
+    if not all(0 <= value <= 100 for value in values):
+        raise ConfigError(f"ratings {text}: expected points from 0 to 100 for {' and '.join(names)}")
+    return values
 
 
 def _numbers(text: str, names: tuple[str, ...]) -> tuple[float, ...]:

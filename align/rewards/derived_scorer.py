@@ -17,7 +17,12 @@ class DerivedScorer(Scorer):
     """Makes its attributes of another scorer's, and asks that one as it is asked itself."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.scorer, self.compares, self.log_odds = scorer, scorer.compares, scorer.log_odds
+        self.scorer, self.compares = scorer, scorer.compares
+
+    @property
+    def log_odds(self) -> bool:
+        """Return whether the scorer's scores are log-odds; so are their means."""
+        return self.scorer.log_odds
 
     @property
     def parts(self) -> Sequence[Component]:

@@ -69,7 +69,6 @@ class RewardEnsemble(Scorer):
         self.standardise = None if standardise is None else Path(standardise).expanduser()
         self.attributes = tuple(names) if combine == "apart" else ("ensemble", *names)
         self.compares = any(scorer.compares for scorer in scorers.values())
-        self.log_odds = standardise is None and all(scorer.log_odds for scorer in scorers.values())
         self._told = False
 
     @property
@@ -85,6 +84,11 @@ class RewardEnsemble(Scorer):
     def _known_by(self, members: dict[str, str]) -> str:
         text = repr((members, self.combine, self.k, self.weights, str(self.standardise)))
         return f"ensemble {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @property
+    def log_odds(self) -> bool:
+        """Return whether all members' scores are, and stay as they are."""
+        return self.standardise is None and all(scorer.log_odds for scorer in self.scorers.values())
 
     @property
     def shares(self) -> bool:

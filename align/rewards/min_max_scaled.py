@@ -15,6 +15,8 @@ from align.rewards.scorers import Scorer
 class MinMaxScaled(DerivedScorer):
     """Another scorer's scores in points: 0 at the lower end of an attribute's scale, 100 at the upper; not clamped."""
 
+    log_odds = False
+
     def __init__(self, scorer: Scorer, scales: dict[str, tuple[float, float]]) -> None:
         """Name scorer and scales.
 
@@ -23,7 +25,6 @@ class MinMaxScaled(DerivedScorer):
             scales: Lower and upper end of each attribute that is wanted, in the order wanted.
         """
         super().__init__(scorer)
-        self.log_odds = False
         if unknown := [name for name in scales if name not in scorer.attributes]:
             raise ConfigError(f"scales name {unknown[0]!r}, the scorer has {', '.join(scorer.attributes)}")
         if flat := [name for name, (low, high) in scales.items() if low == high]:

@@ -106,6 +106,11 @@ class RewardModelScorer:
                 found[[int(group.id) for group in part]] = scores
         return found
 
+    @property
+    def log_odds(self) -> bool:
+        """Return whether the outputs are log-odds, whose sigmoids are chances: those of ratings are in points."""
+        return self.rescaling is None
+
     def _loaded(self, tokenizer: Any, outputs: Sequence[str]) -> nn.Module:
         """Return the model, and give the tokenizer its padding token."""
         model = load_reward_model(self.backbone, tokenizer, list(outputs), choose_pad_token(tokenizer))

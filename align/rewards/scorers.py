@@ -18,6 +18,7 @@ from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.folder_checks import folder_hash, local_folder
 from align.models.resolving import resolve
+from align.models.reward_file import read_reward_file
 from align.models.world_settings import check_same_world
 from align.records import Example, Message
 from align.rewards.components import Component
@@ -38,8 +39,11 @@ class Scorer(Component, ABC):
     attributes: tuple[str, ...]
     compares = False
     """Whether a score depends on the other responses to the prompt, so that all have to be in one call."""
-    log_odds = False
-    """Whether a score is a log-odds, as Bradley-Terry has it, so that its sigmoid is a chance."""
+
+    @property
+    def log_odds(self) -> bool:
+        """Return whether a score is a log-odds, as Bradley-Terry has it, so that its sigmoid is a chance."""
+        return False
 
     @property
     def shares(self) -> bool:
@@ -92,7 +96,10 @@ class RewardFolder(Scorer):
         with torch.random.fork_rng(devices=[]):
             return RewardModelScorer(self.path, max_tokens=self.max_tokens)
 
-    log_odds = True
+    @property
+    def log_odds(self) -> bool:
+        """Return whether it was trained on comparisons: one of ratings gives points."""
+        return read_reward_file(self.path) is None
 
     @property
     def shares(self) -> bool:
@@ -117,12 +124,8 @@ class RewardFolder(Scorer):
     @cached_property
     def identity(self) -> str:
         """Return a hash of the folder's files, or the hub id, and where they were set the tokens that are read."""
-        return self._files + (f" {self.max_tokens} tokens" if self.max_tokens else "")
-
-    @property
-    def _files(self) -> str:
-        folder = local_folder(self.path)
-        return self.path if folder is None else folder_hash(folder)
+        files = self.path if (folder := local_folder(self.path)) is None else folder_hash(folder)
+        return files + (f" {self.max_tokens} tokens" if self.max_tokens else "")
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return the model's outputs."""
@@ -155,8 +158,7 @@ class GoldRewards(Scorer):
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return helpfulness, verbosity and harmlessness."""
-        pairs = zip(prompts, responses, strict=True)
-        rows = [gold(self.world, tuple(p), r) for p, r in pairs]
+        rows = [gold(self.world, tuple(p), r) for p, r in zip(prompts, responses, strict=True)]
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(REWARDS))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -45,11 +47,11 @@ class PromptSupply:
     def pool(self) -> list[Example]:
         """Return the training records, each prompt once."""
         if not self._pool:
-            sources = [e for s in self.data.sources for e in divide_source(s, self.data.splits)["train"][0]]
-            self._pool = list({prompt_id(e.messages): e for e in reversed(sources)}.values())[::-1]
-            if len({e.id for e in self._pool}) < len(self._pool):
-                raise ConfigError("rounds need ids that are unique over all data.sources")
-            self._tell(sources)
+            parts = [divide_source(source, self.data.splits)["train"][0] for source in self.data.sources]
+            numbered = [(number, e) for number, part in enumerate(parts, 1) for e in part]
+            first = {prompt_id(e.messages): (number, e) for number, e in reversed(numbered)}
+            self._pool = told_apart(list(first.values())[::-1])
+            self._tell([e for _, e in numbered])
         return self._pool
 
     def _tell(self, sources: Sequence[Example]) -> None:
@@ -115,3 +117,19 @@ class PromptSupply:
         written: dict[str, Any] = {"settings": self.settings, "conditioning": conditioning}
         written["targets"] = targets_of(self.rounds, self.settings, conditioning) if number == 1 else []
         return [p for example in chosen for p in asked_under_conditions(number, example, self._encoder, **written)]
+
+
+def told_apart(pool: Sequence[tuple[int, Example]]) -> list[Example]:
+    """Return records with ids of their own, by the number of their source where several use one, such as `line 1`.
+
+    Raises ConfigError for an id that stands twice in a source.
+    """
+    often = Counter(e.id for _, e in pool)
+    found = [replace(e, id=f"{e.id} of source {number}") if often[e.id] > 1 else e for number, e in pool]
+    for name, count in Counter(e.id for e in found).most_common(1):
+        if count > 1:
+            raise ConfigError(
+                f"data: {count} rows of different prompts have one id ({name}), by which rounds keep their samples: "
+                "give every row an id of its own, or leave the column out"
+            )
+    return found

@@ -43,10 +43,6 @@ class RoundFolder:
         """Return the records of a sealed round where an engine told log-probabilities of them, else none."""
         return on_first(lambda: read_round(self.path(number), sha256) if self.store.has_logprobs(number) else [])
 
-    def scores(self, number: int) -> list[tuple[float, ...]]:
-        """Return the scores of a sealed round's samples."""
-        return on_first(lambda: [s.scores or () for s in self.store.samples(number)])
-
     def begin(self, number: int, policy: str, fingerprint: str) -> list[StoredSample]:
         """Begin a round, or go on with it; return the samples it has.
 

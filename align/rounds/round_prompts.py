@@ -100,12 +100,17 @@ def under_the_base_sentence(examples: Sequence[Example], conditioning: Condition
 def targets_of(
     rounds: RoundFolder, settings: RoundSettings, conditioning: Conditioning | None, top: float = TOP
 ) -> list[Rating]:
-    """Return ratings that go together in round 0, `top` the percentile of the first; none before it is sealed."""
+    """Return ratings that go together in round 0, `top` the percentile of the first; none before it is sealed.
+
+    They are those of its records: a response that cannot be trained on, such as an empty one, was never seen.
+    """
     conditions = settings.conditions
-    if conditions is None or conditioning is None or not conditions.rated_start or rounds.sealed(0) is None:
+    if conditions is None or conditioning is None or not conditions.rated_start:
+        return []
+    if (sealed := rounds.sealed(0)) is None:
         return []
     columns = [settings.scorer.attributes.index(name) for name in conditioning.attributes]
-    points = [[scores[i] for i in columns] for scores in rounds.scores(0)]
+    points = [[record.scores[0][i] for i in columns] for record in rounds.read(0, sealed)]
     return rating_targets(points, conditions.targets, top=top, cap=conditioning.cap)
 
 

@@ -31,6 +31,8 @@ class RoundSettings:
     direction: Direction
     prompts: int | None = None
     """Prompts of a round; each round takes the next ones of a shuffled order. Null takes all in every round."""
+    parts: int | None = None
+    """Into how many parts the shuffled order is cut, each for the next round, in the place of a number of prompts."""
     replay: Replay | None = None
     missing_eos_penalty: float | None = None
     """Subtracted from the reward of a sample that was cut off at its limit; null leaves such samples out."""
@@ -49,8 +51,7 @@ class RoundSettings:
 
     def __post_init__(self) -> None:
         self._check_refills()
-        if self.prompts is not None and self.prompts < 1:
-            raise ConfigError(f"prompts must be at least 1, got {self.prompts}")
+        self._check_prompts()
         if self.conditions is not None and self.missing_eos_penalty is not None:
             raise ConfigError("missing_eos_penalty has no effect on rounds with conditions: leave it out")
         if self.mixture is not None:
@@ -102,6 +103,15 @@ class RoundSettings:
                 "set direction.weights to {win_rate: 1.0} without gates"
             )
 
+    def _check_prompts(self) -> None:
+        if self.prompts is not None and self.prompts < 1:
+            raise ConfigError(f"prompts must be at least 1, got {self.prompts}")
+        if self.parts is not None and (self.parts < 1 or self.prompts is not None):
+            raise ConfigError(
+                f"parts must be at least 1 and stands in the place of prompts, got parts {self.parts} and prompts "
+                f"{self.prompts}: set one of them to null"
+            )
+
     def _check_refills(self) -> None:
         plain = self.conditions is None and not self.alternate_halves and self.prompts is not None
         if self.refills < 0 or (self.refills and not (plain and isinstance(self.selection, PromptSelection))):
@@ -118,10 +128,20 @@ class RoundSettings:
         order = self.share(pool, round_number)
         if self.conditions is not None and self.conditions.rated(round_number):
             return order
+        turn = round_number // 2 if self.alternate_halves else round_number
+        if self.parts is not None:
+            return self._part(order, self.parts, turn % self.parts)
         count = min(self.prompts or len(order), len(order))
         if first is None:
-            first = (round_number // 2 if self.alternate_halves else round_number) * count
+            first = turn * count
         return self.following(pool, round_number, first, count)
+
+    @staticmethod
+    def _part(order: list[Example], parts: int, number: int) -> list[Example]:
+        """Return one of the parts, which share no prompt and hold all of them together."""
+        if parts > len(order):
+            raise ConfigError(f"parts {parts}: the data has {len(order)} different prompts, expected as many at least")
+        return order[len(order) * number // parts : len(order) * (number + 1) // parts]
 
     def following(self, pool: list[Example], round_number: int, first: int, count: int) -> list[Example]:
         """Return so many prompts from a place in the order of hashes on, from its start again after the last."""
@@ -144,5 +164,6 @@ class RoundSettings:
         parts = (self.generation, scorer, self.selection, self.direction, self.prompts, self.replay)
         mixture: tuple[object, ...] = () if self.mixture is None else (self.mixture,)
         mixture += (self.refills,) if self.refills else ()
+        mixture += (f"parts {self.parts}",) if self.parts else ()
         text = repr((*parts, self.missing_eos_penalty, self.alternate_halves, self.conditions, *mixture, *more))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

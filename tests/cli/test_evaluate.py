@@ -106,6 +106,10 @@ def test_reward_model_as_judge_mirrors(model_folder: Path, pairs_file: Path, tmp
     [
         (["--rewards", "[{model}]"], "has no reward head"),
         (["--start", "{model}"], "temperature 1"),
+        (
+            ["--scorer", "WinRates", "--scorer.judge", "GoldJudge"],
+            "their mean is 1/2 whatever they are: name its judge",
+        ),
         (["--sampling.temperatures", "[-1]"], "from 0"),
         (["--judge", "os.system"], "outside the packages"),
         (["--judge", "LanguageJudge", "--judge.responder", "Endpoint", "--judge.responder.base_url", "x"], "model"),

@@ -31,6 +31,24 @@ def test_answers_are_evaluated_by_what_their_rows_expect(capsys: pytest.CaptureF
     assert "asks for 'answer', which prompt 1 does not carry" in capsys.readouterr().err
 
 
+def test_a_function_that_reads_rows_judges_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Against the first two: a tie where both are right, two losses: a win rate of (1/2 + 0 + 0) / 3."""
+    lines(
+        Path("tasks.jsonl"), [{"prompt": f"{n}?", "chosen": str(n), "rejected": "x", "answer": str(n)} for n in "012"]
+    )
+    for name, texts in (("said", "012"), ("other", "0ab")):
+        lines(Path(f"{name}.jsonl"), [{"prompt": f"{n}?", "completion": text} for n, text in enumerate(texts)])
+    words = ["evaluate", "--models.a", "said.jsonl", "--models.b", "other.jsonl", "--prompts", "tasks.jsonl"]
+    words += ["--judge", "ScorerJudge", *(word.replace("--scorer", "--judge.scorer") for word in RIGHT)]
+    words += ["--against", "a", "--human", "tasks.jsonl", "--out", "out"]
+    assert main([*words, "--keep_columns", "[answer]"]) == 0
+    found = json.loads(Path("out/evaluation.json").read_text())
+    assert found["judge"]["b"]["total"]["win_rate"][0] == pytest.approx(1 / 6)
+    assert found["human"]["rate"][0] == 1
+    assert main(words) == 2
+    assert "asks for 'answer', which prompt 1 does not carry" in capsys.readouterr().err
+
+
 def test_lists_are_ranked_by_a_function_that_reads_their_rows() -> None:
     rows = [{"prompt": f"q{n}", "completions": ["a", "b"], "scores": [1, 0], "answer": "ab"[n]} for n in range(2)]
     lines(Path("lists.jsonl"), rows)

@@ -75,6 +75,28 @@ def test_standings() -> None:
     assert standings[0].hypervolume.low < 1240 < standings[0].hypervolume.high
 
 
+def test_a_prompt_without_a_score_is_left_out_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One response that a reward model could not read made every mean NaN and every hypervolume 0, in silence."""
+    a, b = front("a", [(70, 60), (50, 20)], 3), front("b", [(60, 50)], 3)
+    a.rewards[1, 2, 0] = np.nan
+    for one in (a, b):
+        write_front(one, tmp_path / f"{one.name}.json")
+    words = ["front", "compare", "--models", f"[{tmp_path}/a.json,{tmp_path}/b.json]", "--out", str(tmp_path / "p")]
+    assert main([*words, "--attributes", "[helpfulness,-verbosity]", "--reference", "[40,80]"]) == 0
+    assert "1 of 3 prompts are left out: the scorer gives a response to them no score" in capsys.readouterr().out
+    found = json.loads((tmp_path / "p" / "pareto.json").read_text())["models"]
+    # of the first two prompts, whose means lie 1.5 lower: b (58.5, 48.5), a (68.5, 58.5) and (48.5, 18.5)
+    assert [one["means"] for one in found] == [[[68.5, 58.5], [48.5, 18.5]], [[58.5, 48.5]]]
+    assert found[1]["hypervolume"][0] == pytest.approx(18.5 * 31.5)
+    assert found[0]["hypervolume"][0] == pytest.approx(28.5 * 21.5 + 8.5 * 40)
+    b.rewards[:, :2, 1] = np.nan
+    write_front(b, tmp_path / "b.json")
+    assert main([*words, "--attributes", "[helpfulness,-verbosity]"]) == 2
+    assert "none of 3 prompts has a score of every response" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="got NaN"):
+        hypervolume(np.array([[np.nan, 1.0]]), (0, 0))
+
+
 def test_commands(world_model: Path, tmp_path: Path, told: Callable[..., str], capsys: pytest.CaptureFixture) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()

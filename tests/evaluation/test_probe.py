@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from align.cli.benchmark_probe import chance_of_stars
 from align.cli.main import main
 from align.errors import ConfigError
 from align.evaluation.bias_probe import Grid, probe
@@ -106,3 +107,6 @@ def test_the_shipped_grid_has_contexts_enough(tmp_path: Path) -> None:
     assert effect.difference is not None
     assert effect.difference.value == pytest.approx(25)  # one word of two in half of the contexts
     assert 10 < effect.difference.low < 20
+    # of 15 x 4 differences only that one varies; its interval leaves out 0
+    assert chance_of_stars(found, 40) == "1 of 1 differences leave out 0; by chance alone about 0.1 would"
+    assert chance_of_stars(found, 1) == ""

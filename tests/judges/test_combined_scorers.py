@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from align.errors import ConfigError, DataError
 from align.judges.endpoint import Endpoint
@@ -58,6 +59,24 @@ def test_win_rates_by_hand() -> None:
     other = (Message("user", "Why?"),)
     found = WinRates(Table()).score([ASK, other, ASK, other, ASK], ["a", "a", "b", "b", "c"])[:, 0]
     assert found.tolist() == pytest.approx([0.7, (0.5 + 0.7) / 2, 1.4 / 3, (0.5 + 0.3) / 2, 1 / 3])
+
+
+def test_win_rates_of_many_prompts_take_no_table_of_all_their_responses() -> None:
+    """60 prompts of three: no tensor is larger than the 180 rates; a table of all pairs of 1e5 responses took 80 GB."""
+
+    class Largest(TorchDispatchMode):
+        most = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            self.most = max(self.most, found.numel() if isinstance(found, torch.Tensor) else 0)
+            return found
+
+    with Largest() as largest:
+        asked = [(Message("user", str(n // 3)),) for n in range(180)]
+        found = WinRates(Table()).score(asked, ["a", "b", "c"] * 60)
+    assert found.reshape(60, 3)[::59].tolist() == [pytest.approx([0.7, 1.4 / 3, 1 / 3])] * 2
+    assert largest.most == 180
 
 
 def test_equal_samples_count_as_often_as_they_were_drawn() -> None:

@@ -20,9 +20,12 @@ from align.judges.local_model import LocalModel
 from align.judges.rubric import RubricScorer
 from align.models.backbone import Backbone
 from align.records import Message
+from tests.cli.things import TEMPLATE
 from tests.judges.answering import answering
+from tests.tiny import save_tiny
 
 PROMPTS = [[Message("user", "Which?")], [Message("user", "Why?")]]
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
 CRITERIA = [
     {"name": "accuracy", "description": "Facts are right.", "weight": 3},
     {"name": "tone", "description": "It is friendly."},
@@ -89,7 +92,10 @@ def test_rubric_is_the_weighted_mean(tmp_path: Path) -> None:
         assert '{"accuracy": …, "tone": …}' in text(server.bodies[0])
         CRITERIA_2 = [{**CRITERIA[0], "weight": 1}, CRITERIA[1]]
         (tmp_path / "other.yaml").write_text(json.dumps(CRITERIA_2))
-        assert RubricScorer(endpoint(server.url), "other.yaml", repeats=0).identity != one.identity
+        other = RubricScorer(endpoint(server.url), "other.yaml", repeats=0)
+        assert other.identity != one.identity
+        assert other.score(PROMPTS[:1], ["whole"]).tolist() == [[5, 8, 2]]  # (8 + 2) / 2, of the reply that is kept
+        assert server.replied == 3
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,39 @@ def first_token(body: dict[str, Any]) -> dict[str, Any]:
     top = [{"token": "Yes", "logprob": math.log(0.6)}, {"token": "No", "logprob": math.log(0.2)}]
     content = [{**top[0], "top_logprobs": top}]
     return {"message": {"content": "Yes"}, "finish_reason": "length", "logprobs": {"content": content}}
+
+
+@torch.no_grad()
+def plain_chance(folder: Path, question: str) -> float:
+    """Return the chance of the bytes of Yes beside those of No after a question, by a plain forward pass."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).double(), AutoTokenizer.from_pretrained(folder)
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+
+    def chance(word: str) -> float:
+        said = tokenizer(word, add_special_tokens=False)["input_ids"]
+        logprobs = model(input_ids=torch.tensor([asked + said])).logits[0].log_softmax(-1)
+        return math.exp(sum(logprobs[len(asked) - 1 + n, token].item() for n, token in enumerate(said)))
+
+    return chance("Yes") / (chance("Yes") + chance("No"))
+
+
+def test_a_long_question_is_weighed_whole(tmp_path: Path) -> None:
+    """Of two prompts of over 1024 tokens that differ in their first words each has its own chance: nothing is cut.
+
+    The template takes no system turn, so that the note on fences is a part of the question.
+    """
+    folder = save_tiny(tmp_path / "judge", template=f"{NO_SYSTEM}{TEMPLATE}", max_position_embeddings=4096)
+    (tmp_path / "ask.jinja").write_text("{{ query }} {{ response_a }}?")
+    prompts = [[Message("user", f"{first} {'word ' * 220}")] for first in ("Why", "How")]
+    prompt = JudgePrompt(str(tmp_path / "ask.jinja"), "yes_no")
+    one = YesProbability(LocalModel(Backbone(str(folder), dtype="float64")), prompt)
+    found = one.score(prompts, ["a", "a"])[:, 0].tolist()
+    asked = [prompt.question(p[0].content, "a", "", one.judge.settings).messages for p in prompts]
+    expected = [plain_chance(folder, "\n\n".join(m.content for m in messages)) for messages in asked]
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found[0] != pytest.approx(found[1], rel=1e-7)
 
 
 def test_chance_of_yes_at_an_endpoint() -> None:

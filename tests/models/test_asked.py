@@ -128,6 +128,11 @@ def test_another_asking_never_reuses_answers(folders: dict[str, str]) -> None:
         ("dpa", ("ratings", "80,20"), "trained on prompts that ask for direction: give --direction or angle"),
         ("steerlm", ("angle", "-30"), "trained on prompts that ask for ratings: give --ratings"),
         ("steerlm", ("ratings", "80"), "expected points for helpfulness and verbosity, as in 80,80"),
+        (
+            "steerlm",
+            ("ratings", "300,20"),
+            "ratings 300,20: expected points from 0 to 100 for helpfulness and verbosity",
+        ),
         ("dpa", ("direction", "0,0"), "not both 0"),
         ("base", ("direction", "1,0"), "no conditions.json"),
         ("base", ("steer", "none.safetensors"), "no such file"),

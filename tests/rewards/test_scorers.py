@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from align.errors import ConfigError
+from align.judges.win_rates import ScorerJudge
 from align.models.backbone import Backbone
 from align.models.model_export import export_model
+from align.models.reward_file import write_reward_file
 from align.modules.reward_model import RewardModel
-from align.records import Message
+from align.records import LabelScaling, Message
 from align.rewards.ensemble import RewardEnsemble
 from align.rewards.function_rewards import FunctionRewards
 from align.rewards.min_max_scaled import MinMaxScaled
@@ -22,6 +24,7 @@ from align.rewards.weighted_attributes import WeightedAttributes
 from align.world.gold_rewards import REWARDS, User, gold
 from align.world.prompts import held_out_prompts
 from align.world.universe import World
+from tests.tiny import save_reward_model
 
 WORLD = World()
 PROMPTS = held_out_prompts(WORLD, 3, 2)
@@ -136,3 +139,20 @@ def test_which_scores_are_log_odds() -> None:
     assert not length.log_odds
     assert not RewardEnsemble({"gold": GoldRewards(), "length": length}).log_odds
     assert RewardEnsemble({"gold": GoldRewards(), "other": GoldRewards()}).log_odds
+
+
+def test_points_of_a_model_of_ratings_are_no_log_odds(tmp_path: Path) -> None:
+    """They were 100 of 100 in the column of sigmoids, and certain wins in graded preferences."""
+    made = save_reward_model(tmp_path / "pairs"), save_reward_model(tmp_path / "ratings", outputs=("help",))
+    write_reward_file(LabelScaling(("help",), (0.0,), (25.0,), (50.0,), 20.0), made[1])
+    pairs, ratings = (RewardFolder(str(folder)) for folder in made)
+    assert pairs.log_odds
+    assert pairs.oracle.log_odds
+    assert not ratings.log_odds
+    assert not ratings.oracle.log_odds
+    points = WeightedAttributes(ratings, {"h": {"help": 1.0}})
+    assert not points.log_odds
+    ScorerJudge(pairs, graded=True).ready()
+    ScorerJudge(points, Direction({"h": 0.05}), graded=True).ready()
+    with pytest.warns(UserWarning, match=r"ScorerJudge.graded takes sigmoid.* WeightedAttributes are none: scale them"):
+        ScorerJudge(points, graded=True).ready()

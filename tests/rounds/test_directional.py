@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,16 @@ from align.rewards.min_max_scaled import MinMaxScaled
 from align.rewards.scorers import GoldRewards
 from align.rounds.conditioning_schedule import ConditioningSchedule, rating_targets
 from align.rounds.directional_selection import DirectionalRejectionSampling, RatedRows
+from align.rounds.round_file import write_round
+from align.rounds.round_folder import RoundFolder
+from align.rounds.round_prompts import targets_of
+from align.rounds.round_store import StoredSample
 from align.rounds.scored_samples import PromptSamples, ScoredSample
 from align.rounds.settings import RoundSettings
 from align.sampling.generation import Generation
 
 FORM = TwoDigits(attributes=("r1", "r2"))
+USER = (Message("user", "?"),)
 WORKED = [(70, 60), (66, 45), (50, 20), (72, 70)]
 
 
@@ -34,7 +40,7 @@ def drawn(
         ScoredSample(i, f"t{i}", "eos", (0.0, *map(float, s)), 0.0, g)
         for i, (s, g) in enumerate(zip(scores, groups, strict=True))
     ]
-    example = Example("p", (Message("user", "?"),), ("own",))
+    example = Example("p", USER, ("own",))
     return PromptSamples(example, tuple(rows), ("wit", "r1", "r2"), 2, conditioning=FORM, angles=angles, **more)
 
 
@@ -129,6 +135,22 @@ def settings(**more: Any) -> RoundSettings:
     from align.rewards.scorers import Direction
 
     return RoundSettings(GoldRewards(), DirectionalRejectionSampling(), Generation(), Direction(), **more)
+
+
+def test_targets_are_those_of_rows_that_were_trained_on(tmp_path: Path) -> None:
+    """The empty response, which made no row, is the most helpful one: its 99 was asked for, and nothing had it."""
+    rounds, scores = RoundFolder(tmp_path), [(70.0, 20.0, 0.0), (60.0, 30.0, 0.0), (99.0, 0.0, 0.0)]
+    assert not rounds.begin(0, "weights", "settings")
+    texts = zip(("one", "two", ""), scores, strict=True)
+    samples = [StoredSample("p", n, "hash", [], text, "eos", scores=row) for n, (text, row) in enumerate(texts)]
+    rounds.store.add(0, samples)
+    rounds.store.add_scores(0, samples, "gold")
+    assert targets_of(rounds, settings(conditions=ConditioningSchedule(targets=2)), TwoDigits()) == []
+    names = GoldRewards().attributes
+    records = [Example(f"p#{n}", USER, ("text",), names, (row,)) for n, row in enumerate(scores[:2])]
+    rounds.store.seal(0, 2, write_round(rounds.path(0), records), {})
+    made = targets_of(rounds, settings(conditions=ConditioningSchedule(targets=2)), TwoDigits(), top=100)
+    assert made == [(70, 20), (60, 30)]
 
 
 @pytest.mark.parametrize("size", [2, 9, 40])

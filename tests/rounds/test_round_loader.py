@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from align.modules.dpo import DPOModule
 from align.modules.hir import HIRModule
 from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
-from align.records import Instructions
+from align.records import Example, Instructions, Message
 from align.rewards.scorers import Direction, GoldRewards, Scorer
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import BestWorst
+from align.rounds.prompt_supply import told_apart
 from align.rounds.rerank import AppendAndRerank
 from align.rounds.round_store import RoundStore
 from align.rounds.selections import BestOfN, Selection, TopFraction
+from align.rounds.settings import RoundSettings
 from align.sampling.generation import Generation
 from align.sampling.sampler import Sampler
 from align.training.optimizer import Optimizer
@@ -140,6 +143,36 @@ def test_pro_bootstraps_on_its_own_lists(world_model: Path) -> None:
     assert {len(row["responses"]) for row in rows(0)} == {3}
     assert {origin for row in rows(0) for origin in row["origins"]} == {"data", "policy@0"}
     assert all(row["origins"][0] == "data" for row in rows(0))
+
+
+def test_rows_of_several_files_are_told_apart() -> None:
+    """Rows without ids are called by their lines: two files of them were refused, and nothing said what to do."""
+    asked = [
+        Example(name, (Message("user", text),)) for name, text in (("line 1", "a"), ("line 2", "b"), ("line 1", "c"))
+    ]
+    found = told_apart(list(zip((1, 1, 2), asked, strict=True)))
+    assert [e.id for e in found] == ["line 1 of source 1", "line 2", "line 1 of source 2"]
+    with pytest.raises(ConfigError, match=r"2 rows of different prompts have one id \(line 1 of source 2\)"):
+        told_apart(list(zip((2, 1, 2), asked, strict=True)))
+
+
+def test_rounds_of_parts_go_through_all_prompts_once() -> None:
+    """PRO's Algorithm 1: disjoint parts that hold everything, sizes at most one apart; the fifth round begins anew."""
+    pool = [Example(f"e{n}", (Message("user", str(n)),)) for n in range(22)]
+    made = RoundSettings(GoldRewards(), BestWorst(), Generation(), Direction(), parts=4)
+    names = [[e.id for e in made.choose(pool, n)] for n in range(5)]
+    assert sorted(name for part in names[:4] for name in part) == sorted(e.id for e in pool)
+    assert sorted(map(len, names[:4])) == [5, 5, 6, 6]
+    assert names[4] == names[0]
+    assert made.fingerprint() != replace(made, parts=None).fingerprint() != replace(made, parts=5).fingerprint()
+    for more, says in (
+        ({"prompts": 6}, "parts 4 and prompts 6: set one of them to null"),
+        ({"parts": 0}, "at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            replace(made, **more)
+    with pytest.raises(ConfigError, match="parts 4: the data has 3 different prompts"):
+        made.choose(pool[:3], 0)
 
 
 def test_replay_mixes_the_data_in(world_model: Path) -> None:
