@@ -72,7 +72,7 @@ class Critic(nn.Module, ABC):
             return CriticValues(self.head(own.hidden))
         assert own.last is not None
         found: Tensor = self.head(torch.cat([own.hidden, own.last]))
-        return CriticValues(*found.split([len(own.hidden), len(own.last)]))
+        return CriticValues(*torch.split(found, [len(own.hidden), len(own.last)]))
 
     @abstractmethod
     def states(self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str) -> TokenStates:
