@@ -166,6 +166,7 @@ VARIANTS = {
         "nca_pair",
         "cdpo",
         "robust_dpo",
+        "vpo",
         "hinge",
         "dpo_cached",
         "bema_dpo",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -42,9 +42,19 @@ class ValueHead(nn.Linear):
         return values[:, 0]
 
 
+class CriticValues(NamedTuple):
+    """What a critic says of the samples of a batch."""
+
+    tokens: Float[Tensor, " token"]
+    """Before each token is drawn."""
+    ends: Float[Tensor, " candidate"] | None = None
+    """Behind the last token; None where it was not asked for."""
+
+
 class Critic(nn.Module, ABC):
     """A built critic: its trained parts, those on the policy's own model apart."""
 
+    head: ValueHead
     passes = 1
     """Trained passes over a batch beside the policy's."""
 
@@ -53,11 +63,20 @@ class Critic(nn.Module, ABC):
         """Return the language models that are the critic's own."""
         return []
 
-    @abstractmethod
     def values(
-        self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str
-    ) -> Float[Tensor, " token"]:
-        """Return the value before each token of a batch; `states` are the policy's."""
+        self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str, ends: bool = False
+    ) -> CriticValues:
+        """Return values before each token, and behind the last where `ends` asks; `states` are the policy's."""
+        own = self.states(policy, batch, states, layout=layout)
+        if not ends:
+            return CriticValues(self.head(own.hidden))
+        assert own.last is not None
+        found: Tensor = self.head(torch.cat([own.hidden, own.last]))
+        return CriticValues(*torch.split(found, [len(own.hidden), len(own.last)]))
+
+    @abstractmethod
+    def states(self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str) -> TokenStates:
+        """Return the states that the head reads; `states` are the policy's."""
 
 
 class CriticSettings(ABC):
@@ -139,12 +158,13 @@ class _Trunk(Critic):
         super().__init__()
         self.head, self.detached = ValueHead(policy), detached
 
-    def values(
-        self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str
-    ) -> Float[Tensor, " token"]:
-        """Read the policy's states."""
-        found: Tensor = self.head(states.hidden.detach() if self.detached else states.hidden)
-        return found
+    def states(self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str) -> TokenStates:
+        """Return the policy's states."""
+        if not self.detached:
+            return states
+        return states._replace(
+            hidden=states.hidden.detach(), last=None if states.last is None else states.last.detach()
+        )
 
 
 class _Adapter(Critic):
@@ -152,13 +172,10 @@ class _Adapter(Critic):
         super().__init__()
         self.head = ValueHead(policy)
 
-    def values(
-        self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str
-    ) -> Float[Tensor, " token"]:
+    def states(self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str) -> TokenStates:
         """Run the base under the critic's adapter."""
         with adapter_active(policy, ADAPTER):
-            found: Tensor = self.head(token_states(policy, batch, layout=layout).hidden)
-        return found
+            return token_states(policy, batch, layout=layout)
 
 
 class _Model(Critic):
@@ -171,9 +188,6 @@ class _Model(Critic):
         """Return its model."""
         return [self.model]
 
-    def values(
-        self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str
-    ) -> Float[Tensor, " token"]:
+    def states(self, policy: nn.Module, batch: CandidateBatch, states: TokenStates, *, layout: str) -> TokenStates:
         """Run the critic's own model."""
-        found: Tensor = self.head(token_states(self.model, batch, layout=layout).hidden)
-        return found
+        return token_states(self.model, batch, layout=layout)

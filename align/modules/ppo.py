@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from align.distributed import sum_over_ranks
 from align.models.adapters import evaluating
 from align.models.backbone import Backbone
 from align.models.references import Reference
-from align.models.value_functions import AdapterValue, Critic, CriticSettings, ModelValue
+from align.models.value_functions import AdapterValue, Critic, CriticSettings, CriticValues, ModelValue
 from align.objectives.proximal import PPO
-from align.records import CandidateBatch, SampledTokens, StepTotals
+from align.records import CandidateBatch, SampledTokens, Step, StepTotals
 from align.scoring import TokenStates
 from align.training.non_finite import Limit
 from align.training.optimizer import Optimizer
 from align.training.rollout_module import RolloutModule
 from align.training.rollouts import Columns, Rollouts
 from align.training.sampled_metrics import record_samples
+from align.transfer import to_device
 
 
 class PPOModule(RolloutModule):
@@ -88,7 +91,11 @@ class PPOModule(RolloutModule):
     def score_sampled(self, batch: CandidateBatch, states: TokenStates) -> Columns:
         """Return the critic's values as the round begins."""
         with evaluating(self.critic):
-            return {"old_values": self._values(batch, states)}
+            found = self._values(batch, states)
+        columns = {"old_values": found.tokens}
+        if found.ends is not None:
+            columns["old_end_values"] = found.ends.repeat_interleave(states.counts, output_size=len(found.tokens))
+        return columns
 
     def judge(self, rollouts: Rollouts) -> None:
         """Add advantages and returns, and let the coefficient of the divergence follow its target."""
@@ -96,31 +103,63 @@ class PPOModule(RolloutModule):
         old, values = columns["old_logprobs"].double(), columns["old_values"].double().numpy()
         reference = columns["reference_logprobs"].double() if self.reads_reference else old
         divergence, coefficient = objective.divergence(old, reference).numpy(), float(self.kl_coef)
-        found = objective.estimates(
-            objective.scores(sampled.rewards), divergence, values, sampled.lengths, kl_coef=coefficient
-        )
-        columns.update({name: torch.from_numpy(v).float() for name, v in found._asdict().items()})
+        scores, ends = objective.scores(sampled.rewards), None
+        if "old_end_values" in columns:
+            last = columns["old_end_values"].double().numpy()[np.cumsum(sampled.lengths) - 1]
+            ends = np.where(sampled.finished > 0, last, np.nan)
+        found = objective.estimates(scores, divergence, values, sampled.lengths, kl_coef=coefficient, end_values=ends)
+        columns["advantages"], columns["returns"] = (torch.from_numpy(v).float() for v in found[:2])
+        if found.end_returns is not None:
+            columns["end_returns"] = rollouts.by_token(found.end_returns)
         kl = float(divergence.sum() / len(sampled.lengths))
         if objective.adaptive_kl is not None:
             self.kl_coef.fill_(objective.adaptive_kl.next(coefficient, kl, len(sampled.lengths)))
         rank_zero_info(f"round {sampled.number}: KL {kl:.4g} nats a sample at kl_coef {coefficient:.4g}")
 
+    def begin_step(self, step: Step) -> None:
+        """Count the states behind ends too, where their values are learned."""
+        super().begin_step(step)
+        self.step_values = self.step_tokens
+        if self.objective.reads_ends:
+            assert self.rollouts is not None
+            finished = self.rollouts.sampled.finished
+            ends = [
+                (batch.candidate_weights() * to_device(self.rollouts.samples_of(batch, finished), self.device)).sum()
+                for batch in step
+            ]
+            self.step_values = self.step_tokens + sum_over_ranks(torch.stack(ends).sum())
+
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:
         """Return the losses of policy and critic over the step's tokens."""
         states = self._states(self.model, batch)
-        tokens = self.sampled_tokens(batch, states)._replace(values=self._values(batch, states))
+        found = self._values(batch, states)
+        tokens = self.sampled_tokens(batch, states)._replace(values=found.tokens)
         policy, clipped = self.objective(tokens)
         critic, stopped = self.objective.value_losses(tokens)
         weights = tokens.on_tokens(batch.candidate_weights())
         record_samples(self, batch, tokens, clipped)
         self._record(tokens, policy, critic, stopped, weights)
-        losses = policy + self.objective.vf_coef * critic
+        losses = policy + self.objective.vf_coef * critic if found.ends is None else policy
         if self.objective.entropy_weight:
             losses = losses - self.objective.entropy_weight * tokens.entropies
-        return (losses * weights).sum() / self.step_tokens
+        loss = (losses * weights).sum() / self.step_tokens
+        if found.ends is None:
+            return loss
+        learned = (critic * weights).sum() + self._behind_ends(batch, tokens, found.ends)
+        return loss + self.objective.vf_coef * learned / self.step_values
 
-    def _values(self, batch: CandidateBatch, states: TokenStates) -> Tensor:
-        return self.critic.values(self.model, batch, states, layout=self.backbone.layout)
+    def _values(self, batch: CandidateBatch, states: TokenStates) -> CriticValues:
+        ends = self.objective.reads_ends
+        return self.critic.values(self.model, batch, states, layout=self.backbone.layout, ends=ends)
+
+    def _behind_ends(self, batch: CandidateBatch, tokens: SampledTokens, values: Tensor) -> Tensor:
+        """Return the critic's losses of the states behind the samples' ends, added up; one cut off has none."""
+        assert tokens.old_end_values is not None
+        assert tokens.end_returns is not None
+        last = tokens.counts.cumsum(0) - 1
+        old, returns = tokens.old_end_values[last], tokens.end_returns[last]
+        ends = tokens._replace(values=values, old_values=old, returns=returns.nan_to_num())
+        return (self.objective.value_losses(ends)[0] * ~returns.isnan() * batch.candidate_weights()).sum()
 
     def _record(self, tokens: SampledTokens, policy: Tensor, critic: Tensor, stopped: Tensor, weights: Tensor) -> None:
         assert tokens.values is not None

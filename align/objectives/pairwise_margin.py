@@ -94,3 +94,27 @@ class DiscoPOP(LogRatioObjective):
         margin = self.margin(policy, reference)
         share = (margin / self.tau).sigmoid()
         return (1 - share) * logistic(margin) + share * (-margin).exp()
+
+
+@dataclass(frozen=True)
+class VPO(SmoothedObjective):
+    """Pessimistic value-incentivised preference optimisation (Cen et al. 2024, arXiv:2405.19320, offline).
+
+    The likelihood of the data less alpha times the value of the best policy under the reward. With a reward that has
+    mean 0 on the calibrating responses, here the chosen ones, that value is -beta times their mean log-ratio, so that
+    the policy is held to them. The optimistic form, online and calibrated by the reference, has the other sign: it is
+    `align.modules.xpo.XPOModule`.
+    """
+
+    alpha: float = 0.1
+    """Weight of the pessimism; positive."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.alpha > 0:
+            raise ValueError(f"alpha must be positive, got {self.alpha}: 0 is DPO")
+
+    def __call__(self, policy: PairScores, reference: PairScores) -> Float[Tensor, " group"]:
+        """Return DPO's loss of each pair less alpha times the chosen response's reward."""
+        chosen = self.rewards(policy, reference)[:, 0]
+        return logistic(self.margin(policy, reference), self.label_smoothing) - self.alpha * chosen

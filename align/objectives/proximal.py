@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,41 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from align.errors import ConfigError
+from align.objectives.generalized_advantage import Estimates, generalized_advantages, whitened
 from align.objectives.objective import Objective
 from align.objectives.policy_gradient import Estimator, kl_estimate
 from align.objectives.surrogates import ClippedRatio, Surrogate
 from align.records import SampledTokens
-
-
-class Estimates(NamedTuple):
-    """What a critic's values and the rewards say of every token of a round."""
-
-    advantages: Float[NDArray[np.float64], " token"]
-    returns: Float[NDArray[np.float64], " token"]
-
-
-def generalized_advantages(
-    rewards: Float[NDArray[np.float64], " token"],
-    values: Float[NDArray[np.float64], " token"],
-    lengths: NDArray[np.int64],
-    *,
-    gamma: float,
-    lam: float,
-) -> Estimates:
-    """Return GAE (Schulman et al. 2016, arXiv:1506.02438, Eq. 16) of samples that stand one after the other.
-
-    delta_t = R_t + gamma V_(t+1) - V_t and A_t = delta_t + gamma lam A_(t+1), with V and A 0 beyond the last token; the
-    return is A + V.
-    """
-    ends = np.cumsum(lengths)
-    last = np.zeros(len(rewards), dtype=bool)
-    last[ends - 1] = True
-    following = np.where(last, 0.0, np.roll(values, -1))
-    advantages = rewards + gamma * following - values
-    for back in range(1, int(lengths.max())):  # all samples at once, from their ends
-        own = ends[lengths > back] - 1 - back
-        advantages[own] += gamma * lam * advantages[own + 1]
-    return Estimates(advantages, advantages + values)
 
 
 @dataclass(frozen=True)
@@ -75,14 +45,17 @@ class PPO(Objective):
     """RLHF by PPO (Ouyang et al. 2022, arXiv:2203.02155; Schulman et al. 2017, arXiv:1707.06347).
 
     Every token costs the divergence from the reference, the last one also has the sample's score. Clips and weights are
-    those of TRL's PPOTrainer, which gives the score one position later; the stabilisers are those of PPO-max (Zheng et
-    al. 2023, arXiv:2307.04964).
+    those of TRL's former PPOTrainer; the stabilisers are those of PPO-max (Zheng et al. 2023, arXiv:2307.04964).
     """
 
     kl_coef: float = 0.05
     """Weight of the divergence in the rewards; where it begins under `adaptive_kl`."""
     kl: Estimator = "k1"
     """Its estimate at each token."""
+    score_at: Literal["last_token", "eos_plus_one"] = "last_token"
+    """Where a sample's score stands: at its last token, or one position behind its end, whose value the critic learns
+    too, as TRL's former PPOTrainer had it; a sample cut off at its limit has no end, and its score at the last token.
+    (TRL's had none behind an end in the last column of a batch, which is not read here.)"""
     gamma: float = 1.0
     """Discount."""
     lam: float = 0.95
@@ -126,6 +99,11 @@ class PPO(Objective):
         if self.adaptive_kl is not None and not self.kl_coef:
             raise ConfigError("objective.adaptive_kl has nothing to move at kl_coef 0: set kl_coef")
 
+    @property
+    def reads_ends(self) -> bool:
+        """Whether values behind the samples' ends are read."""
+        return self.score_at == "eos_plus_one"
+
     def scores(self, rewards: Float[NDArray[np.float64], " sample"]) -> NDArray[np.float64]:
         """Return the scores of a round, normalised and clipped as asked."""
         if self.normalize_scores:
@@ -140,13 +118,23 @@ class PPO(Objective):
         lengths: NDArray[np.int64],
         *,
         kl_coef: float,
+        end_values: Float[NDArray[np.float64], " sample"] | None = None,
     ) -> Estimates:
-        """Return advantages and returns of a round: -kl_coef times the divergence, and the score at the last token."""
-        rewards = -kl_coef * divergence
-        rewards[np.cumsum(lengths) - 1] += scores
+        """Return advantages and returns of a round: -kl_coef times the divergence, and the scores.
+
+        `end_values` are those of the states behind the samples' ends, where scores stand there; NaN of one without.
+        """
+        has_end = np.zeros(len(lengths), dtype=bool) if end_values is None else ~np.isnan(end_values)
+        behind, rewards = np.cumsum(lengths), -kl_coef * divergence
+        rewards[behind[~has_end] - 1] += scores[~has_end]
+        if end_values is not None:
+            rewards = np.insert(rewards, behind[has_end], scores[has_end])
+            values = np.insert(values, behind[has_end], end_values[has_end])
         if self.whiten_rewards:
             rewards = whitened(rewards) + rewards.mean()
-        found = generalized_advantages(rewards, values, lengths, gamma=self.gamma, lam=self.lam)
+        found = generalized_advantages(rewards, values, lengths + has_end, gamma=self.gamma, lam=self.lam)
+        if end_values is not None:
+            found = found.without_ends(np.cumsum(lengths + has_end) - 1, has_end)
         return found._replace(advantages=whitened(found.advantages)) if self.whiten_advantages else found
 
     def divergence(self, policy: Tensor, reference: Tensor) -> Tensor:
@@ -169,9 +157,3 @@ class PPO(Objective):
         moved = (tokens.values - tokens.old_values).clamp(-self.cliprange_value, self.cliprange_value)
         clipped = (tokens.old_values + moved - tokens.returns).square()
         return torch.maximum(errors, clipped) / 2, clipped > errors
-
-
-def whitened(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return values with mean 0 and variance 1 (n - 1 in the denominator, 1e-8 added), as TRL whitens."""
-    variance = values.var(ddof=1) if len(values) > 1 else 0.0
-    return np.asarray((values - values.mean()) / np.sqrt(variance + 1e-8))

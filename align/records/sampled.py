@@ -65,6 +65,10 @@ class SampledTokens(NamedTuple):
     """Of the critic as it is, where there is one."""
     old_values: Float[Tensor, " token"] | None = None
     returns: Float[Tensor, " token"] | None = None
+    old_end_values: Float[Tensor, " token"] | None = None
+    """Of the critic behind the end of each token's sample, as the round began, where scores stand there."""
+    end_returns: Float[Tensor, " token"] | None = None
+    """Of the state behind the end of each token's sample, NaN of one without an end, where scores stand there."""
     engine_ratios: Float[Tensor, " token"] | None = None
     """Our probability of each token over the engine's that drew it, truncated, where losses are corrected by it."""
 

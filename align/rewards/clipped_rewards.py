@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Hashable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -48,7 +49,9 @@ class ClippedRewards(DerivedScorer):
         text = repr((type(self.scorer).__name__, scorer, self.limits))
         return f"clipped {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:
+    def derived(
+        self, scores: Float[Tensor, "response score"], owners: Sequence[Hashable]
+    ) -> Float[Tensor, "response attribute"]:
         """Return the scores, clipped where their attribute has limits."""
         columns = [
             column.clamp(*self.limits[name]) if name in self.limits else column

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -49,14 +49,16 @@ class DerivedScorer(Scorer):
 
     def score(self, prompts: Sequence[Dialogue], responses: Sequence[str]) -> Float[Tensor, "response attribute"]:
         """Return what is made of the scorer's scores."""
-        return self.derived(self.scorer.score(prompts, responses))
+        return self.derived(self.scorer.score(prompts, responses), [tuple(prompt) for prompt in prompts])
 
     def score_examples(
         self, examples: Sequence[Example], responses: Sequence[str]
     ) -> Float[Tensor, "response attribute"]:
         """Return the same, of a scorer that may read the columns of the records."""
-        return self.derived(self.scorer.score_examples(examples, responses))
+        return self.derived(self.scorer.score_examples(examples, responses), [example.id for example in examples])
 
     @abstractmethod
-    def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:
-        """Return the attributes made of these scores."""
+    def derived(
+        self, scores: Float[Tensor, "response score"], owners: Sequence[Hashable]
+    ) -> Float[Tensor, "response attribute"]:
+        """Return the attributes made of these scores; responses to one prompt have one owner."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Hashable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -37,7 +38,9 @@ class MinMaxScaled(DerivedScorer):
         text = repr((scorer, self.scales))
         return f"points {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:
+    def derived(
+        self, scores: Float[Tensor, "response score"], owners: Sequence[Hashable]
+    ) -> Float[Tensor, "response attribute"]:
         """Return points."""
         chosen = scores[:, [self.scorer.attributes.index(name) for name in self.scales]]
         low, high = chosen.new_tensor(list(self.scales.values())).T

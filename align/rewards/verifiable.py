@@ -7,6 +7,7 @@ Each returns 1 or 0 where nothing else is said.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -21,20 +22,22 @@ def math_answer(completion: str, answer: str | float) -> float:
     r"""Return whether a response has the right result: equal as mathematics (`math-verify`, extra `verify`).
 
     Of a response counts what follows its thought (`</think>`) and the last `####`; there its last `\boxed{}`, or all
-    of them together, else an answer that is announced, else the last number or formula, as `math-verify` has it. What
-    takes it more than 5 s to evaluate is wrong. Raises ValueError for an answer that is no mathematics: its row would
-    never be rewarded.
+    of them together, else an answer that is announced, else the last number or formula, as `math-verify` has it. Where
+    the answer is no number but `(1, 2)`, `x + 1` or `B`, all of a response that is nothing else is read as a formula
+    too. What takes it more than 5 s to evaluate is wrong. Raises ValueError for an answer that is no mathematics: its
+    row would never be rewarded.
     """
     try:
         from math_verify import parse, verify
     except ImportError as error:
         raise ImportError("math_answer needs math-verify: pip install 'align-lm[verify]'") from error
     gold = parse(_formula(str(answer)))
-    if not gold:
+    if not gold or (isinstance(answer, float) and math.isnan(answer)):
         raise ValueError(f"the answer {str(answer)[:60]!r} cannot be read as mathematics: take exact_match for texts")
     said = completion.rpartition("</think>")[2].rpartition(GSM8K)[2]
     last = said[max(said.rfind(r"\boxed"), 0) :]
-    return float(any(verify(gold, parse(text)) for text in dict.fromkeys((last, said))))
+    whole = () if getattr(gold[0], "is_number", False) else (_formula(last),)  # `3 4` is a product
+    return float(any(verify(gold, parse(text)) for text in dict.fromkeys((last, said, *whole))))
 
 
 def _formula(answer: str) -> str:

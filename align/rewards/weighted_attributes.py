@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 
 import torch
@@ -56,7 +57,9 @@ class WeightedAttributes(DerivedScorer):
         text = repr((type(self.scorer).__name__, scorer, self.weights, self.columns))
         return f"weighted {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def derived(self, scores: Float[Tensor, "response score"]) -> Float[Tensor, "response attribute"]:
+    def derived(
+        self, scores: Float[Tensor, "response score"], owners: Sequence[Hashable]
+    ) -> Float[Tensor, "response attribute"]:
         """Return the means, NaN where one of the scores is missing."""
         shares = [scores.new_tensor(list(w.values())) / sum(w.values()) for w in self.weights.values()]
         return torch.stack([scores[:, p] @ share for p, share in zip(self.columns, shares, strict=True)], dim=1)

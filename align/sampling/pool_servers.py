@@ -115,7 +115,7 @@ class PoolServers:
         if self.on_tokens and not server.tells_tokens:
             raise ConfigError(
                 f"{self.setting}.urls: {server.place} gives texts, which encoded again may be other tokens than it "
-                "drew, and the method trains on tokens: it needs vLLM"
+                "drew, and the method trains on tokens: take vLLM or SGLang, or an engine of this process"
             )
         if not server.tells_tokens:
             self.tell_once(

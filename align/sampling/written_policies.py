@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from align.distributed import on_first
+from align.distributed import on_all, on_first
 from align.errors import StoreError
 from align.files import atomic_folder
 from align.models.model_export import is_writer
@@ -38,11 +38,7 @@ class WrittenPolicies:
         name = f"{self.run}{weights}"
         folder = self.folder / (f"{name}-whole" if whole else name)
         if not on_first(lambda: self._make_room(folder, name)):
-            try:
-                with atomic_folder(folder, writes=is_writer()) as part:
-                    write_for_servers(module.model, module.tokenizer, part, prompt_format, whole=whole)
-            except OSError as error:
-                raise StoreError(f"policy for servers {folder} not written: {error.strerror}: make room") from error
+            on_all(lambda: _write(module, folder, prompt_format, whole=whole))  # no process reads it before it is there
         return ServedPolicy(name, folder, self.run)
 
     def remove(self) -> None:
@@ -55,3 +51,11 @@ class WrittenPolicies:
             if not other.name.startswith(name):
                 shutil.rmtree(other)
         return folder.exists()
+
+
+def _write(module: TrainedModule, folder: Path, prompt_format: PromptFormat, *, whole: bool) -> None:
+    try:
+        with atomic_folder(folder, writes=is_writer()) as part:
+            write_for_servers(module.model, module.tokenizer, part, prompt_format, whole=whole)
+    except OSError as error:
+        raise StoreError(f"policy for servers {folder} not written: {error.strerror}: make room") from error

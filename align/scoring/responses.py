@@ -34,6 +34,8 @@ class TokenStates(NamedTuple):
     hidden: Float[Tensor, "token hidden"]
     targets: Int[Tensor, " token"]
     counts: Int[Tensor, " candidate"]
+    last: Float[Tensor, "candidate hidden"] | None = None
+    """The state of each candidate's last token, which no token follows; None where the decoder was not run for it."""
 
     def prompts(self) -> Float[Tensor, "candidate hidden"]:
         """Return the state of the last prompt token, before the response, of each candidate (no prompt scored)."""
@@ -50,7 +52,8 @@ def token_states(
 ) -> TokenStates:
     """Run the decoder and return its states before every response token. Arguments as in `score_tokens`."""
     laid_out = plan(model, batch, layout, score_prompts=score_prompts)
-    return TokenStates(hidden_states(model, laid_out)[laid_out.predictors], laid_out.targets, laid_out.counts)
+    hidden = hidden_states(model, laid_out)
+    return TokenStates(hidden[laid_out.predictors], laid_out.targets, laid_out.counts, hidden[laid_out.last])
 
 
 def read_tokens(model: nn.Module, states: TokenStates, *, logit_bytes: int, collisions: bool = False) -> TokenScores:

@@ -57,6 +57,10 @@ def discopop(p: Pair, beta: float, tau: float) -> float:
     return (1 - share) * softplus(-x) + share * math.exp(-x)
 
 
+def vpo(p: Pair, beta: float, noise: float, alpha: float) -> float:
+    return flipped(margin(p, beta), noise) - alpha * beta * (p.w - p.ref_w)
+
+
 def nca(p: Pair, beta: float) -> float:
     w, l = beta * (p.w - p.ref_w), beta * (p.l - p.ref_l)  # noqa: E741
     return -math.log(sigmoid(w)) - 0.5 * math.log(1 - sigmoid(w)) - 0.5 * math.log(1 - sigmoid(l))

@@ -26,7 +26,7 @@ OWN_DATA = {"dpa", "steerlm", *IN_ROUNDS}
 """Their rounds make the data."""
 STAGES = {"rahf_single": ["."], **{key: ["good", "bad"] for key in ("rahf_dual", "rahf_dual_code", "rahf_dual_paper")}}
 STARTS = {
-    **dict.fromkeys(("dpo", "dpo_cached", "tr_dpo", "bema_dpo", "ld_dpo", "cdpo", "robust_dpo"), math.log(2)),
+    **dict.fromkeys(("dpo", "dpo_cached", "tr_dpo", "bema_dpo", "ld_dpo", "cdpo", "robust_dpo", "vpo"), math.log(2)),
     "bco_pair": 2 * math.log(2),
     "hinge": 1.0,
     "apo_zero": 1.0,

@@ -11,7 +11,7 @@ from align.objectives.f_divergence import FDPO, Alpha, ForwardKL, JensenShannon
 from align.objectives.optimal_transport import AOT, AOTUnpaired
 from align.objectives.pairwise import DPO, IPO, Hinge
 from align.objectives.pairwise_absolute import APODown, APOZero, BCOPair, NCAPair, SPPOHard
-from align.objectives.pairwise_margin import EXO, DiscoPOP, LengthNormalizedDPO, RobustDPO
+from align.objectives.pairwise_margin import EXO, VPO, DiscoPOP, LengthNormalizedDPO, RobustDPO
 from align.objectives.reference_free import ChosenLikelihood
 from align.objectives.sums import PairSum, PairTerm
 from tests.formulas import preferences as plain
@@ -23,6 +23,7 @@ CASES = [
     (LengthNormalizedDPO(0.7, 0.2), lambda p: plain.dpo_norm(p, 0.7, 0.2)),
     (RobustDPO(0.3, 0.2), lambda p: plain.robust(p, 0.3, 0.2)),
     (EXO(0.3, 0.1), lambda p: plain.exo(p, 0.3, 0.1)),
+    (VPO(0.3, 0.1, 0.5), lambda p: plain.vpo(p, 0.3, 0.1, 0.5)),
     (DiscoPOP(0.3, 0.5), lambda p: plain.discopop(p, 0.3, 0.5)),
     (NCAPair(0.3), lambda p: plain.nca(p, 0.3)),
     (BCOPair(0.3), lambda p: plain.bco_pair(p, 0.3)),
@@ -96,6 +97,19 @@ class TestIdentities:
         policy, reference = (s._replace(chosen_lengths=ones, rejected_lengths=ones) for s in (POLICY, REFERENCE))
         torch.testing.assert_close(LengthNormalizedDPO(0.3)(policy, reference), DPO(0.3)(policy, reference))
 
+    def test_vpo_adds_the_value_of_the_best_policy(self) -> None:
+        """Of one prompt with two responses, all of them: alpha beta log sum ref exp(r / beta), r 0 at the chosen one."""
+        p, q, beta, alpha = 0.7, 0.4, 0.2, 0.5
+        policy, reference = (
+            type(POLICY)(*(torch.tensor([v], dtype=torch.float64) for v in (math.log(x), math.log(1 - x), 1, 1)))
+            for x in (p, q)
+        )
+        rewards = [beta * math.log(p / q), beta * math.log((1 - p) / (1 - q))]
+        shifted = [r - rewards[0] for r in rewards]
+        value = beta * math.log(q * math.exp(shifted[0] / beta) + (1 - q) * math.exp(shifted[1] / beta))
+        expected = DPO(beta)(policy, reference).item() + alpha * value
+        assert VPO(beta, alpha=alpha)(policy, reference).item() == pytest.approx(expected, rel=1e-9)
+
     def test_exo_vanishes_at_the_label(self) -> None:
         # a margin of log((1 - eps) / eps) makes the policy's choice the smoothed label
         one = [type(POLICY)(*(v[:1] for v in s)) for s in (POLICY, POLICY)]
@@ -114,6 +128,7 @@ class TestIdentities:
             (APODown(), 1.0),
             (SPPOHard(0.01), 5000.0),
             (DiscoPOP(), (math.log(2) + 1) / 2),
+            (VPO(), math.log(2)),
             (AOT(), math.log(2)),
             (AOTUnpaired(), math.log(2)),
         ],

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from align.errors import ConfigError
-from align.objectives.proximal import PPO, AdaptiveKL, generalized_advantages, whitened
+from align.objectives.generalized_advantage import generalized_advantages, whitened
+from align.objectives.proximal import PPO, AdaptiveKL
 from align.objectives.surrogates import ClippedRatio
 from align.records import SampledTokens
+from tests.formulas.proximal import advantages_of_trl
 
 REWARDS, VALUES = np.array([-0.01, 0.02, 0.97]), np.array([0.2, 0.4, 0.5])
 
@@ -55,6 +57,45 @@ def test_the_score_stands_at_the_last_token_and_the_divergence_at_every_one() ->
     found = objective.estimates(np.array([2.0, -1.0]), divergence, np.zeros(4), np.array([3, 1]), kl_coef=0.5)
     last = [2.0 - 0.15, -1.0 - 0.25]
     np.testing.assert_allclose(found.returns, [last[0] - 0.15, last[0] - 0.1, last[0], last[1]])
+
+
+def test_a_score_behind_the_end_by_hand() -> None:
+    """Of (-.01, .02) and a score of .95 behind them, values .2, .4 and .5: the example above with its score moved."""
+    objective, divergence = PPO(score_at="eos_plus_one", whiten_advantages=False), np.array([0.01, -0.02])
+    found = objective.estimates(
+        np.array([0.97]), divergence, VALUES[:2], np.array([2]), kl_coef=1.0, end_values=VALUES[2:]
+    )
+    np.testing.assert_allclose(found.advantages, [0.728175, 0.5665], atol=1e-6)
+    np.testing.assert_allclose(found.returns, [0.928175, 0.9665], atol=1e-6)
+    np.testing.assert_allclose(found.end_returns, [0.97], atol=1e-6)
+
+
+@pytest.mark.parametrize("whiten_rewards", [False, True])
+def test_scores_behind_ends_are_those_of_trl(whiten_rewards: bool) -> None:
+    """Of samples that ended, and of one cut off at the longest length, whose score stands at its last token."""
+    rng, lengths, finished = np.random.default_rng(1), np.array([3, 6, 1, 5]), np.array([True, False, True, True])
+    size, ends = int(lengths.sum()), rng.normal(size=4)
+    divergence, values, scores = rng.normal(size=size), rng.normal(size=size), rng.normal(size=4)
+    objective = PPO(score_at="eos_plus_one", gamma=0.9, lam=0.8, whiten_rewards=whiten_rewards)
+    end_values = np.where(finished, ends, np.nan)
+    found = objective.estimates(scores, divergence, values, lengths, kl_coef=0.3, end_values=end_values)
+    theirs = advantages_of_trl(
+        *(np.split(column, np.cumsum(lengths)[:-1]) for column in (divergence, values)),
+        end_values=ends,
+        scores=scores,
+        width=6,
+        kl_coef=0.3,
+        gamma=0.9,
+        lam=0.8,
+        whiten_rewards=whiten_rewards,
+    )
+    for row, (length, ended) in enumerate(zip(lengths, finished, strict=True)):
+        own = slice(int(lengths[:row].sum()), int(lengths[: row + 1].sum()))
+        np.testing.assert_allclose(found.advantages[own], theirs[0][row, :length], rtol=1e-6)
+        np.testing.assert_allclose(found.returns[own], theirs[1][row, :length], rtol=1e-6)
+        assert found.end_returns is not None
+        expected = theirs[1][row, length] if ended else np.nan
+        np.testing.assert_allclose(found.end_returns[row], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ GSM8K = "Natalia sold 48/2 = <<48/2=24>>24 clips in May, 72 in all.\n#### 72"
         ("<think>it is 9</think>I do not know.", 9, 0),
         ("It costs $18.", "18 dollars", 1),
         ("0.33", "1/3", 0),
+        ("(1, 2)", "(1,2)", 1),
+        ("(2, 1)", "(1,2)", 0),
+        ("1 + x", "x+1", 1),
+        ("B", "B", 1),
+        ("A", "B", 0),
+        ("3 4", "12", 0),
         ("", "42", 0),
     ],
 )
@@ -53,8 +59,9 @@ def test_mathematics_agrees_with_trl_on_boxed_answers() -> None:
 
 def test_an_answer_that_is_no_mathematics_is_an_error() -> None:
     pytest.importorskip("math_verify")
-    with pytest.raises(ValueError, match=r"'Because of the rain' cannot be read as mathematics"):
-        verifiable.math_answer("42", "Because of the rain")
+    for answer in ("Because of the rain", math.nan):
+        with pytest.raises(ValueError, match=rf"'{answer}' cannot be read as mathematics"):
+            verifiable.math_answer("42", answer)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes.runs import STRATEGIES, TRAINER, Pair
 from tests.resume.runs import KILLED, Run
 from tests.rounds.runs import command, world_model
 from tests.rounds.test_kills import acknowledged, killing
@@ -67,3 +68,33 @@ def test_a_killed_run_goes_on_to_the_same_samples(tmp_path: Path, world_model: P
     assert rows == stored(whole.root)
     assert all(told is not None and len(told) == len(ids) for ids, told in rows.values())
     assert max(scalars(run.root, "train/engine_difference")) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("engine", [CONTINUOUS, VLLM], ids=["continuous", "vllm"])
+@pytest.mark.parametrize("adapted", [True, False], ids=["adapter", "whole"])
+def test_two_processes_draw_as_one(
+    engine: dict[str, Any],
+    strategy: str,
+    adapted: bool,
+    tmp_path: Path,
+    world_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each draws a part of the samples: the same tokens, and the same losses."""
+    if engine is VLLM:
+        install(monkeypatch, tmp_path / "calls")
+    more = ["--model.backbone.lora.r", "4"] if adapted else []
+    words = drawn_by(engine, world_model, *more, "--model.backbone.dtype", "float64", "--trainer.max_epochs", "2")
+    both = ["-c", str(TRAINER / STRATEGIES[strategy]), "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    one, two = Run(tmp_path / "one", words), Pair(tmp_path / "two", [*words[:5], *both, *words[5:]])
+    assert one() == 0, one.log
+    assert two() == 0, two.log
+    for name in ("train/loss", "train/grad_norm", "train/reward"):
+        assert scalars(two.root, name) == pytest.approx(scalars(one.root, name), rel=1e-6, abs=1e-9), name
+    assert max(scalars(two.root, "train/engine_difference")) < 1e-5
+    for file in ("round-0000.jsonl", "round-0001.jsonl"):
+        texts = [(run.root / "rounds" / file).read_text().splitlines() for run in (one, two)]
+        drawn = [[json.loads(line)["response_ids"] for line in lines] for lines in texts]
+        assert drawn[0] == drawn[1]

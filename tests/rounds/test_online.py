@@ -129,6 +129,20 @@ def test_how_a_step_is_cut_does_not_change_it(method: str, world_model: Path) ->
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
 
 
+def test_a_score_behind_the_end_is_learned_there(world_model: Path) -> None:
+    """Values and divergence are 0: each token's return is its sample's score, that of the state behind an end too."""
+    objective = PPO(score_at="eos_plus_one", lam=1.0)
+    module = PPOModule(Backbone(str(world_model)), objective, value=TrunkValue(), optimizer=CONSTANT)
+    log = run(module, 1, tokens=200, generation=Generation(max_new_tokens=64, num_samples=4))
+    rows = [json.loads(line) for line in Path("run/rounds/round-0000.jsonl").read_text().splitlines()]
+    samples = [found for row in rows for found in zip(row["scores"], row["response_ids"], strict=True)]
+    finished = [score[1] for score, _ in samples]
+    assert 0 < sum(finished) < len(finished)
+    states = [len(ids) + ended for (_, ids), ended in zip(samples, finished, strict=True)]
+    errors = sum(score[0] ** 2 / 2 * size for (score, _), size in zip(samples, states, strict=True))
+    assert log.series("train/loss")[0] == pytest.approx(objective.vf_coef * errors / sum(states), rel=1e-5)
+
+
 def test_an_adapter_learns_beside_its_base(world_model: Path) -> None:
     log = run(grpo(world_model, PolicyGradient(beta=0.01), lora=LoRA(r=8)), 4)
     assert log.series("train/kl")[0] == pytest.approx(0, abs=1e-9)
