@@ -11,6 +11,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from align.cli.check_fit import FitRequest, tell_fit
 from align.cli.check_passes import passes_told
@@ -22,6 +23,7 @@ from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
 from align.errors import ConfigError
 from align.models.description import describe
+from align.models.held_short import cast_less
 from align.models.model_card import PACKAGES
 from align.rounds.settings import RoundSettings
 from align.sizing.cards import place_of
@@ -70,7 +72,8 @@ def run(words: list[str]) -> int:
     mixed, gpu = "mixed" in str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
     conditions = PassConditions(cli.model.backbone.layout, mixed, gpu)
     with cli.trainer.precision_plugin.forward_context():
-        return examine(cli.model, cli.datamodule, conditions)
+        shards = isinstance(cli.trainer.strategy, ModelParallelStrategy)
+        return examine(cli.model, cli.datamodule, conditions, None if shards else str(cli.trainer.precision))
 
 
 def plan(cli: FitWithoutRunning, request: FitRequest, *, has_data: bool) -> int:
@@ -90,15 +93,20 @@ def plan(cli: FitWithoutRunning, request: FitRequest, *, has_data: bool) -> int:
 
 
 @torch.no_grad()
-def examine(module: AlignModule, data: PreferenceDataModule, conditions: PassConditions) -> int:
-    """Print the report. Raises an AlignError where the set-up is broken."""
+def examine(
+    module: AlignModule, data: PreferenceDataModule, conditions: PassConditions, precision: str | None
+) -> int:
+    """Print the report; `precision` is that of the run, None where it shards its model.
+
+    Raises an AlignError where the set-up is broken.
+    """
     _tell(
         {
             "versions": _versions(),
             "data": _data(module, data),
             "examples": _examples(module, data),
             "lengths": _lengths(data),
-            "model": _model(module, data, conditions),
+            "model": _model(module, data, conditions, precision),
             "checks": passes_told(module, data),
         }
     )
@@ -162,8 +170,11 @@ def _lengths(data: PreferenceDataModule) -> Iterator[str]:
     yield f"{cut} of {len(groups)} groups have a truncated response"
 
 
-def _model(module: AlignModule, data: PreferenceDataModule, conditions: PassConditions) -> Iterator[str]:
+def _model(
+    module: AlignModule, data: PreferenceDataModule, conditions: PassConditions, precision: str | None
+) -> Iterator[str]:
     told = memory_told(module, data, conditions)  # before there are weights
     module.build_model()
+    cast_less(module.model, precision)  # as it does with the Trainer of a run, of which none is attached here
     yield describe(module.model)
     yield told
