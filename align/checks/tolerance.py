@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from align.checks.differences import Difference
-from align.models.held_short import ShortLinear
 from align.scoring.decoder import unwrapped
+from align.scoring.short_linear import ShortLinear
 
 
 class Tolerance(NamedTuple):

@@ -11,7 +11,9 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
 
 from align.cli.check_fit import FitRequest, tell_fit
 from align.cli.check_passes import passes_told
@@ -24,6 +26,7 @@ from align.data.telling import warnings_of
 from align.errors import ConfigError
 from align.models.description import describe
 from align.models.held_short import cast_less
+from align.models.masters import check_precision
 from align.models.model_card import PACKAGES
 from align.rounds.settings import RoundSettings
 from align.sizing.cards import place_of
@@ -72,8 +75,7 @@ def run(words: list[str]) -> int:
     mixed, gpu = "mixed" in str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
     conditions = PassConditions(cli.model.backbone.layout, mixed, gpu)
     with cli.trainer.precision_plugin.forward_context():
-        shards = isinstance(cli.trainer.strategy, ModelParallelStrategy)
-        return examine(cli.model, cli.datamodule, conditions, None if shards else str(cli.trainer.precision))
+        return examine(cli.model, cli.datamodule, cli.trainer, conditions)
 
 
 def plan(cli: FitWithoutRunning, request: FitRequest, *, has_data: bool) -> int:
@@ -93,20 +95,15 @@ def plan(cli: FitWithoutRunning, request: FitRequest, *, has_data: bool) -> int:
 
 
 @torch.no_grad()
-def examine(
-    module: AlignModule, data: PreferenceDataModule, conditions: PassConditions, precision: str | None
-) -> int:
-    """Print the report; `precision` is that of the run, None where it shards its model.
-
-    Raises an AlignError where the set-up is broken.
-    """
+def examine(module: AlignModule, data: PreferenceDataModule, trainer: Trainer, conditions: PassConditions) -> int:
+    """Print the report. Raises an AlignError where the set-up is broken."""
     _tell(
         {
             "versions": _versions(),
             "data": _data(module, data),
             "examples": _examples(module, data),
             "lengths": _lengths(data),
-            "model": _model(module, data, conditions, precision),
+            "model": _model(module, data, trainer, conditions),
             "checks": passes_told(module, data),
         }
     )
@@ -171,10 +168,20 @@ def _lengths(data: PreferenceDataModule) -> Iterator[str]:
 
 
 def _model(
-    module: AlignModule, data: PreferenceDataModule, conditions: PassConditions, precision: str | None
+    module: AlignModule, data: PreferenceDataModule, trainer: Trainer, conditions: PassConditions
 ) -> Iterator[str]:
     told = memory_told(module, data, conditions)  # before there are weights
-    module.build_model()
-    cast_less(module.model, precision)  # as it does with the Trainer of a run, of which none is attached here
-    yield describe(module.model)
+    yield describe(built(module, trainer))
     yield told
+
+
+def built(module: AlignModule, trainer: Trainer) -> nn.Module:
+    """Return the model of a module, which is built, and held, as in a run of a Trainer that is not attached.
+
+    Raises ConfigError for a precision in which it would not be trained.
+    """
+    module.build_model()
+    check_precision(module.model, module.backbone, str(trainer.precision), kahan=module.optimizer.kahan)
+    if not isinstance(trainer.strategy, ModelParallelStrategy):
+        cast_less(module.model, str(trainer.precision))
+    return module.model

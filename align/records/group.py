@@ -35,7 +35,7 @@ class EncodedGroup(NamedTuple):
 
 
 class StepTotals(NamedTuple):
-    """Sums over all batches of one optimiser step, on every rank: the denominators of its loss, and its largest share."""
+    """Sums over all batches of one step, on every rank: the denominators of its loss; and its largest share."""
 
     weight: float
     """Sum of the group weights."""

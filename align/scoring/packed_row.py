@@ -85,7 +85,7 @@ class PackedRow:
         return output[None, ..., :own].to(dtype)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _by_rule(  # noqa: PLR0913, PLR0917
+    def _by_rule(  # noqa: PLR0917
         self,
         query: Tensor,
         key: Tensor,
