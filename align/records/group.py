@@ -74,10 +74,11 @@ def counts_of(group: EncodedGroup) -> GroupCounts:
 def totals_of(groups: Iterable[GroupCounts]) -> StepTotals:
     """Sum the counts of the groups of a step by weight; a prompt's first token is not counted."""
     totals = [0.0] * 5
-    for weight, responses, prompt, labels, labelled in groups:
-        for i, count in enumerate((1, responses, max(prompt - 1, 0), labels, labelled)):
-            totals[i] += weight * count
-    return StepTotals(*totals)
+    for counts in groups:
+        for i, count in enumerate((1, counts.response_tokens, max(counts.prompt_tokens - 1, 0), *counts[3:])):
+            totals[i] += counts.weight * count
+    weight, responses, prompts, labels, labelled = totals
+    return StepTotals(weight, responses, prompts, labels, labelled)
 
 
 def shared_prompt(groups: Sequence[EncodedGroup]) -> tuple[int, ...]:

@@ -70,7 +70,8 @@ class PackedRow:
         if rule.plain and not flex and not dropout_p and flash.takes(query, query.shape[-1], value.shape[-1]):
             return self._cascade(query, key, value, scale)
         by_flex = not dropout_p and (flex or (query.device.type == "cuda" and not rule.plain))
-        return self._by_rule(query, key, value, rule, scale, dropout_p, by_flex).transpose(1, 2).contiguous()
+        found: Tensor = self._by_rule(query, key, value, rule, scale, dropout_p, by_flex)
+        return found.transpose(1, 2).contiguous()
 
     def _cascade(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         dtype = query.dtype
