@@ -183,5 +183,5 @@ def built(module: AlignModule, trainer: Trainer) -> nn.Module:
     module.build_model()
     check_precision(module.model, module.backbone, str(trainer.precision), kahan=module.optimizer.kahan)
     if not isinstance(trainer.strategy, ModelParallelStrategy):
-        cast_less(module.model, str(trainer.precision))
+        cast_less(module.models(), str(trainer.precision))
     return module.model

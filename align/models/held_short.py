@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,29 +16,35 @@ from align.scoring.short_linear import ShortLinear
 
 SHORT = "bf16-mixed"
 """The precision under which weights are multiplied in bfloat16."""
+STAYS = "stays_as_it_is"
+"""Where a model keeps that none of its weights ever changes."""
 
 
-def cast_less(model: nn.Module, precision: str | None) -> None:
+def cast_less(models: Iterable[nn.Module], precision: str | None) -> None:
     """Take casts out of the calls of layers with adapters: of inputs, and of frozen weights under a precision.
 
     Shards are gathered in 16 bits anyway: there, and where no Trainer says a precision, weights stay as they are.
     """
-    cast_once(model)
-    if precision == SHORT:
-        hold_short(model)
+    for model in models:
+        cast_once(model)
+        if precision == SHORT:
+            hold_short(model)
 
 
 @torch.no_grad()
 def hold_short(model: nn.Module) -> None:
-    """Hold frozen float32 layers under adapters, and the vocabulary head of such a model, in bfloat16.
+    """Hold frozen float32 layers in bfloat16: those under adapters, such a model's head, all of a copy that stays.
 
     Mixed precision multiplies them in it, and autocast casts a frozen weight at every call, for it keeps casts of
     trained ones alone. Only weights of which bfloat16 loses nothing, as of a checkpoint that was written in it, are
     held so: no number changes by a bit. Norms of DoRA are of weights in the dtype of a layer's input, so they stay too.
     """
     adapted = [part for part in model.modules() if isinstance(part, LoraLayer)]
-    ends = [unwrapped(model).get_output_embeddings()] if adapted else []
-    layers = [layer for layer in (*(part.get_base_layer() for part in adapted), *ends) if _fits(layer)]
+    known = [
+        *(part.get_base_layer() for part in adapted),
+        *([unwrapped(model).get_output_embeddings()] if adapted else []),
+    ]
+    layers = [layer for layer in (model.modules() if getattr(model, STAYS, False) else known) if _fits(layer)]
     alone = set(map(id, layers))
     shared = {id(own) for part in model.modules() if id(part) not in alone for own in part.parameters(recurse=False)}
     held = [layer for layer in layers if not any(id(own) in shared for own in layer.parameters()) and _exact(layer)]

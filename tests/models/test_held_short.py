@@ -20,6 +20,7 @@ from align.models.description import describe
 from align.models.held_short import cast_less, hold_short
 from align.models.loading import load_policy
 from align.models.merging import write_merged
+from align.models.references import FrozenCopy, PreviousRound
 from align.models.tokenizer import load_tokenizer
 from align.modules.dpo import DPOModule
 from align.scoring import score_responses
@@ -105,6 +106,26 @@ def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
     assert step(model)[2] == 2 * model.get_base_model().lm_head.weight.numel()
 
 
+def test_a_reference_that_is_a_copy_is_held_whole_unless_it_follows(short: Path) -> None:
+    backbone = Backbone(str(short))
+    tokenizer = load_tokenizer(backbone)
+    trained = load_policy(backbone, tokenizer, masters=True)
+    copied, following = (kind.own_model(trained, backbone, tokenizer) for kind in (FrozenCopy(), PreviousRound()))
+    linear = sum(part.weight.numel() for part in copied.modules() if isinstance(part, torch.nn.Linear))
+
+    def scored() -> tuple[torch.Tensor, int]:
+        with CastBytes(copied) as casts, torch.autocast("cpu", torch.bfloat16, cache_enabled=False), torch.no_grad():
+            return score_responses(copied, random_batch([2, 2])).logprobs, casts.written
+
+    plain, often = scored()
+    cast_less([trained, copied, following], "bf16-mixed")
+    held, rest = scored()
+    assert torch.equal(held, plain)
+    assert (often, rest) == (2 * linear, 0)
+    assert held_in(copied) > 0
+    assert held_in(following) == held_in(trained) == 0
+
+
 def test_layers_under_dora_are_the_same_to_the_bit(short: Path) -> None:
     model = policy(short, LoRA(r=2, use_dora=True))
     plain, gradient, _ = step(model)
@@ -162,7 +183,7 @@ def test_weights_that_bfloat16_would_round_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", [None, "32-true", "16-mixed"])
 def test_other_precisions_change_nothing(short: Path, precision: str | None) -> None:
     model = policy(short)
-    cast_less(model, precision)
+    cast_less([model], precision)
     assert held_in(model) == 0
 
 
