@@ -44,7 +44,9 @@ def hold_short(model: nn.Module) -> None:
         *(part.get_base_layer() for part in adapted),
         *([unwrapped(model).get_output_embeddings()] if adapted else []),
     ]
-    layers = [layer for layer in (model.modules() if getattr(model, STAYS, False) else known) if _fits(layer)]
+    layers: list[Any] = [
+        layer for layer in (model.modules() if getattr(model, STAYS, False) else known) if _fits(layer)
+    ]
     alone = set(map(id, layers))
     shared = {id(own) for part in model.modules() if id(part) not in alone for own in part.parameters(recurse=False)}
     held = [layer for layer in layers if not any(id(own) in shared for own in layer.parameters()) and _exact(layer)]
