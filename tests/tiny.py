@@ -41,6 +41,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "cohere": {"model_type": "cohere", **GATED, "logit_scale": 0.25},
     "granite": {"model_type": "granite", **GATED, "logits_scaling": 4.0},
+    "phi3": {"model_type": "phi3", **GATED},
     "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 64, "n_positions": 128},
     "pythia": {"model_type": "gpt_neox", **COMMON, "intermediate_size": 48},
     "opt": {"model_type": "opt", **COMMON, "ffn_dim": 48, "word_embed_proj_dim": 32},

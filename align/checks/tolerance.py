@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from align.checks.differences import Difference
 from align.scoring.decoder import unwrapped
+from align.scoring.short_linear import ShortLinear
 
 
 class Tolerance(NamedTuple):
@@ -62,12 +63,16 @@ def rounded_embeddings(model: nn.Module) -> Iterator[None]:
 
 
 def compute_dtype(model: Any) -> torch.dtype:
-    """Return the dtype of matrix products: that of autocast, of the weights, or of TF32, which rounds as float16."""
+    """Return the dtype of matrix products: that of autocast, of the weights, or of TF32, which rounds as float16.
+
+    Frozen layers that are held in bfloat16 compute in the dtype of what they are given: that of the other weights.
+    """
     device = next(model.parameters()).device.type
     if torch.is_autocast_enabled(device):
         chosen: torch.dtype = torch.get_autocast_dtype(device)
         return chosen
-    dtypes = {p.dtype for p in model.parameters()} & TOLERANCES.keys()
+    held = {id(p) for part in model.modules() if isinstance(part, ShortLinear) for p in part.parameters()}
+    dtypes = {p.dtype for p in model.parameters() if id(p) not in held} & TOLERANCES.keys()
     found: torch.dtype = max(dtypes or {torch.bfloat16}, key=lambda dtype: TOLERANCES[dtype].right.values)
     if found == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         return torch.float16 if device == "cuda" or torch.get_float32_matmul_precision() == "high" else torch.bfloat16

@@ -11,6 +11,9 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
 
 from align.cli.check_fit import FitRequest, tell_fit
 from align.cli.check_passes import passes_told
@@ -22,6 +25,8 @@ from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
 from align.errors import ConfigError
 from align.models.description import describe
+from align.models.held_short import cast_less
+from align.models.masters import check_precision
 from align.models.model_card import PACKAGES
 from align.rounds.settings import RoundSettings
 from align.sizing.cards import place_of
@@ -72,7 +77,7 @@ def run(words: list[str]) -> int:
     mixed, gpu = "mixed" in str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
     conditions = PassConditions(cli.model.backbone.layout, mixed, gpu)
     with cli.trainer.precision_plugin.forward_context():
-        return examine(cli.model, cli.datamodule, conditions)
+        return examine(cli.model, cli.datamodule, cli.trainer, conditions)
 
 
 def plan(cli: FitWithoutRunning, request: FitRequest, *, has_data: bool) -> int:
@@ -92,7 +97,7 @@ def plan(cli: FitWithoutRunning, request: FitRequest, *, has_data: bool) -> int:
 
 
 @torch.no_grad()
-def examine(module: AlignModule, data: PreferenceDataModule, conditions: PassConditions) -> int:
+def examine(module: AlignModule, data: PreferenceDataModule, trainer: Trainer, conditions: PassConditions) -> int:
     """Print the report. Raises an AlignError where the set-up is broken."""
     _tell(
         {
@@ -100,7 +105,7 @@ def examine(module: AlignModule, data: PreferenceDataModule, conditions: PassCon
             "data": _data(module, data),
             "examples": _examples(module, data),
             "lengths": _lengths(data),
-            "model": _model(module, data, conditions),
+            "model": _model(module, data, trainer, conditions),
             "checks": passes_told(module, data),
         }
     )
@@ -171,8 +176,21 @@ def _lengths(data: PreferenceDataModule) -> Iterator[str]:
     yield f"{cut} of {len(groups)} groups have a truncated response"
 
 
-def _model(module: AlignModule, data: PreferenceDataModule, conditions: PassConditions) -> Iterator[str]:
+def _model(
+    module: AlignModule, data: PreferenceDataModule, trainer: Trainer, conditions: PassConditions
+) -> Iterator[str]:
     told = memory_told(module, data, conditions)  # before there are weights
-    module.build_model()
-    yield describe(module.model)
+    yield describe(built(module, trainer))
     yield told
+
+
+def built(module: AlignModule, trainer: Trainer) -> nn.Module:
+    """Return the model of a module, which is built, and held, as in a run of a Trainer that is not attached.
+
+    Raises ConfigError for a precision in which it would not be trained.
+    """
+    module.build_model()
+    check_precision(module.model, module.backbone, str(trainer.precision), kahan=module.optimizer.kahan)
+    if not isinstance(trainer.strategy, ModelParallelStrategy):
+        cast_less(module.models(), str(trainer.precision))
+    return module.model

@@ -130,12 +130,19 @@ class StepOrder(Order):
 
     def plans(self, step: list[int]) -> list[BatchPlan]:
         """Return this rank's part of a step."""
-        totals, positions = self._totals(step), self.positions(step)
+        positions = self.positions(step)
         ranks = self.batching.divide(positions, self.share.world_size)
-        own = self._plans([[step[n] for n in batch] for batch in ranks[self.share.rank]], totals, step)
-        shortest = step[int(positions.alone.argmin())]
-        empty = self._plans([[shortest]], totals, step)[0]._replace(padding=True)
-        return own + [empty] * (max(map(len, ranks)) - len(own))
+        empty, most = [int(positions.alone.argmin())], max(map(len, ranks))
+        shares = [[[step[n] for n in batch] for batch in rank + [empty] * (most - len(rank))] for rank in ranks]
+        own, real = shares[self.share.rank], len(ranks[self.share.rank])
+        plans = self._plans(own, self._totals(step)._replace(**self._largest(shares)), step)
+        return [plan._replace(padding=n >= real) for n, plan in enumerate(plans)]
+
+    def _largest(self, shares: Iterable[Batches]) -> dict[str, int]:
+        """Return the most groups, and the most response tokens, that a rank has of a step."""
+        ranks = [[i for batch in batches for i in batch] for batches in shares]
+        tokens = self.groups.response_tokens
+        return {"rank_groups": max(map(len, ranks)), "rank_tokens": max(int(tokens[rank].sum()) for rank in ranks)}
 
 
 class PassOrder(Order):

@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import nn
 
 from align.models.adapters import cast_once
+from align.scoring.decoder import unwrapped
+from align.scoring.short_linear import ShortLinear
 
 SHORT = "bf16-mixed"
 """The precision under which weights are multiplied in bfloat16."""
+STAYS = "stays_as_it_is"
+"""Where a model keeps that none of its weights ever changes."""
 
 
-class ShortLinear(nn.Linear):
-    """A frozen linear layer held in bfloat16 that gives what it would give in float32: outside autocast too."""
-
-    def forward(self, input: Tensor) -> Tensor:  # as torch names it
-        """Return the layer's output, computed in the dtype of autocast or else of the input."""
-        if torch.is_autocast_enabled(input.device.type):
-            return F.linear(input, self.weight, self.bias)
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return F.linear(input, self.weight.to(input.dtype), bias)
-
-
-def cast_less(model: nn.Module, precision: str | None) -> None:
+def cast_less(models: Iterable[nn.Module], precision: str | None) -> None:
     """Take casts out of the calls of layers with adapters: of inputs, and of frozen weights under a precision.
 
     Shards are gathered in 16 bits anyway: there, and where no Trainer says a precision, weights stay as they are.
     """
-    cast_once(model)
-    if precision == SHORT:
-        hold_short(model)
+    for model in models:
+        cast_once(model)
+        if precision == SHORT:
+            hold_short(model)
 
 
 @torch.no_grad()
 def hold_short(model: nn.Module) -> None:
-    """Hold frozen float32 layers under adapters in bfloat16, in which mixed precision multiplies them.
+    """Hold frozen float32 layers in bfloat16: those under adapters, such a model's head, all of a copy that stays.
 
-    Autocast casts a frozen weight at every call, for it keeps casts of trained ones alone. Only weights of which
-    bfloat16 loses nothing, as of a checkpoint that was written in it, are held so: no number changes by a bit.
+    Mixed precision multiplies them in it, and autocast casts a frozen weight at every call, for it keeps casts of
+    trained ones alone. Only weights of which bfloat16 loses nothing, as of a checkpoint that was written in it, are
+    held so: no number changes by a bit. Norms of DoRA are of weights in the dtype of a layer's input, so they stay too.
     """
-    layers = [layer for part in model.modules() if isinstance(part, LoraLayer) if _fits(layer := part.get_base_layer())]
-    if any(any(part.use_dora.values()) for part in model.modules() if isinstance(part, LoraLayer)):
-        return  # DoRA reads norms of the weights themselves
+    adapted = [part for part in model.modules() if isinstance(part, LoraLayer)]
+    known = [
+        *(part.get_base_layer() for part in adapted),
+        *([unwrapped(model).get_output_embeddings()] if adapted else []),
+    ]
+    layers: list[Any] = [
+        layer for layer in (model.modules() if getattr(model, STAYS, False) else known) if _fits(layer)
+    ]
     alone = set(map(id, layers))
     shared = {id(own) for part in model.modules() if id(part) not in alone for own in part.parameters(recurse=False)}
     held = [layer for layer in layers if not any(id(own) in shared for own in layer.parameters()) and _exact(layer)]

@@ -35,7 +35,7 @@ class EncodedGroup(NamedTuple):
 
 
 class StepTotals(NamedTuple):
-    """Sums over all batches of one optimiser step, on every rank: the denominators of its loss."""
+    """Sums over all batches of one step, on every rank: the denominators of its loss; and its largest share."""
 
     weight: float
     """Sum of the group weights."""
@@ -47,6 +47,10 @@ class StepTotals(NamedTuple):
     """Known labels of the responses, counted likewise."""
     labelled: float = 0.0
     """Responses with at least one known label, counted likewise."""
+    rank_groups: int = 0
+    """Groups of the rank that has most of the step, padding among them; 0 where the loader has not told."""
+    rank_tokens: int = 0
+    """Response tokens of the rank that has most of them, scored or not, likewise."""
 
 
 class GroupCounts(NamedTuple):
@@ -69,11 +73,12 @@ def counts_of(group: EncodedGroup) -> GroupCounts:
 
 def totals_of(groups: Iterable[GroupCounts]) -> StepTotals:
     """Sum the counts of the groups of a step by weight; a prompt's first token is not counted."""
-    totals = [0.0] * len(StepTotals._fields)
-    for weight, responses, prompt, labels, labelled in groups:
-        for i, count in enumerate((1, responses, max(prompt - 1, 0), labels, labelled)):
-            totals[i] += weight * count
-    return StepTotals(*totals)
+    totals = [0.0] * 5
+    for counts in groups:
+        for i, count in enumerate((1, counts.response_tokens, max(counts.prompt_tokens - 1, 0), *counts[3:])):
+            totals[i] += counts.weight * count
+    weight, responses, prompts, labels, labelled = totals
+    return StepTotals(weight, responses, prompts, labels, labelled)
 
 
 def shared_prompt(groups: Sequence[EncodedGroup]) -> tuple[int, ...]:

@@ -31,7 +31,6 @@ AGREE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.float16: 1e-2, torch.bf
 """How far outputs and gradients of a right kernel may be off, relatively; TF32 may multiply float32."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def flex_attend(  # noqa: PLR0917
     query: Float[Tensor, "1 head position width"],
     key: Float[Tensor, "1 keyhead position width"],
@@ -89,7 +88,6 @@ def _backward_on_cpus(device: torch.device) -> Iterator[None]:
         yield
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def flex_serves(query: Tensor, key: Tensor, value: Tensor, rule: AttentionRule) -> bool:
     """Tell whether FlexAttention is right for these heads here; once it is not, why not is told in one line."""
     shapes = ((query.shape[1], query.shape[3]), (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3]))

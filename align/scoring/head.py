@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from align.scoring.linear_logprobs import linear_logprobs
+from align.scoring.short_linear import ShortLinear
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Head:
         """Return the vocabulary matrix where the head is the product with one and nothing more."""
         layer: Any = self.projection
         if (
-            type(layer) is not nn.Linear
+            type(layer) not in (nn.Linear, ShortLinear)
             or layer._parameters["bias"] is not None
             or layer._forward_hooks
             or layer._forward_pre_hooks

@@ -69,11 +69,8 @@ class PackedRow:
         rule = rule if rule.window is None else rule.within(self.longest)
         if rule.plain and not flex and not dropout_p and flash.takes(query, query.shape[-1], value.shape[-1]):
             return self._cascade(query, key, value, scale)
-        by_flex = flex or (query.device.type == "cuda" and not rule.plain)
-        if by_flex and not dropout_p and flex_serves(query, key, value, rule):
-            found: Tensor = flex_attend(query, key, value, self.bounds, rule, scale)
-        else:
-            found = self._by_parts(query, key, value, rule, scale, dropout_p)
+        by_flex = not dropout_p and (flex or (query.device.type == "cuda" and not rule.plain))
+        found: Tensor = self._by_rule(query, key, value, rule, scale, dropout_p, by_flex)
         return found.transpose(1, 2).contiguous()
 
     def _cascade(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -89,9 +86,23 @@ class PackedRow:
         return output[None, ..., :own].to(dtype)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _by_parts(  # noqa: PLR0917
-        self, query: Tensor, key: Tensor, value: Tensor, rule: AttentionRule, scale: float, dropout_p: float
+    def _by_rule(  # noqa: PLR0917
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        rule: AttentionRule,
+        scale: float,
+        dropout_p: float,
+        by_flex: bool,
     ) -> Tensor:
+        """Attend outside a compiled decoder, which would be compiled again for every number of candidates.
+
+        What is read of the row is not seen from there, bounds least of all; a compiled FlexAttention stays so.
+        """
+        if by_flex and flex_serves(query, key, value, rule):
+            found: Tensor = flex_attend(query, key, value, self.bounds, rule, scale)
+            return found
         width = max(query.shape[-1], value.shape[-1])
         if rule.plain or dropout_p:
             flash.tell_slow(query.device.type, query.dtype, width, bool(dropout_p))

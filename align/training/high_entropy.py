@@ -53,7 +53,8 @@ class HighEntropy:
             return
         read = ((b, module.sampled_tokens(b, module._states(module.model, b))) for b in step)
         own = torch.cat([_entropies(tokens, batch) for batch, tokens in read])
-        rows, _ = gathered_rows(torch.stack([own.nan_to_num(0), (~own.isnan()).to(own.dtype)], dim=1))
+        marked = torch.stack([own.nan_to_num(0), (~own.isnan()).to(own.dtype)], dim=1)
+        rows, _ = gathered_rows(marked, step.totals.rank_tokens)
         self._found = self._of(rows[:, 0].masked_fill(rows[:, 1] == 0, torch.nan))
 
     def mark(self, tokens: SampledTokens, batch: CandidateBatch) -> tuple[SampledTokens, Tensor]:

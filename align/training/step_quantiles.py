@@ -11,6 +11,7 @@ from align.objectives.objective import Objective
 from align.objectives.optimal_transport import Quantiles, TransportObjective, quantiles
 from align.records import CandidateBatch, PairScores, Step
 from align.training.reference_policy import ReferencedModule
+from align.transfer import tensor_on
 
 
 class StepQuantiles:
@@ -26,7 +27,7 @@ class StepQuantiles:
         if self._objective is None or (len(step) == 1 and world_size() == 1):
             return
         own = torch.cat([torch.stack([*self._compared(module, batch), batch.weights], dim=1) for batch in step])
-        everyone, first = gathered_rows(own)
+        everyone, first = gathered_rows(own, step.totals.rank_groups)
         found = quantiles(*everyone.unbind(1))
         sizes = [len(batch.group_sizes) for batch in step]
         parts = zip(*(torch.split(values[first : first + len(own)], sizes) for values in found), strict=True)
@@ -42,13 +43,24 @@ class StepQuantiles:
         return self._objective.compared(PairScores.of(policy, batch), PairScores.of(reference, batch))
 
 
-def gathered_rows(own: Tensor) -> tuple[Tensor, int]:
-    """Return the rows of all ranks, and where this rank's begin; rows of zeros fill up between them."""
+def gathered_rows(own: Tensor, most: int) -> tuple[Tensor, int]:
+    """Return the rows of all ranks, and where this rank's begin; rows of zeros fill up between them.
+
+    Args:
+        own: This rank's rows.
+        most: At least as many as any rank has, the same on all, which the loader knows. At 0, as of a loader of others,
+            the ranks tell each other, and the CPU waits for the device to read it.
+    """
     if world_size() == 1:
         return own, 0
-    longest = torch.tensor(len(own), device=own.device)
-    dist.all_reduce(longest, dist.ReduceOp.MAX)
-    filled = torch.cat([own, own.new_zeros(int(longest) - len(own), own.shape[1])])
+    most = most or _most(own)
+    filled = torch.cat([own, own.new_zeros(most - len(own), own.shape[1])])
     everyone = [torch.empty_like(filled) for _ in range(world_size())]
     dist.all_gather(everyone, filled)
-    return torch.cat(everyone), rank() * len(filled)
+    return torch.cat(everyone), rank() * most
+
+
+def _most(own: Tensor) -> int:
+    longest = tensor_on(own.device, len(own))
+    dist.all_reduce(longest, dist.ReduceOp.MAX)
+    return int(longest)

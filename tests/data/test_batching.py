@@ -145,6 +145,19 @@ def test_a_process_without_a_group_takes_part_with_padding() -> None:
     assert batch.totals.weight == 1
 
 
+@pytest.mark.parametrize("tokens", [64, ALL])
+def test_every_rank_knows_the_largest_share_of_a_step(tokens: int) -> None:
+    """Counted over what each of three ranks computes, padding too; steps of one group leave two with nothing else."""
+    data = groups(21)
+    for size in (1, 10):
+        ranks = [list(order(data, size, Batching(tokens=tokens), share=DistributedShard(n, 3))) for n in range(3)]
+        for step in zip(*ranks, strict=True):
+            shares = [[i for plan in plans for i in plan.indices] for plans in step]
+            lengths = [sum(len(ids) for i in share for ids in data[[i]][0].response_ids) for share in shares]
+            told = {(plan.totals.rank_groups, plan.totals.rank_tokens) for plans in step for plan in plans}
+            assert told == {(max(map(len, shares)), max(lengths))}
+
+
 def test_evaluation_with_more_processes_than_groups_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 groups of data cannot fill 4 batches"):
         PassOrder(groups(3), Batching(tokens=1), share=DistributedShard(0, 4)).batches()

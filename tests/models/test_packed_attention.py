@@ -53,8 +53,9 @@ def short_rows() -> CandidateBatch:
 @pytest.mark.parametrize(
     ("family", "named"),
     [
-        *(("gemma2", "auto"), ("gpt_oss", "auto"), ("mistral", "auto"), ("gemma2", "flex_attention")),
-        *(pytest.param(family, "flex_attention", marks=pytest.mark.slow) for family in ("gpt_oss", "mistral")),
+        *(("gemma2", "auto"), ("gpt_oss", "auto"), ("mistral", "auto"), ("phi3", "auto")),
+        ("gemma2", "flex_attention"),
+        *(pytest.param(family, "flex_attention", marks=pytest.mark.slow) for family in ("gpt_oss", "mistral", "phi3")),
     ],
 )
 def test_windows_soft_caps_and_sinks_share_prompts(family: str, named: str) -> None:

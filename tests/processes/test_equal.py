@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.processes.runs import STRATEGIES, Pair, command
 from tests.resume.runs import Run
@@ -85,6 +85,22 @@ def test_adapters_on_a_base_that_is_changed(start: list[str], strategy: str, tmp
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "dtype"), [("ddp", "float32"), ("fsdp2", "bfloat16")])
+def test_a_base_in_16_bits_under_adapters(strategy: str, dtype: str, tmp_path: Path, pairs_file: Path) -> None:
+    """Held so under DDP, asked for under FSDP2, whose groups then mix dtypes: up to rounding the steps of one process."""
+    base = save_tiny(tmp_path / "base", tie_word_embeddings=False)
+    weights_file = base / "model.safetensors"
+    save_file({key: value.bfloat16() for key, value in load_file(weights_file).items()}, weights_file, {"format": "pt"})
+    more = [*LORA, "--trainer.precision", "bf16-mixed", "--model.backbone.dtype", dtype]
+    one = Run(tmp_path / "one", command("dpo", pairs_file, base, *LORA, "--trainer.precision", "bf16-mixed"))
+    assert one() == 0, one.log
+    two = Pair(tmp_path / strategy, command("dpo", pairs_file, base, *more, strategy=strategy))
+    assert two() == 0, two.log
+    for name, bound in (("train/loss", 2e-3), ("train/grad_norm", 5e-2)):
+        assert scalars(two.root, name) == pytest.approx(scalars(one.root, name), rel=bound), name
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Runs two optimiser steps of a method on the fake device and prints, as JSON, what the second asked of it.
 
-    python -m tests.waits.step LIBRARY FOLDER METHOD [option ...]
+    python -m tests.waits.step LIBRARY FOLDER METHOD SIZE RANKS [option ...]
 
-LIBRARY is the compiled guard, FOLDER holds the tiny model `base` (and `stage1`, its adapters), options are those of
-`align fit`.
+LIBRARY is the compiled guard, FOLDER holds the tiny model `base` (and `stage1`, its adapters), SIZE is the number of
+candidates of a group, options are those of `align fit`. Of several RANKS this is the first; the others say nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ load(Path(sys.argv[1]))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.cuda.amp.common  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
+from torch.distributed._tools import fake_collectives  # noqa: E402, F401  # what they do to fake tensors
+from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
 from torch.utils._foreach_utils import _foreach_supported_types  # noqa: E402
 from torch.utils._python_dispatch import _disable_current_modes  # noqa: E402
 
 from align.cli.included_configs import with_configs  # noqa: E402
 from align.cli.lightning import AlignCLI, prepare  # noqa: E402
+from align.distributed import sum_over_ranks  # noqa: E402
 from align.models.references.reference_cache import Cached, candidate_keys  # noqa: E402
 from align.records import FROM_REFERENCE, CandidateBatch, EncodedGroup, Labels, SampledRound, Scale, Step  # noqa: E402
 from align.training.rollouts import Rollouts  # noqa: E402
@@ -92,7 +96,9 @@ def step_of(module: Any, size: int) -> Step:
     batches = [CandidateBatch.of(part, attributes=names) for part in (rows[:6], rows[6:])]
     if getattr(module, "reads_others", False):
         batches = [b.beside(own, [*own[1:], own[0]]) for b, own in zip(batches, (rows[:6], rows[6:]), strict=True)]
-    return Step(batches)
+    tokens = sum(len(response) for row in rows for response in row.response_ids)
+    dealt = batches[0].totals._replace(rank_groups=len(rows), rank_tokens=tokens)  # as a loader has it
+    return Step([batch._replace(totals=dealt) for batch in batches])
 
 
 def fill_cache(module: Any, step: Step) -> None:
@@ -132,10 +138,11 @@ def on_device(module: Any) -> None:
 def trainer_of(module: Any) -> tuple[Any, torch.optim.Optimizer]:
     """Return what a step asks of a Trainer, and an optimiser."""
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], fused=False, foreach=False)
-    strategy = SimpleNamespace(reduce=lambda value, **_: value, backward=lambda loss, _: loss.backward())
+    reduce = lambda value, **_: sum_over_ranks(value)  # noqa: E731
+    strategy = SimpleNamespace(reduce=reduce, backward=lambda loss, _: loss.backward())
     told = {
         "accumulate_grad_batches": 1,
-        "world_size": 1,
+        "world_size": dist.get_world_size() if dist.is_initialized() else 1,
         "precision": "bf16-mixed",
         "global_step": 0,
         "current_epoch": 0,
@@ -158,12 +165,14 @@ def take(module: Any, optimizer: torch.optim.Optimizer, step: Step, watch: Watch
     optimizer.zero_grad()
 
 
-def run(folder: Path, method: str, size: int, options: list[str]) -> dict[str, Any]:
+def run(folder: Path, method: str, size: int, options: list[str], ranks: int = 1) -> dict[str, Any]:
     module = build(folder, method, options)
     module.labels = Labels(("score",), (Scale(0.0, 1.0),), (0.5,))
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore[assignment]
     module.build_model()
+    if ranks > 1:
+        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
     watch, step = Watch(), step_of(module, size)
     fill_cache(module, step)
     _foreach_supported_types.append(FakeTensor)  # those of a real device are of one type, and take one kernel
@@ -198,5 +207,5 @@ def _told(counts: Any) -> list[list[Any]]:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    _, _, folder, method, size, *options = sys.argv
-    print(json.dumps(run(Path(folder), method, int(size), options)))
+    _, _, folder, method, size, ranks, *options = sys.argv
+    print(json.dumps(run(Path(folder), method, int(size), options, int(ranks))))

@@ -48,11 +48,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
     return Guarded(compile_guard(folder), folder)
 
 
-def asked(guarded: Guarded, method: str, *options: str) -> dict[str, Any]:
+def asked(guarded: Guarded, method: str, *options: str, ranks: int = 1) -> dict[str, Any]:
     """Run a step of a method in a process of its own: torch looks for its device once."""
     size = "1" if method in SINGLES else "4" if method in LISTS else "2"
     own = [option.format(folder=guarded.folder) for option in OPTIONS.get(method, [])]
-    command = [sys.executable, "-m", "tests.waits.step", *map(str, guarded), method, size, *own, *options]
+    words = [*map(str, guarded), method, size, str(ranks), *own, *options]
+    command = [sys.executable, "-m", "tests.waits.step", *words]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert ran.returncode == 0, ran.stderr[-3000:]
     found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
@@ -83,3 +84,18 @@ def test_an_adapter_switched_off_takes_no_wait(guarded: Guarded) -> None:
     assert in_all(found["waits"]) <= 1, found["waits"]
     kernels = in_all(found["kernels"])
     assert kernels < 280, found["kernels"]  # of two micro-batches; 615 when each name was summed by itself
+
+
+ENTROPY = ["--model.objective.top_entropy_quantile", "0.2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("dpo", []), ("aot", []), ("aot_unpaired", []), ("kto", []), ("bco", []), ("grpo", []), ("grpo", ENTROPY)],
+    ids=["dpo", "aot", "aot_unpaired", "kto", "bco", "grpo", "grpo of high entropy"],
+)
+def test_one_of_several_ranks_waits_once(method: str, options: list[str], guarded: Guarded) -> None:
+    """What ranks tell each other stays on the device; how many rows to expect of one the loader knows."""
+    found = asked(guarded, method, *options, ranks=2)
+    assert in_all(found["waits"]) <= 1, found["waits"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.module_tracker import ModuleTracker
 
 ROOT = Path(__file__).parents[2]
+OWN = tuple(f"{ROOT / name}{os.sep}" for name in ("align", "callbacks"))
 NO_KERNEL = {
     "_unsafe_view",
     "detach",
@@ -118,11 +120,12 @@ def read_values(shape_of: torch.Tensor) -> torch.Tensor:
 
 
 def line() -> str:
-    """Return the line of our code that runs."""
-    own = (ROOT / "align", ROOT / "callbacks")
-    for frame in reversed(traceback.extract_stack()):
-        if Path(frame.filename).is_relative_to(own[0]) or Path(frame.filename).is_relative_to(own[1]):
-            return f"{Path(frame.filename).relative_to(ROOT)}:{frame.lineno}"
+    """Return the line of our code that runs; a traceback of the whole stack would read the files of all of it."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(OWN):
+            return f"{Path(frame.f_code.co_filename).relative_to(ROOT)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
     return "?"
 
 

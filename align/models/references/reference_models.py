@@ -14,6 +14,7 @@ from align.errors import ConfigError
 from align.models.adapter_folder import REFERENCE_ADAPTER, STARTS_TRAINED
 from align.models.adapters import adapter_active, adapters_off, evaluating, has_adapters
 from align.models.backbone import Backbone
+from align.models.held_short import STAYS
 from align.models.loading import load_policy
 from align.models.own_parts import give
 from align.models.references.reference import Reference, Result
@@ -88,6 +89,7 @@ class FrozenCopy(Reference):
             model = copy.deepcopy(policy)
         else:
             model = load_policy(replace(backbone, path=self.path, lora=None, random_init=False), tokenizer)
+        setattr(model, STAYS, type(self) is FrozenCopy)  # kinds of it take weights of the policy later
         return model.requires_grad_(False).eval()
 
     @property
