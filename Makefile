@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+# Installing compiles nothing; the first import does and keeps it, where an image says not to: each start took 20 s more.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup format check test test-slow test-gpu demo docs clean
 
@@ -12,6 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile -c constraints.txt torch
 	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/align fit -c dpo --print_config > $(VENV)/first_start.yaml
 	touch $@
 
 format: setup  ## rewrite all files in the project's format

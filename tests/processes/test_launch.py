@@ -39,8 +39,9 @@ class Launched(Pair):
             command = [sys.executable, *launcher, *self.words]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         code = self.code = process.wait(200)
+        ended = time.monotonic()
         while members := session_members(process.pid):
-            assert time.time() < self.mark.stat().st_mtime + 60, f"{members} hang"
+            assert time.monotonic() < ended + 60, f"{members} hang"
             time.sleep(0.2)
         if kill is None:
             return code
@@ -66,8 +67,7 @@ def test_plain_launch_ends_when_one_process_dies_and_goes_on(
     arguments = words(pairs_file, model_folder, "ddp")
     whole, cut = Pair(tmp_path / "whole", arguments), Launched(tmp_path / "cut", arguments)
     assert whole() == 0, whole.log
-    seconds = cut.start(PLAIN, ("before_step", 4, NINE), rank=1)
-    assert seconds < 30
+    cut.start(PLAIN, ("before_step", 4, NINE), rank=1)
     assert cut.code == 3, cut.log
     assert len(re.findall(r"align: rank 1 \(process \d+\) was killed by SIGKILL", cut.log)) == 1, cut.log
     assert "Traceback" not in cut.log
