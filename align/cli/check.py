@@ -12,7 +12,6 @@ from itertools import groupby
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from align.cli.check_fit import FitRequest, tell_fit
@@ -25,7 +24,7 @@ from align.data.data_module import PreferenceDataModule
 from align.data.telling import warnings_of
 from align.errors import ConfigError
 from align.models.description import describe
-from align.models.held_short import cast_less
+from align.models.held_short import SHORT, cast_less
 from align.models.masters import check_precision
 from align.models.model_card import PACKAGES
 from align.rounds.settings import RoundSettings
@@ -74,8 +73,8 @@ def run(words: list[str]) -> int:
     if isinstance(cli.model, RolloutModule):
         settings = (getattr(callback, "settings", None) for callback in vars(cli.trainer)["callbacks"])
         require_rounds(cli.model, next((s for s in settings if isinstance(s, RoundSettings)), None))
-    mixed, gpu = "mixed" in str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
-    conditions = PassConditions(cli.model.backbone.layout, mixed, gpu)
+    precision, gpu = str(cli.trainer.precision), cli.trainer.strategy.root_device.type == "cuda"
+    conditions = PassConditions(cli.model.backbone.layout, "mixed" in precision, gpu, short=precision == SHORT)
     with cli.trainer.precision_plugin.forward_context():
         return examine(cli.model, cli.datamodule, cli.trainer, conditions)
 
@@ -191,6 +190,5 @@ def built(module: AlignModule, trainer: Trainer) -> nn.Module:
     """
     module.build_model()
     check_precision(module.model, module.backbone, str(trainer.precision), kahan=module.optimizer.kahan)
-    if not isinstance(trainer.strategy, ModelParallelStrategy):
-        cast_less(module.models(), str(trainer.precision))
+    cast_less(module.models(), str(trainer.precision))
     return module.model

@@ -12,6 +12,7 @@ from align.cli.check_cards import COUNTS, spreads, told_cards
 from align.data.data_module import PreferenceDataModule
 from align.data.positions import Positions
 from align.errors import ConfigError, ModelError
+from align.models.held_short import SHORT
 from align.records import RowLayout
 from align.sizing.groups import TypicalGroup
 from align.sizing.memory import Memory, Spread
@@ -70,6 +71,7 @@ class Asked:
     mixed: bool
     sharded: bool
     prefetch: int = 1
+    short: bool = False
 
     @classmethod
     def of(cls, trainer: Any) -> Asked:
@@ -82,7 +84,7 @@ class Asked:
         epochs = trainer.get("max_epochs")
         settings = {} if isinstance(strategy, str) else (strategy or {}).get("init_args") or {}
         prefetch = int(settings.get("prefetch", 1))
-        return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith(SHARDED), prefetch)
+        return cls(max(epochs or 1, 1), "mixed" in precision, name.endswith(SHARDED), prefetch, precision == SHORT)
 
 
 def memory_told(module: AlignModule, data: PreferenceDataModule | None, conditions: PassConditions) -> str:
@@ -104,7 +106,7 @@ def _size(size: float) -> str:
 
 def tell_plan(module: AlignModule, asked: Asked, load: Load) -> Iterator[str]:
     """Yield the memory of each GPU for 1 to 64 of them, and what cards it fits on."""
-    conditions = PassConditions(module.backbone.layout, asked.mixed, prefetch=asked.prefetch)
+    conditions = PassConditions(module.backbone.layout, asked.mixed, prefetch=asked.prefetch, short=asked.short)
     sized = Sized.of(module, load.groups, conditions, max(load.budget, 2048))
     yield from _told_size(sized, load)
     tokens = max(load.budget, load.longest)

@@ -79,7 +79,7 @@ class FileWeight(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Give an operation the values; copies that only widen, and detached ones, stay in the file."""
+        """Give an operation the values; copies that lose nothing, and detached ones, stay in the file."""
         kwargs = kwargs or {}
         if func in (aten.detach.default, aten.alias.default):
             return cls._same(args[0])
@@ -100,7 +100,12 @@ class FileWeight(Tensor):
     def _exact_as(self, dtype: torch.dtype) -> bool:
         """Tell whether the file's values, cast to this dtype, are those of this weight."""
         steps = ((self.held.dtype, self.dtype), (self.dtype, dtype))
-        return not self.own and all(torch.promote_types(*step) == step[1] for step in steps)
+        widens = [torch.promote_types(*step) == step[1] for step in steps]
+        return not self.own and widens[0] and (widens[1] or dtype == self.held.dtype)
+
+    def was_written_in(self, dtype: torch.dtype) -> bool:
+        """Tell whether the values are those of a file of this dtype, which has them without loss."""
+        return self.held.dtype == dtype and self._exact_as(dtype)
 
     def _values(self) -> Tensor:
         return self.held.to(self.dtype)

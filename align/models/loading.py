@@ -17,6 +17,7 @@ from align.models.causal import causal_class, check_causal, check_type
 from align.models.deterministic import make_deterministic, note_rates, switch_off_rates
 from align.models.foreign_code import OPTION, may_run_code
 from align.models.fresh_adapters import with_lora
+from align.models.held_short import CHECKPOINT_DTYPE
 from align.models.masters import built_as, make_masters, raise_heads, trains_base
 from align.models.packed_attention import use_packed_attention
 from align.models.quantised import (
@@ -132,6 +133,7 @@ def _build(
     left: Callable[[str], bool] | None = None,
 ) -> tuple[Any, bool]:
     """Return a model, and whether its fresh part was drawn at random."""
+    written = config.get_text_config().dtype or config.dtype  # before it is that of the model
     options: dict[str, Any] = {"dtype": backbone.torch_dtype}
     if backbone.attn_implementation != "auto":
         options["attn_implementation"] = backbone.attn_implementation
@@ -148,6 +150,7 @@ def _build(
     if not backbone.dropout:
         make_deterministic(model)
     note_rates(model, rates)
+    setattr(model, CHECKPOINT_DTYPE, written)
     return model, drawn
 
 

@@ -27,6 +27,8 @@ class Weights(NamedTuple):
     """A second model's."""
     block: int
     """Its largest block's."""
+    block_short: int
+    """Those of it where 16 bits of every weight are gathered."""
     block_trained: int
     """Those of them that have gradients."""
     outside: int
@@ -61,6 +63,7 @@ def weights_of(module: SizableMethod, *, quantised: bool = False) -> Weights:
         trained=sizes.of(_trained(own)),
         reference=0 if reference is None else sizes.of(list(reference.parameters())),
         block=sizes.of(largest),
+        block_short=sizes.of(largest, most=2),
         block_trained=sizes.of(_trained(largest)),
         outside=sizes.of(outside),
         outside_trained=sizes.of(_trained(outside)),
@@ -80,9 +83,10 @@ class _Sizes:
         self.scales = round(SCALES * sum(p.numel() for p in packed))
         self.unpacked = max((p.numel() * p.element_size() for p in packed), default=0)
 
-    def of(self, parameters: Sequence[torch.Tensor]) -> int:
-        """Return their bytes."""
-        return round(sum(p.numel() * (NF4 if id(p) in self._packed else p.element_size()) for p in parameters))
+    def of(self, parameters: Sequence[torch.Tensor], most: int = 8) -> int:
+        """Return their bytes, of each number so many at most."""
+        each = [NF4 if id(p) in self._packed else min(p.element_size(), most) for p in parameters]
+        return round(sum(p.numel() * size for p, size in zip(parameters, each, strict=True)))
 
 
 def _trained(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -170,7 +174,6 @@ def _communication(weights: Weights, spread: Spread, *, mixed: bool, beside: int
     """
     if not spread.sharded:
         return weights.trained if spread.gpus > 1 else 0.0
-    narrow = 0.5 if mixed and weights.block_trained > weights.block / 2 else 1.0
-    gathered = (1 + beside) * narrow * weights.block + weights.outside
-    gradients = (narrow + 1) * weights.block_trained + weights.outside_trained
+    gathered = (1 + beside) * (weights.block_short if mixed else weights.block) + weights.outside
+    gradients = ((0.5 if mixed else 1.0) + 1) * weights.block_trained + weights.outside_trained
     return gathered + gradients + (gathered if weights.reference else 0.0)

@@ -12,6 +12,7 @@ from torch import nn
 from align.models.adapter_folder import ADAPTER_WEIGHTS
 from align.models.backbone import Backbone
 from align.models.folder_checks import ADAPTER_CONFIG, base_of, local_folder
+from align.models.held_short import SHORT, cast_less
 from align.sizing.method import SizableMethod
 
 
@@ -26,12 +27,13 @@ class NoTokenizer:
         return 0
 
 
-def on_meta(module: SizableMethod, asked: Backbone) -> SizableMethod:
+def on_meta(module: SizableMethod, asked: Backbone, *, short: bool = False) -> SizableMethod:
     """Return a copy of a module that was not built, with its model on the meta device.
 
     Args:
         module: A method's module.
         asked: The backbone in the place of its own; it is not quantised, for which there are no weights.
+        short: Whether frozen layers are held in bfloat16 where the checkpoint is, as under bf16-mixed.
     """
     own = copy.deepcopy(module)
     own.check_backbone(asked)
@@ -40,6 +42,8 @@ def on_meta(module: SizableMethod, asked: Backbone) -> SizableMethod:
         own.__dict__["tokenizer"] = NoTokenizer()
     with torch.device("meta"):
         own.build_model()
+    if short and asked.quantization is None and not asked.random_init:
+        cast_less(own.models(), SHORT)
     return own
 
 

@@ -58,6 +58,9 @@ class SizableMethod(Protocol):
     def passes_beside(self) -> int:
         """Trained passes over a batch beside the policy's."""
 
+    def models(self) -> Sequence[nn.Module]:
+        """Return the language models that are parts of this: the one that is trained first."""
+
     def frozen_beside(self) -> nn.Module | None:
         """Return what is held beside the model and never trained."""
 

@@ -47,13 +47,15 @@ class PassConditions:
 
     layout: str = "auto"
     mixed: bool = False
-    """Whether autocast makes bfloat16 of what is multiplied."""
+    """Whether autocast makes 16 bits of what is multiplied."""
     gpu: bool = True
     """Whether attention keeps what kernels of a GPU keep."""
     compares: bool = False
     """Whether a reference is run while what the backward pass needs is held."""
     prefetch: int = 1
     """Blocks that FSDP2 gathers beside the one that runs."""
+    short: bool = False
+    """Whether what is frozen is held in bfloat16 where its checkpoint is: under bf16-mixed."""
 
 
 def pass_cost(model: nn.Module, groups: TypicalGroup, conditions: PassConditions, *, around: int = AROUND) -> PassCost:

@@ -38,7 +38,7 @@ def propose(
     Raises ConfigError where nothing fits.
     """
     wanted = _wanted(groups, place, longest, step_groups)
-    conditions = PassConditions(module.backbone.layout, mixed)
+    conditions = PassConditions(module.backbone.layout, mixed, short=mixed)
     tried: list[tuple[tuple[str, ...], list[Sized]]] = []
     for changed, why in _levels(module):
         tried.append((why, list(_sized(module, groups, conditions, wanted, changed))))

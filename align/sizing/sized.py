@@ -42,7 +42,8 @@ class Sized:
     ) -> Sized:
         """Build a module on the meta device; `settings` replace those of its backbone."""
         asked = replace(module.backbone, **settings)
-        return cls(on_meta(module, asked), groups, conditions, around, asked.quantization is not None)
+        built = on_meta(module, asked, short=conditions.short)
+        return cls(built, groups, conditions, around, asked.quantization is not None)
 
     @cached_property
     def weights(self) -> Weights:

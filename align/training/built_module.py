@@ -103,7 +103,7 @@ class BuiltModule(MethodSettings, RecordingModule):
             give_back_freed(self.device_mesh)
         with weights_in_files(self.device_mesh is not None and not held_by_bitsandbytes(self.backbone)):
             self.model = self.build()
-        cast_less(self.models(), self.trainer.precision if self.attached and self.device_mesh is None else None)
+        cast_less(self.models(), self.trainer.precision if self.attached else None)
         if not self.backbone.check:
             trust(self.model)
         self._trained = trained_shapes(self)  # now, while they are whole
