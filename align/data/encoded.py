@@ -20,7 +20,7 @@ from align.encoding.truncation import Truncation
 from align.files import atomic_write_text, beside, sync_folder
 from align.records import Example
 
-FORMAT = 6
+FORMAT = 7
 """Raise when the meaning of a cached column changes."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from align.encoding.openings import CLOSED, PROBE, holds_empty_thought, parts_of
+from align.encoding.openings import CLOSED, PROBE, THOUGHT, holds_empty_thought, parts_of
 from align.encoding.program import Program
 from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
 from align.encoding.settled import SettledTemplates
@@ -121,7 +121,11 @@ class ChatTemplate(Template):
         full = self._program.render([*messages, answer], tools, add_generation_prompt=False)
         if not full.endswith(self._suffix):
             raise RowRefused("chat template rewrites the dialogue")
-        text = self._behind(prompt, full[: len(full) - len(self._suffix)], answer)
+        body = full[: len(full) - len(self._suffix)]
+        if self._opener and prompt.endswith(self._opener) and not body.startswith(prompt):
+            text = self._after_thought(messages, tools, prompt, body, answer)
+        else:
+            text = self._behind(prompt, body, answer)
         if answer.tool_calls:
             check_calls(
                 [*messages, answer], lambda turns: self._program.render(turns, tools, add_generation_prompt=False)
@@ -135,14 +139,24 @@ class ChatTemplate(Template):
         """Return what stands behind the prompt in an answered dialogue."""
         if body.startswith(prompt):
             return body[len(prompt) :]
+        return self._told_apart(body, thought_of(answer)[1] if CLOSED.search(prompt) else answer.content)
+
+    def _after_thought(self, messages: Sequence[Message], tools: str, prompt: str, body: str, answer: Message) -> str:
+        """Return the thought that the prompt has opened, its end, and the answer, as the template writes them.
+
+        One that writes no thought (it cuts off what stands before `</think>`) has it as DeepSeek-R1 writes it.
+        """
         thought, text = thought_of(answer)
+        shown = answer._replace(content=text, reasoning_content=thought or THOUGHT)
+        with suppress(RowRefused):
+            full = self._program.render([*messages, shown], tools, add_generation_prompt=False)
+            if full.startswith(prompt + shown.reasoning_content) and full.endswith(self._suffix):
+                return thought + full[len(prompt + shown.reasoning_content) : len(full) - len(self._suffix)]
         closing = self._opener.strip().replace("<", "</")
-        if self._opener and prompt.endswith(self._opener):
-            head = prompt[: len(prompt) - len(self._opener)]
-            written = body[len(head) :] if body.startswith(head) else self._told_apart(body, text)
-            written = written.rpartition(closing)[2].lstrip("\n")
-            return f"{thought}\n{closing}\n\n{written}"
-        return self._told_apart(body, text if CLOSED.search(prompt) else answer.content)
+        head = prompt[: len(prompt) - len(self._opener)]
+        written = body[len(head) :] if body.startswith(head) else self._told_apart(body, text)
+        written = written.rpartition(closing)[2].lstrip("\n")
+        return f"{thought}\n{closing}\n\n{written}"
 
     def _told_apart(self, body: str, text: str) -> str:
         """Return the response at the end of a dialogue whose beginning the template writes otherwise."""

@@ -9,6 +9,8 @@ from align.errors import ModelError
 
 PROBE = "PROBE response"
 """The answer that is looked for."""
+THOUGHT = "PROBE thought"
+"""What stands for an empty thought where a template is to write one."""
 CLOSED = re.compile(r"</([\w|]+)>\s*$")
 _TAG = re.compile(r"<([\w|]+)>\s*$")
 _EMPTY = re.compile(r"<\|?(\w+)\|?>(?:thought)?\s*<(?:/\1|\1\|)>\s*$")
@@ -47,7 +49,9 @@ def parts_of(name: str, bare: str, prompt: str, full: str) -> Parts:
     for thought, opens in ((tag, True), (_EMPTY.search(prompt), False)):
         start = thought.start() if thought else len(prompt)
         if start < len(prompt) and prompt.startswith(bare) and full.startswith(prompt[:start]) and place >= start:
-            return Parts(prompt[start:] if opens else "", full[start:place], suffix)
+            lead = full[start:place]
+            closed = not opens and bool(lead.strip()) and prompt[start:].rstrip().endswith(lead.strip())
+            return Parts(prompt[start:] if opens else "", "" if closed else lead, suffix)
     raise ModelError(
         f"{name} rewrites the dialogue: the prompt it renders does not begin prompt and response; "
         "use a template without that, or encoding.template 'plain'"
