@@ -91,14 +91,20 @@ def tiny_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def save_tiny(folder: Path, family: str = "llama", template: str | None = None, **changes: Any) -> Path:
+def save_tiny(
+    folder: Path,
+    family: str = "llama",
+    template: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
+) -> Path:
     tokenizer = tiny_tokenizer(template)
     changes = {"vocab_size": len(tokenizer), "max_position_embeddings": 512, **changes}
     if family == "gpt2":
         changes["n_positions"] = changes.pop("max_position_embeddings")
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(tiny_config(family, **changes))
-    model.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

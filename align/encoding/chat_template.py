@@ -147,11 +147,11 @@ class ChatTemplate(Template):
         One that writes no thought (it cuts off what stands before `</think>`) has it as DeepSeek-R1 writes it.
         """
         thought, text = thought_of(answer)
-        shown = answer._replace(content=text, reasoning_content=thought or THOUGHT)
+        shown = answer._replace(content=text, reasoning_content=THOUGHT)
         with suppress(RowRefused):
             full = self._program.render([*messages, shown], tools, add_generation_prompt=False)
-            if full.startswith(prompt + shown.reasoning_content) and full.endswith(self._suffix):
-                return thought + full[len(prompt + shown.reasoning_content) : len(full) - len(self._suffix)]
+            if full.startswith(prompt + THOUGHT) and full.endswith(self._suffix):
+                return thought + full[len(prompt + THOUGHT) : len(full) - len(self._suffix)]
         closing = self._opener.strip().replace("<", "</")
         head = prompt[: len(prompt) - len(self._opener)]
         written = body[len(head) :] if body.startswith(head) else self._told_apart(body, text)

@@ -10,7 +10,7 @@ from align.errors import ModelError
 PROBE = "PROBE response"
 """The answer that is looked for."""
 THOUGHT = "PROBE thought"
-"""What stands for an empty thought where a template is to write one."""
+"""What stands for a thought where a template is to write one: it may be empty, or be trimmed."""
 CLOSED = re.compile(r"</([\w|]+)>\s*$")
 _TAG = re.compile(r"<([\w|]+)>\s*$")
 _EMPTY = re.compile(r"<\|?(\w+)\|?>(?:thought)?\s*<(?:/\1|\1\|)>\s*$")

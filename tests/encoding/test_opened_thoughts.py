@@ -19,7 +19,7 @@ def written(opening: str, before: str, closing: str, lead: str = "", plain: str 
     return (
         "{{ tools | tojson if tools }}"
         "{% for m in messages %}{% if m.role == 'user' %}[U]{{ m.content }}{% else %}[A]"
-        f"{{% if m.reasoning_content %}}{opening}{before}{{{{ m.reasoning_content }}}}{closing}"
+        f"{{% if m.reasoning_content %}}{opening}{before}{{{{ m.reasoning_content | trim }}}}{closing}"
         f"{{% else %}}{plain}{{% endif %}}{lead}{{{{ m.content }}}}"
         "{% if m.tool_calls %}[C]{{ m.tool_calls | tojson }}{% endif %}[E]{% endif %}{% endfor %}"
         f"{{% if add_generation_prompt %}}[A]{opening}{before}{{% endif %}}"
@@ -49,6 +49,8 @@ def test_the_end_of_a_thought_is_the_templates(shape: str, tmp_path: Path) -> No
     for answer in (Message("assistant", "Fine.", reasoning_content="Hm."), "<think>\nHm.\n</think>\n\nFine."):
         found = template.render(QUESTION, answer)
         assert (found.prompt, found.response) == (asked, behind)
+    spaced = template.render(QUESTION, "<think>  Hm.</think>Fine.")  # the shapes trim a thought, its end stays
+    assert spaced.response == "  " + behind
     bare = template.render(QUESTION, "Fine.")
     assert (bare.prompt, bare.response) == (asked, behind.removeprefix("Hm."))
     assert "empty thought" in bare.notes[0]

@@ -7,44 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from align.models.backbone import Backbone, LoRA
+from align.models.backbone import LoRA
 from align.models.file_weights import FileWeight, weights_in_files
 from align.models.held_short import STAYS, hold_short
-from align.models.loading import load_policy
 from align.models.sharding import shard
-from align.models.tokenizer import load_tokenizer
 from align.scoring import score_responses
 from align.scoring.short_linear import ShortLinear
+from tests.models.test_held_short import policy
 from tests.tiny import random_batch, save_tiny
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model whose files are in bfloat16."""
-    folder = save_tiny(tmp_path / "short", tie_word_embeddings=False)
-    weights = load_file(folder / "model.safetensors")
-    save_file(
-        {name: values.bfloat16() for name, values in weights.items()},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
-    return folder
-
-
-def policy(folder: Path, lora: LoRA | None = LoRA(r=2)) -> Any:
-    torch.manual_seed(0)  # of the adapters' start
-    backbone = Backbone(str(folder), lora=lora)
-    with weights_in_files():
-        model = load_policy(backbone, load_tokenizer(backbone), masters=True)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.1)
-    return model
+    return save_tiny(tmp_path / "short", dtype=torch.bfloat16, tie_word_embeddings=False)
 
 
 def step(model: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -66,7 +45,8 @@ def bytes_of(model: Any) -> int:
 def test_shards_are_half_as_large_and_the_same_to_the_bit(folder: Path, lora: LoRA | None, mesh: DeviceMesh) -> None:
     models, sizes = [], []
     for short in (False, True):
-        model = policy(folder, lora)
+        with weights_in_files():
+            model = policy(folder, lora)
         if lora is None:
             model.requires_grad_(False)
             setattr(model, STAYS, True)

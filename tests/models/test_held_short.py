@@ -62,7 +62,7 @@ def rewritten(folder: Path, change: Any) -> Path:
     return folder
 
 
-def policy(folder: Path, lora: LoRA = LORA) -> Any:
+def policy(folder: Path, lora: LoRA | None = LORA) -> Any:
     torch.manual_seed(0)  # of the adapters' start
     backbone = Backbone(str(folder), lora=lora)
     model = load_policy(backbone, load_tokenizer(backbone), masters=True)

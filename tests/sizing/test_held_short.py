@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
-from safetensors.torch import load_file, save_file
 
 from align.cli.check import built
 from align.models.backbone import Backbone, LoRA
@@ -27,12 +26,7 @@ GROUPS = TypicalGroup()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = save_tiny(tmp_path / "short", tie_word_embeddings=False)
-    file = folder / "model.safetensors"
-    save_file({name: values.bfloat16() for name, values in load_file(file).items()}, file, metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
-    return folder
+    return save_tiny(tmp_path / "short", dtype=torch.bfloat16, tie_word_embeddings=False)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "32-true"])
