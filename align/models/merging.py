@@ -82,7 +82,7 @@ def merge(model: Any) -> Any:
     if len(ends) == 2 and ends[0].weight is ends[1].weight:  # a sum written into the one would be read by the other
         ends[1].weight = nn.Parameter(ends[1].weight.detach().clone(), requires_grad=False)
     configs = (inner.config, inner.config.get_text_config())
-    known = configs[0].tie_word_embeddings, configs[1].tie_word_embeddings
+    known = [getattr(config, "tie_word_embeddings", False) for config in configs]  # Inkling's text says nothing
     merged = model.merge_and_unload()
     into, out = merged.get_input_embeddings(), merged.get_output_embeddings()
     if out is not None and any(known):
@@ -90,7 +90,8 @@ def merge(model: Any) -> Any:
         if same:
             out.weight = into.weight
         for config, ties in zip(configs, known, strict=True):
-            config.tie_word_embeddings = ties and same
+            if ties:
+                config.tie_word_embeddings = same
     return merged
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from align.distributed import rank
 from align.errors import ConfigError
+from align.models.adapter_names import keep_names
 from align.models.adapters import has_adapters
 from align.models.combined import save_combined
 from align.models.deterministic import noted_rates, set_rates
@@ -99,6 +100,8 @@ def _write(
             _stop_at(inner, prompt_format)
             _save_full(inner, folder, dtype)
             copy_processor(inner, folder)
+        if has_adapters(model):
+            keep_names(model, folder)
     finally:
         set_rates(inner.config, dict.fromkeys(rates, 0.0))
 
