@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+SAME = 1e-5
+"""|v|/|h| below which a difference is rounding, in float32 too."""
 NOISE_RATIO = 0.02
 """Below this |v| / |h|, differences of bfloat16 states are an eighth rounding, and more."""
 SHIFT_LIMIT = 0.25
@@ -106,7 +108,7 @@ def layer_warnings(found: Alignment, layers: Sequence[int], alpha: float, *, low
     for row, layer in enumerate(layers):
         ratios = found.vector[row].norm(dim=-1) / found.base[row].norm(dim=-1).clamp_min(1e-12)
         ratio = float((ratios * found.weights).sum() / total)
-        if not found.vector[row].any():
+        if ratio < SAME:
             yield (
                 f"layer {layer}: good and bad states are the same, so that nothing is learnt there: its tokens do not "
                 "see what differs (convolutions look back a few tokens): set reading.target_layers to higher ones"
