@@ -13,6 +13,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 Rates = dict[str, float]
 """Probabilities by the path of their setting, such as `text_config.attention_dropout`."""
+RESCALED = "rescale_every"
+"""RWKV halves its weights in place every so many layers while it evaluates, for float16: adapters would not follow, and
+what needs the weights for a gradient or a file finds others."""
 
 
 NOTED_RATES = "original_dropout"
@@ -30,11 +33,19 @@ def noted_rates(model: nn.Module) -> Rates:
     return rates
 
 
-def switch_off_rates(config: Any) -> Rates:
-    """Set every dropout of a configuration, nested ones too, to 0 and return what it was, for the export."""
-    rates = dict(_rates(config, ""))
-    set_rates(config, dict.fromkeys(rates, 0.0))
+def switch_off_rates(config: Any, *, dropout: bool = False) -> Rates:
+    """Set every dropout of a configuration, nested ones too, to 0 and return what it was, for the export.
+
+    With `dropout` those stay, and only what rescales weights is switched off.
+    """
+    rates = {path: rate for path, rate in _rates(config, "") if path.endswith(RESCALED) or not dropout}
+    set_rates(config, off(rates))
     return rates
+
+
+def off(rates: Rates) -> Rates:
+    """Return the same settings, all 0."""
+    return {path: type(rate)(0) for path, rate in rates.items()}
 
 
 def set_rates(config: Any, rates: Rates) -> None:
@@ -51,7 +62,7 @@ def _rates(config: Any, prefix: str) -> Iterator[tuple[str, float]]:
     for name, value in list(vars(config).items()):
         if hasattr(value, "model_type"):
             yield from _rates(value, f"{prefix}{name}.")
-        elif "drop" in name and isinstance(value, float):
+        elif ("drop" in name and isinstance(value, float)) or name == RESCALED:
             yield prefix + name, value
 
 

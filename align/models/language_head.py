@@ -69,7 +69,7 @@ def attach_language_head(model: nn.Module, backbone: Backbone) -> None:
     trained with them, and frozen beside adapters. Raises ModelError where the backbone has none.
     """
     inner = unwrapped(model)
-    tied = inner.config.get_text_config().tie_word_embeddings
+    tied = getattr(inner.config.get_text_config(), "tie_word_embeddings", False)  # Inkling's says nothing
     with torch.device("meta"):
         causal: Any = causal_class(inner.config).from_config(
             copy.deepcopy(inner.config),

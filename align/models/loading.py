@@ -137,7 +137,7 @@ def _build(
     options: dict[str, Any] = {"dtype": backbone.torch_dtype}
     if backbone.attn_implementation != "auto":
         options["attn_implementation"] = backbone.attn_implementation
-    rates = {} if backbone.dropout else switch_off_rates(config)
+    rates = switch_off_rates(config, dropout=backbone.dropout)
     if backbone.random_init:
         with one_line(base):
             trusted = may_run_code(base, backbone.revision)

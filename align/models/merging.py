@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.utilities import rank_zero_info
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 
 from align.errors import ModelError
@@ -31,8 +33,9 @@ def write_merged(model: nn.Module, tokenizer: Any, folder: Path, write: Write) -
 
     Weights keep the base's dtype; where rounding to 16 bits would show, float32 is written, and said.
 
-    Raises ModelError for a folder that differs; nothing is left of it.
+    Raises ModelError for a folder that differs, of which nothing is left, and where a weight has several adapters.
     """
+    _check_shared(model, folder)
     quantised = scores(model, probe_row(model, tokenizer).to(device_of(model))) if is_quantised(model) else None
     if quantised is not None:
         model = on_full_base(model)
@@ -62,6 +65,19 @@ def write_merged(model: nn.Module, tokenizer: Any, folder: Path, write: Write) -
     )
 
 
+def _check_shared(model: nn.Module, folder: Path) -> None:
+    """Raise ModelError where layers share a weight and each has an adapter of its own, as in Zamba's shared blocks."""
+    places = {id(_plain(unwrapped(model).get_input_embeddings()).weight): ""}  # a head that it ties is untied
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper):
+            other = places.setdefault(id(_plain(layer).weight), name)
+            if other not in ("", name):
+                raise ModelError(
+                    f"export {folder}: {other} and {name} are one weight under two adapters, which no merged model can "
+                    "hold: export without merge"
+                )
+
+
 def _tell_quantised(apart: Tensor) -> None:
     """Say how far an adapter on its base in full precision is from the same on 4 bits, which it was trained on."""
     rank_zero_info(
@@ -82,7 +98,7 @@ def merge(model: Any) -> Any:
     if len(ends) == 2 and ends[0].weight is ends[1].weight:  # a sum written into the one would be read by the other
         ends[1].weight = nn.Parameter(ends[1].weight.detach().clone(), requires_grad=False)
     configs = (inner.config, inner.config.get_text_config())
-    known = configs[0].tie_word_embeddings, configs[1].tie_word_embeddings
+    known = [getattr(config, "tie_word_embeddings", False) for config in configs]  # Inkling's text says nothing
     merged = model.merge_and_unload()
     into, out = merged.get_input_embeddings(), merged.get_output_embeddings()
     if out is not None and any(known):
@@ -90,7 +106,8 @@ def merge(model: Any) -> Any:
         if same:
             out.weight = into.weight
         for config, ties in zip(configs, known, strict=True):
-            config.tie_word_embeddings = ties and same
+            if ties:
+                config.tie_word_embeddings = same
     return merged
 
 

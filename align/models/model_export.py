@@ -13,9 +13,10 @@ from torch import nn
 
 from align.distributed import rank
 from align.errors import ConfigError
+from align.models.adapter_names import keep_names
 from align.models.adapters import has_adapters
 from align.models.combined import save_combined
-from align.models.deterministic import noted_rates, set_rates
+from align.models.deterministic import noted_rates, off, set_rates
 from align.models.masters import asked_dtype
 from align.models.merging import write_merged
 from align.models.principal_start import save_plain, starts_principal
@@ -99,8 +100,10 @@ def _write(
             _stop_at(inner, prompt_format)
             _save_full(inner, folder, dtype)
             copy_processor(inner, folder)
+        if has_adapters(model):
+            keep_names(model, folder)
     finally:
-        set_rates(inner.config, dict.fromkeys(rates, 0.0))
+        set_rates(inner.config, off(rates))
 
 
 def _save_full(inner: Any, folder: Path, dtype: torch.dtype | None) -> None:

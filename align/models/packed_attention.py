@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +30,9 @@ from align.scoring.packed_row import PackedRow, carried
 
 OWN_EAGER = "eager_attention_forward"
 """Attention whose scores are written out, as every file of transformers' models has it."""
+
+COMPARED = re.compile(r"_attn_implementation (?:==|in) (\([^)]*\)|\S+)")
+"""Names of attentions that a layer's code asks for."""
 
 
 def _attention(
@@ -72,7 +77,7 @@ def use_packed_attention(model: Any, asked: str = "auto") -> None:
     """
     _register()
     named = model.config._attn_implementation
-    if not getattr(model, "_supports_attention_backend", False):
+    if not getattr(model, "_supports_attention_backend", False) or _knows_by_name(model, named):
         return
     if named.startswith("flash_attention") and attention_window(model.config) == math.inf:
         model.set_attn_implementation(PACKED_ATTENTION)
@@ -83,6 +88,17 @@ def use_packed_attention(model: Any, asked: str = "auto") -> None:
         model.set_attn_implementation(FLEX if model._supports_sdpa else FLEX_BY_SCORES)
     elif named == "eager" and asked == "auto" and not model._supports_sdpa and _takes_rules(model):
         model.set_attn_implementation(BY_SCORES)
+
+
+def _knows_by_name(model: nn.Module, named: str) -> bool:
+    """Tell whether a layer does something under this name of an attention that it would not do under ours.
+
+    Sparse attentions (DeepSeek V3.2, GLM 5, MiniMax M3) close their masks to all but the tokens that they chose only
+    where they read `sdpa` or `eager`, and hand the choice to any other function, beside a mask that is open.
+    """
+    kinds = {type(layer) for layer in model.modules() if type(layer).__module__.startswith("transformers")}
+    compared = [names for kind in kinds for names in COMPARED.findall(inspect.getsource(kind.forward))]
+    return any(f'"{named}"' in names for names in compared)
 
 
 def _takes_rules(model: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,18 +15,19 @@ from torch import Tensor, nn
 
 from align.models.beside_text import parts_beside_text
 
-MAMBAS = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
-"""Model types whose fused kernels read `out_proj` past an adapter, so that PEFT refuses one there (`tuners_utils`)."""
+READ_PAST = re.compile(r"self\.(\w+)\.weight\b(?!\[|\.(?:shape|size|device|dtype)\b)")
+"""A layer whose weight its owner's code reads, where it would be called."""
 SHOWN = 4
 
 
 def unadapted(model: Any, target_modules: str | list[str]) -> list[str]:
     """Return the names of linear layers that a LoRA's targets name and that have to be left out.
 
-    Of `all-linear` these are projections of Mamba blocks whose weight is read past an adapter (`dt_proj` is in all
-    code, so that an adapter on it would never move), and layers of a model's own that give something else than the
-    product of a matrix, such as the routers of Llama 4 and Phi-3.5-MoE, whose outputs are scores and choices. Of all
-    targets, layers of the parts for pictures and sounds, whose adapters would never move.
+    Of `all-linear` these are layers whose weight is read past an adapter, in all code or in that of fused kernels
+    (projections of Mamba blocks, the router of LongCat), so that an adapter there would never move; all of an indexer
+    (DeepSeek V3.2), which gives places and no gradient; and layers of a model's own that give something else than
+    the product of a matrix, such as the routers of Llama 4 and Phi-3.5-MoE, whose outputs are scores and choices. Of
+    all targets, layers of the parts for pictures and sounds, whose adapters would never move.
     """
     beside = tuple(f"{part}." for part in parts_beside_text(model))
     linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
@@ -79,12 +81,19 @@ def _is_taken(model: Any, kind: str) -> bool:
 
 def _unadapted(model: Any) -> Iterator[str]:
     parts = dict(model.named_modules())
-    passed_by = ("dt_proj", "out_proj") if model.config.model_type in MAMBAS else ("dt_proj",)
+    past = {kind: _read_past(kind) for kind in {type(part) for part in parts.values()}}
+    choosing = tuple(f"{name}." for name, part in parts.items() if type(part).__name__.endswith("Indexer"))
     for name, layer in parts.items():
         owner, _, own = name.rpartition(".")
-        scans = own in passed_by and (own == "out_proj" or hasattr(parts[owner], "A_log"))
-        if isinstance(layer, nn.Linear) and (scans or not _is_linear(layer)):
+        if isinstance(layer, nn.Linear) and (
+            own in past[type(parts[owner])] or name.startswith(choosing) or not _is_linear(layer)
+        ):
             yield name
+
+
+def _read_past(kind: type[nn.Module]) -> set[str]:
+    """Return the layers of a module of transformers whose weights it reads itself, in code of some device or other."""
+    return set(READ_PAST.findall(inspect.getsource(kind))) if kind.__module__.startswith("transformers") else set()
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+SAME = 1e-5
+"""|v|/|h| below which a difference is rounding, in float32 too."""
 NOISE_RATIO = 0.02
 """Below this |v| / |h|, differences of bfloat16 states are an eighth rounding, and more."""
 SHIFT_LIMIT = 0.25
@@ -98,7 +100,7 @@ def alignment_metrics(
 
 
 def layer_warnings(found: Alignment, layers: Sequence[int], alpha: float, *, low: bool) -> Iterator[str]:
-    """Yield what is wrong with layers whose differences drown in rounding or whose target lies too far out.
+    """Yield what is wrong with layers whose differences are 0 or drown in rounding, or whose target lies too far out.
 
     `low` says that states have 16 bits.
     """
@@ -106,7 +108,12 @@ def layer_warnings(found: Alignment, layers: Sequence[int], alpha: float, *, low
     for row, layer in enumerate(layers):
         ratios = found.vector[row].norm(dim=-1) / found.base[row].norm(dim=-1).clamp_min(1e-12)
         ratio = float((ratios * found.weights).sum() / total)
-        if low and ratio < NOISE_RATIO:
+        if ratio < SAME:
+            yield (
+                f"layer {layer}: good and bad states are the same, so that nothing is learnt there: its tokens do not "
+                "see what differs (convolutions look back a few tokens): set reading.target_layers to higher ones"
+            )
+        elif low and ratio < NOISE_RATIO:
             yield (
                 f"layer {layer}: |v|/|h| is {ratio:.3f}, rounding is about {min(0.24 / max(ratio, 1e-9), 100):.0f} % "
                 "of v: use float32, or check that the model reacts to the difference"

@@ -116,3 +116,20 @@ def test_the_text_inside_a_model_of_pictures_is_read(kind: str) -> None:
     for layer, states in zip([1, 3], tap.states(), strict=True):
         assert torch.equal(states, full[layer])
         assert torch.equal(kept[layer], full[layer])
+
+
+def test_blocks_that_count_as_two_layers_are_read() -> None:
+    """LongCat says `num_hidden_layers` 8 of its 4 blocks of two attentions each."""
+    model = random_model(Variant("longcat_flash"))
+    full = model(IDS, output_hidden_states=True).hidden_states
+    with _outputs(model, [1, 3]) as kept:
+        model(IDS, use_cache=False)
+    assert all(torch.equal(kept[layer], full[layer]) for layer in (1, 3))
+
+
+def test_blocks_of_several_streams_are_refused() -> None:
+    """Gemma 3n gives four of them in front of the row."""
+    model = random_model(Variant("gemma3n_text"))
+    told = r"Gemma3nTextDecoderLayer gives several streams of states \(\[4, 2, 6, 32\]\)"
+    with ActivationRecorder(model, [1]), pytest.raises(ModelError, match=told):
+        body(model)(IDS, use_cache=False)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from align.errors import ModelError
-from align.models.backbone import Backbone
+from align.models.backbone import Backbone, LoRA
 from align.models.deterministic import make_deterministic
 from align.models.loading import load_policy
 from align.models.model_export import export_model
@@ -74,6 +74,23 @@ def test_an_export_keeps_nested_rates(tmp_path: Path) -> None:
     export_model(model, tiny_tokenizer(), tmp_path / "out")
     assert model.config.text_config.attention_dropout == 0.0
     assert json.loads((tmp_path / "out" / "config.json").read_text())["text_config"]["attention_dropout"] == 0.4
+
+
+def test_weights_are_not_rescaled_for_evaluation(tmp_path: Path) -> None:
+    """RWKV halves them in place, below adapters that it does not know, and says so of the folder it is exported to."""
+    random_model(Variant("rwkv"), rescale_every=1).save_pretrained(tmp_path / "base")
+    model: Any = load_policy(Backbone(str(tmp_path / "base"), lora=LoRA(r=2)), Tokens())
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(std=0.2)
+    ids = torch.tensor([[5, 6, 7]])
+    trained = model(input_ids=ids, use_cache=False).logits
+    torch.testing.assert_close(model.eval()(input_ids=ids, use_cache=False).logits, trained)
+    trained.sum().backward()
+    export_model(model.merge_and_unload(), tiny_tokenizer(), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["rescale_every"] == 1
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(found(input_ids=ids, use_cache=False).logits, trained, rtol=1e-4, atol=1e-4)
 
 
 def test_rates_that_no_configuration_names() -> None:

@@ -20,6 +20,7 @@ from align.models.loading import load_policy
 from align.models.model_export import export_model
 from align.models.tokenizer import load_tokenizer
 from align.modules.reward_model import RewardModel
+from tests.architectures.shrunk import Variant, random_model
 from tests.models.test_reference import disturb
 from tests.tiny import save_tiny, tiny_tokenizer
 
@@ -127,3 +128,14 @@ def test_the_row_holds_added_tokens(model_folder: Path) -> None:
     row = merging.probe_row(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)
     assert row.shape == (1, merging.ROW)
     assert set(tokenizer.added_tokens_decoder) <= set(row[0].tolist())
+
+
+def test_a_weight_under_two_adapters_is_named(tmp_path: Path) -> None:
+    """Zamba 2 runs one block at several depths, and each gets adapters of its own."""
+    base = random_model(Variant("zamba2"), vocab_size=len(tiny_tokenizer()))
+    model = peft.get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(
+        ModelError, match=r"layers.1.shared_\S+q_proj and \S+layers.3\S+q_proj are one weight under two"
+    ):
+        export_model(model, tiny_tokenizer(), tmp_path / "merged", merge=True)
+    assert not (tmp_path / "merged").exists()

@@ -98,3 +98,16 @@ def test_a_layer_that_does_not_tell_its_window_pads_long_candidates(monkeypatch:
         score_responses(model, long)
     assert exact_layouts(model, long) == ["padded"]
     assert "packed" in exact_layouts(model, short)
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v32", "minimax_m3_vl_text"])
+def test_sparse_attention_stays_sparse(kind: str) -> None:
+    """Layers that choose the tokens they see put the choice into their mask under `sdpa` alone."""
+    layers = {"layer_types": ["minimax_m3_sparse"] * 4, "index_topk_blocks": 1, "index_block_size": 4}
+    changes: dict[str, dict[str, Any]] = {"deepseek_v32": {"index_topk": 4}, "minimax_m3_vl_text": layers}
+    model, ids = random_model(Variant(kind), **changes[kind]), torch.arange(3, 23)[None]
+    wanted = model(input_ids=ids, use_cache=False).logits
+    use_packed_attention(model)
+    torch.testing.assert_close(model(input_ids=ids, use_cache=False).logits, wanted)
+    model.config._attn_implementation = PACKED_ATTENTION  # what is to be kept from it
+    assert not torch.allclose(model(input_ids=ids, use_cache=False).logits, wanted, atol=1e-3)

@@ -7,24 +7,28 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from align.models.adapted import add_trained, load_bare
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import load_policy
+from align.models.unadapted import unadapted
 from tests.architectures.shrunk import VOCAB, Variant, random_model
 
 IDS = torch.tensor([[3, 40, 41, 42, 43, 7]])
 LEFT_OUT = {
     "llama4_text": {"router"},
     "phimoe": {"router"},
-    "mamba": {"dt_proj", "out_proj"},
+    "mamba": {"x_proj", "dt_proj", "out_proj"},
     "jamba": {"dt_proj"},
-    "deepseek_v4": {"o_a_proj"},
+    "longcat_flash": {"classifier", "gate_proj", "up_proj", "down_proj"},
+    "glm_moe_dsa": {"wq_b", "wk", "weights_proj", "gate_proj", "up_proj", "down_proj"},
+    "deepseek_v4": {"o_a_proj", "weights_proj"},
     "deepseek_v3": {"gate_proj", "up_proj", "down_proj"},
     "falcon": set[str](),
 }
-"""Routers that return choices; projections of Mamba blocks read past an adapter; a layer of groups; what PEFT takes for
-experts; and Falcon, whose own linear layers are linear."""
+"""Routers that return choices; projections of Mamba blocks read past an adapter, and a router; an indexer; a layer of
+groups; what PEFT takes for experts; and Falcon, whose own linear layers are linear."""
 
 
 class Tokens:
@@ -67,3 +71,11 @@ def test_adapters_of_several_names_leave_the_same_out(blocks: int | None, tmp_pa
     model = add_trained(bare, ["good", "bad"], LoRA(r=4), blocks=blocks)
     assert targets(model) == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert torch.isfinite(model(input_ids=IDS, use_cache=False).logits).all()
+
+
+@pytest.mark.parametrize("name", ["bamba", "granitemoehybrid", "zamba2", "nemotron_h"])
+def test_what_fused_kernels_read_past_an_adapter_is_left_out_on_every_device(name: str) -> None:
+    """Only they read `out_proj` so, where there is a GPU; the code for CPUs calls it."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(Variant(name).config())
+    assert {layer.rpartition(".")[2] for layer in unadapted(model, "all-linear")} >= {"out_proj"}

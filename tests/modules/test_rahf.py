@@ -128,6 +128,13 @@ def test_layers_and_prompt_token_change_what_is_counted(base: Path, tmp_path: Pa
     assert torch.equal(narrow.prompt_weights, wide.prompt_weights)
 
 
+def test_states_that_are_the_same_warn(base: Path, tmp_path: Path) -> None:
+    """As in layers of convolutions, whose tokens do not look back to the instruction."""
+    module = dual(base, adapters(base, tmp_path / "s", ["good", "bad"], size=0.0))
+    with pytest.warns(UserWarning, match=r"layer 1: good and bad states are the same.*reading.target_layers to higher"):
+        assert loss_of(module, BATCH) == 0
+
+
 def test_low_precision_and_far_targets_warn(base: Path, tmp_path: Path) -> None:
     stage1 = adapters(base, tmp_path / "s", ["good", "bad"], size=1e-3)
     low = dual(base, stage1, backbone=Backbone(str(base), dtype="bfloat16"))
