@@ -58,16 +58,21 @@ class PoolEngine(Engine):
         which cannot draw ahead.
         """
         found, settings = on_first(self.servers.found), self.settings
+        for server in found if self.ahead else ():
+            self._check_named(server)
         written = {takes: self.write(takes) for takes in sorted({server.takes for server in found})}
         ends = self.ends if settings.temperature not in (0, 1) or settings.top_p < 1 else None
         self._answering = on_first(lambda: self.servers.brought(found, written, ends))
         for server in self._answering:
             self._check_mode(server)
-            if self.ahead and not server.names_weights:
-                raise ConfigError(
-                    f"{server.place} does not say which weights it answers by, and samples drawn ahead come when the "
-                    "model has others to compare with: set model.backbone.lora.r, take SGLang, or set ahead to 0"
-                )
+
+    def _check_named(self, server: PolicyServer) -> None:
+        """Refuse a server that has to be compared with the model again and again, which trains on meanwhile."""
+        if not server.names_weights:
+            raise ConfigError(
+                f"{server.place} does not say which weights it answers by, and samples drawn ahead come when the model "
+                "has others to compare with: set model.backbone.lora.r, take SGLang, or set ahead to 0"
+            )
 
     def _check_mode(self, server: PolicyServer) -> None:
         """Refuse log-probabilities at another temperature than that of sampling where samples are corrected by them."""
