@@ -15,7 +15,6 @@ from align.data.steps import tell_steps
 from align.data.views import View
 from align.distributed import on_first
 from align.encoding.encoder import Encoder
-from align.encoding.rendering import Template
 from align.encoding.truncation import Truncation
 from align.errors import ResumeError
 from align.models.kept_casts import casts_kept
@@ -58,7 +57,7 @@ class RoundLoader:
         """Hashes of the rounds that this run, or its checkpoint, has trained on."""
         self._loaders: dict[int, BatchLoader] = {}
         self._trained_on: EncodedGroups | None = None
-        self._followed: int | None = None
+        self._followed, self._hashed = -1, (-1, "")
         self.supply = PromptSupply(trainer, data, settings, self.rounds)
         self.ahead = RoundsAhead(
             self.rounds, self._plan, lambda policy, *, gone: self.engine.ahead(*self._drawn_from, policy, gone=gone)
@@ -100,7 +99,10 @@ class RoundLoader:
         known, self._followed = self._followed == self.number, self.number
         if self.settings.ahead and not known and not in_last_round(self.trainer, self.epochs):
             with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
-                self.ahead.begin(self.number + 1, policy_hash(module) if first else None)
+                step, policy = self._hashed
+                if first and step != self.trainer.global_step:
+                    policy = policy_hash(module)
+                self.ahead.begin(self.number + 1, policy if first else None)
 
     def finish(self) -> None:
         """Let go of what was held for the run, but the policy that a round is drawn from which a run may go on with."""
@@ -159,10 +161,11 @@ class RoundLoader:
     def _make(self, number: int) -> RoundRow:
         module: Any = self.trainer.lightning_module
         policy, conditions = policy_hash(module), self.settings.conditions
+        self._hashed = self.trainer.global_step, policy
         replayed, turn = self._replayed(number), self.ahead.turn(number)
         plan = turn.plan if turn else self._plan(number, policy)
         engine = turn.engine if turn else self.engine.of(*self._drawn_from, policy)
-        writer = Encoder(module.tokenizer, self._template, Truncation())
+        writer = Encoder(module.tokenizer, self.data.encoder.template, Truncation())  # type: ignore[union-attr]
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
             own = conditions is not None and conditions.rated(number)
@@ -180,13 +183,9 @@ class RoundLoader:
         return RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference, taken)
 
     @property
-    def _template(self) -> Template:
-        assert self.data.encoder is not None
-        return self.data.encoder.template
-
-    @property
     def _drawn_from(self) -> tuple[Any, PromptFormat, tuple[str, ...]]:
-        return self.trainer.lightning_module, self.data.prompt_format, self._template.stop
+        assert self.data.encoder is not None
+        return self.trainer.lightning_module, self.data.prompt_format, self.data.encoder.template.stop
 
     def _replayed(self, number: int) -> list[Example]:
         """Return the data that replay draws from: of this round's half, and without a condition."""

@@ -32,11 +32,14 @@ from align.sampling.ray_sampler import RaySampler
 from align.sampling.server_pool import IMPORTANCE_CAP, ServerPool
 from align.world.preferences import Preferences
 from tests.modules.fitting import Log, fit
+from tests.processes.runs import NINE, STRATEGIES, TRAINER, Pair
+from tests.resume.runs import KILLED, Run, same
 from tests.rounds.runs import world_model
 from tests.rounds.test_kills import random_kills
 from tests.rounds.test_online import grpo, rounds
 from tests.rounds.test_pool import pooled, stored
 from tests.sampling.vllm_server import Served, vllm_serve
+from tests.test_configs import scalars
 
 __all__ = ["world_model"]
 KILLS = 8
@@ -166,3 +169,45 @@ def test_random_kills(method: str, tmp_path: Path, world_model: Path) -> None:
     with vllm_serve(world_model, tmp_path, processed=True) as server:
         words = ahead(world_model, server, method="dpo" if method == "dpo" else "grpo", more=more)
         random_kills(tmp_path, words, KILLS)
+
+
+@pytest.mark.slow
+def test_servers_that_die_while_the_model_trains_are_asked_again_by_the_same_weights(
+    tmp_path: Path, world_model: Path
+) -> None:
+    """Round 0 takes 48 samples, comparing 32: the server dies in the second batch of round 1, and another one goes on."""
+    with vllm_serve(world_model, tmp_path, processed=True, dies_after=100) as dying:
+        run = Run(tmp_path / "run", ahead(world_model, dying))
+        assert run() == 75, run.log
+    assert "are missing: they are asked for again" in run.log
+    kept = stored(run.root)
+    assert 48 < len(kept) < 96
+    with vllm_serve(world_model, tmp_path, processed=True) as server:
+        goes_on, whole = Run(run.root, ahead(world_model, server)), Run(tmp_path / "whole", ahead(world_model, server))
+        assert goes_on() == 0, goes_on.log
+        assert whole() == 0, whole.log
+    same(whole, goes_on)
+    rows = stored(run.root)
+    assert len(rows) == 3 * 48
+    assert all(rows[key] == row for key, row in kept.items())
+    assert [metrics["stale"] for _, metrics in drawn_by(run.root)] == [0, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_and_a_kill(strategy: str, tmp_path: Path, world_model: Path) -> None:
+    """The first one asks; both go on inside a round whose next one is under way."""
+    with vllm_serve(world_model, tmp_path, processed=True) as server:
+        words = ahead(world_model, server)
+        both = ["-c", str(TRAINER / STRATEGIES[strategy]), "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+        words = [*words[:5], *both, *words[5:]]
+        whole, cut = Pair(tmp_path / "whole", words), Pair(tmp_path / "cut", words)
+        assert whole() == 0, whole.log
+        for moment in ("batch_start", "before_step"):
+            assert cut((moment, 5, NINE)) == KILLED, cut.log
+        assert cut() == 0, cut.log
+    same(whole, cut)
+    assert stored(cut.root) == stored(whole.root)
+    told = drawn_by(cut.root)
+    assert told[0][0] == told[1][0] != told[2][0]
+    assert max(scalars(whole.root, "rounds/engine_difference")) < 1e-5
