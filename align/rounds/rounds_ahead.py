@@ -66,7 +66,9 @@ class RoundsAhead:
         if self.drawn is not None and self.drawn.plan.number == number:
             self.drawn.wait()
             drawn, self.drawn = self.drawn, None
-            return Turn(drawn.plan, drawn.engine, drawn.waited)
+            engine = self.engines(drawn.plan.policy, gone=True)  # never writes the weights of now for those
+            engine.difference = drawn.engine.difference
+            return Turn(drawn.plan, engine, drawn.waited)
         if (row := self.rounds.row(number)) is None:
             return None
         plan = replace(self.plans(number, row.policy), ahead=True)

@@ -42,7 +42,7 @@ from tests.sampling.vllm_server import Served, vllm_serve
 from tests.test_configs import scalars
 
 __all__ = ["world_model"]
-KILLS = 8
+KILLS = 6
 SHORT = Generation(max_new_tokens=4, num_samples=2)
 MOVING = PolicyGradient(advantage=GroupAdvantage("none", "none"))
 NOWHERE = ServerPool(["http://127.0.0.1:9/v1"])
