@@ -97,11 +97,11 @@ class DrawnAhead:
         """Compare the first samples, which the first process asks for, with a model that may be sharded over all."""
         with self.engine.in_step():
             if rank() == 0:
-                self.engine.compare(_first(self._left), self.plan.number)
+                self.engine.compare(_first(self._left, min(MEASURED, self.engine.at_a_time)), self.plan.number)
 
 
-def _first(batches: list[Batch]) -> list[Job]:
-    """Return jobs of as many samples as are measured, one of each prompt where there are so many."""
+def _first(batches: list[Batch], count: int) -> list[Job]:
+    """Return jobs of so many samples or a few more, one of each prompt where there are so many."""
     jobs = [job for batch in batches for job in batch]
-    each = -(-MEASURED // len(jobs))
-    return [job._replace(numbers=job.numbers[:each]) for job in jobs[:MEASURED]]
+    each = -(-count // len(jobs))
+    return [job._replace(numbers=job.numbers[:each]) for job in jobs[:count]]

@@ -53,7 +53,7 @@ class Faults:
     named: str = ""
     """--served-model-name; the folder's path where it is empty, as in vLLM."""
     pause: float = 0.0
-    """Seconds before each answer with a completion, as many at a time as are asked for."""
+    """Seconds more for every token that is asked for, of as many samples at a time as are asked for."""
     drift: float = 0.0
     """Added to every log-probability it tells."""
 
@@ -208,7 +208,7 @@ class VLLMHandler(Handler):
         self.answer(*((200, known) if self.path == "/v1/models" else (404, {"detail": "Not Found"})))
 
     def pause(self, body: dict[str, Any]) -> float:
-        return self.model.faults.pause if self.path == "/v1/completions" else 0.0
+        return self.model.faults.pause * body.get("max_tokens", 0)
 
     def found(self, body: dict[str, Any]) -> tuple[int, Any]:
         model = self.model
