@@ -33,8 +33,8 @@ class PoolEngine(Engine):
     Random numbers are the servers' own, so that a sample drawn again is another one. Log-probabilities they tell are
     compared with ours on the first samples of a round: what differs too much is refused before it is kept. Where a
     server does not say which weights it answered by, so are the last samples of every batch. A round that is drawn
-    `ahead`, while the module trains on, is compared before: by the first tokens of as many samples, or of those that are
-    drawn at a time, which are not kept.
+    `ahead`, while the module trains on, is compared before: by the first tokens of as many samples, or of those
+    that are drawn at a time, which are not kept.
     """
 
     def __init__(

@@ -29,10 +29,8 @@ from align.transfer import tensor_on, to_device
 class RolloutModule(ReferencedModule):
     """Trains in rounds of its own samples: what belongs to the policy as a round begins is computed then.
 
-    Old log-probabilities are those of our scorer, not of the engine that drew the tokens. At the first step of a round
-    the policy is the old one, so that its ratio is exactly 1. Samples of another policy, such as those that servers
-    drew ahead, are corrected by the ratio of the old one to theirs: the decoupled objective (Hilton et al. 2021,
-    arXiv:2110.00641).
+    Old log-probabilities are those of our scorer, not of the engine that drew: the ratio is exactly 1 at the first step.
+    Samples of another policy are corrected by that of the old one to theirs (decoupled PPO, arXiv:2110.00641).
     """
 
     view = "samples"
