@@ -29,7 +29,7 @@ from align.transfer import tensor_on, to_device
 class RolloutModule(ReferencedModule):
     """Trains in rounds of its own samples: what belongs to the policy as a round begins is computed then.
 
-    Old log-probabilities are those of our scorer, not of the engine that drew: the ratio is exactly 1 at the first step.
+    Old log-probabilities are those of our scorer, not of the engine that drew: the first ratio is exactly 1.
     Samples of another policy are corrected by that of the old one to theirs (decoupled PPO, arXiv:2110.00641).
     """
 
