@@ -16,11 +16,12 @@ from align.rewards.scorers import Direction, Scorer
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.round_loader import RoundLoader
+from align.rounds.round_starts import RoundStarts
 from align.rounds.sampled_rounds import OnlineMethod, check_online
 from align.rounds.schedule import set_schedule, steps_of_round
 from align.rounds.selections import Selection
 from align.rounds.settings import RoundSettings
-from align.rounds.weights import follow_start, follows_rounds, go_back, refuse_following, save_start
+from align.rounds.weights import follows_rounds, refuse_following
 from align.sampling.engine_kind import EngineKind
 from align.sampling.generation import Generation
 from align.sampling.logit_mixture import LogitMixture
@@ -59,6 +60,7 @@ class IterativeResampling(Callback):
         whole_weights: bool = False,
         refills: int = 0,
         parts: int | None = None,
+        ahead: int = 0,
     ) -> None:
         """Configure rounds.
 
@@ -83,6 +85,8 @@ class IterativeResampling(Callback):
             refills: How often prompts whose samples give no record (DAPO's `skip_equal`, ties of pairs) are replaced by
                 the next ones, which are drawn until the round has `prompts` of them; 0 trains on what is left.
             parts: In the place of `prompts`: cut them into so many parts without a common one, each for the next round.
+            ahead: 1 has servers draw each round while the one before is trained on, by the weights that one began with;
+                the loss of online RL is corrected for it. 0 waits for every round.
         """
         if epochs < 1:
             raise ConfigError(f"{PLACE}: epochs must be at least 1, got {epochs}")
@@ -107,6 +111,7 @@ class IterativeResampling(Callback):
             whole_weights=whole_weights,
             refills=refills,
             parts=parts,
+            ahead=ahead,
         )
         self._rounds: RoundLoader | None = None
         self._begun: int | None = None
@@ -143,15 +148,17 @@ class IterativeResampling(Callback):
         Not at the start of the epoch: Lightning leaves that hook out in a run that goes on from an epoch's last batch.
         """
         assert self._rounds is not None
-        module = policy_of(pl_module, self)
+        module, starts = policy_of(pl_module, self), RoundStarts(self._folder(trainer))
         number, first = self._rounds.number, batch_idx == 0 and trainer.current_epoch % self.epochs == 0
+        self._rounds.draw_ahead(first=first)
         if self.restart and first:
-            self._go_back(trainer, pl_module, number)
+            before = self._rounds.note(number - 1)
+            starts.restart(module, trainer.optimizers, number, keep=self.keep_models, note=before)
         if self.fresh_optimizer and first:
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()
         if self._begun != number and follows_rounds(pl_module):
-            self._follow(trainer, pl_module, number, first=first)
+            starts.follow(pl_module, number, first=first)
         if (self.restart or self.fresh_optimizer) and self._begun != number:
             set_schedule(trainer, module.optimizer, steps_of_round(trainer, self.epochs), anew=first)
         if self._begun != number and self.settings.conditions is not None:
@@ -160,31 +167,20 @@ class IterativeResampling(Callback):
             pl_module.begin_round(self._rounds.sampled(), first=first)
         self._begun = number
 
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Keep what servers have drawn ahead."""
+        assert self._rounds is not None
+        self._rounds.ahead.keep()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ask servers for nothing more."""
+        if self._rounds is not None:
+            self._rounds.ahead.stop()
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove what was written for servers."""
         assert self._rounds is not None
-        self._rounds.engine.finish()
-
-    def _follow(self, trainer: Trainer, module: LightningModule, number: int, *, first: bool) -> None:
-        """Let the reference be the policy as the round began; its weights are kept for a run that goes on within."""
-        path = self._folder(trainer) / f"start-{number:04d}.safetensors"
-        if first:
-            save_start(module, path)
-            path.with_name(f"start-{number - 2:04d}.safetensors").unlink(missing_ok=True)
-        follow_start(module, path)
-
-    def _go_back(self, trainer: Trainer, pl_module: LightningModule, number: int) -> None:
-        """Keep the start in the first round, go back to it in the others, and keep their models where asked."""
-        path = self._folder(trainer) / "start.safetensors"
-        if number == 0:
-            save_start(pl_module, path)
-            return
-        if self.keep_models:
-            module = policy_of(pl_module, self)
-            if self._rounds is not None and self.settings.conditions is not None:
-                cast(TrainedUnder, module).train_under(self._rounds.note(number - 1))
-            module.export(self._folder(trainer) / f"model-{number - 1:04d}")
-        go_back(pl_module, trainer.optimizers, path)
+        self._rounds.finish()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the hashes of the rounds trained on."""

@@ -52,7 +52,7 @@ class SampledTokens(NamedTuple):
     logprobs: Float[Tensor, " token"]
     """Of the policy as it is, at the temperature of sampling."""
     old_logprobs: Float[Tensor, " token"]
-    """Of the policy that drew them."""
+    """Of the policy as the round began: the one that drew them, unless servers drew them ahead."""
     advantages: Float[Tensor, " token"]
     entropies: Float[Tensor, " token"]
     """Of the policy where each token stands, in nats."""

@@ -58,7 +58,8 @@ def givers(records: Sequence[Example]) -> set[str]:
 def summary(told: dict[str, Any]) -> str:
     """Return a manifest in a few words."""
     counts, metrics = told["counts"], told["metrics"]
+    waited = f", {metrics['waited']:.1f} s waited for samples" if "waited" in metrics else ""
     return (
         f"{counts['samples']} samples of {counts['prompts']} prompts, reward {metrics['reward']:.3f}, best "
-        f"{metrics['reward_best']:.3f}, {counts['records']} records"
+        f"{metrics['reward_best']:.3f}, {counts['records']} records{waited}"
     )

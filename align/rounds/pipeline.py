@@ -25,7 +25,13 @@ Further = Callable[[RoundPlan, int], Taken]
 
 
 def make_round(
-    rounds: RoundFolder, plan: RoundPlan, data: Sequence[Example], engine: Engine | None, further: Further
+    rounds: RoundFolder,
+    plan: RoundPlan,
+    data: Sequence[Example],
+    engine: Engine | None,
+    further: Further,
+    *,
+    waited: float = 0.0,
 ) -> RoundRow:
     """Make a round that is not sealed, or finish it, and return it sealed; every process calls.
 
@@ -35,6 +41,7 @@ def make_round(
         data: Records that replay draws from.
         engine: Draws the samples, with the plan's weights; null takes the data's own responses.
         further: Gives prompts in the place of those that give no record.
+        waited: Seconds that were waited for samples before; of a run whose rounds are drawn ahead.
 
     Raises:
         ResumeError: where the round was begun with other weights or settings.
@@ -52,6 +59,8 @@ def make_round(
     if engine is not None:
         plan = _refilled(rounds, plan, known, engine, further)
         measured = engine.measured()
+    if plan.ahead or plan.settings.ahead:
+        measured |= {"stale": float(plan.ahead), "waited": waited + seconds}
     return on_first(lambda: seal(rounds, plan, data, own=engine is None, seconds=seconds, measured=measured))
 
 
@@ -87,26 +96,37 @@ def _take(rounds: RoundFolder, plan: RoundPlan) -> None:
 
 def _draw(rounds: RoundFolder, plan: RoundPlan, known: set[tuple[str, int]], engine: Engine) -> None:
     """Draw the batches that lack a sample, each process its own, and commit each; none is put together anew."""
-    sampler = Sampler(engine, plan.settings.generation, round_number=plan.number)
-    hashes = {p.request.id: p.hash for p in plan.prompts}
-    batches = sampler.plan([p.request for p in plan.prompts])
-    missing = [b for b in batches if any((j.request.id, k) not in known for j in b for k in j.numbers)]
+    sampler, missing = missing_batches(plan, known, engine)
     if missing:
         engine.ready()
     size = 1 if engine.spreads else world_size()
     stream = sampler.stream(missing[rank() :: size] if rank() < size else [])
-    with SamplingProgress(_count(missing), shown=rank() == 0, title=f"round {plan.number}: sampling") as progress:
+    with SamplingProgress(
+        count_samples(missing), shown=rank() == 0, title=f"round {plan.number}: sampling"
+    ) as progress:
         for _ in range(0, len(missing), size):
             found = [s for part in on_all(lambda: _next(stream, engine)) for s in part]
-            names = [plan.prompts[s.prompt].request.id for s in found]
-            rows = [
-                StoredSample(name, s.number, hashes[name], s.ids, s.text, s.finish, logprobs=s.logprobs)
-                for name, s in zip(names, found, strict=True)
-            ]
-            on_first(lambda rows=rows: rounds.store.add(plan.number, rows))  # type: ignore[misc]
+            on_first(lambda found=found: keep_samples(rounds, plan, found))  # type: ignore[misc]
             progress.update(found)
     if missing:
         engine.rest()
+
+
+def missing_batches(plan: RoundPlan, known: set[tuple[str, int]], engine: Engine) -> tuple[Sampler, list[Batch]]:
+    """Return what draws a round, and its batches that lack a sample."""
+    sampler = Sampler(engine, plan.settings.generation, round_number=plan.number)
+    batches = sampler.plan([p.request for p in plan.prompts])
+    return sampler, [b for b in batches if any((j.request.id, k) not in known for j in b for k in j.numbers)]
+
+
+def keep_samples(rounds: RoundFolder, plan: RoundPlan, found: Sequence[Sample]) -> None:
+    """Commit samples of a round; the first process calls."""
+    asked = [plan.prompts[s.prompt] for s in found]
+    rows = [
+        StoredSample(p.request.id, s.number, p.hash, s.ids, s.text, s.finish, logprobs=s.logprobs)
+        for p, s in zip(asked, found, strict=True)
+    ]
+    rounds.store.add(plan.number, rows)
 
 
 def _next(stream: Iterator[list[Sample]], engine: Engine) -> list[Sample]:
@@ -115,5 +135,6 @@ def _next(stream: Iterator[list[Sample]], engine: Engine) -> list[Sample]:
         return next(stream, [])
 
 
-def _count(batches: Sequence[Batch]) -> int:
+def count_samples(batches: Sequence[Batch]) -> int:
+    """Return how many samples batches ask for."""
     return sum(len(job.numbers) for batch in batches for job in batch)

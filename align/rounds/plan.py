@@ -27,11 +27,14 @@ class RoundPlan:
     """Of a mixture: hash of what its reference is; empty where the policy draws alone."""
     taken: int = 0
     """Prompts taken from the order of the data, those that leave no room for a response counted."""
+    ahead: bool = False
+    """Whether its weights are those that the round before began with, on which it is trained meanwhile."""
 
     @property
     def fingerprint(self) -> str:
         """Return a hash of all that decides samples and records, beside the weights."""
-        mixed = (self.reference,) if self.reference else ()
+        mixed = [self.reference] if self.reference else []
+        mixed += ["ahead"] if self.ahead else []
         return self.settings.fingerprint(self.conditioning, [(p.request.id, p.hash) for p in self.prompts], *mixed)
 
     @property

@@ -6,15 +6,19 @@ import hashlib
 from pathlib import Path
 from typing import Any, cast
 
+from torch import nn
+
 from align.errors import ConfigError
 from align.models.folder_checks import ADAPTER_CONFIG, local_folder
 from align.records import PromptFormat
 from align.rounds.pair_selections import DrawnPair
 from align.rounds.settings import RoundSettings
+from align.rounds.weights import refuse_ahead
 from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine
 from align.sampling.engine_kind import RoundPolicy, RunEngine, SampledRun
 from align.sampling.logit_mixture import MixtureEngine
+from align.sampling.pool_engine import PoolEngine
 from align.sampling.pooled_run import PooledRun
 from align.sampling.server_pool import ServerPool
 from align.sampling.trained_module import ReferencedPolicy, TrainedModule
@@ -38,6 +42,8 @@ class RoundEngine:
                 "align.callbacks.resampling.IterativeResampling.whole_weights is for a model that FSDP2 shards, this "
                 "one lies whole on every process: leave it out"
             )
+        if self.settings.ahead:
+            refuse_ahead(cast(nn.Module, module))
         engine, selection = self.settings.engine, self.settings.selection
         if engine is None:
             return
@@ -69,11 +75,38 @@ class RoundEngine:
             return MixtureEngine(*models, **ends, whole_weights=whole)
         if self._other is None:
             return LocalEngine(module.model, module.tokenizer, eos_ids, stop, whole_weights=whole)
-        weights = hashlib.sha256(repr((policy, module.backbone)).encode()).hexdigest()[:16]
-        return self._other.of(RoundPolicy(prompt_format, stop, weights))
+        return self._other.of(RoundPolicy(prompt_format, stop, _loaded(policy, module)))
 
-    def finish(self) -> None:
-        """Remove the policies that were written, and let go of what an engine held."""
+    def ahead(
+        self, module: TrainedModule, prompt_format: PromptFormat, stop: tuple[str, ...], policy: str, *, gone: bool
+    ) -> PoolEngine:
+        """Return the servers that draw from a policy while the module trains on.
+
+        Args:
+            module: The method.
+            prompt_format: As above.
+            stop: As above.
+            policy: Hash of the trained weights that it has, or had.
+            gone: Whether it has others by now.
+
+        Raises ConfigError where no servers are set, with which the round was begun.
+        """
+        self.settings.check_corrected()
+        if not isinstance(self._other, PooledRun):
+            raise ConfigError(
+                "the next round was begun by servers, with weights that the model has no more: set engine.urls as in "
+                "the run before"
+            )
+        return self._other.of(RoundPolicy(prompt_format, stop, _loaded(policy, module), ahead=True, gone=gone))
+
+    def finish(self, *, keep: bool = False) -> None:
+        """Remove the policies that were written unless they are to be kept, and let go of what an engine held."""
         if self._other is not None:
             self._other.finish()
-        self.policies.remove()
+        if not keep:
+            self.policies.remove()
+
+
+def _loaded(policy: str, module: TrainedModule) -> str:
+    """Return a hash of trained weights and of how they are loaded."""
+    return hashlib.sha256(repr((policy, module.backbone)).encode()).hexdigest()[:16]

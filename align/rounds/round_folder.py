@@ -10,7 +10,7 @@ from align.distributed import on_first, rank
 from align.errors import ResumeError
 from align.records import Example
 from align.rounds.round_file import read_round
-from align.rounds.round_store import RoundStore, StoredSample
+from align.rounds.round_store import RoundRow, RoundStore, StoredSample
 
 
 class RoundFolder:
@@ -30,9 +30,13 @@ class RoundFolder:
         """Return where a round's file is."""
         return self.folder / f"round-{number:04d}.jsonl"
 
+    def row(self, number: int) -> RoundRow | None:
+        """Return what is known of a round, None before it is begun."""
+        return on_first(lambda: self.store.round(number))
+
     def sealed(self, number: int) -> str | None:
         """Return the hash of a sealed round's file, None for a round that is not done."""
-        row = on_first(lambda: self.store.round(number))
+        row = self.row(number)
         return row.sha256 if row else None
 
     def read(self, number: int, sha256: str) -> list[Example]:

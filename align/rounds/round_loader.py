@@ -13,11 +13,12 @@ from align.data.loader import BatchLoader
 from align.data.source import Report
 from align.data.steps import tell_steps
 from align.data.views import View
+from align.distributed import on_first
 from align.encoding.encoder import Encoder
 from align.encoding.truncation import Truncation
 from align.errors import ResumeError
 from align.models.kept_casts import casts_kept
-from align.records import Conditioning, Example, SampledRound
+from align.records import Conditioning, Example, PromptFormat, SampledRound
 from align.rewards.components import PolicyNow, Training
 from align.rounds.encoded_rounds import encoded_round
 from align.rounds.manifest import summary
@@ -28,7 +29,9 @@ from align.rounds.round_engine import RoundEngine
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_prompts import conditioning_of_method, note_of, under_the_base_sentence
 from align.rounds.round_store import RoundRow
+from align.rounds.rounds_ahead import RoundsAhead
 from align.rounds.sampled_rounds import sampled_round
+from align.rounds.schedule import in_last_round
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import policy_hash, reference_hash
 from align.sampling.server_pool import IMPORTANCE_CAP
@@ -54,7 +57,11 @@ class RoundLoader:
         """Hashes of the rounds that this run, or its checkpoint, has trained on."""
         self._loaders: dict[int, BatchLoader] = {}
         self._trained_on: EncodedGroups | None = None
+        self._followed, self._hashed = -1, (-1, "")
         self.supply = PromptSupply(trainer, data, settings, self.rounds)
+        self.ahead = RoundsAhead(
+            self.rounds, self._plan, lambda policy, *, gone: self.engine.ahead(*self._drawn_from, policy, gone=gone)
+        )
 
     @property
     def number(self) -> int:
@@ -82,6 +89,31 @@ class RoundLoader:
         loader = self._loaders[number]
         self._mend_progress(len(loader))
         return loader
+
+    def draw_ahead(self, *, first: bool) -> None:
+        """Have servers draw the next round while this one is trained on, where that is set, once; every process calls.
+
+        `first` tells that no step was taken on this round: the model has the weights it began with.
+        """
+        module: Any = self.trainer.lightning_module
+        known, self._followed = self._followed == self.number, self.number
+        if self.settings.ahead and not known and not in_last_round(self.trainer, self.epochs):
+            with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
+                step, policy = self._hashed
+                if first and step != self.trainer.global_step:
+                    policy = policy_hash(module)
+                self.ahead.begin(self.number + 1, policy if first else None)
+
+    def finish(self) -> None:
+        """Let go of what was held for the run, but the policy that a round is drawn from which a run may go on with."""
+        self.ahead.stop()
+        drawn = self.ahead.drawn
+        keep = on_first(lambda: drawn is not None and not drawn.done)
+        if keep:
+            rank_zero_info(
+                f"{self.engine.policies.folder} is kept: a run that goes on draws round {self.number + 1} by it"
+            )
+        self.engine.finish(keep=keep)
 
     def sampled(self) -> SampledRound:
         """Return the samples of the current round, for a method that trains on them as they were drawn."""
@@ -128,22 +160,32 @@ class RoundLoader:
 
     def _make(self, number: int) -> RoundRow:
         module: Any = self.trainer.lightning_module
-        template = self.data.encoder.template  # type: ignore[union-attr]
-        (prompts, taken), replayed = self.supply.of_round(number), self._replayed(number)
         policy, conditions = policy_hash(module), self.settings.conditions
-        engine = self.engine.of(module, self.data.prompt_format, template.stop, policy)
-        reference = reference_hash(module) if self.settings.mixture else ""
-        plan = RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference, taken)
-        writer = Encoder(module.tokenizer, template, Truncation())
+        self._hashed = self.trainer.global_step, policy
+        replayed, turn = self._replayed(number), self.ahead.turn(number)
+        plan = turn.plan if turn else self._plan(number, policy)
+        engine = turn.engine if turn else self.engine.of(*self._drawn_from, policy)
+        writer = Encoder(module.tokenizer, self.data.encoder.template, Truncation())  # type: ignore[union-attr]
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
             own = conditions is not None and conditions.rated(number)
-            row = make_round(self.rounds, plan, replayed, None if own else engine, self.supply.further)
+            waited, drawn_by = turn.waited if turn else 0.0, None if own else engine
+            row = make_round(self.rounds, plan, replayed, drawn_by, self.supply.further, waited=waited)
         told = {f"rounds/{name}": value for name, value in row.manifest["metrics"].items()}
         for logger in self.trainer.loggers:
             logger.log_metrics(told, step=self.trainer.global_step)
         rank_zero_info(f"round {number}: {summary(row.manifest)}")
         return row
+
+    def _plan(self, number: int, policy: str) -> RoundPlan:
+        prompts, taken = self.supply.of_round(number)
+        reference = reference_hash(self.trainer.lightning_module) if self.settings.mixture else ""
+        return RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference, taken)
+
+    @property
+    def _drawn_from(self) -> tuple[Any, PromptFormat, tuple[str, ...]]:
+        assert self.data.encoder is not None
+        return self.trainer.lightning_module, self.data.prompt_format, self.data.encoder.template.stop
 
     def _replayed(self, number: int) -> list[Example]:
         """Return the data that replay draws from: of this round's half, and without a condition."""

@@ -15,6 +15,15 @@ def steps_of_round(trainer: Any, epochs: int) -> int:
     return math.ceil(batches / accumulate) * epochs
 
 
+def in_last_round(trainer: Any, epochs: int) -> bool:
+    """Tell whether no round follows the current one, as far as the limits of the run say."""
+    left = epochs - trainer.current_epoch % epochs
+    if trainer.max_epochs not in (None, -1) and trainer.current_epoch + left >= trainer.max_epochs:
+        return True
+    last: int = trainer.max_steps
+    return last != -1 and trainer.global_step + steps_of_round(trainer, left) >= last
+
+
 def set_schedule(trainer: Any, settings: ScheduleSettings, steps: int, *, anew: bool) -> None:
     """Give the optimiser the schedule of a round of so many steps, from its start or where the old one is.
 

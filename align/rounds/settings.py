@@ -48,8 +48,12 @@ class RoundSettings:
     """Gather a sharded model whole for every batch of samples, not block by block for every token."""
     refills: int = 0
     """How often prompts that gave no record are replaced by further ones."""
+    ahead: int = 0
+    """1: a round is drawn while the one before is trained on, by the weights that one began with; each says itself how
+    it was begun."""
 
     def __post_init__(self) -> None:
+        self._check_ahead()
         self._check_refills()
         self._check_prompts()
         if self.conditions is not None and self.missing_eos_penalty is not None:
@@ -71,6 +75,30 @@ class RoundSettings:
 
         if isinstance(self.selection, AgainstMixture):
             self.selection.check(self.generation, self.mixture)
+
+    def _check_ahead(self) -> None:
+        if self.ahead not in (0, 1):
+            raise ConfigError(
+                f"ahead must be 0 or 1, got {self.ahead}: a round is drawn by the weights that it or the round before "
+                "began with, and older ones are not kept"
+            )
+        if not self.ahead:
+            return
+        if not isinstance(self.engine, ServerPool):
+            name = "our own engine" if self.engine is None else type(self.engine).__name__
+            raise ConfigError(
+                f"ahead 1 has servers draw while the model trains, {name} takes turns with it: set engine.urls, or "
+                "ahead to 0"
+            )
+        self.check_corrected()
+
+    def check_corrected(self) -> None:
+        """Raise ConfigError where losses on samples of earlier weights would not be corrected."""
+        if self.selection.keeps_samples and self.engine is not None and self.engine.importance_cap is None:
+            raise ConfigError(
+                "ahead 1 trains on samples of earlier weights, which engine.importance_cap null would leave "
+                "uncorrected: set it, or ahead to 0"
+            )
 
     def prepare_scorer(self, training: Training) -> None:
         """Let the scorer follow the run.

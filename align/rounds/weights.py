@@ -73,6 +73,15 @@ def refuse_following(module: nn.Module) -> None:
         )
 
 
+def refuse_ahead(module: nn.Module) -> None:
+    """Raise ConfigError for a reference that is the policy which drew, where rounds are drawn by an earlier one."""
+    if follows_rounds(module):
+        raise ConfigError(
+            "model.reference PreviousRound is the policy that draws a round, ahead 1 draws it by the one before: leave "
+            "one of them out"
+        )
+
+
 def _anchors(module: nn.Module) -> list[Reference | None]:
     reference = getattr(module, "reference", None)
     own = reference.anchors if isinstance(reference, ReferenceMixture) else []

@@ -34,7 +34,7 @@ class SampledRun(NamedTuple):
 
 
 class RoundPolicy(NamedTuple):
-    """The policy of one round."""
+    """The policy that a round is drawn from."""
 
     prompt_format: PromptFormat
     """How its prompts are written, and the token that ends a response."""
@@ -42,6 +42,10 @@ class RoundPolicy(NamedTuple):
     """Texts that end a response."""
     weights: str
     """Hash of its weights, and of how they are loaded."""
+    ahead: bool = False
+    """Whether the module trains on while samples of it are drawn."""
+    gone: bool = False
+    """Whether the module has other weights by now, and the policy lies where it was written for servers."""
 
     def ends(self, module: TrainedModule) -> StopCriteria:
         """Return what ends a response."""

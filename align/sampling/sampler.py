@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from align.sampling.checked import LocalEngine
 from align.sampling.engine import Engine
-from align.sampling.generation import Generation, Job, Request, Sample
+from align.sampling.generation import Completion, Generation, Job, Request, Sample
 
 Batch = list[Job]
 
@@ -58,11 +58,7 @@ class Sampler:
     def stream(self, batches: Sequence[Batch]) -> Iterator[list[Sample]]:
         """Yield the samples of every batch, in the order the batches are done."""
         for place, found in self.engine.stream(batches, self.settings, self.round_number):
-            yield [
-                Sample(job.place, number, *completion)
-                for job, completions in zip(batches[place], found, strict=True)
-                for number, completion in zip(job.numbers, completions, strict=True)
-            ]
+            yield samples_of(batches[place], found)
 
     def sample(self, requests: Sequence[Request], *, bar: bool = False) -> list[Sample]:
         """Return all samples in the order of the requests; `bar` shows progress on a terminal."""
@@ -72,6 +68,15 @@ class Sampler:
                 progress.update(drawn)
                 found += drawn
         return sorted(found, key=lambda s: (s.prompt, s.number))
+
+
+def samples_of(jobs: Batch, found: Sequence[Sequence[Completion]]) -> list[Sample]:
+    """Return the samples of a batch, given the completions of every job."""
+    return [
+        Sample(job.place, number, *completion)
+        for job, completions in zip(jobs, found, strict=True)
+        for number, completion in zip(job.numbers, completions, strict=True)
+    ]
 
 
 class SamplingProgress:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from align.distributed import on_all, on_first
-from align.errors import StoreError
+from align.errors import ResumeError, StoreError
 from align.files import atomic_folder
 from align.models.model_export import is_writer
 from align.records import PromptFormat
@@ -35,15 +35,31 @@ class WrittenPolicies:
 
         Raises StoreError where there is no room.
         """
-        name = f"{self.run}{weights}"
-        folder = self.folder / (f"{name}-whole" if whole else name)
+        name, folder = self._place(weights, whole=whole)
         if not on_first(lambda: self._make_room(folder, name)):
             on_all(lambda: _write(module, folder, prompt_format, whole=whole))  # no process reads it before it is there
+        return ServedPolicy(name, folder, self.run)
+
+    def kept(self, weights: str, *, whole: bool) -> ServedPolicy:
+        """Return a policy that was written before, of which the module has other weights by now.
+
+        Raises ResumeError where it is not there.
+        """
+        name, folder = self._place(weights, whole=whole)
+        if not on_first(folder.exists):
+            raise ResumeError(
+                f"{folder} is missing: the policy that a round is drawn from ahead, whose weights the model has no "
+                "more: put it back, or go on from the checkpoint at the end of the round before"
+            )
         return ServedPolicy(name, folder, self.run)
 
     def remove(self) -> None:
         """Remove all of them; every process calls."""
         on_first(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+
+    def _place(self, weights: str, *, whole: bool) -> tuple[str, Path]:
+        name = f"{self.run}{weights}"
+        return name, self.folder / (f"{name}-whole" if whole else name)
 
     def _make_room(self, folder: Path, name: str) -> bool:
         """Remove the folders of other weights, and tell whether this one is there."""

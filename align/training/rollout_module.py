@@ -27,10 +27,10 @@ from align.transfer import tensor_on, to_device
 
 
 class RolloutModule(ReferencedModule):
-    """Trains in rounds of its own samples: what belongs to their policy is computed when a round begins.
+    """Trains in rounds of its own samples: what belongs to the policy as a round begins is computed then.
 
-    Old log-probabilities are those of our scorer, not of the engine that drew the tokens. At the first step of a round
-    the policy is the one that drew, so that its ratio is exactly 1.
+    Old log-probabilities are those of our scorer, not of the engine that drew: the first ratio is exactly 1.
+    Samples of another policy are corrected by that of the old one to theirs (decoupled PPO, arXiv:2110.00641).
     """
 
     view = "samples"
@@ -57,7 +57,7 @@ class RolloutModule(ReferencedModule):
 
     @property
     def reads_old(self) -> bool:
-        """Whether advantages need the log-probabilities of the policy that drew, however few steps follow."""
+        """Whether advantages need the log-probabilities of the policy as the round began, however few steps follow."""
         return False
 
     @abstractmethod
@@ -112,7 +112,7 @@ class RolloutModule(ReferencedModule):
             )
 
     def begin_round(self, sampled: SampledRound, *, first: bool) -> None:
-        """Take the samples of a round, and compute what belongs to the policy that drew them, or recall it.
+        """Take the samples of a round, and compute what belongs to the policy as it began, or recall it.
 
         It is computed on the `first` call alone, before any step; losses on what another engine drew are corrected.
         """
@@ -183,7 +183,7 @@ class RolloutModule(ReferencedModule):
         return self.rollouts.samples_of(batch, self.rollouts.sampled.finished)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note that the policy is no longer the one that drew."""
+        """Note that the policy is no longer that of the round's start."""
         super().on_train_batch_end(outputs, batch, batch_idx)
         self._first_step = False
 

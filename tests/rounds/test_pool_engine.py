@@ -51,7 +51,7 @@ class Policy:
     def engine(self, *urls: str, settings: Generation = SETTINGS, **given: Any) -> PoolEngine:
         on_tokens, adapted = given.pop("on_tokens", True), given.pop("adapted", True)
         corrected = given.pop("corrected", on_tokens)
-        name = given.pop("name", "align-run-one")
+        name, ahead = given.pop("name", "align-run-one"), given.pop("ahead", False)
         pool = ServerPool(list(urls), **{"patience": 0.4, "concurrency": 4, **given})
         return PoolEngine(
             PoolServers(pool, adapted=adapted, on_tokens=on_tokens, corrected=corrected),
@@ -59,6 +59,7 @@ class Policy:
             settings,
             write=lambda whole: ServedPolicy(name, self.folder, "align-run-"),
             difference=EngineDifference(self.model, settings, pool.most_difference, backbone=Backbone("here")),
+            ahead=ahead,
         )
 
 
@@ -130,6 +131,8 @@ def test_all_die_while_they_draw(policy: Policy, tmp_path: Path, capsys: pytest.
         ({}, {"settings": Generation(max_new_tokens=5, temperature=0.7)}, "tells log-probabilities before the temper"),
         ({"ids": False}, {}, "no token ids in its answer"),
         ({"drift": 0.5}, {}, "0.5 nats a token from ours, engine.most_difference is 0.2"),
+        ({"logprobs": False}, {"ahead": True}, "tells no log-probabilities of a sample"),
+        ({"develops": True}, {"ahead": True, "adapted": False}, "does not say which weights it answers by"),
     ],
 )
 def test_what_is_refused(

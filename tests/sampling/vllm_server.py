@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Faults:
     """Whether a request was under way when it was started anew."""
     named: str = ""
     """--served-model-name; the folder's path where it is empty, as in vLLM."""
+    pause: float = 0.0
+    """Seconds more for every token that is asked for, of as many samples at a time as are asked for."""
     drift: float = 0.0
     """Added to every log-probability it tells."""
 
@@ -167,8 +170,12 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.log.open("a") as file:
             print(json.dumps({"path": self.path, **body}), file=file)
+        time.sleep(self.pause(body))
         with self.model.lock:
             self.answer(*self.found(body))
+
+    def pause(self, body: dict[str, Any]) -> float:
+        return 0.0
 
     def found(self, body: dict[str, Any]) -> tuple[int, Any]:
         raise NotImplementedError
@@ -199,6 +206,9 @@ class VLLMHandler(Handler):
         ]
         known = {"object": "list", "data": cards}
         self.answer(*((200, known) if self.path == "/v1/models" else (404, {"detail": "Not Found"})))
+
+    def pause(self, body: dict[str, Any]) -> float:
+        return self.model.faults.pause * body.get("max_tokens", 0)
 
     def found(self, body: dict[str, Any]) -> tuple[int, Any]:
         model = self.model
