@@ -51,6 +51,11 @@ class LivePolicy(ModelBackend):
             )
 
     @property
+    def asks_trained(self) -> bool:
+        """Return True."""
+        return True
+
+    @property
     def live(self) -> Sequence[Any]:
         """Return the model."""
         return [self.now.model]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,7 +94,9 @@ def _unadapted(model: Any) -> Iterator[str]:
 
 def _read_past(kind: type[nn.Module]) -> set[str]:
     """Return the layers of a module of transformers whose weights it reads itself, in code of some device or other."""
-    return set(READ_PAST.findall(inspect.getsource(kind))) if kind.__module__.startswith("transformers") else set()
+    if not kind.__module__.startswith("transformers") or getattr(sys.modules[kind.__module__], kind.__name__, 0) is not kind:
+        return set()  # not theirs, or made of theirs, as classifiers are, and without a text
+    return set(READ_PAST.findall(inspect.getsource(kind)))
 
 
 @torch.no_grad()

@@ -65,6 +65,11 @@ class Component:
             part.refresh()
 
     @property
+    def asks_trained(self) -> bool:
+        """Return whether it asks the model that is being trained, so that what it says is of one round."""
+        return any(part.asks_trained for part in self.parts)
+
+    @property
     def live(self) -> Sequence[Any]:
         """Return the models being trained that it asks now; where they are sharded, all processes call them."""
         return [model for part in self.parts for model in part.live]

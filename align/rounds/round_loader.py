@@ -162,11 +162,11 @@ class RoundLoader:
         module: Any = self.trainer.lightning_module
         policy, conditions = policy_hash(module), self.settings.conditions
         self._hashed = self.trainer.global_step, policy
+        writer = Encoder(module.tokenizer, self.data.encoder.template, Truncation())  # type: ignore[union-attr]
+        self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         replayed, turn = self._replayed(number), self.ahead.turn(number)
         plan = turn.plan if turn else self._plan(number, policy)
         engine = turn.engine if turn else self.engine.of(*self._drawn_from, policy)
-        writer = Encoder(module.tokenizer, self.data.encoder.template, Truncation())  # type: ignore[union-attr]
-        self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
         with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
             own = conditions is not None and conditions.rated(number)
             waited, drawn_by = turn.waited if turn else 0.0, None if own else engine

@@ -49,8 +49,7 @@ class RoundSettings:
     refills: int = 0
     """How often prompts that gave no record are replaced by further ones."""
     ahead: int = 0
-    """1: a round is drawn while the one before is trained on, by the weights that one began with; each says itself how
-    it was begun."""
+    """1: a round is drawn while the one before is trained on, by the weights that one began with."""
 
     def __post_init__(self) -> None:
         self._check_ahead()
@@ -78,10 +77,7 @@ class RoundSettings:
 
     def _check_ahead(self) -> None:
         if self.ahead not in (0, 1):
-            raise ConfigError(
-                f"ahead must be 0 or 1, got {self.ahead}: a round is drawn by the weights that it or the round before "
-                "began with, and older ones are not kept"
-            )
+            raise ConfigError(f"ahead must be 0 or 1, got {self.ahead}: weights of earlier rounds are not kept")
         if not self.ahead:
             return
         if not isinstance(self.engine, ServerPool):
@@ -89,6 +85,11 @@ class RoundSettings:
             raise ConfigError(
                 f"ahead 1 has servers draw while the model trains, {name} takes turns with it: set engine.urls, or "
                 "ahead to 0"
+            )
+        if self.scorer.asks_trained:
+            raise ConfigError(
+                "ahead 1 begins a round before the weights are there that LivePolicy judges it by: name the folder of "
+                "a model, responder LocalModel, or set ahead to 0"
             )
         self.check_corrected()
 

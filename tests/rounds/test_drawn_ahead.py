@@ -17,6 +17,9 @@ from transformers import AutoModelForCausalLM
 from align.data.batching import Batching
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError
+from align.judges.language_judge import LanguageJudge
+from align.judges.live_policy import LivePolicy
+from align.judges.win_rates import WinRates
 from align.models.backbone import Backbone, LoRA
 from align.models.references import PreviousRound
 from align.modules.dpo import DPOModule
@@ -142,6 +145,7 @@ def test_each_round_is_drawn_by_the_weights_that_the_one_before_began_with(world
         ({"engine": ContinuousBatching()}, "ContinuousBatching takes turns"),
         ({"engine": RaySampler(workers=1)}, "RaySampler takes turns"),
         ({"engine": ServerPool(NOWHERE.urls, importance_cap=None)}, "importance_cap null would leave uncorrected"),
+        ({"scorer": WinRates(LanguageJudge(LivePolicy()))}, "begins a round before the weights are there"),
     ],
 )
 def test_what_cannot_be_drawn_ahead_is_refused(options: dict[str, Any], told: str) -> None:
