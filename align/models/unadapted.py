@@ -94,7 +94,10 @@ def _unadapted(model: Any) -> Iterator[str]:
 
 def _read_past(kind: type[nn.Module]) -> set[str]:
     """Return the layers of a module of transformers whose weights it reads itself, in code of some device or other."""
-    if not kind.__module__.startswith("transformers") or getattr(sys.modules[kind.__module__], kind.__name__, 0) is not kind:
+    if (
+        not kind.__module__.startswith("transformers")
+        or getattr(sys.modules[kind.__module__], kind.__name__, 0) is not kind
+    ):
         return set()  # not theirs, or made of theirs, as classifiers are, and without a text
     return set(READ_PAST.findall(inspect.getsource(kind)))
 

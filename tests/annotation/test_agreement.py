@@ -52,6 +52,7 @@ class TestAgreement:
         assert ours.kappa.value == pytest.approx(fleiss_kappa(counts))
         assert ours.kappa.low < ours.kappa.value < ours.kappa.high
 
+    @pytest.mark.slow
     def test_interval_of_kappa_covers(self) -> None:
         """Independent raters have kappa 0; about 95 of 100 intervals hold it (3.5 standard errors below is 87)."""
         draw = np.random.default_rng(1)

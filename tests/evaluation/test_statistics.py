@@ -100,6 +100,7 @@ def test_the_variance_of_nested_means_is_the_closed_form() -> None:
     assert drawn.mean() == pytest.approx((runs + prompts.reshape(1, -1)).mean(), abs=4 * (expected / 2000) ** 0.5)
 
 
+@pytest.mark.slow
 def test_a_nested_interval_covers_where_one_over_prompts_does_not() -> None:
     """Twenty entities with six prompts each, half of the variance between entities."""
     rng, entities = np.random.default_rng(5), np.repeat(np.arange(20), 6).tolist()

@@ -35,6 +35,7 @@ def policy(tmp_path: Path) -> Path:
     return save_tiny(tmp_path / "policy", template=TEMPLATE, initializer_range=0.7)
 
 
+@pytest.mark.slow
 def test_a_judge_sampling_and_rounds(
     url: str,
     policy: Path,

@@ -28,9 +28,8 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("method", "parameters"),
     [
-        ("reward_model", "full"),
         ("dpo", "lora"),
-        *(pytest.param(method, "full", marks=pytest.mark.slow) for method in ("sft", "dpo")),
+        *(pytest.param(method, "full", marks=pytest.mark.slow) for method in ("sft", "reward_model", "dpo")),
         *(pytest.param(method, "lora", marks=pytest.mark.slow) for method in ("sft", "reward_model")),
         pytest.param("dpo", "selective", marks=pytest.mark.slow),
     ],
@@ -108,7 +107,7 @@ def test_a_base_in_16_bits_under_adapters(strategy: str, dtype: str, tmp_path: P
     [
         ("sft", "ddp", 1),
         ("kto", "ddp", 3),
-        ("aot_unpaired", "ddp", 3),
+        pytest.param("aot_unpaired", "ddp", 3, marks=pytest.mark.slow),
         ("dro", "fsdp2", 3),
         *(pytest.param(method, "fsdp2", groups, marks=pytest.mark.slow) for method, groups in (("pro", 1), ("dpo", 3))),
     ],

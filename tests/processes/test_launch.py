@@ -61,6 +61,7 @@ def session_members(leader: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_plain_launch_ends_when_one_process_dies_and_goes_on(
     tmp_path: Path, model_folder: Path, pairs_file: Path
 ) -> None:

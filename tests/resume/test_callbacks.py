@@ -40,9 +40,8 @@ def trained(run: Run) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-@pytest.mark.parametrize(
-    "name", ["ema_lora", *(pytest.param(n, marks=pytest.mark.slow) for n in SETTINGS if n != "ema_lora")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
 def test_kills_change_nothing(name: str, tmp_path: Path, model_folder: Path, pairs_file: Path) -> None:
     """Within an epoch, at the end of one, and after the last step: the average is taken up, and is what is exported."""
     method, more = SETTINGS[name]

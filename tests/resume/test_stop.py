@@ -30,7 +30,10 @@ def last_line(run: Run) -> str:
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+    [
+        (signal.SIGTERM, 143),
+        *(pytest.param(*more, marks=pytest.mark.slow) for more in ((signal.SIGINT, 130), (signal.SIGHUP, 129))),
+    ],
     ids=str,
 )
 def test_a_signal_finishes_the_step_and_saves(

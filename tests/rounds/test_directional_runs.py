@@ -143,7 +143,8 @@ def cosine(steps: int, peak: float = 1e-2) -> list[float]:
     return [peak * share for share in (*(i / warm for i in range(warm)), *down)]
 
 
-@pytest.mark.parametrize("moment", ["sampling", pytest.param("training", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["sampling", "training"])
 def test_a_killed_run_ends_with_the_same_weights(moment: str, tmp_path: Path, world_model: Path) -> None:
     """Killed while round 1 is sampled, or inside its training: same records, samples and weights, to the bit."""
     whole, cut = Run(tmp_path / "whole", command(world_model)), Run(tmp_path / "cut", command(world_model))

@@ -107,7 +107,8 @@ def test_random_kills(tmp_path: Path, world_model: Path) -> None:
     random_kills(tmp_path, command(world_model), 3)
 
 
-@pytest.mark.parametrize("restart", [pytest.param("false", marks=pytest.mark.slow), "true"])
+@pytest.mark.slow
+@pytest.mark.parametrize("restart", ["false", "true"])
 def test_kills_before_the_epoch_is_saved(restart: str, tmp_path: Path, world_model: Path) -> None:
     """The last checkpoint is then one of an epoch's last batch, and the next round has another number of batches."""
     arguments = command(world_model, "--trainer.callbacks.restart", restart)

@@ -54,6 +54,7 @@ def loads(server: Served) -> list[str]:
     return [row["lora_name"] for row in server.asked("load_lora_adapter") if row["lora_name"]]
 
 
+@pytest.mark.slow
 def test_the_run_and_a_server_are_killed(tmp_path: Path, world_model: Path) -> None:
     """Every round is drawn from its own adapter; what was acknowledged stays, and what is missing is drawn."""
     given = world_model, tmp_path

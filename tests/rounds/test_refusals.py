@@ -96,6 +96,7 @@ def test_sabotage_is_found(tmp_path: Path, world_model: Path) -> None:
         same(whole, cut)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_rounds_of_one(tmp_path: Path, world_model: Path) -> None:
     """They share the drawing; a round sampled from the same weights is the same to the byte."""
     common = [*command(world_model), "--trainer.max_epochs", "1"]

@@ -134,6 +134,7 @@ def letter(body: dict[str, Any]) -> str:
     return f"<think>\nB\n</think>\nComparison: one is longer.\n{'A' if a > b else 'B'}"
 
 
+@pytest.mark.slow
 def test_a_judge_that_goes_down_is_asked_nothing_twice(
     world_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ def test_the_share_of_a_peak_is_what_was_measured() -> None:
     assert all(0 < card.usable < card.gib * 2**30 for card in CARDS)
 
 
+@pytest.mark.slow
 def test_a_small_batch_is_proposed_where_no_other_fits(tmp_path: Path) -> None:
     """What was asked comes before all else there; 4096 positions, and what takes less, need more than the card has."""
     module = DPOModule(Backbone(QWEN_HALF_B.folder(tmp_path), lora=LoRA(), dtype="bfloat16", quantization="nf4"))

@@ -29,7 +29,7 @@ OPTIONS = {
     **{name: ["--model.stage1", "{folder}/stage1"] for name in ("rahf_dual", "rahf_dual_code", "rahf_dual_paper")},
     "rahf_single": ["--model.stage1", "{folder}/single"],
 }
-FAST = {"dpo", "kto"}
+FAST = {"dpo"}
 
 
 class Guarded(NamedTuple):
