@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from align.encoding.openings import CLOSED, PROBE, THOUGHT, holds_empty_thought, parts_of
+from align.encoding.openings import CLOSED, THOUGHT, holds_empty_thought, parts_of
+from align.encoding.probed_template import QUESTION, probe
 from align.encoding.program import Program
 from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
 from align.encoding.settled import SettledTemplates
@@ -16,7 +17,6 @@ from align.encoding.written import check_calls, check_written
 from align.errors import ModelError
 from align.records import Beside, Message
 
-QUESTION = [Message("user", "PROBE question")]
 EMPTY_THOUGHT = "given an empty thought, since the prompt opens one"
 _TOOLS = json.dumps([{"type": "function", "function": {"name": "probe", "description": "", "parameters": {}}}])
 
@@ -33,12 +33,9 @@ class ChatTemplate(Template):
     adds_bos = False
 
     def __init__(self, tokenizer: Any, program: Program) -> None:
-        self._program, self._tokenizer = program, tokenizer
+        self._tokenizer = tokenizer
         try:
-            bare, prompt, full = self._probe()
-            if bare == prompt and full.startswith(bare) and PROBE in full[len(bare) :]:
-                self._add_header(full[len(bare) : full.rindex(PROBE)])
-                bare, prompt, full = self._probe()
+            self._program, bare, prompt, full, self.told = probe(program)
         except RowRefused as refusal:
             raise ModelError(f"{program.name} cannot render a user and an assistant turn: {refusal}") from refusal
         with suppress(RowRefused):  # whether a system turn or tools bring a date is for the fingerprint
@@ -52,19 +49,6 @@ class ChatTemplate(Template):
         self.eos_id = ends[0] if ends else require_eos(tokenizer)
         self.told = (*self.told, *self._tell(prompt))
         self.fingerprint = repr((self.jinja, sorted(self._program.dates.items())))
-
-    def _probe(self) -> tuple[str, str, str]:
-        """Return a question without and with the generation prompt, and with an answer."""
-        answered = [*QUESTION, Message("assistant", PROBE)]
-        bare = self._program.render(QUESTION, add_generation_prompt=False)
-        return bare, self._prompted(QUESTION), self._program.render(answered, add_generation_prompt=False)
-
-    def _add_header(self, lead: str) -> None:
-        """Give a template that ignores `add_generation_prompt` the header it writes before an answer."""
-        header = lead.rstrip(" ")
-        if header.strip():
-            self._program = self._program.with_generation_prompt(header)
-            self.told += (f"it has no generation prompt: {header!r} is added to it, and to the exported folder",)
 
     def _tell(self, prompt: str) -> list[str]:
         told = []

@@ -58,6 +58,10 @@ class Program:
         added = f"{{% if add_generation_prompt %}}{{{{ {_literal(header)} }}}}{{% endif %}}"
         return Program(self.source.removesuffix("\n") + added, self.name, self._tokens)
 
+    def with_parts(self) -> Program:
+        """Return the template with texts given as the one part of a list, as models of pictures and text take turns."""
+        return Program(_IN_PARTS + self.source, self.name, self._tokens)
+
     def given(self, settings: Mapping[str, Any]) -> Program:
         """Return the template with settings that go before its own. Raises ConfigError for one it does not read."""
         return Program(self.source, self.name, self._tokens, settings)
@@ -133,6 +137,12 @@ class Program:
 
 
 _GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now", "namespace"}
+_IN_PARTS = (
+    "{% set in_parts = namespace(turns=[]) %}{% for message in messages %}"
+    "{% set turn = dict(message, content=[{'type': 'text', 'text': message['content']}]) %}"
+    "{% set in_parts.turns = in_parts.turns + [turn if message['content'] is string else message] %}"
+    "{% endfor %}{% set messages = in_parts.turns %}{{ '' }}"
+)
 
 
 def _turn(message: Message) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
+from transformers.utils import LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE
+from transformers.utils.hub import cached_file
 
 from align.errors import ConfigError, ModelError, shorten
 from align.models.backbone import Backbone
@@ -36,6 +39,8 @@ def load_tokenizer(backbone: Backbone) -> Any:
         raise ModelError(f"tokenizer {path}: cannot be loaded ({shorten(error, 160)})") from error
     if backbone.chat_template is not None:
         tokenizer.chat_template = _read_template(backbone.chat_template)
+    elif not tokenizer.chat_template:
+        tokenizer.chat_template = _of_processor(path, revision)
     return tokenizer
 
 
@@ -51,6 +56,24 @@ def choose_pad_token(tokenizer: Any) -> str | None:
     candidates = [tokenizer.pad_token, *spare, tokenizer.unk_token]
     template = tokenizer.chat_template or ""
     return next((t for t in candidates if t is not None and t not in ends and t not in template), None)
+
+
+def _of_processor(path: str, revision: str | None) -> str | None:
+    """Return the chat template that a processor of pictures and text kept beside a tokenizer without one, if any."""
+    found = cached_file(
+        path,
+        LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE,
+        revision=revision,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if found is None:
+        return None
+    try:
+        return str(json.loads(Path(found).read_text(encoding="utf-8"))["chat_template"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{found}: expected an object with chat_template ({error})") from error
 
 
 def _read_template(path: str) -> str:

@@ -54,6 +54,18 @@ def test_random_init_ignores_weights(model_folder: Path) -> None:
     assert policy(model_folder, random_init=True).training
 
 
+def test_a_template_that_a_processor_kept_is_the_tokenizers(tmp_path: Path) -> None:
+    """Folders of pictures and text had it in a file that no tokenizer reads: they were trained on a plain transcript."""
+    folder = save_tiny(tmp_path / "old")
+    assert not load_tokenizer(Backbone(str(folder))).chat_template
+    kept = folder / "chat_template.json"
+    kept.write_text(json.dumps({"chat_template": CHATML}))
+    assert load_tokenizer(Backbone(str(folder))).chat_template == CHATML
+    kept.write_text("[]")
+    with pytest.raises(ModelError, match=r"chat_template.json: expected an object with chat_template"):
+        load_tokenizer(Backbone(str(folder)))
+
+
 def test_own_tokenizer_and_chat_template(tmp_path: Path, model_folder: Path) -> None:
     (tmp_path / "chat.jinja").write_text(CHATML)
     tokenizer = load_tokenizer(Backbone(str(model_folder), chat_template=str(tmp_path / "chat.jinja")))
