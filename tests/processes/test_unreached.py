@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import load_file
+from torch import nn
 
 from align.models.backbone import Backbone
 from align.models.loading import load_policy
@@ -36,12 +38,13 @@ def test_ddp_looks_for_what_is_reached_where_not_all_is(folder: Path) -> None:
     model = load_policy(Backbone(str(folder)), tiny_tokenizer())
     assert unreached(model) == BIASES
     assert unreached(tiny_model()) == []
-    for models, asked, found in (
+    cases: list[tuple[list[nn.Module], dict[str, Any], dict[str, bool]]] = [
         ([tiny_model()], {}, {}),
         ([tiny_model(), model], {}, {FIND: True}),
         ([model], {FIND: False}, {FIND: False}),
         ([model], {"static_graph": True}, {"static_graph": True}),
-    ):
+    ]
+    for models, asked, found in cases:
         strategy = DDPStrategy(**asked)
         wait_for_reached(strategy, models)
         assert strategy._ddp_kwargs == found
