@@ -5,8 +5,9 @@ They stand around every frozen pass of a step, so that nothing in them is as lon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -94,7 +95,12 @@ def freeze_but(model: Any, names: Sequence[str], trained: Sequence[str]) -> None
     """Make adapters active for good, and train only the named ones."""
     model.base_model.set_adapter(list(names))
     for path, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in path and any(f".{name}." in path for name in trained))
+        parameter.requires_grad_(is_of(path, trained))
+
+
+def is_of(path: str, adapters: Collection[str]) -> bool:
+    """Tell whether a parameter's path is that of a LoRA of one of these names; layers may have such a name too."""
+    return any(kind.startswith("lora_") and name in adapters for kind, name in pairwise(path.split(".")))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from align.errors import ResumeError
+from align.models.adapters import is_of
 from align.models.references.reference_cache import candidate_keys
 from align.records import CandidateBatch
 from align.transfer import raw_bytes, to_device
@@ -98,7 +99,7 @@ def adapters_hash(model: nn.Module, names: list[str]) -> str:
     """Return a hash of the weights of some adapters."""
     digest = hashlib.blake2b(digest_size=16)
     for path, tensor in sorted(model.state_dict().items()):
-        if "lora_" in path and any(f".{name}." in path for name in names):
+        if is_of(path, names):
             digest.update(path.encode())
             digest.update(raw_bytes(tensor))
     return digest.hexdigest()

@@ -11,10 +11,12 @@ from typing import Any
 import peft
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor, nn
 
 from align.models.beside_text import parts_beside_text
+from align.scoring.decoder import unwrapped
 
 READ_PAST = re.compile(r"self\.(\w+)\.weight\b(?!\[|\.(?:shape|size|device|dtype)\b)")
 """A layer whose weight its owner's code reads, where it would be called."""
@@ -28,17 +30,23 @@ def unadapted(model: Any, target_modules: str | list[str]) -> list[str]:
     (projections of Mamba blocks, the router of LongCat), so that an adapter there would never move; all of an indexer
     (DeepSeek V3.2), which gives places and no gradient; and layers of a model's own that give something else than
     the product of a matrix, such as the routers of Llama 4 and Phi-3.5-MoE, whose outputs are scores and choices. Of
-    all targets, layers of the parts for pictures and sounds, whose adapters would never move.
+    other targets the same, with a warning. Of all, layers of the parts for pictures and sounds, whose adapters would
+    never move. Names are those of the model inside, as it is without the adapters it may have.
     """
-    beside = tuple(f"{part}." for part in parts_beside_text(model))
-    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    beside, parts = tuple(f"{part}." for part in parts_beside_text(model)), _bare_parts(model)
+    linear = [name for name, layer in parts.items() if isinstance(layer, nn.Linear)]
     unseen = [name for name in linear if beside and name.startswith(beside) and is_named(target_modules, name)]
+    found = [name for name in _unadapted(parts) if name not in unseen and is_named(target_modules, name)]
     if target_modules != "all-linear":
-        return unseen
-    found = [name for name in _unadapted(model) if name not in unseen]
+        if found:
+            rank_zero_warn(
+                f"adapters: {len(found)} layers that backbone.lora.target_modules names get none ({_kinds(found)}; the "
+                f"first is {found[0]}): it would never move, or the layer is no plain matrix"
+            )
+        return unseen + found
     if found:
         rank_zero_info(f"adapters: {len(found)} layers are left out of all-linear, which take none ({_kinds(found)})")
-    taken = [name for name in _taken_for_experts(model) if name not in unseen]
+    taken = [name for name in _taken_for_experts(unwrapped(model), linear) if name not in unseen]
     if taken:
         rank_zero_warn(
             f"adapters: {len(taken)} linear layers beside the experts get none: PEFT takes their names "
@@ -60,13 +68,22 @@ def _kinds(names: list[str]) -> str:
     return ", ".join(kinds[:SHOWN]) + (" and others" if len(kinds) > SHOWN else "")
 
 
-def _taken_for_experts(model: Any) -> list[str]:
+def _bare_parts(model: Any) -> dict[str, nn.Module]:
+    """Return the parts of a model by name, as they are without the adapters it may have."""
+    found: dict[str, nn.Module] = {}
+    for name, part in unwrapped(model).named_modules():
+        if ".lora_" not in name:
+            bare = part.get_base_layer() if isinstance(part, BaseTunerLayer) else part
+            found[name.replace(".base_layer", "")] = bare
+    return found
+
+
+def _taken_for_experts(model: Any, linear: list[str]) -> list[str]:
     """Return the linear layers that PEFT gives no adapter, since experts had layers of that name in transformers 4.
 
     It then puts one on the experts' parameters in the place of every layer of the name, as on DeepSeek's dense blocks
     and shared experts.
     """
-    linear = [name.removesuffix(".base_layer") for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     taken = {kind: _is_taken(model, kind) for kind in {name.rpartition(".")[2] for name in linear}}
     return [name for name in linear if taken[name.rpartition(".")[2]]]
 
@@ -80,8 +97,7 @@ def _is_taken(model: Any, kind: str) -> bool:
     return kind not in (settings.target_modules or [])
 
 
-def _unadapted(model: Any) -> Iterator[str]:
-    parts = dict(model.named_modules())
+def _unadapted(parts: dict[str, nn.Module]) -> Iterator[str]:
     past = {kind: _read_past(kind) for kind in {type(part) for part in parts.values()}}
     choosing = tuple(f"{name}." for name, part in parts.items() if type(part).__name__.endswith("Indexer"))
     for name, layer in parts.items():

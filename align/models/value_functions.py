@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from align.errors import ConfigError
 from align.models.adapted import add_trained
-from align.models.adapters import adapter_active, has_adapters
+from align.models.adapters import adapter_active, has_adapters, is_of
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import load_reward_model
 from align.models.tokenizer import choose_pad_token
@@ -125,7 +125,7 @@ class AdapterValue(CriticSettings):
         add_trained(policy, [ADAPTER], self.lora or backbone.lora)
         inner.base_model.set_adapter(own)
         for name, parameter in policy.named_parameters():
-            if f".{ADAPTER}." in name:
+            if is_of(name, [ADAPTER]):
                 parameter.requires_grad_(True)
         return _Adapter(policy)
 

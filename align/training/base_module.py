@@ -26,6 +26,7 @@ from align.training.run_data import data_of
 from align.training.seeding import seed_step
 from align.training.self_check import check_layouts
 from align.training.sharded_strategy import ShardedStrategy
+from align.training.unreached import wait_for_reached
 
 
 class AlignModule(BuiltModule):
@@ -70,6 +71,12 @@ class AlignModule(BuiltModule):
                 refuse_sharded_files(strategy)
             check_length(self.trainer, self.optimizer.lr_scheduler_type)
         write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
+
+    def configure_model(self) -> None:
+        """Load the model, and tell DDP whether a step reaches all that is trained."""
+        super().configure_model()
+        if self.trainer.training:
+            wait_for_reached(self.trainer.strategy, self.models())
 
     def on_fit_start(self) -> None:
         """Compare the model with plain forward passes, on rows of the data, before it scores any."""

@@ -1,4 +1,7 @@
-"""Inputs of adapters are cast once, by autocast: to the bit what PEFT's two casts give, in less memory."""
+"""Inputs of adapters are cast once, by autocast: to the bit what PEFT's two casts give, in less memory.
+
+Adapters are told by the name that PEFT writes behind the kind of a weight, whatever layers are called.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from align.models.adapters import cast_once
+from align.models.backbone import Backbone, LoRA
+from align.models.value_functions import AdapterValue
+from tests.architectures.shrunk import Variant, random_model
 from tests.tiny import tiny_model
 
 IDS = torch.arange(1, 41).view(2, 20)
@@ -72,3 +78,13 @@ def test_a_compiled_adapter_is_one_graph() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         compiled = torch.compile(layer, backend="eager", fullgraph=True)(inputs)
         assert torch.equal(compiled, layer(inputs))
+
+
+def test_the_critics_adapter_leaves_layers_of_its_name_alone() -> None:
+    """RWKV's blocks have layers called `value`, as the critic's adapter is."""
+    lora = LoRA(r=2, target_modules=["value"])
+    policy = peft.get_peft_model(random_model(Variant("rwkv")), peft.LoraConfig(**lora.as_peft))
+    own = {name for name, p in policy.named_parameters() if p.requires_grad}
+    AdapterValue().build(policy, Backbone("rwkv", lora=lora), None)
+    trained = {name for name, p in policy.named_parameters() if p.requires_grad}
+    assert trained == own | {name.replace(".default.", ".value.") for name in own}

@@ -13,6 +13,7 @@ from align.models.adapted import add_trained, load_bare
 from align.models.backbone import Backbone, LoRA
 from align.models.loading import load_policy
 from align.models.unadapted import unadapted
+from align.models.value_functions import AdapterValue
 from tests.architectures.shrunk import VOCAB, Variant, random_model
 
 IDS = torch.tensor([[3, 40, 41, 42, 43, 7]])
@@ -71,6 +72,28 @@ def test_adapters_of_several_names_leave_the_same_out(blocks: int | None, tmp_pa
     model = add_trained(bare, ["good", "bad"], LoRA(r=4), blocks=blocks)
     assert targets(model) == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert torch.isfinite(model(input_ids=IDS, use_cache=False).logits).all()
+
+
+@pytest.mark.parametrize("name", ["phimoe", "mamba"])
+def test_the_critics_adapter_sits_where_the_policys_does(name: str, tmp_path: Path) -> None:
+    """PPO puts it on a model that has adapters already."""
+    random_model(Variant(name)).save_pretrained(tmp_path)
+    backbone = Backbone(str(tmp_path), lora=LoRA(r=4))
+    model = load_policy(backbone, Tokens())
+    own = {n for n, _ in model.named_parameters() if ".lora_" in n}
+    AdapterValue().build(model, backbone, Tokens())
+    added = {n for n, _ in model.named_parameters() if ".lora_" in n} - own
+    assert added == {n.replace(".default.", ".value.") for n in own}
+
+
+def test_layers_that_are_named_and_would_never_move_are_told() -> None:
+    """Layers of an indexer, which gives places; the other layer of that name in the block takes one."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(Variant("deepseek_v32").config())
+    with pytest.warns(
+        UserWarning, match=r"4 layers that backbone\.lora\.target_modules names get none \(wq_b; the first"
+    ):
+        assert {n.rpartition(".")[2] for n in unadapted(model, ["wq_b", "q_b_proj"])} == {"wq_b"}
 
 
 @pytest.mark.parametrize("name", ["bamba", "granitemoehybrid", "zamba2", "nemotron_h"])
