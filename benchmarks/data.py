@@ -66,6 +66,7 @@ def _measure(part: str, rows: Path, tokenizer: str, cache: Path) -> None:
         step_groups=64,
         row_layout=RowLayout,
         reads_others=False,
+        reads_steps=False,
         take_labels=lambda labels: None,
         max_positions=8192,
     )

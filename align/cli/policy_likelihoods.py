@@ -29,6 +29,7 @@ class PolicyNeeds:
     max_response: int | None = None
     scores_turns: bool = False
     reads_others: bool = False
+    reads_steps: bool = False
 
     @property
     def step_groups(self) -> int:

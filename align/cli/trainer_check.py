@@ -54,9 +54,7 @@ def check_trainer(trainer: Any) -> None:
     for name, advice in ABOVE_ZERO.items():
         if trainer.get(name) in (0, "0"):
             raise ConfigError(f"--trainer.{name} must be above 0, got 0: {advice}")
-    first, last = trainer.get("min_epochs") or 0, trainer.get("max_epochs")
-    if last is not None and 0 <= last < first:
-        raise ConfigError(f"--trainer.min_epochs must be at most max_epochs, {last}, got {first}")
+    _check_ends(trainer)
     _check_devices(trainer.get("devices"))
     strategy = trainer.get("strategy")
     name = str(strategy if isinstance(strategy, str) else (strategy or {}).get("class_path")).rsplit(".", 1)[-1]
@@ -65,6 +63,14 @@ def check_trainer(trainer: Any) -> None:
             f"--trainer.strategy {name}: FSDP1 cannot clip gradients by their norm, expected FSDP2, which replaces it: "
             "-c configs/trainer/fsdp2.yaml"
         )
+
+
+def _check_ends(trainer: Any) -> None:
+    """Raise ConfigError for a run that would have to be longer than it may be."""
+    for what in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{what}") or 0, trainer.get(f"max_{what}")
+        if most is not None and 0 <= most < least:
+            raise ConfigError(f"--trainer.min_{what} must be at most max_{what}, {most}, got {least}")
 
 
 def _check_devices(devices: Any) -> None:

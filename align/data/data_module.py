@@ -75,7 +75,7 @@ class PreferenceDataModule(ServingDataModule):
         self.fingerprint = ""
         self.asks: Instructions | Scores | None = None  # how a model trained on this is asked, but for the prompt
         self.needs: Needs | None = None
-        self.usual_step, self.reads_others = 1, False  # what the method says
+        self.usual_step, self.reads_others, self.reads_steps = 1, False, False  # what the method says
         self._told = {}
         self.training_source: TrainingSource | None = None
 
@@ -99,7 +99,8 @@ class PreferenceDataModule(ServingDataModule):
             put: What goes into every prompt beside what the view puts there.
         """
         view = self.view_of(needs)
-        self.needs, self.usual_step, self.reads_others = needs, needs.step_groups, needs.reads_others
+        self.needs, self.usual_step = needs, needs.step_groups
+        self.reads_others, self.reads_steps = needs.reads_others, needs.reads_steps
         check_fractions(self.sources, self.splits)
         if self.streaming:
             check_streaming(self)

@@ -12,7 +12,7 @@ from align.data.batching import Batching
 from align.data.encoded_groups import EncodedGroups
 from align.data.loader import BatchLoader, check_same
 from align.data.needs import Needs
-from align.data.order import DistributedShard, PassOrder, StepOrder
+from align.data.order import DistributedShard, HeldOutSteps, PassOrder, StepOrder
 from align.data.positions import Positions, oversized
 from align.data.shards import check_shards
 from align.data.steps import steps_told, tell_lines
@@ -43,6 +43,7 @@ class ServingDataModule(L.LightningDataModule):
     fingerprint: str
     usual_step: int
     reads_others: bool
+    reads_steps: bool
     needs: Needs | None
     """The module, once the data are connected to it."""
     _told: dict[str, EncodedGroups]
@@ -137,6 +138,16 @@ class ServingDataModule(L.LightningDataModule):
         order = StepOrder(groups, self.batching, seed, self.step_groups, share=share, **reading)
         return BatchLoader(order, fingerprint, seed)
 
+    def held_out(self, split: str) -> BatchLoader:
+        """Return this rank's share of a split to compute losses on: in steps, where a loss reads the whole of one."""
+        if not self.reads_steps:
+            return self.batches_of(split)
+        groups, share = self.groups[split], DistributedShard.of(self.trainer)
+        self.tell_oversized(split, groups)
+        reading: dict[str, Any] = {"others": self.reads_others, "layout": self.row_layout}
+        order = HeldOutSteps(groups, self.batching, self.run_seed, self.step_groups, share=share, **reading)
+        return BatchLoader(order, self.fingerprint)
+
     def train_dataloader(self) -> BatchLoader | StreamLoader:
         """Return the steps of training."""
         if self.stream:
@@ -147,13 +158,13 @@ class ServingDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Return the validation batches, none when no data is set apart."""
-        return self.batches_of("val") if "val" in self.groups else []
+        return self.held_out("val") if "val" in self.groups else []
 
     def test_dataloader(self) -> BatchLoader:
         """Return the test batches."""
         if "test" not in self.groups:
             raise ConfigError("the data has no test split: set data.splits.test_fraction, or use data that ships one")
-        return self.batches_of("test")
+        return self.held_out("test")
 
     def predict_dataloader(self) -> BatchLoader:
         """Return the validation batches, or the training batches where there are none."""

@@ -35,6 +35,8 @@ class Needs(Protocol):
     """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
     reads_others: bool
     """Whether every response is also read under another prompt of its step."""
+    reads_steps: bool
+    """Whether a loss reads the whole of its step, in validation too."""
 
     def take_labels(self, labels: Labels) -> None:
         """Take what the data module tells back of the labels it read."""

@@ -145,6 +145,33 @@ class StepOrder(Order):
         return {"rank_groups": max(map(len, ranks)), "rank_tokens": max(int(tokens[rank].sum()) for rank in ranks)}
 
 
+class HeldOutSteps(StepOrder):
+    """Every group once and in order, in steps: for an evaluation whose loss reads the whole of a step.
+
+    Each has the groups of a step of training, the last ones up to twice as many, so that none is left alone.
+    """
+
+    @cached_property
+    def _planned(self) -> Batches:
+        order = self.groups.draw(None)
+        return [part.tolist() for part in np.array_split(order, max(len(order) // self.step, 1))]
+
+    def __len__(self) -> int:
+        return len(self._planned)
+
+    def batches(self) -> Batches:
+        """Return the groups of every step."""
+        return self._planned
+
+    def _totals(self, indices: Iterable[int]) -> StepTotals:
+        """Return those of the whole evaluation, over which means are taken."""
+        return self._whole
+
+    @cached_property
+    def _whole(self) -> StepTotals:
+        return super()._totals(self.groups.draw(None).tolist())
+
+
 class PassOrder(Order):
     """Every group once and in order, as one whole: for evaluation."""
 

@@ -20,11 +20,11 @@ SHORT = (torch.bfloat16, torch.float16)
 
 def trains_base(backbone: Backbone, adapter: Path | None) -> bool:
     """Tell whether training changes weights of the base itself: all of them, its biases, or copies of its layers."""
-    if adapter is None:
-        return backbone.lora is None
-    config = read_json(adapter / ADAPTER_CONFIG)
-    copies = set(config.get("modules_to_save") or []) - {"score", "classifier"}
-    return config.get("bias", "none") != "none" or bool(copies)
+    if adapter is None and backbone.lora is None:
+        return True
+    config = {} if adapter is None else read_json(adapter / ADAPTER_CONFIG)
+    asked = backbone.lora.modules_to_save if adapter is None and backbone.lora else config.get("modules_to_save")
+    return config.get("bias", "none") != "none" or bool(set(asked or []) - {"score", "classifier"})
 
 
 def built_as(backbone: Backbone, adapter: Path | None, *, masters: bool) -> Backbone:

@@ -35,8 +35,13 @@ def with_principal_start(model: Any, config: peft.LoraConfig, *, check: bool) ->
 
     `check` compares a row before and after: layers that read their weight without their adapter would show.
 
-    Raises ConfigError for layers that have no such start, ModelError for a model that it would change.
+    Raises ConfigError for layers and a dtype that have no such start, ModelError for a model that it would change.
     """
+    if any(weight.dtype == torch.float64 for weight in model.parameters()):
+        raise ConfigError(
+            f"{SETTING} {config.init_lora_weights}: PEFT takes singular values of weights of 16 and 32 bits, these "
+            "have 64: set backbone.dtype float32, or leave it out"
+        )
     if sizes_only():
         config.init_lora_weights = False
         adapted: Any = peft.get_peft_model(model, config)

@@ -42,12 +42,12 @@ def check_quantised(backbone: Backbone, adapter: Path | None, config: Any, *, tr
             f"{named} in 8 bits (LLM.int8), where passes that train compute otherwise than those that score, so that "
             f"a reference is not the policy's start: take the model in full precision, and {SETTING} nf4"
         )
+    _check_adapters(backbone.lora, named)
     if trained and trains_base(backbone, adapter):
         raise ConfigError(
             f"{named}: full fine-tuning of a quantised base is not possible, its weights have no gradients: set "
             "backbone.lora, or take the base in full precision"
         )
-    _check_adapters(backbone.lora, named)
     if backbone.random_init:
         raise ConfigError(f"{named} needs weights to quantise, and backbone.random_init leaves them out")
     if of_bitsandbytes(backbone, config) and find_spec("bitsandbytes") is None:

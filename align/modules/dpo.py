@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from align.errors import ConfigError
 from align.models.backbone import Backbone
 from align.models.references import Reference
+from align.objectives.optimal_transport import TransportObjective
 from align.objectives.pairwise import DPO, PairObjective
 from align.objectives.pointwise import PointObjective
 from align.objectives.weighting import WPO
@@ -63,6 +64,7 @@ class DPOModule(ReferencedModule):
         self.objective, self.reference, self.reduction = objective, reference, reduction
         self.attribute, self.weighting, self.nll_weight = attribute, weighting, nll_weight
         self.view = objective.view
+        self.reads_steps = isinstance(objective, TransportObjective) or "mismatched_kl" in objective.requires
         self.losses = self._pairwise(objective) if isinstance(objective, PairObjective) else self._pointwise(objective)
 
     def _pairwise(self, objective: PairObjective) -> PreferenceLosses:
@@ -110,7 +112,7 @@ class DPOModule(ReferencedModule):
         self.losses.begin_step(self, step)
 
     def end_step(self) -> None:
-        """Forget it: a validation batch stands for itself."""
+        """Forget it."""
         self.losses.end_step()
 
     def loss(self, batch: CandidateBatch, totals: StepTotals) -> Tensor:

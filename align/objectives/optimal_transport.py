@@ -28,8 +28,8 @@ class Quantiles(NamedTuple):
 class TransportObjective(SmoothedObjective):
     """Asks one distribution to dominate another, quantile by quantile; both are those of the optimiser step.
 
-    So the number of pairs in a step changes the loss, and how it is cut into micro-batches and ranks does not. Where
-    nothing is trained there is no step: a batch of a validation stands for itself.
+    So the number of pairs in a step changes the loss, and how it is cut into micro-batches and ranks does not; in
+    validation, whose pairs are put into steps too, as little.
     """
 
     @abstractmethod

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from align.errors import ModelError
+from align.errors import ConfigError, ModelError
 from align.records import CandidateBatch
 from align.scoring.head import Head
 from align.scoring.layouts import Plan
@@ -161,13 +161,18 @@ def _takes(model: nn.Module, batch: CandidateBatch) -> list[str]:
 def choose_layout(model: nn.Module, batch: CandidateBatch, layout: str = "auto") -> str:
     """Return the given layout, or for `auto` the fastest exact one.
 
-    That is a packed row; else shared rows, or padded ones where no prompt is shared. Raises ValueError for a layout
+    That is a packed row; else shared rows, or padded ones where no prompt is shared. Raises ConfigError for a layout
     that is not exact here.
     """
     exact = exact_layouts(model, batch)
     if layout != "auto":
         if layout not in exact:
-            raise ValueError(f"layout {layout!r} is not exact for this model and batch, {exact} are: use 'auto'")
+            config = decoder(model).config
+            attention = PLAIN_NAMES.get(config._attn_implementation, config._attn_implementation)
+            raise ConfigError(
+                f"backbone.layout: layout {layout!r} is not exact for model type {config.model_type} under {attention} "
+                f"attention and candidates of these lengths, expected {' or '.join(exact)}: use 'auto'"
+            )
         return layout
     if "packed" in exact:
         return "packed"

@@ -28,6 +28,8 @@ class MethodSettings:
     """Whether every assistant turn of a whole dialogue is scored, not the last alone."""
     reads_others: bool = False
     """Whether every response is also read under another prompt of its step."""
+    reads_steps: bool = False
+    """Whether a loss reads the whole of its step: validation is in steps then."""
     usual_groups: ClassVar[int] = 64
     """Groups of an optimiser step where neither the data nor the objective name another number."""
     scores_prompts: bool = False

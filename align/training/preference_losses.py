@@ -32,7 +32,7 @@ class PreferenceLosses(ABC):
         """Compute what the objective reads of the whole step."""
 
     def end_step(self) -> None:
-        """Forget it: a validation batch stands for itself."""
+        """Forget it."""
 
     @abstractmethod
     def __call__(

@@ -33,8 +33,7 @@ class RecordingModule(L.LightningModule):
         self.phase: Phase = "train"  # of the batch whose loss is computed
         self._finite = NonFiniteGuard(stop_after_nonfinite)
         self._norm = torch.zeros(())
-        self._padding = False
-        self._zeroed = False
+        self._padding = self._zeroed = False
         self._written = True
 
     @property
@@ -90,18 +89,25 @@ class RecordingModule(L.LightningModule):
         if not self._zeroed:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
-    def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
-        """Record loss and metrics of a validation batch."""
-        self._recorded_loss("val", batch)
+    def validation_step(self, batch: Step | CandidateBatch, batch_idx: int) -> None:
+        """Record loss and metrics of a validation batch, or of a step of them."""
+        self._evaluate("val", batch)
 
-    def test_step(self, batch: CandidateBatch, batch_idx: int) -> None:
-        """Record loss and metrics of a test batch."""
-        self._recorded_loss("test", batch)
+    def test_step(self, batch: Step | CandidateBatch, batch_idx: int) -> None:
+        """Record loss and metrics of a test batch, or of a step of them."""
+        self._evaluate("test", batch)
+
+    def _evaluate(self, phase: Phase, batch: Step | CandidateBatch) -> None:
+        step = batch if isinstance(batch, Step) else Step([batch])
+        self.begin_step(step)
+        for micro_batch in step:
+            self._recorded_loss(phase, micro_batch)
+        self.end_step()
 
     def _recorded_loss(self, phase: Phase, batch: CandidateBatch) -> Tensor:
         self.phase, self._padding = phase, batch.padding
         loss = self.loss(batch, batch.totals)
-        self._rows[phase] += len(batch.group_sizes)
+        self._rows[phase] += 0 if batch.padding else len(batch.group_sizes)
         share = batch.weights.sum() / batch.totals.weight  # shares of a step add up to 1
         self._means[phase].add("loss", loss / share, share, keep_nan=True)
         self._means[phase].fold()
@@ -177,8 +183,7 @@ class RecordingModule(L.LightningModule):
         """Log means, and beside them the number of rows they are over."""
         means = self._means[phase].read(self._sum_over_ranks)
         if means:
-            rows = to_device(torch.tensor(float(self._rows[phase])), self.device)
-            means[ROWS] = self._sum_over_ranks(rows).cpu()
+            means[ROWS] = self._sum_over_ranks(to_device(torch.tensor(float(self._rows[phase])), self.device)).cpu()
         self._rows[phase] = 0
         self.log_means(phase, means)
 
@@ -192,5 +197,4 @@ class RecordingModule(L.LightningModule):
         self.log(name, torch.tensor(float(value)))
 
     def _sum_over_ranks(self, sums: Tensor) -> Tensor:
-        reduced = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        return reduced if isinstance(reduced, Tensor) else sums
+        return reduced if isinstance(reduced := self.trainer.strategy.reduce(sums, reduce_op="sum"), Tensor) else sums

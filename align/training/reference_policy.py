@@ -10,7 +10,7 @@ from torch import nn
 
 from align.errors import ConfigError
 from align.models.references import NoReference, Reference, default_reference
-from align.records import CandidateBatch, ResponseScores
+from align.records import CandidateBatch, ResponseScores, Step
 from align.training.base_module import AlignModule
 from align.training.optimizer import optimiser_steps
 from align.training.run_data import data_of
@@ -53,6 +53,26 @@ class ReferencedModule(AlignModule):
         moved = self.trainer.ckpt_path is not None  # weights are restored before this, counters after it
         with self.trainer.precision_plugin.forward_context():
             self.built_reference.prepare(self.model, self._all_batches(), moved=moved)
+
+    def on_validation_start(self) -> None:
+        """Check layouts, and let the reference see the batches where no training has."""
+        super().on_validation_start()
+        self._prepare_evaluation(self.trainer.val_dataloaders)
+
+    def on_test_start(self) -> None:
+        """Check layouts, and let the reference see the batches."""
+        super().on_test_start()
+        self._prepare_evaluation(self.trainer.test_dataloaders)
+
+    def _prepare_evaluation(self, loader: Any) -> None:
+        """Let the reference see what is validated or tested by itself: the cache that a run has filled is read."""
+        if self.trainer.state.fn == "fit" or not self.built_reference.precomputed:
+            return
+        parts = (part for batch in loader for part in (batch if isinstance(batch, Step) else (batch,)))
+        moved = self.trainer.ckpt_path is not None
+        with self.trainer.precision_plugin.forward_context():
+            batches = map(self.trainer.strategy.batch_to_device, parts)
+            self.built_reference.prepare(self.model, batches, moved=moved)
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser, once the run is known to be long enough for a reference that follows."""

@@ -90,7 +90,7 @@ class RolloutModule(ReferencedModule):
     def _check(self, *, gradients: bool = False) -> None:
         """Leave the self-check to the first round, whose samples it looks at."""
 
-    def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Step | CandidateBatch, batch_idx: int) -> None:
         """Compute nothing: the data have prompts only. Callbacks that sample follow."""
 
     def on_validation_start(self) -> None:

@@ -31,7 +31,7 @@ class Asked:
 
     truncation, step_groups, max_positions = "usual", 64, 32768
     instructions = max_response = None
-    scores_turns = reads_others = False
+    scores_turns = reads_others = reads_steps = False
 
     def __init__(self, tokenizer: str, view: str) -> None:
         self.tokenizer, self.view = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False), view

@@ -105,6 +105,7 @@ class TestSettings:
             ({"check_val_every_n_epoch": 0}, "check_val_every_n_epoch must be at least 1, got 0"),
             ({"limit_train_batches": 0}, "limit_train_batches must be above 0, got 0: there would be nothing"),
             ({"min_epochs": 10, "max_epochs": 1}, "min_epochs must be at most max_epochs, 1, got 10"),
+            ({"min_steps": 5, "max_steps": 4}, "min_steps must be at most max_steps, 4, got 5"),
             ({"devices": 999}, "expected at most"),
             ({"devices": [*range(999)]}, "expected at most"),
             ({"log_every_n_steps": -1}, "log_every_n_steps must be at least 0, got -1"),

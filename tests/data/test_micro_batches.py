@@ -39,7 +39,8 @@ def real(shared: Path, name: str, rows: int | None) -> EncodedGroups:
     file, made, view = FILES[name]
     needs = SimpleNamespace(
         **{"view": view, "truncation": "usual", "max_positions": 32768, "instructions": None, "max_response": None},
-        **{"scores_turns": False, "reads_others": False, "step_groups": 64, "row_layout": RowLayout},
+        **{"scores_turns": False, "reads_others": False, "reads_steps": False, "step_groups": 64},
+        row_layout=RowLayout,
         tokenizer=AutoTokenizer.from_pretrained(shared / "tokenizer-qwen2"),
         take_labels=lambda labels: None,
     )

@@ -35,6 +35,7 @@ def needs(
         max_response=None,
         scores_turns=False,
         reads_others=False,
+        reads_steps=False,
         step_groups=64,
         row_layout=RowLayout,
         take_labels=lambda labels: None,

@@ -135,6 +135,7 @@ def test_a_reward_model_opens_as_plain_lora(model_folder: Path, pairs_file: Path
     ("lora", "options", "reason"),
     [
         ({}, {"dtype": "bfloat16"}, "which bfloat16 would round to another model: set backbone.dtype float32"),
+        ({}, {"dtype": "float64"}, "16 and 32 bits, these have 64: set backbone.dtype float32"),
         ({"target_modules": ["lm_head"]}, {}, "would change base_model.model.lm_head also where its weight is tied"),
         ({"r": 40}, {}, r"q_proj has 32 singular values, and backbone\.lora\.r is 40"),
         ({"target_modules": ["embed_tokens"]}, {}, "is for linear layers, and .*embed_tokens is a Embedding"),

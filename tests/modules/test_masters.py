@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM
 from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.models.description import describe
+from align.models.loading import load_policy
+from align.models.tokenizer import load_tokenizer
 from align.modules.dpo import DPOModule
 from align.modules.reward_model import RewardModel
 from align.training.base_module import AlignModule
@@ -104,6 +106,16 @@ class TestDtypes:
         assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
         assert "trained float32, frozen bfloat16" in describe(module.model)
         assert share(before, {k: p for k, p in after.items() if "lora_B" in k}) > 0.9
+
+    def test_copies_of_layers_are_trained_on_a_base_in_float32(self, tmp_path: Path) -> None:
+        """As where an adapter folder that has some is gone on with; the scores are a float32 model's of the folder."""
+        base = save_short(tmp_path / "base")
+        backbone = Backbone(str(base), dtype="bfloat16", lora=LoRA(r=2, modules_to_save=["lm_head"]))
+        model = load_policy(backbone, load_tokenizer(backbone), masters=True)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        row = torch.tensor([[5, 9, 30, 7]])
+        expected = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(input_ids=row).logits
+        torch.testing.assert_close(model(input_ids=row).logits, expected)
 
     @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
     def test_a_sixteen_bit_base_computes_in_sixteen_bits(self, tmp_path: Path, precision: str) -> None:

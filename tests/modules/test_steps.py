@@ -24,6 +24,7 @@ from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.objectives.list_sum import ListSum
 from align.objectives.lists import LiPO
+from align.objectives.optimal_transport import AOT
 from align.objectives.pointwise import BCO, KTO
 from align.objectives.representation import RepresentationAlignment
 from align.objectives.reward import BradleyTerry
@@ -33,6 +34,7 @@ from align.objectives.strength import ScaledBradleyTerry
 from align.records import CandidateBatch, Step, StepTotals
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
+from tests.formulas.preferences import Pair, aot
 from tests.modules.aligned import TEXTS, adapters, single, tiny
 from tests.modules.fitting import Log, fit, pairs_data
 from tests.tiny import random_batch
@@ -97,6 +99,31 @@ def test_steps_are_the_same_for_any_budget(method: str, model_folder: Path, scor
     assert min(runs[0][1].micro) > max(runs[1][1].micro)  # so that something is compared
     for run in runs[:2]:
         compare(run, runs[2])
+
+
+@pytest.mark.parametrize("objective", [KTO(), AOT()], ids=["kto", "aot"])
+def test_validation_is_the_same_for_any_budget(objective: Any, model_folder: Path, scored_file: Path) -> None:
+    """Of losses that read a whole step: AOT's is sorted by hand over the steps that validation is put into."""
+    found, data = list[dict[str, float]](), pairs_data(scored_file)
+    for tokens in BUDGETS:
+        module = DPOModule(double(model_folder), objective, optimizer=STILL)
+        data = pairs_data(scored_file, batching=Batching(groups=4, tokens=tokens), splits=Splits(0.5))
+        rows = fit(module, data, limit_train_batches=1, num_sanity_val_steps=0).rows
+        found.append({name: value for row in rows for name, value in row.items() if name.startswith("val/")})
+    assert found[0] == pytest.approx(found[2], rel=1e-6)
+    assert found[1] == pytest.approx(found[2], rel=1e-6)
+    assert found[0]["val/rows"] == len(data.groups["val"])
+    steps = [step.ids for step in data.val_dataloader()]
+    assert len(steps) == len(data.groups["val"]) // 4 > 1
+    if isinstance(objective, AOT):
+        batch = CandidateBatch.of(data.groups["val"][range(len(data.groups["val"]))])
+        scored = (module.score(batch).logprobs, module.reference_scores(batch).logprobs)
+        rows = dict(
+            zip(batch.ids, torch.stack(scored).view(2, -1, 2).permute(1, 0, 2).flatten(1).tolist(), strict=True)
+        )
+        pairs = [[Pair(*rows[name], 1, 1) for name in step] for step in steps]
+        losses = [loss for step in pairs for loss in aot(step, objective.beta, 0.0)]
+        assert found[0]["val/loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
 
 
 @pytest.mark.parametrize("layout", ["auto", "padded"])

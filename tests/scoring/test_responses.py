@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from align.errors import ConfigError
 from align.models.packed_attention import use_packed_attention
 from align.records import CandidateBatch, EncodedGroup
 from align.scoring import score_responses, score_tokens
@@ -189,7 +190,8 @@ class TestAutoLayout:
             torch.testing.assert_close(scores.logprobs, expected, rtol=1e-8, atol=0)
 
     def test_a_layout_that_is_not_exact_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"layout 'packed' is not exact.*use 'auto'"):
+        said = r"backbone.layout: layout 'packed' is not exact.* under sdpa attention.*padded or shared: use 'auto'"
+        with pytest.raises(ConfigError, match=said):
             score_responses(tiny_model(), random_batch([2]), layout="packed")
 
     def test_pads_for_recurrent_models(self) -> None:
