@@ -20,6 +20,7 @@ from transformers.core_model_loading import PrefixChange, revert_weight_conversi
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from align.distributed import rank
+from align.models.file_weights import FileWeight
 from align.strict_json import json_text
 
 PART = 5 * 10**9
@@ -166,6 +167,7 @@ def _whole(values: Tensor, dtype: torch.dtype | None) -> Tensor | None:
     """Return a tensor on the CPU of the first process, None on others; every process calls."""
     values = values.detach() if dtype is None else values.detach().to(dtype)
     if not isinstance(values, DTensor):
+        values = values.cut(()) if isinstance(values, FileWeight) else values  # a buffer that nothing wrote to
         return values.cpu() if rank() == 0 else None
     whole = values.full_tensor()
     return whole.cpu() if rank() == 0 else None

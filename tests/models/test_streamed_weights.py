@@ -15,11 +15,24 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from align.models import streamed_weights
+from align.models.file_weights import weights_in_files
 from align.models.sharding import shard
 from align.models.streamed_weights import gathered_adapters, save_streamed
 from tests.tiny import FAMILIES, GATED
 
 MIXTURE = {**GATED, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}
+LATENT = {
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "num_key_value_heads": 4,
+}
 PICTURES = {
     "model_type": "gemma3",
     "text_config": {**GATED, "head_dim": 8, "tie_word_embeddings": True},
@@ -66,6 +79,21 @@ def test_a_sharded_model_in_parts(kind: str, tmp_path: Path, mesh: DeviceMesh, m
     opened = type(model).from_pretrained(tmp_path / "parts")
     for name, value in opened.state_dict().items():
         assert torch.equal(value, model.state_dict()[name].full_tensor()), name
+
+
+def test_buffers_that_lie_in_a_file_are_written(tmp_path: Path, mesh: DeviceMesh) -> None:
+    """Biases that choose experts (DeepSeek V3, GLM 4.5) are buffers: a sharded run of them ended at its export."""
+    config = AutoConfig.for_model("deepseek_v3", **{**MIXTURE, **LATENT})
+    whole = AutoModelForCausalLM.from_config(config)
+    whole.model.layers[1].mlp.gate.e_score_correction_bias.copy_(torch.arange(4.0))
+    whole.save_pretrained(tmp_path / "whole")
+    with weights_in_files():
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
+    shard(model, mesh)
+    save_streamed(model, tmp_path / "parts", None)
+    expected, found = held(tmp_path / "whole"), held(tmp_path / "parts")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_a_disk_that_fills_up_keeps_nobody_waiting(
