@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from tqdm import tqdm
 
 torch.set_num_threads(1)
+tqdm.monitor_interval = 0  # its thread may hold the lock of all bars while a test forks, and no process gets it then
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SHARED = Path(os.environ.get("ALIGN_SHARED", Path(__file__).parents[2] / "shared"))
 
