@@ -33,7 +33,7 @@ def probe(program: Program) -> Probed:
 
     Raises RowRefused for one that does not write a question.
     """
-    found = _probe(program) if _writes(program) else _in_parts(program)
+    found = _as_it_takes_them(program)
     if (
         found.bare != found.prompt
         or not found.full.startswith(found.bare)
@@ -55,20 +55,23 @@ def _probe(program: Program, *told: str) -> Probed:
     return Probed(program, bare, prompt, program.render(answered, add_generation_prompt=False), told)
 
 
-def _writes(program: Program) -> bool:
-    """Tell whether a template writes question and answer as plain texts."""
+def _as_it_takes_them(program: Program) -> Probed:
+    """Return what a template makes of plain texts, or of parts where it takes those alone (SmolVLM, LLaVA)."""
+    plain = refused = None
+    try:
+        plain = _probe(program)
+        if PROBE in plain.full:
+            return plain
+    except RowRefused as refusal:
+        refused = refusal
     with suppress(RowRefused):
-        return PROBE in _probe(program).full
-    return False
-
-
-def _in_parts(program: Program) -> Probed:
-    """Return a template that takes texts as parts (SmolVLM, LLaVA), or else what it makes of plain ones."""
-    with suppress(RowRefused):
-        found = _probe(
+        parts = _probe(
             program.with_parts(),
             "it takes a turn as a list of parts: it is made to take plain texts too, here and in the exported folder",
         )
-        if PROBE in found.full and not any("'text'" in text for text in found[1:4]):  # of a list that it prints
-            return found
-    return _probe(program)
+        if PROBE in parts.full and not any("'text'" in text for text in parts[1:4]):  # of a list that it prints
+            return parts
+    if plain is None:
+        assert refused is not None
+        raise refused
+    return plain

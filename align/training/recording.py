@@ -98,7 +98,7 @@ class RecordingModule(L.LightningModule):
         self._evaluate("test", batch)
 
     def _evaluate(self, phase: Phase, batch: Step | CandidateBatch) -> None:
-        step = batch if isinstance(batch, Step) else Step([batch])
+        step, self.phase = batch if isinstance(batch, Step) else Step([batch]), phase
         self.begin_step(step)
         for micro_batch in step:
             self._recorded_loss(phase, micro_batch)

@@ -27,7 +27,6 @@ from align.objectives.advantages import GroupAdvantage
 from align.objectives.policy_gradient import PolicyGradient
 from align.rounds.every_sample import EverySample
 from align.rounds.pair_selections import BestWorst
-from align.rounds.weights import policy_hash
 from align.sampling.colocated import ColocatedVLLM
 from align.sampling.continuous_batching import ContinuousBatching
 from align.sampling.generation import Generation, sample_key
@@ -39,6 +38,7 @@ from tests.processes.runs import NINE, STRATEGIES, TRAINER, Pair
 from tests.resume.runs import KILLED, Run, same
 from tests.rounds.runs import world_model
 from tests.rounds.test_kills import random_kills
+from tests.rounds.test_live_policy import Watch
 from tests.rounds.test_online import grpo, rounds
 from tests.rounds.test_pool import pooled, stored
 from tests.sampling.vllm_server import Served, vllm_serve
@@ -51,18 +51,12 @@ MOVING = PolicyGradient(advantage=GroupAdvantage("none", "none"))
 NOWHERE = ServerPool(["http://127.0.0.1:9/v1"])
 
 
-class Starts(Callback):
-    """Writes down the adapter that every round begins to be trained with, and its hash."""
+class Starts(Watch):
+    """Keeps the adapter alone."""
 
-    def __init__(self) -> None:
-        self.hashes: list[str] = []
-        self.adapters: list[dict[str, torch.Tensor]] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0:
-            self.hashes.append(policy_hash(pl_module))
-            found = peft.get_peft_model_state_dict(pl_module.model)
-            self.adapters.append({name: values.detach().clone() for name, values in found.items()})
+    def kept(self, model: Any) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(model)
+        return found
 
 
 def run_ahead(module: Any, pool: ServerPool, *callbacks: Callback, **options: Any) -> Log:
@@ -122,7 +116,7 @@ def test_each_round_is_drawn_by_the_weights_that_the_one_before_began_with(world
     prompts = {of_seed[row["seed"]]: row["prompt"] for row in asked}
 
     def of_adapter(number: int, asked: list[tuple[list[int], list[int]]]) -> torch.Tensor:
-        return plain_logprobs(world_model, starts.adapters[number], asked)
+        return plain_logprobs(world_model, starts.weights[number], asked)
 
     for number, drawer in enumerate(drawers):
         own = {key: row for key, row in samples.items() if key[0] == number}

@@ -63,7 +63,11 @@ class Watch(Callback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0:
             self.hashes.append(policy_hash(pl_module))
-            self.weights.append({n: p.detach().clone() for n, p in pl_module.model.state_dict().items()})
+            self.weights.append({n: p.detach().clone() for n, p in self.kept(pl_module.model).items()})
+
+    def kept(self, model: Any) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = model.state_dict()
+        return found
 
 
 def rounds(folder: Path, pairs: Path, scorer: Scorer) -> Watch:
