@@ -177,6 +177,9 @@ VARIANTS = {
     *("pro_first_term", "pro_no_sft", "pro_no_temperature", "pro_released", "rahf_dual_code", "rahf_dual_paper"),
     *("dr_grpo", "dapo", "gspo", "cispo", "sapo", "reinforce_pp", "rloo", "online", "online_ppo", *PAIR_ROUNDS),
     *("rahf_single_stage1_paper", "reward_model_flip", "reward_model_scaled", "reward_model_soft", "bfloat16_lora"),
+    *("aot_unpaired", "cpl", "cpo", "discopop", "dpo_norm", "exo", "f_dpo", "ld_dpo", "mnpo", "rpo", "slic", "wpo"),
+    *("infonca", "lipo", "list_softmax", "list_sum", "nca", "set_contrast", "pair_sum"),
+    *("filtered_likelihood", "reward_weighted", "more_samples", "on_policy_dpo"),
     "qlora",
 }
 """Other values of another fragment's settings, or trained elsewhere as well: the long proofs run them."""
@@ -221,6 +224,8 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
         save_tiny(model_folder, max_position_embeddings=2048)  # prompts under its long instructions are not cut
     if path.stem in FIRST_STAGE:
         more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
+    if path.stem == "gold":
+        more = ["--trainer.callbacks.harmless", "6", "--trainer.callbacks.harmful", "4"]  # of 96 and 60
     if path.stem in ("tr_dpo", "bema_dpo"):
         more = ["--model.reference.every_n_steps", "1"]  # of two, in place of 512 or 400
     two_batches([*words(path, str(data), str(model_folder)), *more], tmp_path / "run")

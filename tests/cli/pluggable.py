@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import lightning as L
@@ -31,10 +32,12 @@ def concrete(kind: type) -> list[type]:
     return [c for c in found if not c.__name__.startswith("_")]
 
 
+@cache
 def _has_abstract_parts(kind: type) -> bool:
     return any(getattr(inspect.getattr_static(kind, n, None), "__isabstractmethod__", False) for n in dir(kind))
 
 
+@cache
 def signature_hints(kind: Any) -> dict[str, Any]:
     """Return the types of what a class or function takes, those its bases pass on included."""
     found: dict[str, Any] = {}

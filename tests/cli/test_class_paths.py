@@ -37,8 +37,8 @@ def path_of(cls: type) -> str:
 
 def parameters(cls: type) -> dict[str, Any]:
     """Return the defaults of what a class takes, those of its bases' `**options` left out."""
-    found = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in found if p.default is not p.empty and p.name not in required(cls)}
+    found, needed = inspect.signature(cls).parameters.values(), required(cls)
+    return {p.name: p.default for p in found if p.default is not p.empty and p.name not in needed}
 
 
 @cache

@@ -45,7 +45,9 @@ def share(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> fl
     return moved / sum(p.numel() for p in after.values())
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "auto", "float32"])
+@pytest.mark.parametrize(
+    "dtype", ["bfloat16", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float16", "auto", "float32"))]
+)
 def test_masters_move(tmp_path: Path, dtype: str) -> None:
     """In float32 all that has a gradient moves: 90 % of a tiny model, whose batches do not hold every token."""
     module = DPOModule(Backbone(str(save_short(tmp_path / "base")), dtype=dtype))

@@ -61,8 +61,8 @@ MOMENTS = [
 ]
 
 
-IN_CI = ("accumulation", "two_workers")
-"""Settings that differ in what has to be kept (random kills are of DPO); the others run with the long proofs."""
+IN_CI = ("two_workers",)
+"""Its workers hold what has to be kept (random kills are of DPO); the others run with the long proofs."""
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def random_kills(tmp_path: Path, arguments: list[str], wanted: int) -> int:
 
 
 def test_random_kills(tmp_path: Path, dropout_model: Path, pairs_file: Path) -> None:
-    assert random_kills(tmp_path, command(pairs_file, dropout_model), 8) >= 8
+    assert random_kills(tmp_path, command(pairs_file, dropout_model), 4) >= 4
 
 
 @pytest.mark.slow

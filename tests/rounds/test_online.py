@@ -73,7 +73,10 @@ def test_a_policy_learns_what_is_rewarded(world_model: Path) -> None:
     assert log.series("train/entropy")[-1] < log.series("train/entropy")[0]
 
 
-@pytest.mark.parametrize("value", [TrunkValue(), TrunkValue(detached=True), AdapterValue(), ModelValue()])
+@pytest.mark.parametrize(
+    "value",
+    [TrunkValue(), pytest.param(TrunkValue(detached=True), marks=pytest.mark.slow), AdapterValue(), ModelValue()],
+)
 def test_ppo_learns_with_every_critic(value: CriticSettings, world_model: Path) -> None:
     lora = LoRA(r=8) if isinstance(value, AdapterValue) else None
     module = PPOModule(Backbone(str(world_model), lora=lora), value=value, optimizer=CONSTANT)

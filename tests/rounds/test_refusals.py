@@ -53,7 +53,7 @@ def remove_store(rounds: Path) -> None:
     ("tamper", "code", "said"),
     [
         (change_file, 3, "round-0001.jsonl has SHA-256"),
-        (remove_file, 3, "round-0001.jsonl is missing"),
+        pytest.param(remove_file, 3, "round-0001.jsonl is missing", marks=pytest.mark.slow),
         (remove_store, 2, "is not sealed, the checkpoint has trained on"),
     ],
 )

@@ -107,7 +107,7 @@ MIXTURE = ["--trainer.callbacks.mixture", "{shares: [0, 1, -0.5, 0.5]}"]
 
 
 @pytest.mark.parametrize(
-    "more", [PREVIOUS, *(pytest.param(more, marks=pytest.mark.slow) for more in (RESTART, MIXTURE, [*MIXTURE, *LORA]))]
+    "more", [pytest.param(more, marks=pytest.mark.slow) for more in (PREVIOUS, RESTART, MIXTURE, [*MIXTURE, *LORA])]
 )
 def test_rounds(more: list[str], tmp_path: Path, world_model: Path) -> None:
     as_one(tmp_path, command(world_model, *more), ("train/loss", "train/grad_norm", "rounds/reward"))

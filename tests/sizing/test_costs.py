@@ -97,7 +97,7 @@ GEMMA_4 = Shape(Gemma4TextConfig, {**WIDTHS, **HEADS, "hidden_size_per_layer_inp
         (CHECKED, DPOModule, False, {}),
         (SMALL, DPOModule, True, {"lora": LoRA(), "dtype": "bfloat16"}),
         (CHECKED, SFTModule, False, {"gradient_checkpointing": True}),
-        (GEMMA_4, SFTModule, False, {}),
+        pytest.param(GEMMA_4, SFTModule, False, {}, marks=pytest.mark.slow),
     ],
 )
 def test_storages_of_a_real_step_on_this_cpu(
