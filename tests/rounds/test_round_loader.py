@@ -14,8 +14,8 @@ import torch
 
 from align.callbacks.resampling import IterativeResampling
 from align.data.batching import Batching
-from align.data.synthetic import SyntheticDataModule
 from align.data.drop_report import Report
+from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError, DataError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
