@@ -21,7 +21,7 @@ from align.rounds.scored_samples import PromptSamples, ScoredSample
 CUT = "sample: cut off at its limit"
 MORE = "draw more (generation.num_samples, prompts), or take a scorer that tells samples apart"
 ADVICE = {
-    CUT: "raise generation.max_new_tokens, or set missing_eos_penalty, which keeps samples that are cut off",
+    CUT: "raise generation.max_new_tokens, or set missing_eos_penalty (without conditions), which keeps what is cut",
     "rewards too close": f"{MORE}, or a lower margin or threshold of the selection",
     "samples of one reward": f"{MORE}, or set selection.skip_equal to false",
     "identical samples": "draw more (generation.num_samples), at a higher generation.temperature",

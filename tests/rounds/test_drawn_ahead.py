@@ -161,6 +161,7 @@ def test_a_reference_that_is_the_policy_which_drew_is_refused(world_model: Path)
         run_ahead(module, NOWHERE, selection=BestWorst())
 
 
+@pytest.mark.slow
 def test_a_round_that_asks_for_ratings_waits_for_the_model_that_has_learned_them(
     world_model: Path, tmp_path: Path
 ) -> None:
@@ -169,7 +170,7 @@ def test_a_round_that_asks_for_ratings_waits_for_the_model_that_has_learned_them
     given: dict[str, Any] = {
         "scorer": points,
         "selection": DirectionalRejectionSampling(among="pool"),
-        "generation": Generation(max_new_tokens=20, num_samples=2),
+        "generation": Generation(max_new_tokens=40, num_samples=4),
         "direction": Direction(),
         "conditions": ConditioningSchedule(directions=2, targets=2),
         "missing_eos_penalty": None,

@@ -260,7 +260,7 @@ class TestBadInput:
             run(world_model, resampling(Told(lambda text: 1.0)))
 
     def test_a_policy_that_never_stops(self, world_model: Path) -> None:
-        with pytest.raises(DataError, match=r"cut off at its limit: raise generation.max_new_tokens"):
+        with pytest.raises(DataError, match=r"cut off at its limit.*: raise generation.max_new_tokens"):
             run(
                 world_model,
                 resampling(missing_eos_penalty=None, generation=Generation(max_new_tokens=1, num_samples=2)),
@@ -271,7 +271,7 @@ class TestBadInput:
             run(world_model, resampling(generation=Generation(max_new_tokens=250, num_samples=2)))
 
     def test_a_sample_alone_makes_no_pair(self) -> None:
-        with pytest.raises(ConfigError, match=r"selection BestWorst compares .* num_samples is 1: set it to 2 or more"):
+        with pytest.raises(ConfigError, match=r"selection BestWorst compares .*num_samples is 1: set it to 2 or more"):
             resampling(generation=Generation(max_new_tokens=4))
 
     def test_unknown_attribute(self, world_model: Path) -> None:
