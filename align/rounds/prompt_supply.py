@@ -68,6 +68,11 @@ class PromptSupply:
 
     def of_round(self, number: int) -> Taken:
         """Return the prompts of a round. Raises DataError where none leaves room for a response."""
+        if self._longest < 1:
+            raise DataError(
+                f"round {number}: generation.max_new_tokens {self.settings.generation.max_new_tokens} leaves nothing "
+                f"for prompts of the {self._encoder.truncation.max_total} tokens that both may have together: lower it"
+            )
         chosen = self.settings.choose(self.pool(), number, first=self._first(number))
         kept = self._kept(number, chosen)
         if not kept:

@@ -270,6 +270,10 @@ class TestBadInput:
         with pytest.raises(DataError, match=r"leaves beside generation.max_new_tokens 250: lower it"):
             run(world_model, resampling(generation=Generation(max_new_tokens=250, num_samples=2)))
 
+    def test_responses_longer_than_all_there_is(self, world_model: Path) -> None:
+        with pytest.raises(DataError, match=r"max_new_tokens 256 leaves nothing for prompts of the 256 tokens"):
+            run(world_model, resampling(generation=Generation(max_new_tokens=256, num_samples=2)))
+
     def test_a_sample_alone_makes_no_pair(self) -> None:
         with pytest.raises(ConfigError, match=r"selection BestWorst compares .*num_samples is 1: set it to 2 or more"):
             resampling(generation=Generation(max_new_tokens=4))
