@@ -78,7 +78,7 @@ def test_directions_and_gates() -> None:
 
 
 def test_prompts_of_no_world_are_told_before_they_are_answered() -> None:
-    with pytest.raises(DataError, match="no entity of the world is named in the prompt 'Say so': .* another scorer"):
+    with pytest.raises(DataError, match=r"no entity of the world is named in the prompt 'Say so': .* another scorer"):
         GoldRewards().check_examples([Example("a", (Message("user", "Say so"),))])
 
 
