@@ -79,7 +79,7 @@ class PromptSupply:
             raise DataError(
                 f"round {number}: every prompt has more than {self._longest} tokens, which is what max_total "
                 f"{self._encoder.truncation.max_total} leaves beside generation.max_new_tokens "
-                f"{self.settings.generation.max_new_tokens}: lower it"
+                f"{self.settings.generation.max_new_tokens}: lower it, or leave such prompts out of the data"
             )
         return Taken(kept, len(chosen))
 
