@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -199,6 +201,44 @@ def test_random_kills(method: str, tmp_path: Path, world_model: Path) -> None:
     with vllm_serve(world_model, tmp_path, processed=True) as server:
         words = ahead(world_model, server, method="dpo" if method == "dpo" else "grpo", more=more)
         random_kills(tmp_path, words, KILLS)
+
+
+def killing_at_policies(when: str, count: int) -> Callable[[], None]:
+    """Prepare a process that dies before or after the count-th time that a policy is given to servers."""
+
+    def prepare() -> None:
+        from align.sampling.written_policies import WrittenPolicies
+
+        original, passed = WrittenPolicies.write, list[int]()
+
+        def wrapped(self: WrittenPolicies, *given: Any, **options: Any) -> Any:
+            passed.append(1)
+            if (when, len(passed)) == ("before", count):
+                os.kill(os.getpid(), NINE)
+            written = original(self, *given, **options)
+            if (when, len(passed)) == ("after", count):
+                os.kill(os.getpid(), NINE)
+            return written
+
+        WrittenPolicies.write = wrapped  # type: ignore[method-assign]
+
+    return prepare
+
+
+@pytest.mark.slow
+def test_kills_around_the_policies_that_are_written(tmp_path: Path, world_model: Path) -> None:
+    """Of round 0, and of both that are drawn ahead: each is begun in the store by then, and nothing asked for it yet."""
+    kills = [("before", 1), ("after", 1), ("before", 2), ("after", 1), ("before", 2), ("after", 1)]
+    with vllm_serve(world_model, tmp_path, processed=True) as server:
+        words = ahead(world_model, server)
+        whole, cut = Run(tmp_path / "whole", words), Run(tmp_path / "cut", words)
+        assert whole() == 0, whole.log
+        for when, count in kills:
+            assert cut(prepare=killing_at_policies(when, count)) == KILLED, cut.log
+        assert cut() == 0, cut.log
+    same(whole, cut)
+    assert stored(cut.root) == stored(whole.root)
+    assert drawn_by(cut.root)[2][0] == drawn_by(whole.root)[2][0]
 
 
 @pytest.mark.slow
