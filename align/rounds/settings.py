@@ -56,7 +56,6 @@ class RoundSettings:
         check_ahead(self)
         self._check_refills()
         self._check_prompts()
-        self._check_least()
         if self.conditions is not None and self.missing_eos_penalty is not None:
             raise ConfigError("missing_eos_penalty has no effect on rounds with conditions: leave it out")
         if self.mixture is not None:
@@ -76,6 +75,7 @@ class RoundSettings:
 
         if isinstance(self.selection, AgainstMixture):
             self.selection.check(self.generation, self.mixture)
+        self._check_least()
 
     def prepare_scorer(self, training: Training) -> None:
         """Let the scorer follow the run.

@@ -166,7 +166,7 @@ def test_rows_of_several_files_are_told_apart() -> None:
 def test_rounds_of_parts_go_through_all_prompts_once() -> None:
     """PRO's Algorithm 1: disjoint parts that hold everything, sizes at most one apart; the fifth round begins anew."""
     pool = [Example(f"e{n}", (Message("user", str(n)),)) for n in range(22)]
-    made = RoundSettings(GoldRewards(), BestWorst(), Generation(), Direction(), parts=4)
+    made = RoundSettings(GoldRewards(), BestWorst(), Generation(num_samples=2), Direction(), parts=4)
     names = [[e.id for e in made.choose(pool, n)] for n in range(5)]
     assert sorted(name for part in names[:4] for name in part) == sorted(e.id for e in pool)
     assert sorted(map(len, names[:4])) == [5, 5, 6, 6]
