@@ -145,8 +145,10 @@ def drawn_group(example: Example, prompts: list[list[int]], eos_id: int, most: i
     prompt, *instructed = prompts
     responses = [list(ids) or [eos_id] for ids in example.response_ids]
     length = max(map(len, prompts)) + max(map(len, responses))
-    if not prompt or length > most:
-        raise RowRefused("prompt without tokens" if not prompt else "drawn tokens over the limit")
+    if not prompt:
+        raise RowRefused("prompt without tokens")
+    if length > most:
+        raise RowRefused("drawn tokens over the limit" if any(example.response_ids) else "prompt over the limit")
     return EncodedGroup(
         id=example.id,
         prompt_ids=prompt,

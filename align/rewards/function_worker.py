@@ -29,6 +29,7 @@ def main() -> None:
     """Load the function that the first line names, say what it asks for, then answer calls until there are no more."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     calls, replies = _channels()
+    own = os.getpid()
     function: Callable[..., Any] | None = None
     for line in calls:
         asked = json.loads(line)
@@ -40,6 +41,8 @@ def main() -> None:
                 reply = {"values": list(values(_called(function, asked)))}
         except BaseException as error:
             reply = {"fault": type(error).__name__, "detail": _detail(error), "place": _place(error)}
+        if os.getpid() != own:  # the function has forked: the process that was asked answers, and no other
+            os._exit(0)
         replies.write(json.dumps(reply, allow_nan=False) + "\n")
         replies.flush()
 
@@ -75,10 +78,13 @@ def load(path: list[str], folder: str, module: str, file: str, name: str) -> Cal
 
 
 def asks(function: Callable[..., Any]) -> Reply:
-    """Return the names a function takes, those it cannot do without, and whether it takes any others."""
+    """Return the names a function takes, those it cannot do without, and whether it takes any others.
+
+    A parameter that takes no name, before a `/`, is none of them.
+    """
     named, required, others = [], [], False
     for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             others = others or parameter.kind is parameter.VAR_KEYWORD
         else:
             named.append(name)

@@ -22,12 +22,13 @@ from align.models.reward_file import read_reward_file
 from align.models.world_settings import check_same_world
 from align.records import Example, Message
 from align.rewards.components import Component
+from align.rewards.gate import Gate
 from align.rewards.ray_reward_model import FOR_WORKERS, RayRewardModel
 from align.rewards.reward_model_reading import outputs_of
 from align.rewards.reward_model_scorer import RewardModelScorer
 from align.workers.ray_session import RaySession
 from align.workers.ray_settings import RayWorkers
-from align.world.gold_rewards import REWARDS, gold
+from align.world.gold_rewards import REWARDS, gold, request_of
 from align.world.universe import World
 
 Dialogue = Sequence[Message]
@@ -151,6 +152,11 @@ class GoldRewards(Scorer):
         """Raise ConfigError for prompts or a model of another world."""
         check_same_world(("the gold rewards", self.world.settings), (name, settings))
 
+    def check_examples(self, examples: Sequence[Example]) -> None:
+        """Raise DataError for a prompt that is of no world."""
+        for example in examples:
+            request_of(self.world, example.messages)
+
     @property
     def identity(self) -> str:
         """Return the world's settings."""
@@ -160,19 +166,6 @@ class GoldRewards(Scorer):
         """Return helpfulness, verbosity and harmlessness."""
         rows = [gold(self.world, tuple(p), r) for p, r in zip(prompts, responses, strict=True)]
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(REWARDS))
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Adds a penalty where an attribute is too low, so that it cannot be traded away."""
-
-    attribute: str
-    at_least: float
-    penalty: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.penalty < 0:
-            raise ConfigError(f"gate.penalty must not be negative, got {self.penalty}")
 
 
 @dataclass(frozen=True)
@@ -187,7 +180,10 @@ class Direction:
         """Raise ConfigError for an attribute that a scorer with these has not."""
         names = (*(self.weights or ()), *(gate.attribute for gate in self.gates))
         if unknown := [name for name in names if name not in attributes]:
-            raise ConfigError(f"direction names {unknown[0]!r}, the scorer has {', '.join(attributes)}")
+            raise ConfigError(
+                f"direction names {unknown[0]!r}, the scorer has {', '.join(attributes)}: weigh these, or set "
+                "direction.weights to null, which takes the first"
+            )
 
     def of(self, attributes: Sequence[str], scores: Sequence[float]) -> float:
         """Return the reward; NaN where an attribute it needs has no score. Raises ConfigError for an unknown one."""

@@ -38,9 +38,10 @@ def manifest(
         "unique": fmean(len(d.distinct()) / len(d.candidates) for d in drawn),
         "acceptance": len(givers(own)) / max(report.read, 1),
         "replay": 1 - len(own) / len(records),
-        **{name: fmean(c.scores[i] for c in every) for i, name in enumerate(attributes)},
-        **direction_metrics(own),
     }
+    scores = {name: fmean(c.scores[i] for c in every) for i, name in enumerate(attributes)}
+    metrics |= {f"{name}_score" if name in metrics else name: value for name, value in scores.items()}
+    metrics |= direction_metrics(own)
     shown = [
         {"prompt": d.example.messages[-1].content, "best": b.text, "reward": b.reward}
         for d, b in list(zip(drawn, best, strict=True))[:SHOWN]

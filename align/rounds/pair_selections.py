@@ -18,6 +18,8 @@ class BestWorst(PromptSelection):
     margin: float = 0.0
     """Pairs whose rewards differ by no more are dropped."""
 
+    least = 2
+
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
         """Return one pair."""
         best, worst = best_of(drawn.candidates), worst_of(drawn.candidates)
@@ -67,6 +69,8 @@ class BernoulliPair(PromptSelection):
     temperature: float = 1.0
     """In units of reward."""
 
+    least = 2
+
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ConfigError(f"selection.temperature must be positive, got {self.temperature}")
@@ -88,6 +92,8 @@ class ThresholdPairs(PromptSelection):
     """In units of reward."""
     threshold: float = 0.85
     """At least 0.5, so that no pair is taken in both orders."""
+
+    least = 2
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or not 0.5 <= self.threshold < 1:
@@ -120,6 +126,8 @@ class RejectionSampledPairs(PromptSelection):
     """Of the KL-regularised optimum the accepted samples follow, in units of reward."""
     accepted: int = 8
     """How many to accept, an even number."""
+
+    least = 2
 
     def __post_init__(self) -> None:
         if self.beta <= 0 or self.accepted < 2 or self.accepted % 2:

@@ -14,7 +14,7 @@ from align.rounds.plan import RoundPlan
 from align.rounds.prompt_supply import Taken
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_store import RoundRow, StoredSample
-from align.rounds.sample_scores import score_missing
+from align.rounds.sample_scores import score_missing, tell_other_scorer
 from align.rounds.sealing import fruitful, seal
 from align.sampling.engine import Engine
 from align.sampling.generation import Sample
@@ -56,6 +56,7 @@ def make_round(
     seconds = time.perf_counter() - began
 
     score_missing(rounds, plan)
+    tell_other_scorer(rounds, plan)
     if engine is not None:
         plan = _refilled(rounds, plan, known, engine, further)
         measured = engine.measured()

@@ -68,13 +68,18 @@ class PromptSupply:
 
     def of_round(self, number: int) -> Taken:
         """Return the prompts of a round. Raises DataError where none leaves room for a response."""
+        if self._longest < 1:
+            raise DataError(
+                f"round {number}: generation.max_new_tokens {self.settings.generation.max_new_tokens} leaves nothing "
+                f"for prompts of the {self._encoder.truncation.max_total} tokens that both may have together: lower it"
+            )
         chosen = self.settings.choose(self.pool(), number, first=self._first(number))
         kept = self._kept(number, chosen)
         if not kept:
             raise DataError(
                 f"round {number}: every prompt has more than {self._longest} tokens, which is what max_total "
                 f"{self._encoder.truncation.max_total} leaves beside generation.max_new_tokens "
-                f"{self.settings.generation.max_new_tokens}: lower it"
+                f"{self.settings.generation.max_new_tokens}: lower it, or leave such prompts out of the data"
             )
         return Taken(kept, len(chosen))
 

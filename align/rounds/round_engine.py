@@ -12,6 +12,7 @@ from align.errors import ConfigError
 from align.models.folder_checks import ADAPTER_CONFIG, local_folder
 from align.records import PromptFormat
 from align.rounds.pair_selections import DrawnPair
+from align.rounds.refused_ahead import check_corrected
 from align.rounds.settings import RoundSettings
 from align.rounds.weights import refuse_ahead
 from align.sampling.checked import LocalEngine
@@ -91,7 +92,7 @@ class RoundEngine:
 
         Raises ConfigError where no servers are set, with which the round was begun.
         """
-        self.settings.check_corrected()
+        check_corrected(self.settings)
         if not isinstance(self._other, PooledRun):
             raise ConfigError(
                 "the next round was begun by servers, with weights that the model has no more: set engine.urls as in "

@@ -97,7 +97,8 @@ class RoundLoader:
         """
         module: Any = self.trainer.lightning_module
         known, self._followed = self._followed == self.number, self.number
-        if self.settings.ahead and not known and not in_last_round(self.trainer, self.epochs):
+        learns_ratings = self.settings.rated(self.number)  # which the next round is asked for
+        if self.settings.ahead and not (known or learns_ratings or in_last_round(self.trainer, self.epochs)):
             with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
                 step, policy = self._hashed
                 if first and step != self.trainer.global_step:
@@ -160,7 +161,7 @@ class RoundLoader:
 
     def _make(self, number: int) -> RoundRow:
         module: Any = self.trainer.lightning_module
-        policy, conditions = policy_hash(module), self.settings.conditions
+        policy = policy_hash(module)
         self._hashed = self.trainer.global_step, policy
         writer = Encoder(module.tokenizer, self.data.encoder.template, Truncation())  # type: ignore[union-attr]
         self.training.now = PolicyNow(module.model, module.tokenizer, writer, module.asking, module.backbone, policy)
@@ -168,8 +169,7 @@ class RoundLoader:
         plan = turn.plan if turn else self._plan(number, policy)
         engine = turn.engine if turn else self.engine.of(*self._drawn_from, policy)
         with self.trainer.precision_plugin.forward_context(), casts_kept(module.model):
-            own = conditions is not None and conditions.rated(number)
-            waited, drawn_by = turn.waited if turn else 0.0, None if own else engine
+            waited, drawn_by = turn.waited if turn else 0.0, None if self.settings.rated(number) else engine
             row = make_round(self.rounds, plan, replayed, drawn_by, self.supply.further, waited=waited)
         told = {f"rounds/{name}": value for name, value in row.manifest["metrics"].items()}
         for logger in self.trainer.loggers:

@@ -114,6 +114,11 @@ class RoundStore(DurableFile):
             self._write(f"UPDATE sample SET scores = NULL, scorer = NULL WHERE {others}", [(number, scorer)])
         return int(count)
 
+    def scored_by(self, number: int) -> str | None:
+        """Return the identity of what scored a round, None for one without scores."""
+        found = self.read("SELECT scorer FROM sample WHERE round = ? AND scores IS NOT NULL LIMIT 1", number)
+        return str(found[0][0]) if found else None
+
     def has_logprobs(self, number: int) -> bool:
         """Tell whether an engine told log-probabilities of a sample of a round."""
         return bool(self.read("SELECT 1 FROM engine WHERE round = ? LIMIT 1", number))

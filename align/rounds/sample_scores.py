@@ -48,6 +48,19 @@ def score_missing(rounds: RoundFolder, plan: RoundPlan) -> None:
         on_first(lambda scored=scored: rounds.store.add_scores(plan.number, scored, scorer.identity))  # type: ignore[misc]
 
 
+def tell_other_scorer(rounds: RoundFolder, plan: RoundPlan) -> None:
+    """Tell of a round that is scored by another version of the scorer than the one before, as after a function's edit.
+
+    A judge that is the model being trained is another one in every round.
+    """
+    scorer, before = plan.settings.scorer, on_first(lambda: rounds.store.scored_by(plan.number - 1))
+    if before not in (None, scorer.identity) and not scorer.asks_trained:
+        rank_zero_warn(
+            f"round {plan.number} is scored by another version of the scorer than round {plan.number - 1}: rewards "
+            "from here on are not those of before"
+        )
+
+
 def _refresh(scorer: Scorer) -> None:
     """Let whoever scores read what was replaced. Raises ModelError where processes read different models."""
 

@@ -18,6 +18,17 @@ from align.rounds.round_prompts import RoundPrompt
 from align.rounds.round_store import RoundRow, StoredSample
 from align.rounds.scored_samples import PromptSamples, ScoredSample
 
+CUT = "sample: cut off at its limit"
+MORE = "draw more (generation.num_samples, prompts), or take a scorer that tells samples apart"
+ADVICE = {
+    CUT: "raise generation.max_new_tokens, or set missing_eos_penalty (without conditions), which keeps what is cut",
+    "rewards too close": f"{MORE}, or a lower margin or threshold of the selection",
+    "samples of one reward": f"{MORE}, or set selection.skip_equal to false",
+    "identical samples": "draw more (generation.num_samples), at a higher generation.temperature",
+    "sample: no reward": "the scorer gives no number: mend it, or take another",
+}
+"""By the reason for which most was dropped, what to set."""
+
 
 def seal(
     rounds: RoundFolder,
@@ -37,7 +48,7 @@ def seal(
     made = selection.build(drawn, report)
     report.kept = len(made)
     if not made:
-        raise DataError(f"round {plan.number} gives nothing to train on: {report}")
+        raise DataError(f"round {plan.number} gives nothing to train on: {report}{_advice(report)}")
     replay, seed = plan.settings.replay, plan.settings.generation.seed
     mixed = replay is not None and not own
     records = replay.mix(made, data, seed=seed, round_number=plan.number) if replay and mixed else made
@@ -51,6 +62,12 @@ def seal(
     row = store.round(plan.number)
     assert row is not None
     return row
+
+
+def _advice(report: Report) -> str:
+    """Return what would leave something to train on, where it is known."""
+    known = [reason for reason, _ in report.dropped.most_common() if reason in ADVICE]
+    return f": {ADVICE[known[0]]}" if known else ""
 
 
 def fruitful(rounds: RoundFolder, plan: RoundPlan) -> int:
@@ -104,7 +121,7 @@ def _candidate(plan: RoundPlan, sample: StoredSample, number: int, group: int) -
     if not plan.settings.selection.takes_any_text and (fault := text_fault(sample.text)):
         return f"sample: {fault}"
     if cut and penalty is None:
-        return "sample: cut off at its limit"
+        return CUT
     reward = plan.direction.of(plan.settings.scorer.attributes, sample.scores) - (penalty or 0.0) * cut
     if not math.isfinite(reward):
         return "sample: no reward"

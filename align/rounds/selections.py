@@ -22,6 +22,9 @@ class Selection(ABC):
     keeps_samples = False
     """Whether records hold samples as they were drawn, with `reward` and `finished`: what online methods train on."""
 
+    least = 1
+    """Of how many samples of a prompt it can make anything."""
+
     def compared(self, settings: Generation) -> int:
         """Return how many samples of a prompt are trained on together at most."""
         return settings.num_samples

@@ -14,6 +14,7 @@ from align.rounds.against_mixture import AgainstMixture
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import ReferencePair
+from align.rounds.refused_ahead import check_ahead
 from align.rounds.selections import PromptSelection, Selection
 from align.sampling.engine_kind import EngineKind
 from align.sampling.generation import Generation
@@ -52,7 +53,7 @@ class RoundSettings:
     """1: a round is drawn while the one before is trained on, by the weights that one began with."""
 
     def __post_init__(self) -> None:
-        self._check_ahead()
+        check_ahead(self)
         self._check_refills()
         self._check_prompts()
         if self.conditions is not None and self.missing_eos_penalty is not None:
@@ -74,32 +75,7 @@ class RoundSettings:
 
         if isinstance(self.selection, AgainstMixture):
             self.selection.check(self.generation, self.mixture)
-
-    def _check_ahead(self) -> None:
-        if self.ahead not in (0, 1):
-            raise ConfigError(f"ahead must be 0 or 1, got {self.ahead}: weights of earlier rounds are not kept")
-        if not self.ahead:
-            return
-        if not isinstance(self.engine, ServerPool):
-            name = "our own engine" if self.engine is None else type(self.engine).__name__
-            raise ConfigError(
-                f"ahead 1 has servers draw while the model trains, {name} takes turns with it: set engine.urls, or "
-                "ahead to 0"
-            )
-        if self.scorer.asks_trained:
-            raise ConfigError(
-                "ahead 1 begins a round before the weights are there that LivePolicy judges it by: name the folder of "
-                "a model, responder LocalModel, or set ahead to 0"
-            )
-        self.check_corrected()
-
-    def check_corrected(self) -> None:
-        """Raise ConfigError where losses on samples of earlier weights would not be corrected."""
-        if self.selection.keeps_samples and self.engine is not None and self.engine.importance_cap is None:
-            raise ConfigError(
-                "ahead 1 trains on samples of earlier weights, which engine.importance_cap null would leave "
-                "uncorrected: set it, or ahead to 0"
-            )
+        self._check_least()
 
     def prepare_scorer(self, training: Training) -> None:
         """Let the scorer follow the run.
@@ -141,6 +117,14 @@ class RoundSettings:
                 f"{self.prompts}: set one of them to null"
             )
 
+    def _check_least(self) -> None:
+        least, found = self.selection.least, self.generation.num_samples
+        if found < least and self.conditions is None:
+            raise ConfigError(
+                f"selection {type(self.selection).__name__} compares samples of a prompt, generation.num_samples is "
+                f"{found}: set it to {least} or more"
+            )
+
     def _check_refills(self) -> None:
         plain = self.conditions is None and not self.alternate_halves and self.prompts is not None
         if self.refills < 0 or (self.refills and not (plain and isinstance(self.selection, PromptSelection))):
@@ -149,13 +133,17 @@ class RoundSettings:
                 "prompt: set `prompts`, leave out conditions and alternate_halves, or set refills to 0"
             )
 
+    def rated(self, number: int) -> bool:
+        """Tell whether a round takes the data's own responses, under their ratings."""
+        return self.conditions is not None and self.conditions.rated(number)
+
     def choose(self, pool: list[Example], round_number: int, first: int | None = None) -> list[Example]:
         """Return the prompts of a round, in the order of hashes; one on the data's own responses takes all.
 
         `first` is the place at which they begin; null takes that behind rounds which all have `prompts`.
         """
         order = self.share(pool, round_number)
-        if self.conditions is not None and self.conditions.rated(round_number):
+        if self.rated(round_number):
             return order
         turn = round_number // 2 if self.alternate_halves else round_number
         if self.parts is not None:

@@ -43,7 +43,9 @@ class Generation:
                 f"{self.top_p}"
             )
         if self.temperature == 0 and self.num_samples > 1:
-            raise ConfigError("temperature 0 draws the same completion every time: set num_samples to 1")
+            raise ConfigError(
+                "temperature 0 draws the same completion every time: set num_samples to 1, or temperature above 0"
+            )
         if self.temperature == 0 and self.top_p < 1:
             raise ConfigError(f"temperature 0 takes the most probable token whatever top_p is: leave out {self.top_p}")
 

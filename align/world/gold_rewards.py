@@ -100,7 +100,7 @@ def request_of(world: World, prompt: Prompt) -> ParsedPrompt:
             return ParsedPrompt(named[-1], harmful)
     raise DataError(
         f"no entity of the world is named in the prompt {shorten(prompt[-1].content)!r}: gold rewards are for prompts "
-        "of the synthetic world"
+        "of the synthetic world, take another scorer for others"
     )
 
 

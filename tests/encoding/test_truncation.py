@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from align.encoding.encoded_candidate import drawn_group
 from align.encoding.encoder import Dropped, Encoder
+from align.encoding.rendering import RowRefused
 from align.encoding.templates import make_template
 from align.encoding.truncation import PRESETS, Fit, Truncation, fit
 from align.models.small import CHATML
@@ -133,3 +135,10 @@ def test_prompts_of_their_own_per_response() -> None:
     assert [own.tokenizer.decode(r) for r in group.response_ids] == ["yes<|im_end|>", "no<|im_end|>"]
     short = encoded(coder(36), row)
     assert short.own_prompt_ids == []  # only what they share is left
+
+
+@pytest.mark.parametrize(("ids", "told"), [((), "prompt over the limit"), ((4,) * 3, "drawn tokens over the limit")])
+def test_a_row_of_a_prompt_alone_has_drawn_nothing(ids: tuple[int, ...], told: str) -> None:
+    row = Example("a", (Message("user", "b"),), ("",), response_ids=(ids,))
+    with pytest.raises(RowRefused, match=told):
+        drawn_group(row, [[3] * 9], 1, 9)

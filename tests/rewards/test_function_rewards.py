@@ -65,6 +65,13 @@ def wrong_alone(completions):
 
 def nothing_fits(text):
     return 0
+
+def unnamed(completions, /):
+    return [0] * len(completions)
+
+def splits(completions):
+    os.fork()
+    return [len(c) for c in completions]
 """
 ASK = (Message("user", "Which?"),)
 
@@ -124,6 +131,12 @@ FAULTS = {
 }
 
 
+def test_one_process_answers_for_a_function_that_forks(file: Path) -> None:
+    """Both returned: the second answer was taken for that of the next call."""
+    scorer = FunctionRewards(f"{file}:splits")
+    assert [scorer.score([ASK], [text]).item() for text in ("a", "bb", "ccc")] == [1, 2, 3]
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_with_its_sample_or_counted(file: Path, fault: str) -> None:
@@ -178,6 +191,7 @@ def test_what_works_alone_and_not_together_is_taken_and_told(file: Path) -> None
         ("my_rewards.py:acuracy", {}, r"no function 'acuracy' in it \(there: accuracy, seen"),
         ("broken.py:f", {}, r"raised SyntaxError: .*\(broken.py, line 1\)"),
         ("my_rewards.py:nothing_fits", {}, "takes text: expected a parameter `completions`"),
+        ("my_rewards.py:unnamed", {}, "takes nothing: expected a parameter `completions`"),
         ("my_rewards.py:bad", {"arguments": {"limit": 3}}, "arguments.limit: function .* takes nothing beside"),
         ("my_rewards.py:short", {"arguments": {"anwser": 3}}, "takes answer beside .*did you mean 'answer'"),
         ("my_rewards.py:bad", {"time_limit": 0.0}, "must be positive"),

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.errors import ConfigError
+from align.errors import ConfigError, DataError
 from align.judges.win_rates import ScorerJudge
 from align.models.backbone import Backbone
 from align.models.model_export import export_model
 from align.models.reward_file import write_reward_file
 from align.modules.reward_model import RewardModel
-from align.records import LabelScaling, Message
+from align.records import Example, LabelScaling, Message
 from align.rewards.ensemble import RewardEnsemble
 from align.rewards.function_rewards import FunctionRewards
+from align.rewards.gate import Gate
 from align.rewards.min_max_scaled import MinMaxScaled
-from align.rewards.scorers import Dialogue, Direction, Gate, GoldRewards, RewardFolder, Scorer
+from align.rewards.scorers import Dialogue, Direction, GoldRewards, RewardFolder, Scorer
 from align.rewards.weighted_attributes import WeightedAttributes
 from align.world.gold_rewards import REWARDS, User, gold
 from align.world.prompts import held_out_prompts
@@ -70,10 +71,15 @@ def test_directions_and_gates() -> None:
     assert math.isnan(Direction(weights).of(names, (70.0, math.nan)))
     assert Direction({"helpfulness": 1.0}).of(names, (70.0, math.nan)) == 70.0
     assert math.isnan(Direction({"helpfulness": 1.0}, (Gate("verbosity", 0.0),)).of(names, (70.0, math.nan)))
-    with pytest.raises(ConfigError, match="names 'wit', the scorer has helpfulness, verbosity"):
+    with pytest.raises(ConfigError, match="names 'wit', the scorer has helpfulness, verbosity: weigh these, or set"):
         Direction({"wit": 1.0}).of(names, scores)
     with pytest.raises(ConfigError):
         Gate("a", 0.0, penalty=-1.0)
+
+
+def test_prompts_of_no_world_are_told_before_they_are_answered() -> None:
+    with pytest.raises(DataError, match=r"no entity of the world is named in the prompt 'Say so': .* another scorer"):
+        GoldRewards().check_examples([Example("a", (Message("user", "Say so"),))])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,21 @@ from align.judges.live_policy import LivePolicy
 from align.judges.win_rates import WinRates
 from align.models.backbone import Backbone, LoRA
 from align.models.references import PreviousRound
+from align.modules.dpa import DPARSFModule
 from align.modules.dpo import DPOModule
 from align.objectives.advantages import GroupAdvantage
 from align.objectives.policy_gradient import PolicyGradient
+from align.records.conditions import Tally
+from align.rewards.min_max_scaled import MinMaxScaled
+from align.rewards.scorers import Direction, GoldRewards
+from align.rounds.conditioning_schedule import ConditioningSchedule
+from align.rounds.directional_selection import DirectionalRejectionSampling
 from align.rounds.every_sample import EverySample
 from align.rounds.pair_selections import BestWorst
 from align.sampling.colocated import ColocatedVLLM
 from align.sampling.continuous_batching import ContinuousBatching
 from align.sampling.generation import Generation, sample_key
+from align.sampling.logit_mixture import LogitMixture
 from align.sampling.ray_sampler import RaySampler
 from align.sampling.server_pool import IMPORTANCE_CAP, ServerPool
 from align.world.preferences import Preferences
@@ -139,6 +148,7 @@ def test_each_round_is_drawn_by_the_weights_that_the_one_before_began_with(world
         ({"engine": ContinuousBatching()}, "ContinuousBatching takes turns"),
         ({"engine": RaySampler(workers=1)}, "RaySampler takes turns"),
         ({"engine": ServerPool(NOWHERE.urls, importance_cap=None)}, "importance_cap null would leave uncorrected"),
+        ({"engine": None, "mixture": LogitMixture([0.0, 0.5])}, "leave mixture out, or set ahead to 0"),
         ({"scorer": WinRates(LanguageJudge(LivePolicy()))}, "begins a round before the weights are there"),
     ],
 )
@@ -151,6 +161,30 @@ def test_a_reference_that_is_the_policy_which_drew_is_refused(world_model: Path)
     module = DPOModule(Backbone(str(world_model), lora=LoRA(r=4)), reference=PreviousRound())
     with pytest.raises(ConfigError, match="ahead 1 draws it by the one before"):
         run_ahead(module, NOWHERE, selection=BestWorst())
+
+
+@pytest.mark.slow
+def test_a_round_that_asks_for_ratings_waits_for_the_model_that_has_learned_them(
+    world_model: Path, tmp_path: Path
+) -> None:
+    """Round 0 teaches answers under their ratings; the start, which would draw round 1 ahead, has never seen any."""
+    points = MinMaxScaled(GoldRewards(), {"helpfulness": (-6.0, 6.0), "verbosity": (0.0, 40.0)})
+    given: dict[str, Any] = {
+        "scorer": points,
+        "selection": DirectionalRejectionSampling(among="pool"),
+        "generation": Generation(max_new_tokens=40, num_samples=4),
+        "direction": Direction(),
+        "conditions": ConditioningSchedule(directions=2, targets=2),
+        "missing_eos_penalty": None,
+        "restart": True,
+        "prompts": 3,
+    }
+    module, starts = DPARSFModule(Backbone(str(world_model), lora=LoRA(r=4)), Tally(system="")), Starts()
+    with vllm_serve(world_model, tmp_path) as server:
+        run_ahead(module, ServerPool([server.url]), starts, **given)
+    told = drawn_by(Path("run"))
+    assert [metrics["stale"] for _, metrics in told] == [0, 0, 1]
+    assert told[0][0] != told[1][0] == told[2][0]  # the model that round 1 begins with, before it goes back, draws both
 
 
 def ahead(model: Path, *servers: Served, method: str = "grpo", more: tuple[str, ...] = ()) -> list[str]:
@@ -167,6 +201,44 @@ def test_random_kills(method: str, tmp_path: Path, world_model: Path) -> None:
     with vllm_serve(world_model, tmp_path, processed=True) as server:
         words = ahead(world_model, server, method="dpo" if method == "dpo" else "grpo", more=more)
         random_kills(tmp_path, words, KILLS)
+
+
+def killing_at_policies(when: str, count: int) -> Callable[[], None]:
+    """Prepare a process that dies before or after the count-th time that a policy is given to servers."""
+
+    def prepare() -> None:
+        from align.sampling.written_policies import WrittenPolicies
+
+        original, passed = WrittenPolicies.write, list[int]()
+
+        def wrapped(self: WrittenPolicies, *given: Any, **options: Any) -> Any:
+            passed.append(1)
+            if (when, len(passed)) == ("before", count):
+                os.kill(os.getpid(), NINE)
+            written = original(self, *given, **options)
+            if (when, len(passed)) == ("after", count):
+                os.kill(os.getpid(), NINE)
+            return written
+
+        WrittenPolicies.write = wrapped  # type: ignore[method-assign]
+
+    return prepare
+
+
+@pytest.mark.slow
+def test_kills_around_the_policies_that_are_written(tmp_path: Path, world_model: Path) -> None:
+    """Of round 0, and of both that are drawn ahead: each is begun in the store by then, and nothing asked for it yet."""
+    kills = [("before", 1), ("after", 1), ("before", 2), ("after", 1), ("before", 2), ("after", 1)]
+    with vllm_serve(world_model, tmp_path, processed=True) as server:
+        words = ahead(world_model, server)
+        whole, cut = Run(tmp_path / "whole", words), Run(tmp_path / "cut", words)
+        assert whole() == 0, whole.log
+        for when, count in kills:
+            assert cut(prepare=killing_at_policies(when, count)) == KILLED, cut.log
+        assert cut() == 0, cut.log
+    same(whole, cut)
+    assert stored(cut.root) == stored(whole.root)
+    assert drawn_by(cut.root)[2][0] == drawn_by(whole.root)[2][0]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from align.callbacks.resampling import IterativeResampling
 from align.data.batching import Batching
+from align.data.drop_report import Report
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError, DataError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
@@ -22,11 +24,16 @@ from align.modules.reward_model import RewardModel
 from align.modules.sft import SFTModule
 from align.records import Example, Instructions, Message
 from align.rewards.scorers import Direction, GoldRewards, Scorer
+from align.rounds.manifest import manifest
 from align.rounds.mixing import Replay
 from align.rounds.pair_selections import BestWorst
+from align.rounds.plan import RoundPlan
 from align.rounds.prompt_supply import told_apart
 from align.rounds.rerank import AppendAndRerank
-from align.rounds.round_store import RoundStore
+from align.rounds.round_folder import RoundFolder
+from align.rounds.round_store import RoundStore, StoredSample
+from align.rounds.sample_scores import tell_other_scorer
+from align.rounds.scored_samples import PromptSamples, ScoredSample
 from align.rounds.selections import BestOfN, Selection, TopFraction
 from align.rounds.settings import RoundSettings
 from align.sampling.generation import Generation
@@ -159,7 +166,7 @@ def test_rows_of_several_files_are_told_apart() -> None:
 def test_rounds_of_parts_go_through_all_prompts_once() -> None:
     """PRO's Algorithm 1: disjoint parts that hold everything, sizes at most one apart; the fifth round begins anew."""
     pool = [Example(f"e{n}", (Message("user", str(n)),)) for n in range(22)]
-    made = RoundSettings(GoldRewards(), BestWorst(), Generation(), Direction(), parts=4)
+    made = RoundSettings(GoldRewards(), BestWorst(), Generation(num_samples=2), Direction(), parts=4)
     names = [[e.id for e in made.choose(pool, n)] for n in range(5)]
     assert sorted(name for part in names[:4] for name in part) == sorted(e.id for e in pool)
     assert sorted(map(len, names[:4])) == [5, 5, 6, 6]
@@ -204,6 +211,37 @@ def test_every_round_may_begin_at_the_start(world_model: Path) -> None:
     assert len(policies) == 3  # but every round is sampled from what the one before has learnt
 
 
+def test_a_round_by_another_version_of_the_scorer_is_told(tmp_path: Path) -> None:
+    """Such as a function that was edited before the run was gone on with, between two rounds."""
+    rounds = RoundFolder(tmp_path)
+    rounds.store.begin(0, "weights", "settings")
+    rounds.store.add(0, [StoredSample("a", 0, "h", [4], "a", "eos")])
+    rounds.store.add_scores(0, [StoredSample("a", 0, "h", [4], "a", "eos", (1.0,))], "told before")
+    plan = RoundPlan(1, RoundSettings(Told(), BestOfN(), Generation(), Direction()), [], "weights")
+    with pytest.warns(UserWarning, match="round 1 is scored by another version of the scorer than round 0"):
+        tell_other_scorer(rounds, plan)
+    rounds.store.begin(1, "weights", "settings")
+    rounds.store.add(1, [StoredSample("a", 0, "h", [4], "a", "eos")])
+    rounds.store.add_scores(1, [StoredSample("a", 0, "h", [4], "a", "eos", (1.0,))], "told")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_other_scorer(rounds, replace(plan, number=2))
+
+
+def test_a_score_does_not_hide_what_is_counted() -> None:
+    """A sample of two tokens and reward 3, by a model whose outputs are called as what is told beside them."""
+    example, stored = Example("a", (Message("user", "b"),)), StoredSample("a", 0, "h", [4, 5], "a", "eos")
+    drawn = [PromptSamples(example, (ScoredSample(0, "a", "eos", (5.0, 7.0), 3.0),), ("reward", "length"))]
+    own = [replace(example, id="a@0")]
+    found = manifest(drawn, [stored], own, records=own, report=Report(read=1), seconds=0.0)["metrics"]
+    assert {name: found[name] for name in ("reward", "length", "reward_score", "length_score")} == {
+        "reward": 3.0,
+        "length": 2.0,
+        "reward_score": 5.0,
+        "length_score": 7.0,
+    }
+
+
 class TestBadInput:
     def test_a_reward_that_is_no_number_is_counted(self, world_model: Path) -> None:
         run(world_model, resampling(Told(lambda text: math.nan if "a" in text else float(len(text)))))
@@ -218,11 +256,11 @@ class TestBadInput:
             run(world_model, resampling(Told(lambda text: math.inf)))
 
     def test_a_constant_reward_trains_nothing(self, world_model: Path) -> None:
-        with pytest.raises(DataError, match="6 rewards too close"):
+        with pytest.raises(DataError, match=r"6 rewards too close: draw more \(generation.num_samples"):
             run(world_model, resampling(Told(lambda text: 1.0)))
 
     def test_a_policy_that_never_stops(self, world_model: Path) -> None:
-        with pytest.raises(DataError, match="cut off at its limit"):
+        with pytest.raises(DataError, match=r"cut off at its limit.*: raise generation.max_new_tokens"):
             run(
                 world_model,
                 resampling(missing_eos_penalty=None, generation=Generation(max_new_tokens=1, num_samples=2)),
@@ -231,6 +269,14 @@ class TestBadInput:
     def test_prompts_without_room(self, world_model: Path) -> None:
         with pytest.raises(DataError, match=r"leaves beside generation.max_new_tokens 250: lower it"):
             run(world_model, resampling(generation=Generation(max_new_tokens=250, num_samples=2)))
+
+    def test_responses_longer_than_all_there_is(self, world_model: Path) -> None:
+        with pytest.raises(DataError, match=r"max_new_tokens 256 leaves nothing for prompts of the 256 tokens"):
+            run(world_model, resampling(generation=Generation(max_new_tokens=256, num_samples=2)))
+
+    def test_a_sample_alone_makes_no_pair(self) -> None:
+        with pytest.raises(ConfigError, match=r"selection BestWorst compares .*num_samples is 1: set it to 2 or more"):
+            resampling(generation=Generation(max_new_tokens=4))
 
     def test_unknown_attribute(self, world_model: Path) -> None:
         with pytest.raises(ConfigError, match="direction names 'wit', the scorer has reward"):

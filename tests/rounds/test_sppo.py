@@ -24,7 +24,8 @@ from align.models.references import PreviousRound
 from align.modules.dpo import DPOModule
 from align.objectives.scored import SPPO
 from align.records import Example, Message
-from align.rewards.scorers import Direction, Gate
+from align.rewards.gate import Gate
+from align.rewards.scorers import Direction
 from align.rounds.round_store import RoundStore
 from align.training.optimizer import Optimizer
 from align.world.preferences import Preferences

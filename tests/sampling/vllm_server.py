@@ -8,6 +8,7 @@ and /v1/completions on token ids, with `return_token_ids`, `logprobs`, `stop_tok
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -246,6 +247,12 @@ def vllm_serve(base: Path, folder: Path, **faults: Any) -> Iterator[Served]:
         yield served
 
 
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 @contextmanager
 def serving(folder: Path, handler: Callable[[Path], type[BaseHTTPRequestHandler]]) -> Iterator[Served]:
     """Start a server in a forked process, its port bound before, so that nobody waits for it."""
@@ -254,6 +261,8 @@ def serving(folder: Path, handler: Callable[[Path], type[BaseHTTPRequestHandler]
     log = folder / f"server-{port}.log"
 
     def serve() -> int:
+        faulthandler.cancel_dump_traceback_later()  # it lives as long as its test, whose runs have limits of their own
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         listening.RequestHandlerClass = handler(log)
         listening.serve_forever()
         return 0
