@@ -28,26 +28,29 @@ class PassOrder(Order):
         self.limit = limit
 
     def __len__(self) -> int:
-        return len(self._planned) // self.share.world_size
+        return len(self._rounds)
 
     def batches(self) -> Batches:
         """Return the micro-batches of all ranks."""
-        return self._planned
+        return list(chain.from_iterable(self._rounds))
 
     @cached_property
-    def _planned(self) -> Batches:
+    def _rounds(self) -> list[Batches]:
+        """Return what the ranks compute at once; in one of them some may have nothing, who get padding."""
         order, ranks = self.groups.draw(None), self.share.world_size
         batches = [order[part].tolist() for part in self.batching.in_order(self.positions(order), ranks)]
         rounds = [batches[i : i + ranks] for i in range(0, len(batches), ranks)]
         first = spread(len(rounds), self.limit)
         rest = sorted(set(range(len(rounds))) - set(first))
-        return list(chain.from_iterable(rounds[n] for n in [*first, *rest]))
+        return [rounds[n] for n in [*first, *rest]]
 
     def __iter__(self) -> Iterator[BatchPlan]:
-        batches, ranks = self.batches(), self.share.world_size
-        computed = batches[: ranks * len(spread(len(self), self.limit))]
-        totals = self._totals(chain.from_iterable(computed))
-        yield from self._plans(batches[self.share.rank :: ranks], totals, self.groups.draw(None).tolist())
+        rank, order = self.share.rank, self.groups.draw(None).tolist()
+        computed = self._rounds[: len(spread(len(self), self.limit))]
+        totals = self._totals(i for batches in computed for batch in batches for i in batch)
+        own = [batches[rank] if rank < len(batches) else batches[0][:1] for batches in self._rounds]
+        for plan, batches in zip(self._plans(own, totals, order), self._rounds, strict=True):
+            yield plan._replace(padding=rank >= len(batches))
 
 
 def spread(count: int, limit: Limit) -> list[int]:

@@ -187,6 +187,15 @@ def test_evaluation_with_more_processes_than_groups_is_refused() -> None:
         PassOrder(groups(3), Batching(tokens=1), share=DistributedShard(0, 4)).batches()
 
 
+def test_evaluation_of_groups_that_stand_alone_goes_on_with_padding() -> None:
+    """Five groups beyond the budget on two processes make six batches; they were refused as too few."""
+    data = groups(5)
+    plans = [list(PassOrder(data, Batching(tokens=1), share=DistributedShard(rank, 2))) for rank in range(2)]
+    assert [plan.padding for plan in plans[1]] == [False, False, True]
+    assert sorted(counted(plans[0]) + counted(plans[1])) == list(range(5))
+    assert {plan.totals.weight for rank in plans for plan in rank} == {5}
+
+
 @pytest.mark.parametrize("tokens", [100, ALL])
 def test_responses_of_others_are_the_same_for_any_budget(tokens: int) -> None:
     """Each group reads the one before it in the step, whatever is computed together."""
