@@ -141,7 +141,7 @@ class ServingDataModule(L.LightningDataModule):
         self.tell_oversized("train", groups)
         reading: dict[str, Any] = {"others": self.reads_others, "layout": self.row_layout}
         order = StepOrder(groups, self.batching, seed, self.step_groups, share=share, **reading)
-        order.repeats = bool(self.trainer and self.trainer.overfit_batches)
+        order.repeats = bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
         return BatchLoader(order, fingerprint, seed)
 
     def held_out(self, split: str) -> BatchLoader:
