@@ -57,7 +57,7 @@ class Batching:
         return dealt(order, positions, self.tokens, ranks)
 
     def in_order(self, positions: Positions, ranks: int) -> Batches:
-        """Return micro-batches of groups that nothing is trained on, a multiple of the ranks.
+        """Return micro-batches of groups that nothing is trained on, a multiple of the ranks where groups are enough.
 
         Raises ConfigError when there are fewer groups than ranks.
         """
@@ -68,7 +68,8 @@ class Batching:
             windows = [order[i : i + size] for i in range(0, len(order), size)]
             windows = [w[np.lexsort((positions.widths[w], positions.apart[w]))] for w in windows]
         batches = [batch for window in windows for batch in filled(window, positions, self.tokens)]
-        return split_up(batches, positions, math.ceil(len(batches) / ranks) * ranks)
+        count = math.ceil(len(batches) / ranks) * ranks
+        return split_up(batches, positions, max(min(count, len(order)), ranks))
 
 
 def derive(*parts: object) -> int:

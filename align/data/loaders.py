@@ -12,7 +12,8 @@ from align.data.batching import Batching
 from align.data.encoded_groups import EncodedGroups
 from align.data.loader import BatchLoader, check_same
 from align.data.needs import Needs
-from align.data.order import DistributedShard, HeldOutSteps, PassOrder, StepOrder
+from align.data.order import DistributedShard, HeldOutSteps, StepOrder
+from align.data.pass_order import Limit, PassOrder
 from align.data.positions import Positions, oversized
 from align.data.shards import check_shards
 from align.data.steps import steps_told, tell_lines
@@ -117,17 +118,21 @@ class ServingDataModule(L.LightningDataModule):
             if split in self.groups:
                 yield from self.batches_of(split)
 
-    def batches_of(self, split: str) -> BatchLoader:
-        """Return this rank's share of the batches of a split, in order; not of the training rows of a stream."""
+    def batches_of(self, split: str, limit: Limit = 1.0) -> BatchLoader:
+        """Return this rank's share of the batches of a split, in order; not of the training rows of a stream.
+
+        Under a limit, those that are computed come first.
+        """
         if split == "train":
             self.refuse_stream("a pass over the training split in order")
         self.tell_oversized(split, self.groups[split])
-        return self.pass_over(self.groups[split], self.fingerprint)
+        return self.pass_over(self.groups[split], self.fingerprint, limit)
 
-    def pass_over(self, groups: EncodedGroups, fingerprint: str) -> BatchLoader:
+    def pass_over(self, groups: EncodedGroups, fingerprint: str, limit: Limit = 1.0) -> BatchLoader:
         """Return this rank's share of the batches of some groups, in order."""
         share = DistributedShard.of(self.trainer)
-        order = PassOrder(groups, self.batching, share=share, others=self.reads_others, layout=self.row_layout)
+        reading: dict[str, Any] = {"others": self.reads_others, "layout": self.row_layout}
+        order = PassOrder(groups, self.batching, share=share, limit=limit, **reading)
         return BatchLoader(order, fingerprint)
 
     def steps_of(self, groups: EncodedGroups, fingerprint: str) -> BatchLoader:
@@ -136,12 +141,14 @@ class ServingDataModule(L.LightningDataModule):
         self.tell_oversized("train", groups)
         reading: dict[str, Any] = {"others": self.reads_others, "layout": self.row_layout}
         order = StepOrder(groups, self.batching, seed, self.step_groups, share=share, **reading)
+        order.repeats = bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
         return BatchLoader(order, fingerprint, seed)
 
     def held_out(self, split: str) -> BatchLoader:
         """Return this rank's share of a split to compute losses on: in steps, where a loss reads the whole of one."""
         if not self.reads_steps:
-            return self.batches_of(split)
+            limit = getattr(self.trainer, f"limit_{split}_batches", 1.0)  # without a trainer all are computed
+            return self.batches_of(split, limit)
         groups, share = self.groups[split], DistributedShard.of(self.trainer)
         self.tell_oversized(split, groups)
         reading: dict[str, Any] = {"others": self.reads_others, "layout": self.row_layout}

@@ -90,15 +90,19 @@ class Order(ABC):
         return [BatchPlan(part, totals, others=tuple(before[i] for i in part)) for part in parts]
 
     def _totals(self, indices: Iterable[int]) -> StepTotals:
-        return totals_of(self.groups.counts(int(i)) for i in indices)
+        places = [int(i) for i in indices]
+        most = int(np.max(self.groups.sizes[places], initial=0))
+        return totals_of(map(self.groups.counts, places))._replace(group_candidates=most)
 
 
 class StepOrder(Order):
     """The optimiser steps of an epoch: the order is a function of (seed, epoch), cut into steps before all else.
 
     So the steps are the same for any budget of tokens and any number of ranks. Each is a list of plans, equally many on
-    every rank: a rank with fewer gets padding.
+    every rank: a rank with fewer gets padding. One that repeats has the first epoch's order in all of them.
     """
+
+    repeats: bool = False
 
     def __init__(
         self,
@@ -119,7 +123,7 @@ class StepOrder(Order):
 
     def batches(self) -> Batches:
         """Return the groups of every step."""
-        rng = np.random.default_rng(derive(self.seed, self.epoch))
+        rng = np.random.default_rng(derive(self.seed, 0 if self.repeats else self.epoch))
         order = rng.permutation(self.groups.draw(rng)).tolist()
         return [order[i : i + self.step] for i in range(0, len(order), self.step)]
 
@@ -170,24 +174,3 @@ class HeldOutSteps(StepOrder):
     @cached_property
     def _whole(self) -> StepTotals:
         return super()._totals(self.groups.draw(None).tolist())
-
-
-class PassOrder(Order):
-    """Every group once and in order, as one whole: for evaluation."""
-
-    def __len__(self) -> int:
-        return len(self._planned) // self.share.world_size
-
-    def batches(self) -> Batches:
-        """Return the micro-batches of all ranks."""
-        return self._planned
-
-    @cached_property
-    def _planned(self) -> Batches:
-        order = self.groups.draw(None)
-        batches = self.batching.in_order(self.positions(order), self.share.world_size)
-        return [order[batch].tolist() for batch in batches]
-
-    def __iter__(self) -> Iterator[BatchPlan]:
-        batches, order = self.batches(), self.groups.draw(None).tolist()
-        yield from self._plans(batches[self.share.rank :: self.share.world_size], self._totals(order), order)

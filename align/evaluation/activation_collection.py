@@ -50,7 +50,7 @@ def collect(
             chosen.append(means[0::2])
             rejected.append(means[1::2])
             lengths += list(zip(batch.response_lengths[::2], batch.response_lengths[1::2], strict=True))
-            norms.append(found.values[:, ~found.in_prompt].float().norm(dim=-1).mean(1).cpu())
+            norms.append(found.values[:, ~found.in_prompt].float().norm(dim=-1).cpu())
             if batch.instructed:
                 instructed.append(_instructed(model, batch, layers, layout))
             if len(lengths) >= limit:
@@ -59,7 +59,7 @@ def collect(
     return Collection(
         PairStates(torch.cat(chosen)[:limit], torch.cat(rejected)[:limit], sizes[:, 0], sizes[:, 1]),
         torch.cat(instructed)[: 2 * limit] if instructed else None,
-        torch.stack(norms).mean(0),
+        torch.cat(norms, dim=1).mean(1),
     )
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from align.errors import ConfigError
+from align.models.adapters import has_adapters
 from align.models.backbone import Backbone
 from align.models.folder_checks import ADAPTER_CONFIG, read_json
 from align.scoring.decoder import unwrapped
@@ -66,10 +67,13 @@ def check_precision(model: nn.Module, backbone: Backbone, precision: str, *, kah
             "backbone.dtype bfloat16 without backbone.lora, or leave optimizer.kahan out"
         )
     if (asked := asked_dtype(unwrapped(model))) is not None:
+        name = str(asked).removeprefix("torch.")
+        written = f"and exports written in {name}", ", optimizer.kahan trains 16-bit weights as they are"
+        if has_adapters(model):
+            written = f"and so are adapters and copies of layers in exports, {name} is for merged ones", ""
         rank_zero_info(
-            f"backbone.dtype {backbone.dtype}: weights that are trained are kept in float32, and exports written in "
-            f"{str(asked).removeprefix('torch.')}; trainer.precision bf16-mixed computes in 16 bits, optimizer.kahan "
-            "trains 16-bit weights as they are"
+            f"backbone.dtype {backbone.dtype}: weights that are trained are kept in float32, {written[0]}; "
+            f"trainer.precision bf16-mixed computes in 16 bits{written[1]}"
         )
 
 

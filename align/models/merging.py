@@ -17,6 +17,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 
 from align.errors import ModelError
+from align.models.masters import asked_dtype
 from align.models.quantised import is_quantised, on_full_base
 from align.models.whole import load_whole
 from align.scoring.decoder import unwrapped
@@ -31,7 +32,8 @@ Write = Callable[[Any, Path, torch.dtype], None]
 def write_merged(model: nn.Module, tokenizer: Any, folder: Path, write: Write) -> None:
     """Write a model with its adapters in its weights, and keep the folder only if it scores a row as the model does.
 
-    Weights keep the base's dtype; where rounding to 16 bits would show, float32 is written, and said.
+    Weights have the dtype that was asked for, else the base's; where rounding to 16 bits would show, float32 is
+    written, and said.
 
     Raises ModelError for a folder that differs, of which nothing is left, and where a weight has several adapters.
     """
@@ -39,7 +41,7 @@ def write_merged(model: nn.Module, tokenizer: Any, folder: Path, write: Write) -
     quantised = scores(model, probe_row(model, tokenizer).to(device_of(model))) if is_quantised(model) else None
     if quantised is not None:
         model = on_full_base(model)
-    kept = next(unwrapped(model).parameters()).dtype
+    kept = asked_dtype(unwrapped(model)) or next(unwrapped(model).parameters()).dtype
     own = copy.deepcopy(model).cpu().eval()
     own = own if kept == torch.float64 else own.float()  # layers under adapters may be held in 16 bits
     row = probe_row(own, tokenizer)

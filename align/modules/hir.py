@@ -101,7 +101,7 @@ class HIRModule(ReferencedModule):
         weights = batch.candidate_weights()
         token_weights = weights.repeat_interleave(lengths, output_size=len(owner))
         contrast = (self.objective(margin) * weights).sum() / (2 * totals.weight)
-        tokens = self._token_losses(good, bad, owner)
+        tokens = self._token_losses(good, bad, owner, token_weights)
         self._record(batch, match, mismatch, chosen)
         supervised = (tokens * token_weights).sum() / totals.response_tokens
         return self.objective.contrast_weight * contrast + supervised
@@ -121,7 +121,7 @@ class HIRModule(ReferencedModule):
             )
         return token_statistics(self.model, asked, reference=reference, **options)
 
-    def _token_losses(self, good: TokenStatistics, bad: TokenStatistics, chosen: Tensor) -> Tensor:
+    def _token_losses(self, good: TokenStatistics, bad: TokenStatistics, chosen: Tensor, weights: Tensor) -> Tensor:
         """Return the terms that are means over tokens: likelihood, divergence under both instructions, entropy."""
         fitting = TokenStatistics._make(
             [*(torch.where(chosen, a, b) for a, b in zip(good[:4], bad[:4], strict=True)), good[4]]
@@ -129,12 +129,12 @@ class HIRModule(ReferencedModule):
         objective = self.objective
         means = fitting.vocabulary_means if objective.likelihood_smoothing else None
         losses = objective.supervised_weight * objective.likelihood(fitting.logprobs, means)
-        self.record("nll", -fitting.logprobs)
+        self.record("nll", -fitting.logprobs, weights)
         if objective.needs_distributions:
             divergence = (good.divergences + bad.divergences) / 2
             losses = losses + objective.kl_weight * divergence - objective.entropy_weight * fitting.entropies
-            self.record("kl", divergence)
-            self.record("entropy", fitting.entropies)
+            self.record("kl", divergence, weights)
+            self.record("entropy", fitting.entropies, weights)
         return losses
 
     def _record(self, batch: CandidateBatch, match: Tensor, mismatch: Tensor, chosen: Tensor) -> None:

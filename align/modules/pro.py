@@ -83,14 +83,18 @@ class PROModule(ReferencedModule):
         scores = self.score(batch)
         policy = ListScores.of(scores, batch, rewards)
         anchor = self.reference_beside(scores, batch)
-        reference = visible(self.objective, ListScores.of(anchor, batch, rewards))
+        reference = ListScores.of(anchor, batch, rewards)
         self._record(batch, policy, reference)
-        return (self.call(self.objective, policy, reference) * batch.weights).sum() / totals.weight
+        losses = self.call(self.objective, policy, visible(self.objective, reference))
+        return (losses * batch.weights).sum() / totals.weight
 
     @torch.no_grad()
     def _record(self, batch: CandidateBatch, policy: ListScores, reference: ListScores) -> None:
-        metrics = ranking_metrics(policy, self.objective.rewards(policy, reference))
-        metrics |= {f"loss/{name}": value for name, value in self.objective.parts(policy, reference).items()}
+        objective, most = self.objective, batch.totals.group_candidates
+        metrics = ranking_metrics(policy, objective.rewards(policy, visible(objective, reference)))
+        # parts may be named by places in a list, and all processes have to add up the same names
+        parts = objective.parts(policy.widened(most), visible(objective, reference.widened(most)))
+        metrics |= {f"loss/{name}": value for name, value in parts.items()}
         for name, values in {
             **metrics,
             "logps/chosen": policy.logprobs[:, 0],

@@ -156,7 +156,7 @@ class RewardModel(AlignModule):
         for name, error in zip(self.outputs, errors.unbind(1), strict=True):
             self.record(f"mse/{name}", error.square(), weights)
             self.record(f"mae/{name}", error.abs(), weights)
-        if self.phase != "train":
+        if self.phase != "train" and not self._padding:
             self.agreement.add(points, targets)
 
     def log_means(self, phase: Phase, means: dict[str, Tensor]) -> None:

@@ -122,6 +122,6 @@ def order_metrics(ranked: RankedRewards, weights: Float[Tensor, " group"]) -> di
     return {
         "accuracy": ((differences > 0).sum((1, 2)) / pairs, weights),
         "margin": (differences.sum((1, 2)) / pairs, weights),
-        "rewards/chosen": (rewards, best),
-        "rewards/rejected": (rewards, ~best & ranked.mask),
+        "rewards/chosen": (rewards, best * weights[:, None]),
+        "rewards/rejected": (rewards, (~best & ranked.mask) * weights[:, None]),
     }

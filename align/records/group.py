@@ -51,6 +51,8 @@ class StepTotals(NamedTuple):
     """Groups of the rank that has most of the step, padding among them; 0 where the loader has not told."""
     rank_tokens: int = 0
     """Response tokens of the rank that has most of them, scored or not, likewise."""
+    group_candidates: int = 0
+    """Candidates of the largest group, likewise."""
 
 
 class GroupCounts(NamedTuple):

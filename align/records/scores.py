@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -68,6 +69,12 @@ class ListScores(NamedTuple):
             batch.matrix(batch.ranks),
             batch.matrix(labels, float("nan")),
         )
+
+    def widened(self, candidates: int) -> ListScores:
+        """Return the matrices with so many columns, or as many as they have."""
+        more, empty = max(candidates - self.mask.shape[1], 0), (0.0, 1, False, 0, float("nan"))
+        pairs = zip(self, empty, strict=True)
+        return ListScores(*(F.pad(values, (0, more), value=fill) for values, fill in pairs)) if more else self
 
     @property
     def means(self) -> Float[Tensor, "group candidate"]:

@@ -128,9 +128,11 @@ class AlignModule(BuiltModule):
         seed_step(self.global_rank, self.current_epoch, batch_idx)
 
     def predict_step(self, batch: CandidateBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """Return one row per candidate: group id, place in the group, and its scores."""
+        """Return one row per candidate: group id, place in the group, and its scores; none of padding."""
         with self.predicted.steering(self.model):
             columns = {name: values.tolist() for name, values in self.predictions(batch).items()}
+        if batch.padding:
+            return []
         rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
         return [{"id": group, "candidate": n, **row} for (group, n), row in zip(batch.places(), rows, strict=True)]
 

@@ -173,7 +173,7 @@ class RolloutModule(ReferencedModule):
             weights, kept = batch.candidate_weights(), to_device(self._kept(batch), self.device)
             lengths = tensor_on(self.device, batch.response_lengths)
             counts = counts + torch.stack([weights.sum(), (weights * kept * lengths).sum()])
-        self.step_samples, self.step_tokens = sum_over_ranks(counts).clamp(min=1)
+        self.step_samples, self.step_tokens = (n.where(n > 0, 1) for n in sum_over_ranks(counts))
 
     def _kept(self, batch: CandidateBatch) -> Tensor:
         """Return 1 for every sample whose loss counts, on the CPU."""

@@ -11,7 +11,8 @@ import pytest
 from align.data.batching import Batching
 from align.data.encoded_groups import EncodedGroups, GroupTable
 from align.data.loader import BatchLoader
-from align.data.order import BatchPlan, DistributedShard, PassOrder, StepOrder
+from align.data.order import BatchPlan, DistributedShard, StepOrder
+from align.data.pass_order import PassOrder
 from align.errors import ConfigError, ResumeError
 from align.records import EncodedGroup, RowLayout
 
@@ -104,6 +105,9 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert list(order(data, 8, batching, 1)) == list(order(data, 8, batching, 1))
     assert order(data, 8, epoch=0).batches() != order(data, 8, epoch=1).batches()
     assert order(data, 8).batches() != order(data, 8, seed=1).batches()
+    repeated = order(data, 8, epoch=1)
+    repeated.repeats = True  # trainer.overfit_batches
+    assert repeated.batches() == order(data, 8, epoch=0).batches()
     unshuffled = PassOrder(data, Batching(tokens=150, group_by_length=False), share=DistributedShard())
     unshuffled.set_epoch(5)
     assert [i for plan in unshuffled for i in plan.indices] == list(range(60))
@@ -122,6 +126,26 @@ def test_totals_are_those_of_the_whole_step(step: int | None, world: int) -> Non
         indices = counted(window)
         expected = (len(indices), data.response_tokens[indices].sum(), (data.prompt_tokens[indices] - 1).sum())
         assert all(tuple(plan.totals[:3]) == expected for plan in window)
+        assert {plan.totals.group_candidates for plan in window} == {2}
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("limit", [3, 0.4, 1.0, 1000])
+def test_a_limited_pass_is_over_groups_of_all_lengths(limit: float, world: int) -> None:
+    """Padded rows are sorted by length; the first three batches of eighteen had rows of a third of the mean length."""
+    data, batching, layout = groups(200), Batching(tokens=900), RowLayout("padded")
+    passes = [
+        PassOrder(data, batching, limit=limit, share=DistributedShard(r, world), layout=layout) for r in range(world)
+    ]
+    count = len(passes[0])
+    kept = min(limit, count) if isinstance(limit, int) else int(limit * count)
+    computed = [plan for order in passes for plan in list(order)[:kept]]
+    indices = counted(computed)
+    assert {len(order) for order in passes} == {count}
+    assert sorted(i for order in passes for plan in order for i in plan.indices) == list(range(200))
+    totals = (len(indices), data.response_tokens[indices].sum(), (data.prompt_tokens[indices] - 1).sum())
+    assert all(tuple(plan.totals[:3]) == totals for plan in computed)
+    assert data.response_tokens[indices].mean() == pytest.approx(data.response_tokens.mean(), rel=0.15)
 
 
 def test_weights_repeat_sources_and_rotate_fractions() -> None:
@@ -161,6 +185,15 @@ def test_every_rank_knows_the_largest_share_of_a_step(tokens: int) -> None:
 def test_evaluation_with_more_processes_than_groups_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 groups of data cannot fill 4 batches"):
         PassOrder(groups(3), Batching(tokens=1), share=DistributedShard(0, 4)).batches()
+
+
+def test_evaluation_of_groups_that_stand_alone_goes_on_with_padding() -> None:
+    """Five groups beyond the budget on two processes make six batches; they were refused as too few."""
+    data = groups(5)
+    plans = [list(PassOrder(data, Batching(tokens=1), share=DistributedShard(rank, 2))) for rank in range(2)]
+    assert [plan.padding for plan in plans[1]] == [False, False, True]
+    assert sorted(counted(plans[0]) + counted(plans[1])) == list(range(5))
+    assert {plan.totals.weight for rank in plans for plan in rank} == {5}
 
 
 @pytest.mark.parametrize("tokens", [100, ALL])

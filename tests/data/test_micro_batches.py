@@ -16,7 +16,8 @@ from align.data.encoded_groups import EncodedGroups, GroupTable
 from align.data.encoding import EncodingConfig
 from align.data.hh_rlhf import HHRLHFDataModule
 from align.data.loader import Collated
-from align.data.order import DistributedShard, PassOrder, StepOrder
+from align.data.order import DistributedShard, StepOrder
+from align.data.pass_order import PassOrder
 from align.data.positions import Positions, oversized
 from align.data.preference_file import PreferenceFileDataModule
 from align.data.splits import Splits

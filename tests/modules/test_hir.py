@@ -56,6 +56,17 @@ def test_without_contrast_it_is_sft_under_the_fitting_instruction(base: Path) ->
     assert smoothed.loss(BATCH, BATCH.totals).item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_weights_of_rows_count_in_what_is_logged(base: Path) -> None:
+    """Without contrast the loss is the likelihood of a token, weighted; its mean was logged over all tokens alike."""
+    module = built(base, objective=ContrastiveInstruction(contrast_weight=0.0))
+    weights = torch.arange(1.0, len(BATCH.group_sizes) + 1)
+    batch = BATCH._replace(weights=weights)
+    tokens = (batch.candidate_weights() * torch.tensor(batch.response_lengths)).sum().item()
+    loss = module.loss(batch, batch.totals._replace(weight=weights.sum().item(), response_tokens=tokens)).item()
+    found = module._means["train"].read(lambda s: s)["nll"].item()
+    assert found == pytest.approx(loss, rel=1e-6)
+
+
 def test_layouts_and_tiles_agree(base: Path) -> None:
     objective = ContrastiveInstruction(likelihood_smoothing=0.1, entropy_weight=0.1)
     found = []

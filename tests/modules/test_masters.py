@@ -14,6 +14,8 @@ from align.errors import ConfigError
 from align.models.backbone import Backbone, LoRA
 from align.models.description import describe
 from align.models.loading import load_policy
+from align.models.masters import check_precision
+from align.models.model_export import export_model
 from align.models.tokenizer import load_tokenizer
 from align.modules.dpo import DPOModule
 from align.modules.reward_model import RewardModel
@@ -109,15 +111,25 @@ class TestDtypes:
         assert "trained float32, frozen bfloat16" in describe(module.model)
         assert share(before, {k: p for k, p in after.items() if "lora_B" in k}) > 0.9
 
-    def test_copies_of_layers_are_trained_on_a_base_in_float32(self, tmp_path: Path) -> None:
+    def test_copies_of_layers_are_trained_on_a_base_in_float32(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """As where an adapter folder that has some is gone on with; the scores are a float32 model's of the folder."""
         base = save_short(tmp_path / "base")
         backbone = Backbone(str(base), dtype="bfloat16", lora=LoRA(r=2, modules_to_save=["lm_head"]))
-        model = load_policy(backbone, load_tokenizer(backbone), masters=True)
+        model = load_policy(backbone, tokenizer := load_tokenizer(backbone), masters=True)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         row = torch.tensor([[5, 9, 30, 7]])
         expected = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(input_ids=row).logits
         torch.testing.assert_close(model(input_ids=row).logits, expected)
+        with caplog.at_level("INFO"):
+            check_precision(model, backbone, "bf16-mixed", kahan=False)
+        assert (
+            "float32, and so are adapters and copies of layers in exports, bfloat16 is for merged ones" in caplog.text
+        )
+        for merge, name, dtype in ((False, "adapter_model", torch.float32), (True, "model", torch.bfloat16)):
+            export_model(model, tokenizer, tmp_path / name, merge=merge)
+            assert {w.dtype for w in load_file(tmp_path / name / f"{name}.safetensors").values()} == {dtype}
 
     @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
     def test_a_sixteen_bit_base_computes_in_sixteen_bits(self, tmp_path: Path, precision: str) -> None:

@@ -84,6 +84,17 @@ class TestPRO:
         assert found["pro/kendall_tau"] == pytest.approx(sum(tau) / 2)
         assert found["loss/pro_k2"] == pytest.approx(module.objective.parts(*_lists(module, batch))["pro_k2"][0].item())
 
+    def test_processes_with_shorter_lists_add_up_the_same_names(self, model_folder: Path) -> None:
+        """A process that had no list of three summed fewer numbers than the others, which ends a collective."""
+        module = built(model_folder)
+        batch = CandidateBatch.of(GROUPS)
+        totals, sizes = batch.totals._replace(group_candidates=3), list[int]()
+        for part in (CandidateBatch.of([g], totals) for g in GROUPS):
+            module.loss(part, totals)
+            found = module._means["train"].read(lambda sums: sizes.append(len(sums)) or sums)
+            assert ("loss/pro_k2" in found) == (part.group_sizes == (3,))
+        assert sizes[0] == sizes[1]
+
     def test_records_without_rewards_are_counted(self, model_folder: Path) -> None:
         module = built(model_folder)
         batch = CandidateBatch.of([GROUPS[0], group("c", [2, 2], [[math.nan], [1.0]])])

@@ -93,6 +93,15 @@ class TestExactness:
         expected = np.corrcoef(points[known, 4], targets[known, 4])[0, 1]
         assert rows[1]["val/pearson/hs-verbosity"] == pytest.approx(expected, rel=1e-4)
 
+    def test_padding_counts_for_nothing(self, model_folder: Path, tmp_path: Path) -> None:
+        """A process that is short of a batch in an evaluation computes one of another's."""
+        module, batch = ready(model_folder, tmp_path)
+        assert module._recorded_loss("val", batch.as_padding()).item() == 0
+        assert module.agreement.read() == {}
+        assert module._means["val"].read(lambda sums: sums) == {}
+        assert module.predict_step(batch.as_padding(), 0) == []
+        assert len(module.predict_step(batch, 0)) == batch.num_candidates
+
 
 def validated(module: RewardModel, data: Any) -> dict[str, float]:
     import lightning as L

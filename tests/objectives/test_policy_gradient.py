@@ -192,6 +192,13 @@ def test_what_is_left_out_is_some_and_not_all() -> None:
     assert 0 < sum(expected) < sum(a < 0 for a in ADVANTAGES)
 
 
+def test_the_scale_of_weights_changes_nothing() -> None:
+    """Weights of .01 add up to less than 1 in a step, which is no reason to divide by 1."""
+    taken = Taken(PolicyGradient())
+    small = taken.batch._replace(weights=taken.batch.weights * 0.01)
+    assert taken.loss(small).item() == pytest.approx(taken.loss().item(), rel=1e-5)
+
+
 def test_high_entropy_is_of_the_whole_step() -> None:
     """A fifth of 19 tokens is four, the four of the highest entropy, however the step is cut."""
     taken = Taken(PolicyGradient(mean="token", top_entropy_quantile=0.2))

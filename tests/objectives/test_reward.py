@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from align.errors import DataError
-from align.objectives.reward import BradleyTerry, RankedRewards
+from align.objectives.reward import BradleyTerry, RankedRewards, order_metrics
 from tests.formulas.rewards import list_loss
 
 
@@ -42,6 +42,15 @@ def test_lists_with_ties_and_different_lengths_equal_a_loop() -> None:
     losses = BradleyTerry(centering=0.02, margin_scale=0.3)(ranked(rewards, ranks, scores))
     expected = [list_loss(r, k, [0.3 * x for x in s], 0.02) for r, k, s in zip(rewards, ranks, scores, strict=True)]
     assert losses.tolist() == pytest.approx(expected)
+
+
+def test_weights_of_rows_count_in_all_metrics() -> None:
+    found = order_metrics(ranked([[3.0, 1.0], [0.0, 2.0, 4.0]]), torch.tensor([0.5, 2.0]))
+    means = {
+        name: float((values.nan_to_num() * weights).sum() / weights.sum()) for name, (values, weights) in found.items()
+    }
+    expected = {"accuracy": 0.5 / 2.5, "rewards/chosen": 1.5 / 2.5, "rewards/rejected": (0.5 + 2 * 6) / 4.5}
+    assert means == pytest.approx({**expected, "margin": (0.5 * 2 - 2 * 8 / 3) / 2.5})
 
 
 def test_invariant_to_a_constant_without_centring() -> None:
