@@ -32,6 +32,10 @@ class ModelError(AlignError):
     """A model folder, tokenizer or chat template that cannot be used."""
 
 
+class StatesError(ModelError):
+    """Hidden states that no layout makes readable: a model of several streams of them."""
+
+
 class ResumeError(AlignError):
     """A checkpoint or cache that does not belong to this run."""
 

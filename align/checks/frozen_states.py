@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from align.activations import stream_of
 from align.checks.layout_check import Scoring
 from align.checks.plain import runs
 from align.models.adapters import adapters_active
@@ -70,7 +71,7 @@ def _outputs(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
 
     def keep(layer: int) -> Any:
         def hook(block: nn.Module, inputs: Any, output: Any) -> None:
-            kept[layer] = output[0] if isinstance(output, tuple) else output
+            kept[layer] = stream_of(block, output)
 
         return hook
 
