@@ -2,14 +2,6 @@
 
 from align.activations.decoder_parts import DecoderParts, decoder_parts
 from align.activations.layers import LayerRange, choose_layers, scaled_layers
-from align.activations.recorder import ActivationRecorder, stream_of
+from align.activations.recorder import ActivationRecorder
 
-__all__ = [
-    "ActivationRecorder",
-    "DecoderParts",
-    "LayerRange",
-    "choose_layers",
-    "decoder_parts",
-    "scaled_layers",
-    "stream_of",
-]
+__all__ = ["ActivationRecorder", "DecoderParts", "LayerRange", "choose_layers", "decoder_parts", "scaled_layers"]

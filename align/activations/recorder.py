@@ -17,17 +17,6 @@ AXES = 3
 """Row, position, hidden."""
 
 
-def stream_of(block: nn.Module, output: Any) -> Float[Tensor, "row position hidden"]:
-    """Return the states among what a block gives. Raises StatesError where they are several streams."""
-    states: Tensor = output if isinstance(output, Tensor) else output[0]  # a tuple before transformers 5
-    if states.dim() != AXES:
-        raise StatesError(
-            f"{type(block).__name__} gives several streams of states ({list(states.shape)}), and "
-            "representation methods read one (row, position, hidden): take another model"
-        )
-    return states
-
-
 class ActivationRecorder:
     """Keeps the states of some layers during the calls made inside its context.
 
@@ -73,7 +62,9 @@ class ActivationRecorder:
 
     def _keeper(self, layer: int) -> Any:
         def keep(block: nn.Module, inputs: Any, output: Any) -> None:
-            states = stream_of(block, output)
+            states: Tensor = output if isinstance(output, Tensor) else output[0]  # a tuple before transformers 5
+            if states.dim() != AXES:
+                raise StatesError.of_streams(type(block).__name__, states.shape)
             self._kept[layer] = states if self._positions is None else states.flatten(0, 1)[self._positions]
 
         return keep

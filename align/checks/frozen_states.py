@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align.activations import stream_of
 from align.checks.layout_check import Scoring
 from align.checks.plain import runs
+from align.errors import StatesError
 from align.models.adapters import adapters_active
 from align.models.response_states import response_states
 from align.records import CandidateBatch
 from align.scoring.decoder import unwrapped
+
+AXES = 3
+"""Row, position, hidden."""
 
 
 def states_under(adapters: Sequence[str], layers: Sequence[int]) -> Scoring:
@@ -71,7 +74,9 @@ def _outputs(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
 
     def keep(layer: int) -> Any:
         def hook(block: nn.Module, inputs: Any, output: Any) -> None:
-            kept[layer] = stream_of(block, output)
+            kept[layer] = output[0] if isinstance(output, tuple) else output
+            if kept[layer].dim() != AXES:
+                raise StatesError.of_streams(type(block).__name__, kept[layer].shape)
 
         return hook
 
