@@ -32,6 +32,18 @@ class ModelError(AlignError):
     """A model folder, tokenizer or chat template that cannot be used."""
 
 
+class StatesError(ModelError):
+    """Hidden states that no layout makes readable."""
+
+    @classmethod
+    def of_streams(cls, block: str, shape: Iterable[int]) -> StatesError:
+        """Return the error of a block that gives several streams of states, where methods read one."""
+        return cls(
+            f"{block} gives several streams of states ({list(shape)}), and representation methods read one (row, "
+            "position, hidden): take another model"
+        )
+
+
 class ResumeError(AlignError):
     """A checkpoint or cache that does not belong to this run."""
 

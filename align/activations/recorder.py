@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from align.activations.decoder_parts import decoder_parts
-from align.errors import ModelError
+from align.errors import StatesError
 
 AXES = 3
 """Row, position, hidden."""
@@ -62,12 +62,9 @@ class ActivationRecorder:
 
     def _keeper(self, layer: int) -> Any:
         def keep(block: nn.Module, inputs: Any, output: Any) -> None:
-            states = output if isinstance(output, Tensor) else output[0]  # a tuple before transformers 5
+            states: Tensor = output if isinstance(output, Tensor) else output[0]  # a tuple before transformers 5
             if states.dim() != AXES:
-                raise ModelError(
-                    f"{type(block).__name__} gives several streams of states ({list(states.shape)}), and "
-                    "representation methods read one (row, position, hidden): take another model"
-                )
+                raise StatesError.of_streams(type(block).__name__, states.shape)
             self._kept[layer] = states if self._positions is None else states.flatten(0, 1)[self._positions]
 
         return keep

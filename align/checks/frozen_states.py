@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from align.checks.layout_check import Scoring
 from align.checks.plain import runs
+from align.errors import StatesError
 from align.models.adapters import adapters_active
 from align.models.response_states import response_states
 from align.records import CandidateBatch
 from align.scoring.decoder import unwrapped
+
+AXES = 3
+"""Row, position, hidden."""
 
 
 def states_under(adapters: Sequence[str], layers: Sequence[int]) -> Scoring:
@@ -71,6 +75,8 @@ def _outputs(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
     def keep(layer: int) -> Any:
         def hook(block: nn.Module, inputs: Any, output: Any) -> None:
             kept[layer] = output[0] if isinstance(output, tuple) else output
+            if kept[layer].dim() != AXES:
+                raise StatesError.of_streams(type(block).__name__, kept[layer].shape)
 
         return hook
 

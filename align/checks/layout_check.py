@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from align.checks.differences import Computed, Difference, compare, compute
 from align.checks.plain import plain_logprobs, plain_rewards
 from align.checks.tolerance import Tolerance, rounded_embeddings, tolerance_of
-from align.errors import ModelError, shorten
+from align.errors import ModelError, StatesError, shorten
 from align.records import CandidateBatch
 from align.scoring import score_tokens
 from align.scoring.decoder import choose_layout, exact_layouts, unwrapped
@@ -125,7 +125,7 @@ class LayoutCheck:
         found: Computed | str
         try:
             found = compute(self.model, function, gradients=self.gradients)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, StatesError):
             raise
         except BROKEN as error:
             found = f"{type(error).__name__}: {shorten(error, 120)}"

@@ -88,9 +88,17 @@ def add_trained(model: Any, names: Sequence[str], lora: LoRA, *, blocks: int | N
     return model
 
 
-def usual_lora(model: nn.Module) -> LoRA:
-    """Return the adapters of RAHF and LoRRA: rank 8 on query and value projections (their released code)."""
-    return LoRA(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=list(decoder_parts(model).attention))
+def usual_lora(model: Any) -> LoRA:
+    """Return the adapters of RAHF and LoRRA: rank 8 on query and value projections (their released code).
+
+    Raises ConfigError for a model that has none.
+    """
+    if not (attention := decoder_parts(model).attention):
+        raise ConfigError(
+            "backbone.lora is null, which takes query and value projections, and the blocks of model type "
+            f"{model.config.model_type} have none that are known: set backbone.lora.target_modules, such as all-linear"
+        )
+    return LoRA(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=list(attention))
 
 
 def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
@@ -99,7 +107,7 @@ def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
     Layer l reads blocks 0..l-1 only: an adapter in a higher block never gets a gradient.
     """
     inner = model.get_base_model() if has_adapters(model) else model
-    path = decoder_parts(model).path
+    path = (parts := decoder_parts(model)).path
     found, left_out = list[str](), unadapted(inner, lora.target_modules)
     for name, part in inner.named_modules():
         if not name.startswith(f"{path}.") or int(name[len(path) + 1 :].split(".")[0]) >= blocks:
@@ -111,6 +119,7 @@ def targets_below(model: Any, lora: LoRA, blocks: int) -> list[str]:
             found.append(plain)
     if not found:
         raise ConfigError(
-            f"backbone.lora.target_modules {lora.target_modules!r}: no linear layer of that name in blocks"
+            f"backbone.lora.target_modules {lora.target_modules!r}: no linear layer of that name in the first {blocks} "
+            f"of {len(parts.blocks)} blocks, whose states are read: name others, or set reading.target_layers higher"
         )
     return found

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from align.activations import ActivationRecorder, decoder_parts
+from align.errors import ModelError
 from align.records import CandidateBatch
-from align.scoring.decoder import choose_layout, hidden_states
+from align.scoring.decoder import choose_layout, hidden_states, unwrapped
 from align.scoring.layouts import Plan, lay_out
 from align.transfer import to_device
 
@@ -53,11 +54,18 @@ def response_states(
     """Run a model up to the highest layer and return the states of all responses.
 
     `begin` is the position at which the responses of each prompt start; it matters to learned positions only, where a
-    response under prompts of different lengths would otherwise differ by its position.
+    response under prompts of different lengths would otherwise differ by its position. Raises ModelError for a model
+    that has learned positions and cannot be told them.
     """
     name = choose_layout(model, batch, layout)
     offsets: list[int] = []
-    if begin is not None and decoder_parts(model).absolute_positions:
+    if begin is not None and (parts := decoder_parts(model)).absolute_positions:
+        if not parts.takes_positions:
+            raise ModelError(
+                f"model type {unwrapped(model).config.model_type} has learned positions and counts them by itself, so "
+                "that a response stands elsewhere under instructions of other lengths and its states differ by that: "
+                "take another model, or RAHFDualModule with prompts.dual_instruction same"
+            )
         offsets = [start - length for start, length in zip(begin, batch.prompt_lengths, strict=True)]
     laid_out = lay_out(batch, name, offsets=offsets)
     with ActivationRecorder(model, layers, _positions(laid_out, batch)) as tap:

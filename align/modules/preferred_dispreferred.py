@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from align.activations import decoder_parts, scaled_layers
+from align.activations.layers import DUAL_DEPTHS
 from align.errors import ConfigError
 from align.models.adapted import USUAL_STAGE, add_trained, load_bare
 from align.models.adapters import adapters_active, freeze_but
@@ -62,6 +65,10 @@ class PreferredDispreferredModule(AlignModule):
         freeze_but(model, ["good"], SIDES)
         model.train()
         return model  # type: ignore[no-any-return]
+
+    def states_to_check(self) -> tuple[Sequence[Sequence[str]], Sequence[int]]:
+        """Return the base and the usual layers: a model that the second stage cannot read is told before both."""
+        return [()], scaled_layers(DUAL_DEPTHS, len(decoder_parts(self.model).blocks))
 
     def scores_of(self, batch: CandidateBatch, side: str, place: int) -> ResponseScores:
         """Score one response of every pair under one adapter."""

@@ -45,6 +45,10 @@ class MethodSettings:
     labels: Labels = Labels()
     """Of the data, known before the model is built."""
 
+    def states_to_check(self) -> tuple[Sequence[Sequence[str]], Sequence[int]]:
+        """Return sets of frozen adapters, and layers, whose states the self-check compares; once the model is built."""
+        return self.reads_states, self.layers
+
     @property
     def has_logits(self) -> bool:
         """Whether a step computes logits."""

@@ -66,8 +66,9 @@ def check_layouts(module: AlignModule, groups: Groups, *, gradients: bool) -> st
 
 def _check_states(module: AlignModule, batches: Sequence[CandidateBatch]) -> Iterator[str]:
     """Compare the states that a module reads of its base and its frozen adapters, and say what was found of each."""
-    for adapters in dict.fromkeys(map(tuple, module.reads_states)):
-        scoring, layouts = states_under(adapters, module.layers), set[str]()
+    sets, layers = module.states_to_check()
+    for adapters in dict.fromkeys(map(tuple, sets)):
+        scoring, layouts = states_under(adapters, layers), set[str]()
         with torch.no_grad(), evaluating(module.model):
             check = LayoutCheck(module.model, scoring, gradients=False, everywhere=True)
             for batch in batches:

@@ -102,6 +102,9 @@ class Odd(torch.nn.Module):
 def test_learned_positions_are_told() -> None:
     told = {family: decoder_parts(tiny_model(family)).absolute_positions for family in FAMILIES}
     assert {family for family, learned in told.items() if learned} == {"gpt2", "opt"}
+    others = {name: decoder_parts(random_model(Variant(name))) for name in ("openai-gpt", "biogpt", "bart", "mamba")}
+    assert {name for name, parts in others.items() if parts.absolute_positions} == {"openai-gpt", "biogpt", "bart"}
+    assert {name for name, parts in others.items() if not parts.takes_positions} == {"bart", "mamba"}
 
 
 @pytest.mark.parametrize("kind", ["gemma3", "gemma4"])
@@ -125,6 +128,17 @@ def test_blocks_that_count_as_two_layers_are_read() -> None:
     with _outputs(model, [1, 3]) as kept:
         model(IDS, use_cache=False)
     assert all(torch.equal(kept[layer], full[layer]) for layer in (1, 3))
+
+
+@pytest.mark.parametrize(("name", "first"), [("mamba", 1), ("mamba2", 1), ("xlstm", 0), ("mpt", 0), ("biogpt", 0)])
+def test_blocks_under_other_names_are_read(name: str, first: int) -> None:
+    """Recurrent ones among them, without query and value projections; of Mamba transformers leaves the embeddings out."""
+    model = random_model(Variant(name))
+    full = model(IDS, output_hidden_states=True, use_cache=False).hidden_states
+    with ActivationRecorder(model, [1, 3]) as tap:
+        body(model)(IDS, use_cache=False)
+    for layer, states in zip([1, 3], tap.states(), strict=True):
+        torch.testing.assert_close(states, full[layer - first])
 
 
 def test_blocks_of_several_streams_are_refused() -> None:

@@ -14,15 +14,16 @@ from align.checks import frozen_states
 from align.checks.checked_rows import GroupsOfBatch
 from align.checks.frozen_states import states_under
 from align.checks.layout_check import LayoutCheck, LayoutVerdict
-from align.errors import ModelError
+from align.errors import ConfigError, ModelError
 from align.models.adapted import TRAINED, add_trained, load_bare, usual_lora
 from align.models.backbone import Backbone
 from align.models.response_states import response_states
+from align.modules.preferred_dispreferred import PreferredDispreferredModule
 from align.modules.rahf import RAHFDualModule
 from align.training.self_check import check_layouts
 from tests.architectures.shrunk import VOCAB, Variant, random_model
 from tests.modules.aligned import FAMILIES, adapters, dual, single, tiny
-from tests.tiny import random_batch
+from tests.tiny import random_batch, tiny_tokenizer
 
 BATCH = random_batch([2, 2, 1], longest=20)
 
@@ -67,6 +68,17 @@ def test_states_of_other_families(name: str, projections: set[str], tmp_path: Pa
             assert check(BATCH).difference.values < 1e-4
 
 
+def test_families_whose_states_cannot_be_compared_are_told() -> None:
+    """Mamba has no projections of the usual adapters; BART's text counts its learned positions by itself."""
+    told = r"type mamba have none that are known: set backbone.lora.target_modules, such as all-linear"
+    with pytest.raises(ConfigError, match=told):
+        usual_lora(random_model(Variant("mamba")))
+    bart = random_model(Variant("bart"))
+    assert response_states(bart, BATCH, [1]).values.shape[0] == 1
+    with pytest.raises(ModelError, match="type bart has learned positions and counts them by itself"):
+        response_states(bart, BATCH, [1], begin=[20] * len(BATCH.prompt_lengths))
+
+
 def test_the_check_of_a_run_names_every_adapter(tmp_path: Path) -> None:
     module, groups = stage(tmp_path), GroupsOfBatch(random_batch([2, 2]))
     told = check_layouts(module, groups, gradients=True)
@@ -75,6 +87,22 @@ def test_the_check_of_a_run_names_every_adapter(tmp_path: Path) -> None:
     assert "of the base" not in told
     lorra = check_layouts(single(tmp_path / "base", "none", target_init="sft"), groups, gradients=False)
     assert "hidden states of the base in packed rows off by" in lorra
+
+
+def test_the_first_stage_is_told_what_the_second_cannot_read(tmp_path: Path) -> None:
+    """Gemma 3n gives four streams, in no layout one: said before the first stage, by both sides of the comparison."""
+    groups = GroupsOfBatch(random_batch([2, 2]))
+    first = PreferredDispreferredModule(Backbone(str(tiny(tmp_path))))
+    first.build_model()
+    assert "hidden states of the base in packed rows off by" in check_layouts(first, groups, gradients=False)
+    tokenizer = tiny_tokenizer()
+    sizes = dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), len(tokenizer))
+    random_model(Variant("gemma3n_text"), **sizes).save_pretrained(tmp_path / "streams")
+    tokenizer.save_pretrained(tmp_path / "streams")
+    several = PreferredDispreferredModule(Backbone(str(tmp_path / "streams")))
+    several.build_model()
+    with pytest.raises(ModelError, match=r"^Gemma3nTextDecoderLayer gives several streams .* take another model$"):
+        check_layouts(several, groups, gradients=False)
 
 
 def never(model: Any, names: Any) -> AbstractContextManager[None]:
