@@ -11,19 +11,27 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, get_args, get_origin
 
 from jsonargparse import Namespace, _typehints
 from jsonargparse._common import get_parsing_setting, is_subclass
+from jsonargparse._loaders_dumpers import get_loader_exceptions
 from jsonargparse._namespace import subclasses_disabled_meta_key
-from jsonargparse._util import NestedArg
+from jsonargparse._util import NestedArg, parse_value_or_config
 
 from align.cli.class_names import class_at, resolve, subclass_paths
 from align.cli.yaml_numbers import UNLIKE
 from align.errors import ConfigError
 
 Function = Callable[..., Any]
+
+
+class _Kept:
+    """The type of what a mapping of values of any type holds, in which nothing is read again."""
+
+
 _written_against: dict[str, list[str]] = {
     "discard_init_args_on_class_path_change": ["parser_or_action", "prev_val", "value"],
     "adapt_typehints": ["val", "typehint"],
@@ -61,8 +69,13 @@ def _forget(parser_or_action: Any, prev_val: Any, value: Any) -> None:
 def _adapt(val: Any, typehint: Any, **options: Any) -> Any:
     """Adapt a value to its type; a list given whole replaces the one before, item by item.
 
-    Raises ValueError for a number typed as 010 or 1:30, which YAML would read as 8 and 90.
+    A text in a mapping of any values stays one: jsonargparse would read `{pattern: "[a-p]"}` again, as a list, and
+    "12" as a number. Raises ValueError for a number typed as 010 or 1:30, which YAML would read as 8 and 90.
     """
+    if typehint is _Kept:
+        return val
+    if isinstance(get_origin(typehint), type) and issubclass(get_origin(typehint), Mapping):
+        val, typehint = _of_any(val, typehint)
     if typehint in (int, float) and isinstance(val, str) and UNLIKE.match(val):
         raise ValueError(f"{val!r} is another number to YAML: write it out")
     if isinstance(val, list) and not options.get("append"):
@@ -70,6 +83,18 @@ def _adapt(val: Any, typehint: Any, **options: Any) -> Any:
     if inspect.isclass(typehint) and typehint is not type(None) and _is_of_another(options.get("prev_val"), typehint):
         return _instead(val, typehint, options)
     return _originals["adapt_typehints"](val, typehint, **options)
+
+
+def _of_any(value: Any, mapping: Any) -> tuple[Any, Any]:
+    """Return a value and its type, whose own values are kept as they are where it takes any; a word of one is read."""
+    key, held = get_args(mapping)
+    if held is not Any:
+        return value, mapping
+    if isinstance(value, NestedArg) and isinstance(value.val, str):
+        with suppress(*get_loader_exceptions()):
+            read, _ = parse_value_or_config(value.val, enable_path=False, simple_types=True)
+            value = NestedArg(value.key, read)
+    return value, dict[key, _Kept]  # type: ignore[valid-type]
 
 
 def _is_of_another(before: Any, kind: type) -> bool:

@@ -17,11 +17,15 @@ from jsonargparse import ArgumentParser, Namespace
 
 from align.cli.class_paths import mean_classes
 from align.cli.start import prepare
+from align.judges.chat_backend import ChatBackend
 from align.judges.endpoint import Endpoint
 from align.judges.language_scorer import LanguageModelScorer
+from align.judges.local_model import LocalModel
 from align.judges.win_rates import ScorerJudge, WinRates
+from align.rewards.function_rewards import FunctionRewards
 from align.rewards.scorers import Scorer
 from align.sampling.colocated import ColocatedVLLM
+from align.sampling.engine_kind import EngineKind
 from align.sampling.server_pool import ServerPool
 from tests.cli.pluggable import changed, concrete, pluggable_types, required
 from tests.test_configs import METHOD, ROOT, ParseOnly
@@ -242,3 +246,28 @@ def test_null_stays_null_however_deep_a_setting_lies(word: str, weights: dict[st
     }
     found = made.parse_args(["--x", json.dumps(judged), "--x.responder.api_key_env", "null"])
     assert found.x.init_args.responder.init_args.api_key_env is None
+
+
+def test_texts_among_values_of_any_type_stay_texts(tmp_path: Path) -> None:
+    """`{pattern: "[a-p]"}` arrived as a list, "12" as a number; in the saved config too, from which a run goes on."""
+    values = {"pattern": "[a-p]", "number": "12", "word": "yes", "none": "null", "pair": "a: b", "list": [1, "2"]}
+    kinds = (
+        (Scorer, FunctionRewards, "arguments", {"function": "a:b"}),
+        (EngineKind, ColocatedVLLM, "options", {}),
+        (ChatBackend, Endpoint, "extra", {"base_url": "http://x", "model": "m"}),
+        (ChatBackend, LocalModel, "chat_template_kwargs", {"model": {"path": "x"}}),
+    )
+    for kind, cls, name, more in kinds:
+        words, file = [f"--x.{option}={json.dumps(value)}" for option, value in more.items()], tmp_path / "x.yaml"
+        given = {"class_path": path_of(cls), "init_args": {**more, name: values}}
+        file.write_text(yaml.safe_dump({"x": given}))
+        read = parser(kind).parse_args(["-c", str(file)])
+        for found in (
+            read,
+            parser(kind).parse_string(parser(kind).dump(read)),
+            parser(kind).parse_args(["--x", json.dumps(given)]),
+            parser(kind).parse_args(["--x", path_of(cls), *words, f"--x.{name}", json.dumps(values)]),
+        ):
+            assert found.x.init_args[name] == values, cls
+        found = parser(kind).parse_args(["-c", str(file), f"--x.{name}.more", "3"])
+        assert found.x.init_args[name] == {**values, "more": 3}
