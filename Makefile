@@ -24,7 +24,7 @@ format: setup  ## rewrite all files in the project's format
 check test: setup  ## format check, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --num-workers 2
+	$(BIN)/mypy
 	$(THREADS) $(BIN)/pytest -n 2
 
 test-slow: setup  ## the long proofs
