@@ -25,7 +25,7 @@ check test: setup  ## format check, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(THREADS) $(BIN)/pytest -n 2
+	$(THREADS) $(BIN)/pytest -n 3
 
 test-slow: setup  ## the long proofs
 	$(THREADS) $(BIN)/pytest -n 2 --dist loadfile --timeout 7200 -m slow
