@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST = 1600
 """Characters of a line that is told."""
@@ -36,12 +36,13 @@ class StatesError(ModelError):
     """Hidden states that no layout makes readable."""
 
     @classmethod
-    def of_streams(cls, block: str, shape: Iterable[int]) -> StatesError:
-        """Return the error of a block that gives several streams of states, where methods read one."""
-        return cls(
-            f"{block} gives several streams of states ({list(shape)}), and representation methods read one (row, "
-            "position, hidden): take another model"
-        )
+    def check_streams(cls, block: str, shape: Sequence[int]) -> None:
+        """Raise StatesError for a block that gives several streams of states, where methods read one."""
+        if len(shape) != len(("row", "position", "hidden")):
+            raise cls(
+                f"{block} gives several streams of states ({list(shape)}), and representation methods read one (row, "
+                "position, hidden): take another model"
+            )
 
 
 class ResumeError(AlignError):

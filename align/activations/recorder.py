@@ -13,9 +13,6 @@ from torch.utils.hooks import RemovableHandle
 from align.activations.decoder_parts import decoder_parts
 from align.errors import StatesError
 
-AXES = 3
-"""Row, position, hidden."""
-
 
 class ActivationRecorder:
     """Keeps the states of some layers during the calls made inside its context.
@@ -63,8 +60,7 @@ class ActivationRecorder:
     def _keeper(self, layer: int) -> Any:
         def keep(block: nn.Module, inputs: Any, output: Any) -> None:
             states: Tensor = output if isinstance(output, Tensor) else output[0]  # a tuple before transformers 5
-            if states.dim() != AXES:
-                raise StatesError.of_streams(type(block).__name__, states.shape)
+            StatesError.check_streams(type(block).__name__, states.shape)
             self._kept[layer] = states if self._positions is None else states.flatten(0, 1)[self._positions]
 
         return keep

@@ -17,9 +17,6 @@ from align.models.response_states import response_states
 from align.records import CandidateBatch
 from align.scoring.decoder import unwrapped
 
-AXES = 3
-"""Row, position, hidden."""
-
 
 def states_under(adapters: Sequence[str], layers: Sequence[int]) -> Scoring:
     """Return the comparison of the states of the base with one of its adapters, or with none.
@@ -75,8 +72,7 @@ def _outputs(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
     def keep(layer: int) -> Any:
         def hook(block: nn.Module, inputs: Any, output: Any) -> None:
             kept[layer] = output[0] if isinstance(output, tuple) else output
-            if kept[layer].dim() != AXES:
-                raise StatesError.of_streams(type(block).__name__, kept[layer].shape)
+            StatesError.check_streams(type(block).__name__, kept[layer].shape)
 
         return hook
 
