@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-EVERYWHERE = {"records", "transfer", "errors", "durable", "files", "distributed", "strict_json"}
+EVERYWHERE = {"records", "transfer", "errors", "durable", "files", "distributed", "strict_json", "source_code"}
 ALLOWED = {
     "records": set(),
     "transfer": set(),
@@ -18,6 +18,7 @@ ALLOWED = {
     "files": set(),
     "distributed": set(),
     "strict_json": set(),
+    "source_code": set(),
     "workers": set(),
     "scoring": set(),
     "objectives": set(),

@@ -89,8 +89,8 @@ class FunctionProcess:
     def _start(self) -> Asks:
         if self.source.hash != self.hash:
             raise ConfigError(
-                f"function {self.source.told!r}: {self.source.path} changed while the run was going: put it back, or "
-                "begin a new run"
+                f"function {self.source.told!r}: {self.source.path}, or a file it imports, changed while the run was "
+                "going: put it back, or begin a new run"
             )
         words = [sys.executable, "-P", str(Path(function_worker.__file__))]
         self._child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)

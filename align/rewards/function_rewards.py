@@ -74,7 +74,7 @@ class FunctionRewards(Scorer):
 
     @property
     def identity(self) -> str:
-        """Return a hash of the function's source file, its name and its arguments; not of what the file imports."""
+        """Return a hash of the function's source file, the user's own files it imports, its name and its arguments."""
         return f"{self.lasting_identity} {self.process.hash[:16]}"
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from align.errors import ConfigError
 from align.files import file_hash
+from align.source_code import own_files
 
 FORM = "expected my_rewards:accuracy (module:function) or path/my_rewards.py:accuracy"
 
@@ -46,11 +48,12 @@ class FunctionSource:
 
     @property
     def hash(self) -> str:
-        """Return the SHA-256 of the file. Raises ConfigError for one that is gone."""
+        """Return a hash of the file and of the user's own files it imports. Raises ConfigError for one that is gone."""
         try:
-            return file_hash(self.path)
+            hashes = [file_hash(path) for path in own_files(self.path, self.folder)]
         except OSError as error:
             raise ConfigError(f"function {self.told!r}: {self.path} cannot be read ({error})") from error
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _module_file(told: str, module: str) -> Path:
