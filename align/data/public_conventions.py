@@ -10,8 +10,9 @@ from align.data.pair_rows import CHOSEN, REJECTED
 from align.data.readers import Row
 
 
-def _two_lists(row: Row) -> bool:
-    return all(_text_list(row[k]) for k in CHOSEN[:1] + REJECTED[:1])
+def _several(row: Row) -> bool:
+    sides = [row[k] for k in CHOSEN[:1] + REJECTED[:1]]
+    return any(map(_text_list, sides)) and all(isinstance(side, str) or _text_list(side) for side in sides)
 
 
 def _ranked(entries: object) -> bool:
@@ -70,7 +71,7 @@ PUBLIC = (
         fits=lambda row: isinstance(row["summary"], dict),
     ),
     Convention(
-        "RewardBench 2", all_of("prompt", "chosen", "rejected"), released.reward_bench, ("models",), fits=_two_lists
+        "RewardBench 2", all_of("prompt", "chosen", "rejected"), released.reward_bench, ("models",), fits=_several
     ),
     Convention(
         "OpenAI preferences",

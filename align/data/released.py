@@ -96,8 +96,12 @@ def summary_axes(located: Located) -> RowParts:
 
 
 def reward_bench(located: Located) -> RowParts:
-    """Read RewardBench 2 (Malik et al. 2025, arXiv:2506.01937): right answers above wrong ones, each kind tied."""
-    right, wrong = (field(located, key, list) for key in ("chosen", "rejected"))
+    """Read RewardBench 2 (Malik et al. 2025, arXiv:2506.01937): right answers above wrong ones, each kind tied.
+
+    One answer of a kind may be a text by itself.
+    """
+    sides = [field(located, key, (list, str)) for key in ("chosen", "rejected")]
+    right, wrong = ([side] if isinstance(side, str) else side for side in sides)
     texts = [*right, *wrong]
     models = located.row.get("models") or []
     ranking = (tuple(range(len(right))), tuple(range(len(right), len(texts))))

@@ -114,3 +114,18 @@ def test_what_is_proposed_stands_in_the_names(row: dict[str, Any], told: str, tm
 def test_a_column_of_messages_is_proposed_as_the_prompt(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--data\.columns '\{prompt: context_messages\}'"):
         read(tmp_path, {"context_messages": [USER], "chosen": "Good.", "rejected": "Bad."})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "ranking"),
+    [
+        ("Good.", ["Bad.", "Worse."], ((0,), (1, 2))),
+        (["Good.", "Fine."], "Bad.", ((0, 1), (2,))),
+        ("Good.", ["Bad."], ((0,), (1,))),
+    ],
+)
+def test_one_answer_against_several(chosen: Any, rejected: Any, ranking: Any, tmp_path: Path) -> None:
+    (example,) = read(tmp_path, {"system": "S.", "prompt": "Hi", "chosen": chosen, "rejected": rejected})
+    texts = [text for side in (chosen, rejected) for text in ([side] if isinstance(side, str) else side)]
+    assert (example.messages[-1], example.messages[0].role) == (ASKED[0], "system")
+    assert (example.responses, example.ranking) == (tuple(texts), ranking)
