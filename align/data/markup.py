@@ -82,6 +82,10 @@ MARKUPS = {
         joins=r"\s*\n### Input: ?\s*",
     ),
     "Vicuna": Markup(_CHAT + r"(?=USER: )", r"(?:^|\s|</s>)(USER|ASSISTANT):(?:\s|$)", r"</s>"),
+    "plain speakers": Markup(
+        r"(?=(?:System|User): )", r"(?:^|\n)(System|User|Assistant):(?:\s|\Z)", r"</s>|<\|endoftext\|>"
+    ),
+    "Open Assistant, pairs": Markup(r"(?=prompter: )", r"(?:^|\n)(prompter|assistant): ?", r"(?!)", unended=True),
 }
 """By the program or model that is known for it. What begins a text in one begins none in another."""
 BEGINS = re.compile(_START + "(?:" + "|".join(markup.begins for markup in MARKUPS.values()) + ")")

@@ -13,10 +13,11 @@ FIRST = 1000
 """Rows that are searched for markup."""
 MARKUP = re.compile(
     r"<\|(?:im_start|start_header_id|user|assistant|prompter)\|>|\[/?INST\]|<start_of_turn>|"
-    r"^### (?:Human|User|Assistant|Instruction|Response):",
+    r"^### (?:Human|User|Assistant|Instruction|Response):|"
+    r"\A\W{0,3}(?i:human|user|prompter|用户|人类)\W{0,3}[:：]",
     re.MULTILINE,
 )
-"""How chat templates begin turns."""
+"""How chat templates and transcripts begin turns."""
 
 
 class Suspicions:
@@ -60,6 +61,7 @@ class Suspicions:
         if self._marked * 2 > looked_at:
             found.append(
                 f"in {self._marked} of {looked_at} rows the prompt holds {self._markup!r}, the markup of a chat "
-                "template, and is put inside the model's own: bring the turns into `messages`, without markup"
+                "template or a transcript, and is put inside the model's own: bring the turns into `messages`, without "
+                "markup"
             )
         return found

@@ -11,6 +11,7 @@ from align.records import Message, Role
 MARKER = re.compile(r"\s*(Human|Assistant): ?")
 """How a transcript begins."""
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
+_LINE = re.compile(r"\n(Human|Assistant): ?")
 _LAST = "\n\nAssistant:"
 _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
@@ -18,9 +19,12 @@ _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 def parse_transcript(text: str) -> list[Message]:
     """Split a transcript at role markers that stand at its start or after a blank line; merge turns of one role.
 
-    Paragraphs after a blank line stay in their turn (PRO's released splitter drops them).
+    Paragraphs after a blank line stay in their turn (PRO's released splitter drops them). Where the text begins with a
+    marker, no blank line before it, and none stands after one, those at the beginning of a line are taken.
     """
     before, *pieces = _TURN.split("\n\n" + text.lstrip())
+    if not before and len(pieces) == 2 and not text.startswith("\n"):
+        _, *pieces = _LINE.split("\n" + text.lstrip())
     if before or not pieces:
         raise DroppedRow("no 'Human:' marker at the start")
     turns = zip(pieces[::2], pieces[1::2], strict=True)

@@ -46,6 +46,9 @@ TEXTS: dict[str, tuple[str, tuple[Message, ...]]] = {
         "A chat between a user and an assistant. USER: Hi ASSISTANT: Yo.</s>USER: And? ASSISTANT: Ok.</s>",
         MORE,
     ),
+    "plain speakers": ("System: S.\n\nUser: Hi\n\nAssistant: Yo.", (SYSTEM, HI, YO)),
+    "Open Assistant, pairs": ("prompter: Hi\nassistant: Yo.\nprompter: And?\nassistant: Ok.", MORE),
+    "HH-RLHF, line by line": ("Human: Hi\nAssistant: Yo.\nHuman: And?\nAssistant: Ok.", MORE),
     "HH-RLHF": ("\n\nHuman: Hi\n\nAssistant: Yo.", (HI, YO)),
 }
 
@@ -101,10 +104,32 @@ def test_markup_of_a_prompt_goes_with_its_answers(prompt: str, end: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "prompt", ["### Instruction: say hi", "USER: Hi", "Mark [INST] it", "<|im_start|>user\nHi", "### Human: Hi"]
+    "prompt",
+    ["### Instruction: say hi", "USER: Hi", "Mark [INST] it", "<|im_start|>user\nHi", "### Human: Hi", "User: Hi"],
 )
 def test_a_prompt_that_is_not_in_markup_to_its_end_stays_as_it_is(prompt: str) -> None:
     assert prompt_turns(prompt) == [Message("user", prompt)]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "prompter: Hi\nassistant: Yo.\nprompter: And?",
+        "Human: Hi\nAssistant: Yo.\nHuman: And?\nAssistant:",
+        "User: Hi\nAssistant: Yo.\nUser: And?\nAssistant:",
+    ],
+)
+def test_a_prompt_of_named_speakers_is_its_turns(prompt: str, tmp_path: Path) -> None:
+    (example,) = read(tmp_path, {"prompt": prompt, "chosen": "Ok.", "rejected": "No."})
+    assert (example.messages, example.responses) == (MORE[:3], ("Ok.", "No."))
+
+
+@pytest.mark.parametrize("prompt", ["User: Hi", "**Human**: Hi", "用户：Hi", "prompter: Hi\nassistant: Yo."])
+def test_a_speaker_that_stays_inside_a_prompt_is_told(prompt: str, tmp_path: Path) -> None:
+    report = Report()
+    (example,) = read(tmp_path, {"prompt": prompt, "chosen": "Ok.", "rejected": "No."}, report=report)
+    assert example.messages == (Message("user", prompt),)
+    assert any("markup of a chat template or a transcript" in line for line in report.warnings)
 
 
 def test_spaces_around_an_answer_to_a_transcript_are_its_markup(tmp_path: Path) -> None:
