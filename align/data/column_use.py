@@ -29,8 +29,12 @@ MEANING = frozenset(
 """Columns that say something about how a row is meant, besides those that every convention reads."""
 JUDGING = frozenset(
     {
-        *("winner", "preference", "preferred", "verdict", "comparison", "ranking", "best", "best_index"),
-        *("best_response", "chosen_index", "overall_pref", "rank"),
+        *("winner", "preference", "preferred", "verdict", "comparison", "ranking", "best", "overall_pref", "rank"),
+        *(
+            f"{which}_{what}"
+            for which in ("best", "better", "chosen", "preferred", "selected", "winner", "winning")
+            for what in ("idx", "index", "id", "response", "completion", "output", "candidate")
+        ),
     }
 )
 """Columns that say which answer is better, which `UNRANKED` layouts would lose."""

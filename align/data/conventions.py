@@ -12,6 +12,7 @@ from align.data.judged_pairs import JUDGED
 from align.data.markup import whole_dialogue
 from align.data.named_columns import NAMED
 from align.data.pair_rows import CHOSEN, REJECTED, found, is_transcript
+from align.data.proposing import compares
 from align.data.public_conventions import PUBLIC
 from align.data.readers import Row
 from align.data.reasoning_rows import REASONING
@@ -76,7 +77,7 @@ def _marked(row: Row) -> bool:
 def _only_prompt(row: Row) -> bool:
     """Return whether a row is a prompt and nothing that could be an answer to it."""
     if row.get("prompt") is not None:
-        return True
+        return not compares(row)
     key = next(name for name in PROMPTS if name in row)
     known = {key, *ABOUT, *EVERYWHERE}
     return not any(isinstance(value, str) and value for name, value in row.items() if name not in known)

@@ -27,8 +27,8 @@ WORDS = {
         "post",
         "title",
     ),
-    "chosen": ("chosen", "better", "preferred", "accepted", "winner", "win", "good", "positive", "edited"),
-    "rejected": ("rejected", "worse", "dispreferred", "loser", "lose", "bad", "negative"),
+    "chosen": ("chosen", "better", "preferred", "accepted", "winner", "win", "good", "positive", "pos", "edited"),
+    "rejected": ("rejected", "worse", "dispreferred", "loser", "lose", "bad", "negative", "neg"),
     "response": (
         "response",
         "answer",
@@ -83,6 +83,12 @@ def prompt_like(row: Row, others: Sequence[str]) -> str:
     """Return the column that may hold a prompt: the only one left, or one that is named like it."""
     talk = [str(name) for name, value in row.items() if name in others or _objects(value)]
     return talk[0] if len(talk) == 1 else next(iter(_named(talk, "prompt")), UNKNOWN)
+
+
+def compares(row: Row) -> bool:
+    """Tell whether two texts of a row are named like a better and a worse answer."""
+    texts = [str(name) for name, value in row.items() if isinstance(value, str)]
+    return bool(_named(texts, "chosen") and _named(texts, "rejected"))
 
 
 def _mapping(texts: Sequence[str]) -> str:

@@ -103,6 +103,8 @@ class TestPromptsAreNeverMadeUp:
             DataError, match=r"question, positive, negative fit no convention.*\{prompt: question, chosen: p"
         ):
             read(tmp_path, {"question": "Hi", "positive": "Good.", "negative": "Bad."})
+        with pytest.raises(DataError, match=r"fit no convention.*\{prompt: prompt, chosen: pos, rejected: neg\}"):
+            read(tmp_path, {"prompt": "Hi", "pos": "Good.", "neg": "Bad."})
         assert len(read(tmp_path, {"question": "Hi", "category": "x"})) == 1
 
 

@@ -180,6 +180,10 @@ def test_turns_in_parts(row: dict[str, Any], result: str, tmp_path: Path) -> Non
     ("row", "fault"),
     [
         ({**Q, "responses": [B, G], "best": 1}, "column 'best' says something that the layout 'lists' does not read"),
+        (
+            {**Q, "completions": [B, G], "chosen_idx": 1},
+            "column 'chosen_idx' says something that the layout 'lists' do",
+        ),
         ({**Q, "text_one": B, "text_two": G, "winner": "one"}, "column 'winner' says something"),
         ({**Q, "responses": [B, G], "ranking": [2, 1]}, r"\{ranks: ranking\}"),
         ({**Q, "completions": [B, G], "preference": 1}, "'preference' is int"),
