@@ -43,9 +43,11 @@ def load_whole(
     faults = listed("missing", missing - set(fresh) if drawn else missing)
     faults += listed("unexpected", unexpected) + listed("of another shape", differing)
     if faults:
+        lost = len(faults) == bool(unexpected)
+        would = "what the model has no place for would be lost" if lost else "what is missing would be drawn at random"
         raise ModelError(
-            f"{path}: its weights are not those of {type(model).__name__} ({'; '.join(faults)}): what is missing would "
-            "be drawn at random, so fetch or convert the folder again, or give a model of the kind that is needed"
+            f"{path}: its weights are not those of {type(model).__name__} ({'; '.join(faults)}): {would}, so fetch or "
+            "convert the folder again, or give a model of the kind that is needed"
         )
     return model, drawn
 

@@ -42,6 +42,8 @@ class TestModels:
             ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000 in its config.json"),
             ({"hidden_size": "x"}, "'hidden_size' expected int"),
             ({"vocab_size": 10}, "its weights are not those of LlamaForCausalLM"),
+            ({"num_hidden_layers": 1}, "what the model has no place for would be lost"),
+            ({"num_hidden_layers": 9}, "what is missing would be drawn at random"),
         ],
     )
     def test_configurations(self, told, model_folder: Path, change: dict[str, object], line: str) -> None:
