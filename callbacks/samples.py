@@ -61,7 +61,8 @@ class SampleTable(Callback):
             samples = sample(
                 module.model, module.tokenizer, prompts, self.generation, eos_ids=[template.eos_id], stop=template.stop
             )
-        return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
+        asked = [module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False) for s in samples]
+        return [(text, template.said(s.ids, s.text)) for text, s in zip(asked, samples, strict=True)]
 
     def _asked(self, module: TrainedModule, data: PreferenceDataModule) -> list[list[int]]:
         """Return the ids of the prompts as the method asks its model."""

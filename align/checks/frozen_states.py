@@ -79,8 +79,9 @@ def _outputs(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, Tens
     inner: Any = unwrapped(model)
     config = inner.config.get_text_config()
     depths = {config.num_hidden_layers, getattr(config, "num_layers", None)}  # LongCat's blocks count as two layers
-    text = inner.get_decoder()  # without a tower for pictures, which may be as deep
-    blocks = next(part for part in text.modules() if isinstance(part, nn.ModuleList) and len(part) in depths)
+    texts = (inner.get_decoder(), inner)  # without a tower for pictures, which may be as deep; ModernBERT's is its head
+    parts = (part for text in texts for part in text.modules() if isinstance(part, nn.ModuleList))
+    blocks = next(part for part in parts if len(part) in depths)
     handles = [blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
     try:
         yield kept

@@ -98,7 +98,7 @@ def _answer(speaker: _Speaker, generation: Generation, turn: int) -> str:
     request = Request.of_ids(ids)._replace(messages=speaker.dialogue)
     with speaker.policy.steered():
         [sample] = Sampler(speaker.engine, generation, round_number=turn).sample([request])
-    return sample.text.strip()
+    return speaker.policy.encoder.template.said(sample.ids, sample.text).strip()
 
 
 def _show(console: Console, speakers: list[_Speaker], answers: list[str]) -> None:

@@ -6,12 +6,14 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from align.encoding.openings import CLOSED, THOUGHT, holds_empty_thought, parts_of
-from align.encoding.probed_template import QUESTION, probe
+from align.encoding.probed_template import QUESTION, behind_answer, probe
 from align.encoding.program import Program
 from align.encoding.rendering import LOST_THOUGHT, Rendered, RowRefused, Template, as_answer, require_eos
+from align.encoding.said import Marks, thought_of
 from align.encoding.settled import SettledTemplates
 from align.encoding.written import check_calls, check_written
 from align.errors import ModelError
@@ -45,7 +47,13 @@ class ChatTemplate(Template):
         self._settled = SettledTemplates[ChatTemplate]()
         self._opener, self._lead, self._suffix = parts_of(program.name, bare, prompt, full)
         self.jinja = self._program.source
-        ends = self._specials(self._suffix.strip()) if self._suffix.strip() else []
+        marks = Marks.of(self._program, QUESTION, prompt, self._lead)
+        self._marks = replace(
+            marks,
+            closes=marks.closes or self._opener.strip().replace("<", "</"),
+            inside=marks.inside or bool(self._opener and not full.startswith(prompt)),  # `_after_thought` finds those
+        )
+        ends = self._specials(self._suffix.strip()) or self._next_turn()
         self.eos_id = ends[0] if ends else require_eos(tokenizer)
         self.told = (*self.told, *self._tell(prompt))
         self.fingerprint = repr((self.jinja, sorted(self._program.dates.items())))
@@ -61,12 +69,21 @@ class ChatTemplate(Template):
         elif holds_empty_thought(prompt):
             told.append("the prompt holds an empty thought: responses are trained and sampled without one")
         end = self._suffix.strip()
+        if not end and self.eos_id in self._next_turn():
+            token = self._tokenizer.convert_ids_to_tokens(self.eos_id)
+            told.append(f"it writes no end of an answer: {token!r} ends it, with which it begins the next turn")
         if end and not self._specials(end):
             told.append(f"it ends a turn with {end!r}, which is no special token here: the tokenizer's EOS ends it")
         if self._program.dates:
             dates = ", ".join(self._program.dates.values())
             told.append(f"it writes today's date ({dates}): on another day prompts differ and are encoded again")
         return told
+
+    def _next_turn(self) -> list[int]:
+        """Return the special token that begins a user's turn, of a template that writes no end of an answer (GLM)."""
+        behind = "" if self._suffix.strip() else behind_answer(self._program).lstrip()
+        first = self._tokenizer(behind, add_special_tokens=False)["input_ids"][:1] if behind else []
+        return [i for i in self._specials(behind)[:1] if [i] == first]
 
     def _own(self, beside: str) -> tuple[ChatTemplate, str]:
         """Return the template with a row's settings, compiled and probed once for all rows that have them."""
@@ -75,6 +92,17 @@ class ChatTemplate(Template):
             return self, tools
         make = functools.partial(_settled, self._tokenizer, self._program, settings)
         return self._settled.of(settings, make, self.eos_id), tools
+
+    def said(self, ids: Sequence[int], text: str) -> str:
+        """Return what a sampled response says; see Template."""
+        return self._marks.said(self._tokenizer, ids, text)
+
+    def _apart(self, message: Message) -> Message:
+        """Return a turn whose thought stands apart from its content, for a template that does not find it there."""
+        if self._marks.inside or message.role != "assistant" or "</think>" not in message.content:
+            return message
+        thought, text = thought_of(message._replace(reasoning_content=""))
+        return message._replace(content=text, reasoning_content=message.reasoning_content or thought)
 
     def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
         """Return the rendered messages and the generation prompt; that of the last ones is kept for other answers."""
@@ -87,6 +115,7 @@ class ChatTemplate(Template):
         return self._prompt
 
     def _prompted(self, messages: Sequence[Message], tools: str = "") -> str:
+        messages = [self._apart(message) for message in messages]
         text = self._program.render(messages, tools, add_generation_prompt=True)
         check_calls(messages, lambda turns: self._program.render(turns, tools, add_generation_prompt=True))
         for message in messages:
@@ -100,8 +129,8 @@ class ChatTemplate(Template):
         own, tools = self._own(tools)
         if own is not self:
             return own.render(messages, response, tools)
-        answer = as_answer(response)
         prompt = self.prompt(messages, tools)
+        *messages, answer = (self._apart(message) for message in (*messages, as_answer(response)))
         full = self._program.render([*messages, answer], tools, add_generation_prompt=False)
         if not full.endswith(self._suffix):
             raise RowRefused("chat template rewrites the dialogue")
@@ -154,7 +183,7 @@ class ChatTemplate(Template):
         own, tools = self._own(tools)
         if not own._program.marks:
             return None
-        written, found = own._program.regions(messages, tools)
+        written, found = own._program.regions([own._apart(message) for message in messages], tools)
         return found if written.startswith(text) else None
 
     def _specials(self, text: str) -> list[int]:
@@ -162,16 +191,6 @@ class ChatTemplate(Template):
         tokens = self._tokenizer.added_tokens_decoder.items()
         special = set(self._tokenizer.all_special_ids) | {i for i, token in tokens if token.special}
         return [int(i) for i in self._tokenizer(text, add_special_tokens=False)["input_ids"] if i in special]
-
-
-def thought_of(answer: Message) -> tuple[str, str]:
-    """Return the thought of a turn, kept apart or inside its content, and the rest of the content."""
-    if answer.reasoning_content:
-        return answer.reasoning_content.strip("\n"), answer.content
-    before, closing, after = answer.content.partition("</think>")
-    if not closing:
-        return "", answer.content
-    return before.strip().removeprefix("<think>").strip("\n"), after.lstrip("\n")
 
 
 def _settled(tokenizer: Any, program: Program, settings: Mapping[str, Any]) -> ChatTemplate:

@@ -14,6 +14,7 @@ from align.encoding.encoded_candidate import EncodedCandidate, Tokens, boundarie
 from align.encoding.put import Put
 from align.encoding.rendered import special_tokens
 from align.encoding.rendering import RowRefused, Template
+from align.encoding.said import typed
 from align.encoding.shortening import fewest_turns, shorter
 from align.encoding.truncation import Fit, Truncation, fit
 from align.encoding.words import Words
@@ -86,16 +87,14 @@ class Encoder:
         rendered = [self._render(example) for example in examples]
         encodings = iter(self._words.encode([c.text for rows in rendered if isinstance(rows, list) for c in rows]))
         results: list[EncodedGroup | Dropped] = []
-        for example, rows in zip(examples, rendered, strict=True):
-            if isinstance(rows, list):
-                results.append(self._fitted(example, [EncodedCandidate(*c[:2], next(encodings)) for c in rows]))
-            else:
-                results.append(rows)
+        for example, found in zip(examples, rendered, strict=True):
+            rows = [EncodedCandidate(*c[:2], next(encodings)) for c in found] if isinstance(found, list) else []
+            results.append(found if not isinstance(found, list) else self._fitted(example, rows))
         return results
 
     def _render(self, example: Example) -> list[EncodedCandidate] | EncodedGroup | Dropped:
         prompts, answers = example.contexts or (example.messages,), example.turns
-        asked, said = ([text for m in turns for text in m[1:4]] for turns in (chain.from_iterable(prompts), answers))
+        asked, said = ([text for m in turns for text in typed(m)] for turns in (chain.from_iterable(prompts), answers))
         often = 1 if example.contexts else len(example.responses)
         if often * sum(map(len, asked)) + sum(map(len, said)) > MAX_CHARACTERS:
             return Dropped(example.id, f"text over {MAX_CHARACTERS:,} characters")

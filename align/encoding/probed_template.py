@@ -47,6 +47,15 @@ def probe(program: Program) -> Probed:
     return _probe(found.program.with_generation_prompt(header), *found.told, told)
 
 
+def behind_answer(program: Program) -> str:
+    """Return what a template writes behind an answer that another question follows, nothing where it cannot."""
+    dialogue = [*QUESTION, Message("assistant", PROBE), *QUESTION]
+    try:
+        return program.render(dialogue, add_generation_prompt=False).rpartition(PROBE)[2]
+    except RowRefused:
+        return ""
+
+
 def _probe(program: Program, *told: str) -> Probed:
     bare = program.render(QUESTION, add_generation_prompt=False)
     prompt = program.render(QUESTION, add_generation_prompt=True)

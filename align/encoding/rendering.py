@@ -50,6 +50,18 @@ class Template(ABC):
     def render(self, messages: Sequence[Message], response: Message | str, tools: str = "") -> Rendered:
         """Return prompt and response text. Raises RowRefused where the template cannot."""
 
+    def said(self, ids: Sequence[int], text: str) -> str:
+        """Return what a sampled response says, as a row of data would say it.
+
+        Decoding leaves special tokens out, and the thought and the answer that stand between them run into each other
+        (`<|channel|>final<|message|>` of gpt-oss is `final` before every answer).
+
+        Args:
+            ids: Its tokens, the end included.
+            text: The tokens decoded without special ones.
+        """
+        return text
+
     def regions(self, messages: Sequence[Message], tools: str, text: str) -> list[tuple[int, int]] | None:
         """Return which characters of a whole dialogue the template marks as generated.
 

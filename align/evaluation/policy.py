@@ -153,4 +153,8 @@ class Policy(NamedTuple):
         ]
         with evaluating(self.model), nullcontext() if engine else self.steered():
             found = Sampler(engine or self.engine, generation).sample(requests, bar=True)
-        return [EvaluatedCompletion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]
+        said = self.encoder.template.said
+        return [
+            EvaluatedCompletion(s.prompt, said(s.ids, s.text).strip(), s.ids, s.finished, ids[s.prompt][1])
+            for s in found
+        ]

@@ -122,7 +122,8 @@ def answers(
         new_tokens: Longest answer.
     """
     texts = [written(question.text, prompt) for question in questions]
-    if in_chat(policy.asking, chat, template=bool(policy.tokenizer.chat_template)):
+    chatting = in_chat(policy.asking, chat, template=bool(policy.tokenizer.chat_template))
+    if chatting:
         ids = policy.prompt_ids([EvaluationPrompt((Message("user", text),)) for text in texts], new_tokens)
         stop = policy.encoder.template.stop
     else:
@@ -142,7 +143,8 @@ def answers(
             stop=stop,
             bar=True,
         )
-    return [(s.text.strip(), ids[s.prompt][1]) for s in found]
+    said = [policy.encoder.template.said(s.ids, s.text) if chatting else s.text for s in found]
+    return [(text.strip(), ids[s.prompt][1]) for text, s in zip(said, found, strict=True)]
 
 
 def judge_answers(

@@ -124,7 +124,7 @@ def keep_samples(rounds: RoundFolder, plan: RoundPlan, found: Sequence[Sample]) 
     """Commit samples of a round; the first process calls."""
     asked = [plan.prompts[s.prompt] for s in found]
     rows = [
-        StoredSample(p.request.id, s.number, p.hash, s.ids, s.text, s.finish, logprobs=s.logprobs)
+        StoredSample(p.request.id, s.number, p.hash, s.ids, plan.said(s), s.finish, logprobs=s.logprobs)
         for p, s in zip(asked, found, strict=True)
     ]
     rounds.store.add(plan.number, rows)

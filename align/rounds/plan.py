@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from align.encoding.templates import Template
 from align.records import Conditioning
 from align.rewards.scorers import Direction
 from align.rounds.round_prompts import RoundPrompt
 from align.rounds.settings import RoundSettings
+from align.sampling.generation import Sample
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class RoundPlan:
     """Prompts taken from the order of the data, those that leave no room for a response counted."""
     ahead: bool = False
     """Whether its weights are those that the round before began with, on which it is trained meanwhile."""
+    template: Template | None = None
+    """Says what a sample says, where special tokens tell its thought and its answer apart."""
 
     @property
     def fingerprint(self) -> str:
@@ -36,6 +40,10 @@ class RoundPlan:
         mixed = [self.reference] if self.reference else []
         mixed += ["ahead"] if self.ahead else []
         return self.settings.fingerprint(self.conditioning, [(p.request.id, p.hash) for p in self.prompts], *mixed)
+
+    def said(self, found: Sample) -> str:
+        """Return the text of a sample."""
+        return self.template.said(found.ids, found.text) if self.template else found.text
 
     @property
     def direction(self) -> Direction:

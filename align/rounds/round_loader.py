@@ -180,7 +180,8 @@ class RoundLoader:
     def _plan(self, number: int, policy: str) -> RoundPlan:
         prompts, taken = self.supply.of_round(number)
         reference = reference_hash(self.trainer.lightning_module) if self.settings.mixture else ""
-        return RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference, taken)
+        template = self.data.encoder.template  # type: ignore[union-attr]
+        return RoundPlan(number, self.settings, prompts, policy, self.conditioning, reference, taken, template=template)
 
     @property
     def _drawn_from(self) -> tuple[Any, PromptFormat, tuple[str, ...]]:

@@ -45,8 +45,17 @@ SIZES: list[tuple[str, int]] = [
 WINDOWS = r"(sliding_window|sliding_window_size|attention_chunk_size|window_size|attention_window_size|local_window|swa_window)"
 MLA = {"num_key_value_heads": 4, "head_dim": 4}
 MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8}
+SLIDING = {"layer_types": ["sliding_attention", "full_attention"] * 2}
 FIXED: dict[str, dict[str, Any]] = {
-    "bamba": MAMBA,
+    "bamba": {**MAMBA, "attn_layer_indices": [1, 3]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
+    "bailing_hybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
+    "gemma3_text": SLIDING,
+    "kolibri1": SLIDING,
+    "inkling_text": {"layer_types": ["hybrid_sliding", "hybrid"] * 2},
+    "inkling2_text": {"layer_types": ["hybrid_sliding", "hybrid"] * 2},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "lfm3": {"layer_types": ["conv", "full_attention", "conv", "sliding_attention"]},
     "granitemoehybrid": {**MAMBA, "layer_types": ["linear_attention", "full_attention"] * 2},
     "falcon_h1": {**MAMBA, "mamba_d_ssm": 64, "lm_head_multiplier": 0.5},
     "mamba2": {"num_heads": 8, "head_dim": 8},
@@ -95,7 +104,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "xlnet": {"d_head": 8},
     "xglm": {"attention_heads": 4},
 }
-"""What one type needs beside; nested configurations are types of their own."""
+"""What one type needs beside, layers of every kind that it has with them; nested configurations are types of their own."""
 
 
 class Variant(NamedTuple):

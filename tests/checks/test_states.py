@@ -52,7 +52,12 @@ def test_right_states_pass_up_to_the_last_layer(family: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("name", "projections"),
-    [("phi3", {"qkv_proj"}), ("deepseek_v3", {"q_b_proj", "kv_b_proj"}), ("qwen3_next", {"q_proj", "v_proj"})],
+    [
+        ("phi3", {"qkv_proj"}),
+        ("deepseek_v3", {"q_b_proj", "kv_b_proj"}),
+        ("qwen3_next", {"q_proj", "v_proj"}),
+        ("modernbert-decoder", {"q_proj", "v_proj"}),  # what transformers calls its decoder is the head
+    ],
 )
 def test_states_of_other_families(name: str, projections: set[str], tmp_path: Path) -> None:
     """Projections that are fused, come out of a latent, or stand in every fourth block only."""

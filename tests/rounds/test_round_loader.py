@@ -16,6 +16,7 @@ from align.callbacks.resampling import IterativeResampling
 from align.data.batching import Batching
 from align.data.drop_report import Report
 from align.data.synthetic import SyntheticDataModule
+from align.encoding.templates import ChatTemplate, PlainTranscript
 from align.errors import ConfigError, DataError, ModelError, ResumeError
 from align.models.backbone import Backbone, LoRA
 from align.modules.dpo import DPOModule
@@ -106,12 +107,15 @@ def test_the_policy_is_asked_as_its_method_asks_it(world_model: Path, monkeypatc
         return original(self, requests)
 
     monkeypatch.setattr(Sampler, "plan", spied)
+    for kind in (PlainTranscript, ChatTemplate):
+        monkeypatch.setattr(kind, "said", lambda self, ids, text: f"said {text}")
     made = HIRModule(Backbone(str(world_model)), instructions=Instructions("<good>", "<bad>"))
     data = SyntheticDataModule(Preferences(size=20, held_out_size=4), batching=Batching(groups=3, tokens=10**9), seed=0)
     fit(made, data, callbacks=[resampling()], max_epochs=2, default_root_dir="run")
     assert len(texts) == 12
     assert all("<good>" in text and "<bad>" not in text for text in texts)
     assert "<good>" not in json.dumps([row["messages"] for row in rows(0) + rows(1)])
+    assert all(text.startswith("said") for row in rows(0) + rows(1) for text in row["responses"])
 
 
 def test_nothing_is_scored_twice(world_model: Path) -> None:
