@@ -21,6 +21,7 @@ from align.evaluation.start_comparison import compare_with_start
 from align.judges.preference import Judge
 from align.rewards.named_rewards import Tokens, limits, named_rewards
 from align.rewards.reward_model_scorer import RewardModelScorer
+from align.rewards.scorers import RewardFolder
 from align.sampling.generation import Generation
 
 GREEDY = Generation(temperature=0.0)
@@ -68,6 +69,12 @@ class RewardEvaluation(ResponseEvaluation):
         limits(list(rewards), reward_tokens)  # a wrong name is told before training
         self._scorers: dict[str, RewardModelScorer] = {}
         self._base: nn.Module | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Raise ModelError for a folder that is no reward model, before the policy is loaded."""
+        if stage == "fit":
+            for path in self.rewards.values():
+                RewardFolder(path).ready()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the policy the run starts from, where it is needed."""
@@ -136,6 +143,11 @@ class JudgeEvaluation(ResponseEvaluation):
             )
         super().__init__(num_prompts, generation)
         self.judge = judge
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Raise what would stop the judge at its first question, such as a missing key, before the policy is loaded."""
+        if stage == "fit":
+            self.judge.ready()
 
     def measure(
         self, prompts: Sequence[EvaluationPrompt], completions: Sequence[EvaluatedCompletion]

@@ -39,6 +39,11 @@ class GoldEvaluation(Callback):
             generation: How to sample; the KL divergence is only sound at temperature 1.
             user: Whose reward to report.
         """
+        if min(harmless, harmful) < 0 or not harmless + harmful:
+            raise ConfigError(
+                "align.callbacks.gold.GoldEvaluation: harmless and harmful must not be negative, nor both 0, got "
+                f"{harmless}, {harmful}"
+            )
         self.counts, self.generation, self.user = (harmless, harmful), generation, user
         self._base: nn.Module | None = None
         self._base_report: GoldReport | None = None

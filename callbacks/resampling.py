@@ -15,6 +15,7 @@ from align.rewards.components import Training
 from align.rewards.scorers import Direction, Scorer
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
+from align.rounds.refused_conditions import check_drawn
 from align.rounds.round_loader import RoundLoader
 from align.rounds.round_starts import RoundStarts
 from align.rounds.sampled_rounds import OnlineMethod, check_online
@@ -128,6 +129,8 @@ class IterativeResampling(Callback):
         if self.restart:
             refuse_following(pl_module)
         data.refuse_stream(f"{PLACE}, which chooses among the prompts,")
+        if (trainer.max_epochs or -1) > 0:
+            check_drawn(self.settings, (cast(int, trainer.max_epochs) - 1) // self.epochs)
         self.settings.check_win_rates(getattr(pl_module, "view", None))
         check_online(pl_module, self.settings)
         training = Training()

@@ -31,6 +31,9 @@ class ResponseEvaluation(Callback):
     name: str
 
     def __init__(self, num_prompts: int, generation: Generation) -> None:
+        if num_prompts < 1:
+            name = f"align.callbacks.evaluation.{type(self).__name__}"
+            raise ConfigError(f"{name}: num_prompts must be at least 1, got {num_prompts}")
         self.num_prompts, self.generation = num_prompts, generation
         self._prompts: list[EvaluationPrompt] = []
 

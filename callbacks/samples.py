@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from align.callbacks.run_parts import data_of, policy_of
 from align.data.data_module import PreferenceDataModule
+from align.errors import ConfigError
 from align.evaluation.completions import EvaluationPrompt
 from align.evaluation.policy import Policy
 from align.sampling.generation import Generation
@@ -31,6 +32,8 @@ class SampleTable(Callback):
             num_prompts: How many prompts: the first of the validation split, else of the training split.
             generation: How to draw.
         """
+        if num_prompts < 1:
+            raise ConfigError(f"align.callbacks.samples.SampleTable: num_prompts must be at least 1, got {num_prompts}")
         self.num_prompts, self.generation = num_prompts, generation
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -21,6 +21,8 @@ from align.rewards.function_source import FunctionSource
 
 START_SECONDS = 300.0
 """For importing what defines the function, which may load a model."""
+LONGEST = 1e6
+"""Eleven days; the system waits for no more than twice as long."""
 
 
 class FunctionFault(Exception):
@@ -56,7 +58,11 @@ class FunctionProcess:
         Args:
             source: Where the function is.
             time_limit: Seconds of a call.
+
+        Raises ConfigError for a limit that cannot be waited for.
         """
+        if not 0 < time_limit <= LONGEST:
+            raise ConfigError(f"time_limit must be positive, at most {LONGEST:,.0f} s, got {time_limit}")
         self.source, self.time_limit, self.hash = source, time_limit, source.hash
         self._child: subprocess.Popen[bytes] | None = None
         self._finalizer: weakref.finalize[[subprocess.Popen[bytes]], FunctionProcess] | None = None

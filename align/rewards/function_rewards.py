@@ -62,8 +62,8 @@ class FunctionRewards(Scorer):
             together: Give all samples of one prompt in one call, each as often as it was drawn, and nothing else, for a
                 function that compares them; where a call fails none of its samples has a score.
         """
-        if not time_limit > 0 or batch_size < 1:
-            raise ConfigError(f"time_limit and batch_size must be positive, got {time_limit} and {batch_size}")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self.source = FunctionSource.find(function)
         self.arguments, self.on_error, self.batch_size = arguments or {}, on_error, batch_size
         self.conversational, self.compares = conversational, together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from align.errors import ConfigError
@@ -16,5 +17,8 @@ class Gate:
     penalty: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.penalty < 0:
-            raise ConfigError(f"gate.penalty must not be negative, got {self.penalty}")
+        if not 0 <= self.penalty < math.inf or not math.isfinite(self.at_least):
+            raise ConfigError(
+                f"gates: penalty must not be negative, and both be finite, got penalty {self.penalty}, at_least "
+                f"{self.at_least}"
+            )

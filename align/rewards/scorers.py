@@ -176,6 +176,11 @@ class Direction:
     """By attribute; null takes the scorer's first."""
     gates: tuple[Gate, ...] = field(default_factory=tuple)
 
+    def __post_init__(self) -> None:
+        given = [1.0] if self.weights is None else list(self.weights.values())
+        if not all(map(math.isfinite, given)) or not (any(given) or self.gates):
+            raise ConfigError(f"direction.weights must be finite, one of them not 0, or null, got {self.weights}")
+
     def check(self, attributes: Sequence[str]) -> None:
         """Raise ConfigError for an attribute that a scorer with these has not."""
         names = (*(self.weights or ()), *(gate.attribute for gate in self.gates))
@@ -186,11 +191,10 @@ class Direction:
             )
 
     def of(self, attributes: Sequence[str], scores: Sequence[float]) -> float:
-        """Return the reward; NaN where an attribute it needs has no score. Raises ConfigError for an unknown one."""
+        """Return the reward; NaN where an attribute that counts has no score. Raises ConfigError for an unknown one."""
         self.check(attributes)
         named = dict(zip(attributes, scores, strict=True))
-        weights = self.weights or {attributes[0]: 1.0}
         if any(math.isnan(named[g.attribute]) for g in self.gates):
             return math.nan
         closed = sum(gate.penalty for gate in self.gates if named[gate.attribute] < gate.at_least)
-        return sum(weight * named[name] for name, weight in weights.items()) - closed
+        return sum(w * named[name] for name, w in (self.weights or {attributes[0]: 1.0}).items() if w) - closed

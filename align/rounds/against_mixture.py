@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from align.errors import ConfigError
@@ -30,8 +31,8 @@ class AgainstMixture(PromptSelection):
     """Of Bradley and Terry's model, in units of reward; of no effect on a judge's chances."""
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ConfigError(f"selection.temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"selection.temperature must be positive and finite, got {self.temperature}")
 
     keeps_samples = True
     takes_any_text = True

@@ -25,6 +25,8 @@ class DirectionalRejectionSampling(Selection):
     """`group`, the paper's: among the samples of a direction, the best one in it. `pool`: newly drawn directions, each
     with the best of all samples of the prompt. Samples that were asked for by ratings are always a pool."""
 
+    writes_conditions = True
+
     def __post_init__(self) -> None:
         if self.directions < 1:
             raise ConfigError(f"selection.directions must be at least 1, got {self.directions}")
@@ -68,6 +70,9 @@ class DirectionalRejectionSampling(Selection):
 @dataclass(frozen=True)
 class RatedRows(Selection):
     """Every response under its own ratings (SteerLM, Dong et al. 2023, arXiv:2310.05344)."""
+
+    writes_conditions = True
+    takes_data = True
 
     def build(self, drawn: Sequence[PromptSamples], report: Report) -> list[Example]:
         """Return a record per response."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from align.errors import ConfigError
 from align.records import Example
 from align.rounds.scored_samples import PromptSamples, ScoredSample
 from align.rounds.selections import PromptSelection
+from align.sampling.generation import Generation
+
+if TYPE_CHECKING:
+    from align.sampling.logit_mixture import LogitMixture
 
 FINISHED = "finished"
 """Name of the label that is 1 for a sample that ended by itself, 0 for one cut off at its limit."""
@@ -27,10 +32,18 @@ class SoftOverlong:
     """The whole penalty."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.buffer <= self.limit or self.penalty < 0:
+        if not 0 < self.buffer <= self.limit or not 0 <= self.penalty < math.inf:
             raise ConfigError(
                 f"selection.overlong: buffer must lie in (0, limit] and penalty not be negative, got buffer "
                 f"{self.buffer}, limit {self.limit}, penalty {self.penalty}"
+            )
+
+    def check(self, longest: int) -> None:
+        """Raise ConfigError where samples of so many tokens at most are never penalised."""
+        if longest <= self.limit - self.buffer:
+            raise ConfigError(
+                f"selection.overlong begins behind limit - buffer = {self.limit - self.buffer} tokens, samples have "
+                f"{longest} at most (generation.max_new_tokens): set limit to that, or leave overlong out"
             )
 
     def of(self, length: int) -> float:
@@ -51,6 +64,11 @@ class EverySample(PromptSelection):
 
     keeps_samples = True
     takes_any_text = True
+
+    def check(self, settings: Generation, mixture: LogitMixture | None) -> None:
+        """Raise ConfigError for a penalty on lengths that no sample has."""
+        if self.overlong is not None:
+            self.overlong.check(settings.max_new_tokens)
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
         """Return one record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -39,7 +40,8 @@ def manifest(
         "acceptance": len(givers(own)) / max(report.read, 1),
         "replay": 1 - len(own) / len(records),
     }
-    scores = {name: fmean(c.scores[i] for c in every) for i, name in enumerate(attributes)}
+    known = {name: [c.scores[i] for c in every if not math.isnan(c.scores[i])] for i, name in enumerate(attributes)}
+    scores = {name: fmean(found) for name, found in known.items() if found}  # what weighs nothing may be missing
     metrics |= {f"{name}_score" if name in metrics else name: value for name, value in scores.items()}
     metrics |= direction_metrics(own)
     shown = [

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from align.errors import ConfigError
 from align.records import FROM_REFERENCE, Example
 from align.rounds.scored_samples import PromptSamples, ScoredSample, best_of, sigmoid, worst_of
 from align.rounds.selections import PromptSelection
+from align.sampling.generation import Generation
+
+if TYPE_CHECKING:
+    from align.sampling.logit_mixture import LogitMixture
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,10 @@ class BestWorst(PromptSelection):
     """Pairs whose rewards differ by no more are dropped."""
 
     least = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < math.inf:
+            raise ConfigError(f"selection.margin must not be negative or infinite, got {self.margin}")
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
         """Return one pair."""
@@ -56,6 +65,15 @@ class ReferencePair(DrawnPair):
     rewards make no pair, where TRL's former XPOTrainer took the policy's sample as chosen.
     """
 
+    def check(self, settings: Generation, mixture: LogitMixture | None) -> None:
+        """Raise ConfigError for samples of others than the two."""
+        shares = None if mixture is None or mixture.plain else list(mixture.shares)
+        if shares != [0, 1] or settings.num_samples != 2:
+            raise ConfigError(
+                "selection ReferencePair takes one sample of the policy and one of the reference: set "
+                "generation.num_samples to 2, mixture.shares to [0, 1] and mixture.plain to 0"
+            )
+
     def record(self, drawn: PromptSamples, best: ScoredSample, worst: ScoredSample) -> Example:
         """Return the pair with its tokens and, as a second label of each, whether the reference drew it."""
         scores = tuple((sample.reward, float(sample.number % 2)) for sample in (best, worst))
@@ -72,8 +90,8 @@ class BernoulliPair(PromptSelection):
     least = 2
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ConfigError(f"selection.temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"selection.temperature must be positive and finite, got {self.temperature}")
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:
         """Return one pair."""
@@ -96,7 +114,7 @@ class ThresholdPairs(PromptSelection):
     least = 2
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or not 0.5 <= self.threshold < 1:
+        if not 0 < self.temperature < math.inf or not 0.5 <= self.threshold < 1:
             raise ConfigError(
                 f"selection: temperature must be positive and threshold lie in [0.5, 1), got {self.temperature}, "
                 f"{self.threshold}"
@@ -130,7 +148,7 @@ class RejectionSampledPairs(PromptSelection):
     least = 2
 
     def __post_init__(self) -> None:
-        if self.beta <= 0 or self.accepted < 2 or self.accepted % 2:
+        if not 0 < self.beta < math.inf or self.accepted < 2 or self.accepted % 2:
             raise ConfigError(f"selection: beta must be positive, accepted even, got {self.beta}, {self.accepted}")
 
     def of_prompt(self, drawn: PromptSamples) -> list[Example] | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -63,8 +64,8 @@ class PromptSupply:
             told = f", of which {other} have other values in kept columns, which are not read" if other else ""
             rows = f"{len(sources) - len(pool)} of {len(sources)} rows repeat a prompt of another"
             rank_zero_info(f"rounds: {len(pool)} different prompts; {rows}{told}")
-        if wanted is not None and wanted > len(pool):
-            rank_zero_info(f"rounds: prompts is {wanted}, a round has the {len(pool)} that there are")
+        if wanted is not None and wanted > (found := len(pool) - len(self._too_long)):
+            rank_zero_info(f"rounds: prompts is {wanted}, a round has the {found} that there are")
 
     def of_round(self, number: int) -> Taken:
         """Return the prompts of a round. Raises DataError where none leaves room for a response."""
@@ -73,7 +74,7 @@ class PromptSupply:
                 f"round {number}: generation.max_new_tokens {self.settings.generation.max_new_tokens} leaves nothing "
                 f"for prompts of the {self._encoder.truncation.max_total} tokens that both may have together: lower it"
             )
-        chosen = self.settings.choose(self.pool(), number, first=self._first(number))
+        chosen = self.settings.choose(self.pool(), number, self._first(number), self._too_long)
         kept = self._kept(number, chosen)
         if not kept:
             raise DataError(
@@ -85,8 +86,8 @@ class PromptSupply:
 
     def further(self, plan: RoundPlan, count: int) -> Taken:
         """Return so many prompts behind those of a round, fewer where the round has had all there are."""
-        pool, first = self.pool(), (self._first(plan.number) or 0) + plan.taken
-        chosen = self.settings.following(pool, plan.number, first, min(count, len(pool) - plan.taken))
+        pool, out, first = self.pool(), self._too_long, (self._first(plan.number) or 0) + plan.taken
+        chosen = self.settings.following(pool, plan.number, first, min(count, len(pool) - len(out) - plan.taken), out)
         return Taken(self._kept(plan.number, chosen), len(chosen))
 
     def _first(self, number: int) -> int | None:
@@ -105,6 +106,25 @@ class PromptSupply:
         self.settings.scorer.check_examples([prompt.example for prompt in kept])
         return kept
 
+    @cached_property
+    def _too_long(self) -> frozenset[str]:
+        """Return the ids of prompts that leave no room for a whole response in any round; they are told."""
+        pool = self.pool()
+        asking = self._conditioning or self.trainer.lightning_module.asking
+        sizes = [len(self._encoder.prompt_ids(asking.apply(e.messages), e.tools)) for e in pool]
+        found = frozenset(e.id for e, size in zip(pool, sizes, strict=True) if size > self._longest)
+        if 0 < len(found) < len(pool):
+            rank_zero_info(
+                f"rounds: {len(found)} of {len(pool)} prompts have over {self._longest} tokens and are left out: "
+                f"max_total {self._encoder.truncation.max_total} leaves no room for generation.max_new_tokens "
+                f"{self.settings.generation.max_new_tokens} behind them"
+            )
+        return found
+
+    @property
+    def _conditioning(self) -> Conditioning | None:
+        return conditioning_of_method(self.trainer.lightning_module, self.settings)
+
     @property
     def _encoder(self) -> Encoder:
         assert self.data.encoder is not None
@@ -115,8 +135,7 @@ class PromptSupply:
         return self._encoder.truncation.max_total - self.settings.generation.max_new_tokens
 
     def _asked(self, number: int, chosen: Sequence[Example]) -> list[RoundPrompt]:
-        conditioning: Conditioning | None = conditioning_of_method(self.trainer.lightning_module, self.settings)
-        if conditioning is None:
+        if (conditioning := self._conditioning) is None:
             asking = self.trainer.lightning_module.asking
             return [prompt for example in chosen for prompt in asked_plainly(example, self._encoder, asking)]
         written: dict[str, Any] = {"settings": self.settings, "conditioning": conditioning}

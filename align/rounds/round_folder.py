@@ -10,7 +10,7 @@ from align.distributed import on_first, rank
 from align.errors import ResumeError
 from align.records import Example
 from align.rounds.round_file import read_round
-from align.rounds.round_store import RoundRow, RoundStore, StoredSample
+from align.rounds.round_store import NOTHING, RoundRow, RoundStore, StoredSample
 
 
 class RoundFolder:
@@ -57,6 +57,11 @@ class RoundFolder:
     def _begin(self, number: int, policy: str, fingerprint: str) -> list[StoredSample]:
         row = self.store.round(number)
         if row is None:
+            self.store.begin(number, policy, fingerprint)
+            return []
+        if NOTHING in row.manifest and (row.policy, row.settings) != (policy, fingerprint):
+            rank_zero_info(f"round {number} gave nothing to train on: it is made anew, by what is set now")
+            self.store.forget(number)
             self.store.begin(number, policy, fingerprint)
             return []
         for name, was, now in (("weights", row.policy, policy), ("settings or prompts", row.settings, fingerprint)):

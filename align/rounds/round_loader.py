@@ -25,6 +25,7 @@ from align.rounds.manifest import summary
 from align.rounds.pipeline import make_round
 from align.rounds.plan import RoundPlan
 from align.rounds.prompt_supply import PromptSupply
+from align.rounds.refused_conditions import check_drawn
 from align.rounds.round_engine import RoundEngine
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_prompts import conditioning_of_method, note_of, under_the_base_sentence
@@ -178,6 +179,7 @@ class RoundLoader:
         return row
 
     def _plan(self, number: int, policy: str) -> RoundPlan:
+        check_drawn(self.settings, number)
         prompts, taken = self.supply.of_round(number)
         reference = reference_hash(self.trainer.lightning_module) if self.settings.mixture else ""
         template = self.data.encoder.template  # type: ignore[union-attr]

@@ -11,6 +11,8 @@ from align.durable import DurableFile
 from align.sampling.generation import Finish
 
 SCHEMA = 1
+NOTHING = "nothing"
+"""In the manifest of a round that is not sealed: it gave nothing to train on."""
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS round (
     number INTEGER PRIMARY KEY, policy TEXT NOT NULL, settings TEXT NOT NULL, begun TEXT NOT NULL,
@@ -136,6 +138,16 @@ class RoundStore(DurableFile):
         """Note that a round's file is whole: from now on the round is that file."""
         values = [(rows, sha256, json.dumps(manifest), number)]
         self._write("UPDATE round SET rows = ?, sha256 = ?, manifest = ? WHERE number = ?", values)
+
+    def came_to_nothing(self, number: int) -> None:
+        """Note that a round gave nothing to train on, so that other settings may make it anew."""
+        self._write("UPDATE round SET manifest = ? WHERE number = ?", [(json.dumps({NOTHING: True}), number)])
+
+    def forget(self, number: int) -> None:
+        """Forget a round and its samples."""
+        with self.transaction() as db:
+            for table, column in (("engine", "round"), ("sample", "round"), ("round", "number")):
+                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
 
     def _write(self, query: str, rows: Sequence[Sequence[object]]) -> None:
         with self.transaction() as db:

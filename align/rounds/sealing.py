@@ -19,12 +19,15 @@ from align.rounds.round_store import RoundRow, StoredSample
 from align.rounds.scored_samples import PromptSamples, ScoredSample
 
 CUT = "sample: cut off at its limit"
-MORE = "draw more (generation.num_samples, prompts), or take a scorer that tells samples apart"
+MORE = "draw more (generation.num_samples, prompts; refills), or take a scorer that tells samples apart"
 ADVICE = {
     CUT: "raise generation.max_new_tokens, or set missing_eos_penalty (without conditions), which keeps what is cut",
     "rewards too close": f"{MORE}, or a lower margin or threshold of the selection",
     "samples of one reward": f"{MORE}, or set selection.skip_equal to false",
     "identical samples": "draw more (generation.num_samples), at a higher generation.temperature",
+    "sample cut off at its limit": "raise generation.max_new_tokens",
+    "empty or repeated sample": "draw at a higher generation.temperature",
+    "better than the best response": "take another placing of the selection",
     "sample: no reward": "the scorer gives no number: mend it, or take another",
 }
 """By the reason for which most was dropped, what to set."""
@@ -48,7 +51,9 @@ def seal(
     made = selection.build(drawn, report)
     report.kept = len(made)
     if not made:
-        raise DataError(f"round {plan.number} gives nothing to train on: {report}{_advice(report)}")
+        store.came_to_nothing(plan.number)
+        go_on = "; --ckpt_path of the last checkpoint goes on with other settings" if plan.number else ""
+        raise DataError(f"round {plan.number} gives nothing to train on: {report}{_advice(report)}{go_on}")
     replay, seed = plan.settings.replay, plan.settings.generation.seed
     mixed = replay is not None and not own
     records = replay.mix(made, data, seed=seed, round_number=plan.number) if replay and mixed else made

@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from align.data.source import Report
 from align.errors import ConfigError
 from align.records import Example
 from align.rounds.scored_samples import PromptSamples, best_of
 from align.sampling.generation import Generation
+
+if TYPE_CHECKING:
+    from align.sampling.logit_mixture import LogitMixture
 
 
 class Selection(ABC):
@@ -24,6 +28,15 @@ class Selection(ABC):
 
     least = 1
     """Of how many samples of a prompt it can make anything."""
+
+    writes_conditions = False
+    """Whether its records hold what their samples are asked for: goes with `conditions`, and they with nothing else."""
+
+    takes_data = False
+    """Whether it is for the data's own responses, which are in a first round alone, and not for samples."""
+
+    def check(self, settings: Generation, mixture: LogitMixture | None) -> None:
+        """Raise ConfigError for samples from which it makes nothing, or something else."""
 
     def compared(self, settings: Generation) -> int:
         """Return how many samples of a prompt are trained on together at most."""

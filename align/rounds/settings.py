@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from align.errors import ConfigError
@@ -13,8 +15,8 @@ from align.rewards.scorers import Direction, Scorer
 from align.rounds.against_mixture import AgainstMixture
 from align.rounds.conditioning_schedule import ConditioningSchedule
 from align.rounds.mixing import Replay
-from align.rounds.pair_selections import ReferencePair
 from align.rounds.refused_ahead import check_ahead
+from align.rounds.refused_conditions import check_conditions
 from align.rounds.selections import PromptSelection, Selection
 from align.sampling.engine_kind import EngineKind
 from align.sampling.generation import Generation
@@ -56,8 +58,13 @@ class RoundSettings:
         check_ahead(self)
         self._check_refills()
         self._check_prompts()
-        if self.conditions is not None and self.missing_eos_penalty is not None:
-            raise ConfigError("missing_eos_penalty has no effect on rounds with conditions: leave it out")
+        check_conditions(self)
+        penalty = self.missing_eos_penalty
+        if penalty is not None and not 0 <= penalty < math.inf:
+            raise ConfigError(
+                f"missing_eos_penalty is taken off the reward of a sample that was cut off, got {penalty:g}: set it to "
+                "0 or more, or to null, which leaves such samples out"
+            )
         if self.mixture is not None:
             self.mixture.check(self.generation)
             if self.engine is not None:
@@ -66,15 +73,7 @@ class RoundSettings:
                 )
         if self.whole_weights and self.engine is not None:
             raise ConfigError("whole_weights is for our own engine, others have whole weights anyway: leave it out")
-        shares = None if self.mixture is None or self.mixture.plain else list(self.mixture.shares)
-        if isinstance(self.selection, ReferencePair) and (shares != [0, 1] or self.generation.num_samples != 2):
-            raise ConfigError(
-                "selection ReferencePair takes one sample of the policy and one of the reference: set "
-                "generation.num_samples to 2, mixture.shares to [0, 1] and mixture.plain to 0"
-            )
-
-        if isinstance(self.selection, AgainstMixture):
-            self.selection.check(self.generation, self.mixture)
+        self.selection.check(self.generation, self.mixture)
         self._check_least()
 
     def prepare_scorer(self, training: Training) -> None:
@@ -137,12 +136,15 @@ class RoundSettings:
         """Tell whether a round takes the data's own responses, under their ratings."""
         return self.conditions is not None and self.conditions.rated(number)
 
-    def choose(self, pool: list[Example], round_number: int, first: int | None = None) -> list[Example]:
+    def choose(
+        self, pool: list[Example], round_number: int, first: int | None = None, left_out: Collection[str] = ()
+    ) -> list[Example]:
         """Return the prompts of a round, in the order of hashes; one on the data's own responses takes all.
 
-        `first` is the place at which they begin; null takes that behind rounds which all have `prompts`.
+        `first` is the place at which they begin; null takes that behind rounds which all have `prompts`. `left_out` are
+        ids of prompts that no round takes.
         """
-        order = self.share(pool, round_number)
+        order = self.share(pool, round_number, left_out)
         if self.rated(round_number):
             return order
         turn = round_number // 2 if self.alternate_halves else round_number
@@ -151,29 +153,34 @@ class RoundSettings:
         count = min(self.prompts or len(order), len(order))
         if first is None:
             first = turn * count
-        return self.following(pool, round_number, first, count)
+        return self.following(pool, round_number, first, count, left_out)
 
     @staticmethod
     def _part(order: list[Example], parts: int, number: int) -> list[Example]:
         """Return one of the parts, which share no prompt and hold all of them together."""
         if parts > len(order):
-            raise ConfigError(f"parts {parts}: the data has {len(order)} different prompts, expected as many at least")
+            raise ConfigError(
+                f"parts {parts}: the data has {len(order)} different prompts with room for a response, expected as "
+                "many at least"
+            )
         return order[len(order) * number // parts : len(order) * (number + 1) // parts]
 
-    def following(self, pool: list[Example], round_number: int, first: int, count: int) -> list[Example]:
+    def following(
+        self, pool: list[Example], round_number: int, first: int, count: int, left_out: Collection[str] = ()
+    ) -> list[Example]:
         """Return so many prompts from a place in the order of hashes on, from its start again after the last."""
-        order = self.share(pool, round_number)
+        order = self.share(pool, round_number, left_out)
         return [order[(first + i) % len(order)] for i in range(count)]
 
-    def share(self, pool: list[Example], round_number: int) -> list[Example]:
-        """Return the prompts a round may take: with it the first half in odd rounds, the second in even ones."""
+    def share(self, pool: list[Example], round_number: int, left_out: Collection[str] = ()) -> list[Example]:
+        """Return the prompts a round may take: of halves the first one in odd rounds, the second in even ones."""
         order = sorted(pool, key=lambda e: hashlib.sha256(repr((self.generation.seed, e.id)).encode()).digest())
         if not self.alternate_halves:
-            return order
+            return [e for e in order if e.id not in left_out]
         if len(order) < 2:
             raise ConfigError(f"alternate_halves: the data has {len(order)} different prompts, expected at least 2")
         middle = (len(order) + 1) // 2
-        return order[:middle] if round_number % 2 else order[middle:]
+        return [e for e in (order[:middle] if round_number % 2 else order[middle:]) if e.id not in left_out]
 
     def fingerprint(self, *more: object) -> str:
         """Return a hash of all that decides a round's samples and records, beside its weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -46,9 +47,9 @@ class LogitMixture:
     """Probability that all samples of a prompt are the policy's."""
 
     def __post_init__(self) -> None:
-        if not any(self.shares) or not 0 <= self.plain < 1:
+        if not any(self.shares) or not all(map(math.isfinite, self.shares)) or not 0 <= self.plain < 1:
             raise ConfigError(
-                "mixture: shares must hold a number that is not 0 and plain lie in [0, 1), got "
+                "mixture: shares must hold a number that is not 0, all of them finite, and plain lie in [0, 1), got "
                 f"{list(self.shares)}, {self.plain}"
             )
 
