@@ -29,12 +29,7 @@ from align.scoring.distributions import reference_states, token_statistics
 from align.training.activation_settings import VIEW, ActivationSettings
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
-from align.training.representation_metrics import (
-    Alignment,
-    LayerErrorProfile,
-    alignment_metrics,
-    layer_warnings,
-)
+from align.training.representation_metrics import Alignment, LayerErrorProfile, alignment_metrics, layer_warnings
 from align.training.run_data import data_of
 from align.transfer import tensor_on, to_device
 
@@ -182,6 +177,8 @@ class RepresentationModule(AlignModule):
                 warnings.warn(warning, stacklevel=2)
         for recorded in alignment_metrics(found, self.layers, self.objective.alpha):
             self.record(*recorded)
+        for layer, vectors in zip(self.layers, found.vector, strict=True):
+            self._means[self.phase].add_directions(f"layer_{layer:02d}/consistency", vectors, found.weights)
         every = self.reading.log_kl_every_n_steps
         if every and not (self.phase == "train" and self.global_step % every):
             self._record_divergence(batch)
