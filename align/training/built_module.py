@@ -145,8 +145,7 @@ class BuiltModule(MethodSettings, RecordingModule):
         self.build_model()
         self.on_load_checkpoint(checkpoint)
         if shards := checkpoint.get(SHARDS):
-            saved = checkpoint["align"]["trained"]
-            own = {name: values for name, values in self.state_dict().items() if name in saved}
+            own = {name: values for name, values in self.state_dict().items() if name in checkpoint["align"]["trained"]}
             fill({"state_dict": own}, path.parent / shards["folder"])
         else:
             self.load_state_dict(checkpoint["state_dict"], strict=False)

@@ -77,7 +77,7 @@ class Means:
         self._sums, self._directions = {}, {}
         own = parts.new_zeros(len(names), 2).index_add(0, places, parts)
         everyone = reduce(torch.cat([own.flatten(), *directions.values()]))
-        of_names, *rest = everyone.split([own.numel(), *map(len, directions.values())])
+        of_names, *rest = torch.split(everyone, [own.numel(), *map(len, directions.values())])
         sums = torch.cat([of_names.view(-1, 2), *map(_agreement, rest)]).tolist()
         return {
             name: torch.tensor(total / weight, dtype=torch.float32)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.multi_threaded_pg import _install_threaded_pg, _uninstall_threaded_pg
 
+from align.distributed import on_any
 from align.training.representation_metrics import Alignment, LayerErrorProfile
 from align.training.step_quantiles import gathered_rows
 
@@ -55,6 +56,12 @@ def test_every_rank_has_the_rows_of_all(most: int) -> None:
         assert first == rank * size
         assert torch.equal(found[found[:, 1] == 1], whole)
         assert torch.equal(found[first : first + ROWS[rank]], parts[rank])
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("held", [(False, False, False), (False, True, False)])
+def test_what_holds_on_one_rank_is_known_on_all(held: tuple[bool, ...]) -> None:
+    assert on_ranks(lambda rank: on_any(held[rank], "cpu"), 3) == [any(held)] * 3
 
 
 def aligned(tokens: int, seed: int) -> Alignment:
