@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -96,6 +97,11 @@ def sum_over_ranks(sums: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(sums)
     return sums
+
+
+def on_any(value: bool, device: torch.device | str) -> bool:
+    """Return whether something holds on any process, by a collective on this device; the CPU waits for it."""
+    return bool(sum_over_ranks(torch.tensor(float(value), device=device)) > 0)
 
 
 def _several() -> bool:

@@ -19,7 +19,7 @@ class ErrorProfile(Protocol):
     """Collects what is left of the way to the target."""
 
     def read(self) -> Tensor | None:
-        """Return the share by layer and position and start again; None where nothing was added."""
+        """Return the share by layer and position, of all processes, and start again; None where nothing was added."""
 
 
 class ProfiledModule(Protocol):

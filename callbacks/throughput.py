@@ -16,9 +16,9 @@ from align.records import Step
 class Throughput(Callback):
     """Logs `train/tokens_per_second`, `train/num_tokens`, `train/padding` and `train/memory_gb`.
 
-    Tokens are prompt and response tokens, each prompt counted once; with several processes those of this one times
-    their number. The first step of a run is left out of the rate: it pays for warming up. Padding is the share of the
-    positions computed so far in this process that hold no token.
+    Tokens are prompt and response tokens of all processes, each prompt counted once; where a loader of others does not
+    say how many those are, this process's times their number. The first step of a run is left out of the rate: it pays
+    for warming up. Padding is the share of the positions computed so far in this process that hold no token.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the step and log."""
-        tokens = 0
-        for part in batch if isinstance(batch, Step) else [batch]:
+        step, own = batch if isinstance(batch, Step) else Step([batch]), 0
+        for part in step:
             positions, held = pl_module.positions(part)  # type: ignore[operator]
             self._positions, self._held = self._positions + positions, self._held + held * (not part.padding)
-            if not part.padding:
-                tokens += (sum(part.prompt_lengths) + sum(part.response_lengths)) * trainer.world_size
+            own += (sum(part.prompt_lengths) + sum(part.response_lengths)) * (not part.padding)
+        tokens = step.totals.tokens or own * trainer.world_size
         self._tokens += tokens
         numbers = {
             "num_tokens": self._tokens,

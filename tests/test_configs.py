@@ -185,6 +185,30 @@ VARIANTS = {
 """Other values of another fragment's settings, or trained elsewhere as well: the long proofs run them."""
 
 
+def filled_in(path: Path, tmp_path: Path, model_folder: Path) -> list[str]:
+    """Return the settings that a fragment leaves open or that are too long here, and make the models they name."""
+    if path.stem == "rewards":
+        save_reward_model(Path("runs/reward_model/model"))
+    if path.stem in ("dpa", "steerlm"):
+        outputs = (*(f"uf-{a}" for a in ASPECTS), "hs-verbosity")
+        save_reward_model(Path("runs/reward_model_multi/model"), outputs=outputs)
+    more = ["--trainer.max_epochs", ONE_ROUND[path.stem]] if path.stem in ONE_ROUND else []
+    if path.stem in (*ROUNDS, "dpa"):
+        tokens = "120" if path.stem == "pro_bootstrap" else "8"  # the tiny model seldom ends; PRO takes whole ones only
+        more += ["--trainer.callbacks.generation.max_new_tokens", tokens]
+    if path.stem in ROUNDS:
+        more += ["--trainer.callbacks.prompts", "40", "--trainer.max_epochs", "2"]
+    if path.stem.startswith(("rahf", "hir")):
+        save_tiny(model_folder, max_position_embeddings=2048)  # prompts under its long instructions are not cut
+    if path.stem in FIRST_STAGE:
+        more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
+    if path.stem == "gold":
+        more = ["--trainer.callbacks.harmless", "6", "--trainer.callbacks.harmful", "4"]  # of 96 and 60
+    if path.stem in ("tr_dpo", "bema_dpo"):
+        more = ["--model.reference.every_n_steps", "1"]  # of two, in place of 512 or 400
+    return more
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -200,12 +224,7 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
     """The judge's fragment needs a server and runs in tests/judges; those of servers, SPPO, functions and others in tests/rounds."""
     if path.stem == "qlora":
         pytest.importorskip("bitsandbytes")
-    if path.stem == "rewards":
-        save_reward_model(Path("runs/reward_model/model"))
-    if path.stem in ("dpa", "steerlm"):
-        save_reward_model(
-            Path("runs/reward_model_multi/model"), outputs=(*(f"uf-{a}" for a in ASPECTS), "hs-verbosity")
-        )
+    more = filled_in(path, tmp_path, model_folder)
     if path.stem == "reward_model_multi":
         data = ["--data", "HelpSteerDataModule", "--data.path", sample_data("helpsteer2", tmp_path / "data")]
         two_batches(["fit", "-c", str(path), *data, "--model.backbone.path", str(model_folder)], tmp_path / "run")
@@ -214,20 +233,6 @@ def test_methods_and_fragments_run(path: Path, tmp_path: Path, model_folder: Pat
     if path.stem in SCORED:
         rows = [{"prompt": w, "completions": ["yes", f"no {w}"], "scores": [0.75, 0.25]} for w in WORDS]
         data.write_text("\n".join(map(json.dumps, rows)))
-    more = ["--trainer.max_epochs", ONE_ROUND[path.stem]] if path.stem in ONE_ROUND else []
-    if path.stem in (*ROUNDS, "dpa"):
-        tokens = "120" if path.stem == "pro_bootstrap" else "8"  # the tiny model seldom ends; PRO takes whole ones only
-        more += ["--trainer.callbacks.generation.max_new_tokens", tokens]
-    if path.stem in ROUNDS:
-        more += ["--trainer.callbacks.prompts", "40", "--trainer.max_epochs", "2"]
-    if path.stem.startswith(("rahf", "hir")):
-        save_tiny(model_folder, max_position_embeddings=2048)  # prompts under its long instructions are not cut
-    if path.stem in FIRST_STAGE:
-        more = ["--model.stage1", str(adapters(model_folder, tmp_path / "first", FIRST_STAGE[path.stem]))]
-    if path.stem == "gold":
-        more = ["--trainer.callbacks.harmless", "6", "--trainer.callbacks.harmful", "4"]  # of 96 and 60
-    if path.stem in ("tr_dpo", "bema_dpo"):
-        more = ["--model.reference.every_n_steps", "1"]  # of two, in place of 512 or 400
     two_batches([*words(path, str(data), str(model_folder)), *more], tmp_path / "run")
 
 

@@ -92,7 +92,8 @@ class Order(ABC):
     def _totals(self, indices: Iterable[int]) -> StepTotals:
         places = [int(i) for i in indices]
         most = int(np.max(self.groups.sizes[places], initial=0))
-        return totals_of(map(self.groups.counts, places))._replace(group_candidates=most)
+        tokens = int(self.groups.prompt_tokens[places].sum() + self.groups.response_tokens[places].sum())
+        return totals_of(map(self.groups.counts, places))._replace(group_candidates=most, tokens=tokens)
 
 
 class StepOrder(Order):

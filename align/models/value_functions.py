@@ -19,7 +19,7 @@ from align.models.loading import load_reward_model
 from align.models.tokenizer import choose_pad_token
 from align.records import CandidateBatch
 from align.scoring import TokenStates, token_states
-from align.scoring.decoder import unwrapped
+from align.scoring.decoder import decoder, unwrapped
 
 ADAPTER = "value"
 """Name of the critic's adapter on the policy's base."""
@@ -147,7 +147,6 @@ class ModelValue(CriticSettings):
         head = ValueHead(loaded)
         with torch.no_grad():
             head.weight.copy_(loaded.score.weight)
-        loaded.score.requires_grad_(False)  # the head is its copy
         return _Model(loaded, head)
 
 
@@ -182,6 +181,9 @@ class _Model(Critic):
     def __init__(self, model: nn.Module, head: ValueHead) -> None:
         super().__init__()
         self.model, self.head = model, head
+        read = {id(parameter) for parameter in decoder(model).parameters()}
+        for parameter in model.parameters():  # DDP would wait for the gradient of a head that nobody reads
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in read)
 
     @property
     def models(self) -> list[nn.Module]:

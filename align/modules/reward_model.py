@@ -156,14 +156,14 @@ class RewardModel(AlignModule):
         for name, error in zip(self.outputs, errors.unbind(1), strict=True):
             self.record(f"mse/{name}", error.square(), weights)
             self.record(f"mae/{name}", error.abs(), weights)
-        if self.phase != "train" and not self._padding:
-            self.agreement.add(points, targets)
+        if self.phase != "train":
+            self.agreement.add(points, targets, weights)
 
     def log_means(self, phase: Phase, means: dict[str, Tensor]) -> None:
         """Log the means, and after a validation run the correlation with each label."""
         super().log_means(phase, means)
         if phase != "train" and self.rescaling:
-            for name, value in self.agreement.read().items():
+            for name, value in self.agreement.read(self.device).items():
                 self.log(f"{phase}/{name}", value)
 
     def _ranked(

@@ -53,6 +53,8 @@ class StepTotals(NamedTuple):
     """Response tokens of the rank that has most of them, scored or not, likewise."""
     group_candidates: int = 0
     """Candidates of the largest group, likewise."""
+    tokens: int = 0
+    """Prompt tokens, each prompt once, and response tokens of all ranks, likewise."""
 
 
 class GroupCounts(NamedTuple):

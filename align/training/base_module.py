@@ -20,9 +20,10 @@ from align.scoring.layouts import count_positions
 from align.training.built_module import BuiltModule
 from align.training.checkpoint_contents import fix_last_batch
 from align.training.checkpoint_io import write_whole
-from align.training.optimizer import Optimizer, check_length
+from align.training.optimizer import Optimizer
 from align.training.predicting import asking_of_predictions
 from align.training.run_data import data_of
+from align.training.run_length import check_length
 from align.training.seeding import seed_step
 from align.training.self_check import check_layouts
 from align.training.sharded_strategy import ShardedStrategy
@@ -69,7 +70,7 @@ class AlignModule(BuiltModule):
         if stage == "fit":
             if not isinstance(strategy, ShardedStrategy):
                 refuse_sharded_files(strategy)
-            check_length(self.trainer, self.optimizer.lr_scheduler_type)
+            check_length(self.trainer, self.optimizer)
         write_whole(strategy, Path(self.trainer.default_root_dir) / "checkpoints")
 
     def configure_model(self) -> None:

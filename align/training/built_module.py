@@ -40,9 +40,10 @@ from align.training.checkpoint_contents import (
 )
 from align.training.checkpoint_io import reason_of
 from align.training.method_settings import MethodSettings
-from align.training.optimizer import Optimizer, optimiser_steps, refuse_sharded
+from align.training.optimizer import Optimizer, refuse_sharded
 from align.training.other_callbacks import check_callbacks, check_loadable, drop_frozen, fill_frozen
 from align.training.recording import RecordingModule
+from align.training.run_length import optimiser_steps
 from align.training.shard_files import SHARDS, fill
 
 
@@ -144,8 +145,7 @@ class BuiltModule(MethodSettings, RecordingModule):
         self.build_model()
         self.on_load_checkpoint(checkpoint)
         if shards := checkpoint.get(SHARDS):
-            saved = checkpoint["align"]["trained"]
-            own = {name: values for name, values in self.state_dict().items() if name in saved}
+            own = {name: values for name, values in self.state_dict().items() if name in checkpoint["align"]["trained"]}
             fill({"state_dict": own}, path.parent / shards["folder"])
         else:
             self.load_state_dict(checkpoint["state_dict"], strict=False)

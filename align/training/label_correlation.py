@@ -1,47 +1,66 @@
-"""How well predictions agree with labels over a whole validation run, exactly, whatever the batches and ranks."""
+"""How well predictions agree with labels over a whole validation run, whatever the batches and ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torchmetrics import PearsonCorrCoef, SumMetric
+from torch import Tensor
+
+from align.distributed import sum_over_ranks
+
+MIDDLE = 50.0
+"""Sums are of distances from here, which loses no digits to a mean far from 0: labels are points from 0 to 100."""
+ROUNDING = 1e-12
+"""A variance below this share of the mean square of these distances is rounding: all values are the same."""
 
 
-class LabelCorrelation(nn.Module):
-    """Pearson's correlation and the number of labels of every attribute."""
+class LabelCorrelation:
+    """Pearson's correlation of every attribute, each row by its weight (torchmetrics' takes none), and its labels.
+
+    It is kept as weighted sums in float64, which all ranks add up when they read together.
+    """
 
     def __init__(self, attributes: Sequence[str]) -> None:
-        super().__init__()
         self.attributes = tuple(attributes)
-        self.correlations = nn.ModuleList(PearsonCorrCoef() for _ in attributes)
-        self.counts = nn.ModuleList(SumMetric() for _ in attributes)
-        for metric in (*self.correlations, *self.counts):
-            metric.set_dtype(torch.float64)
+        self._sums: Float[Tensor, "attribute 7"] | None = None
 
-    def add(self, points: Float[Tensor, "candidate attribute"], targets: Float[Tensor, "candidate attribute"]) -> None:
-        """Add a batch; NaN targets are left out."""
-        known = ~targets.isnan()
-        for k, (correlation, count) in enumerate(self._metrics()):
-            if (own := known[:, k]).any():
-                correlation.update(points[own, k].detach().double(), targets[own, k].double())
-                count.update(own.sum().double())
+    @torch.no_grad()
+    def add(
+        self,
+        points: Float[Tensor, "candidate attribute"],
+        targets: Float[Tensor, "candidate attribute"],
+        weights: Float[Tensor, " candidate"],
+    ) -> None:
+        """Add a batch; NaN targets and rows of weight 0 are left out."""
+        known = ~targets.isnan() & (weights > 0)[:, None]
+        x, y = ((values.double() - MIDDLE).where(known, 0) for values in (points, targets))
+        own = weights.double()[:, None] * known
+        sums = torch.stack([known.sum(0), *((own * part).sum(0) for part in (1, x, y, x * x, y * y, x * y))], dim=1)
+        self._sums = sums if self._sums is None else self._sums + sums
 
-    def read(self) -> dict[str, Tensor]:
-        """Return what was found, over all ranks, and start again; an attribute with one label has no correlation."""
+    def read(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Return what was found, over all ranks, and start again; an attribute with one label has no correlation.
+
+        Args:
+            device: Where a rank that has added nothing makes its zeros.
+        """
+        own = torch.zeros(len(self.attributes), 7, dtype=torch.float64, device=device)
+        sums = sum_over_ranks(own if self._sums is None else self._sums).cpu()
+        self._sums = None
         found: dict[str, Tensor] = {}
-        for name, (correlation, count) in zip(self.attributes, self._metrics(), strict=True):
-            number = count.compute()
+        for name, (number, weight, *moments) in zip(self.attributes, sums, strict=True):
             if number > 0:
                 found[f"n_obs/{name}"] = number.float()
-            if number > 1 and (value := correlation.compute()).isfinite():
+            if number > 1 and (value := _correlation(*(moment / weight for moment in moments))) is not None:
                 found[f"pearson/{name}"] = value.float()
-            correlation.reset()
-            count.reset()
         return found
 
-    def _metrics(self) -> list[tuple[Any, Any]]:
-        return list(zip(self.correlations, self.counts, strict=True))
+
+def _correlation(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor | None:
+    """Return the correlation of means of values, squares and products; None where x or y is always the same."""
+    varies = [square - mean**2 for mean, square in ((x, xx), (y, yy))]
+    if any(bool(variance <= ROUNDING * square) for variance, square in zip(varies, (xx, yy), strict=True)):
+        return None
+    return ((xy - x * y) / (varies[0] * varies[1]).sqrt()).clamp(-1, 1)

@@ -32,10 +32,24 @@ class Means:
     def __init__(self) -> None:
         self._recorded: list[_Recorded] = []
         self._sums: dict[tuple[str, ...], Float[Tensor, "name 2"]] = {}
+        self._directions: dict[str, Float[Tensor, " hidden+2"]] = {}
 
     def add(self, name: str, values: Tensor, weights: Tensor | float = 1.0, *, keep_nan: bool = False) -> None:
         """Add values with weights to a mean; NaN says that a value is missing, unless it is to be kept."""
         self._recorded.append(_Recorded(name, _floats(values), weights, keep_nan))
+
+    @torch.no_grad()
+    def add_directions(
+        self, name: str, vectors: Float[Tensor, "value hidden"], weights: Float[Tensor, " value"]
+    ) -> None:
+        """Add weighted vectors, of which `|mean v|^2 / mean |v|^2` is read: 1 where all of them are the same.
+
+        That of the whole follows from no shares of its parts, so that the vectors are summed.
+        """
+        weights = weights.to(vectors.dtype)
+        energy = weights @ vectors.norm(dim=1).square()
+        found = torch.cat([weights @ vectors, torch.stack([energy, weights.sum()])]).double()
+        self._directions[name] = self._directions[name] + found if name in self._directions else found
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -55,17 +69,28 @@ class Means:
         """Return all means of which a value is known, on the CPU, summed over ranks by `reduce`, and start again."""
         self.fold()
         names = sorted({name for part in self._sums for name in part})
+        directions = {name: self._directions[name] for name in sorted(self._directions)}
         if not names:
             return {}
         parts = torch.cat(list(self._sums.values()))
         places = tensor_on(parts.device, [names.index(name) for part in self._sums for name in part])
-        self._sums = {}
-        sums = reduce(parts.new_zeros(len(names), 2).index_add(0, places, parts)).tolist()
+        self._sums, self._directions = {}, {}
+        own = parts.new_zeros(len(names), 2).index_add(0, places, parts)
+        everyone = reduce(torch.cat([own.flatten(), *directions.values()]))
+        of_names, *rest = torch.split(everyone, [own.numel(), *map(len, directions.values())])
+        sums = torch.cat([of_names.view(-1, 2), *map(_agreement, rest)]).tolist()
         return {
             name: torch.tensor(total / weight, dtype=torch.float32)
-            for name, (total, weight) in zip(names, sums, strict=True)
+            for name, (total, weight) in zip([*names, *directions], sums, strict=True)
             if weight > 0
         }
+
+
+def _agreement(sums: Float[Tensor, " hidden+2"]) -> Float[Tensor, "1 2"]:
+    """Return the share of directions and its weight, from the sums of vectors, their squares and weights."""
+    total, energy, weight = sums[:-2], sums[-2], sums[-1]
+    share = total.square().sum() / (weight * energy).clamp_min(1e-12)
+    return torch.stack([share * weight, weight])[None]
 
 
 def _floats(values: Tensor) -> Tensor:

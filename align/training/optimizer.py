@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,31 +15,6 @@ from transformers import get_scheduler
 
 from align.errors import ConfigError
 from align.training.optimizer_kinds import STATES, made
-from align.training.run_data import data_of
-
-
-def optimiser_steps(trainer: Trainer) -> int:
-    """Return how many optimiser steps a run takes in all; 0 where nobody knows, and no schedule asks for it.
-
-    `trainer.estimated_stepping_batches` would build the training loader before a checkpoint's position is known, and
-    Lightning would then leave that position out.
-    """
-    limit, data = _limit(trainer), data_of(trainer)
-    if data is not None and data.streaming:
-        return limit or 0
-    if trainer.max_epochs in (None, -1):
-        if limit is None:
-            raise ConfigError(
-                "the learning-rate schedule needs the number of steps, and trainer.max_epochs is -1: set "
-                "trainer.max_epochs or trainer.max_steps"
-            )
-        return limit
-    if data is None:
-        return int(trainer.estimated_stepping_batches)
-    batches, share = len(data.train_dataloader()), trainer.limit_train_batches
-    batches = min(batches, share) if isinstance(share, int) else int(batches * share)
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
-    return int(min(steps, limit or steps))
 
 
 def refuse_sharded(backbone: Any, optimizer: Any) -> None:
@@ -55,22 +29,6 @@ def refuse_sharded(backbone: Any, optimizer: Any) -> None:
             f"optimizer.optim {optimizer.optim} is for one device or DDP, this strategy shards the model: leave it "
             "out, or take ddp"
         )
-
-
-def check_length(trainer: Trainer, schedule: str) -> None:
-    """Raise ConfigError where the schedule asks for the number of steps, and the data are streamed."""
-    data = data_of(trainer)
-    if data is not None and data.streaming and schedule != "constant" and _limit(trainer) is None:
-        raise ConfigError(
-            f"data.streaming true: model.optimizer.lr_scheduler_type {schedule} needs the number of steps, and nobody "
-            "knows how many a stream has: set trainer.max_steps, or take constant"
-        )
-
-
-def _limit(trainer: Trainer) -> int | None:
-    """Return the number of steps at which a run ends, whatever the data."""
-    limits = [trainer.max_steps, *(getattr(callback, "max_steps", -1) for callback in trainer.callbacks)]  # type: ignore[attr-defined]
-    return min((int(limit) for limit in limits if limit > 0), default=None)
 
 
 KAHAN_BETA2 = 0.99
@@ -163,6 +121,12 @@ class Optimizer:
         return 3.0 if self.kahan else STATES[self.optim]
 
     @property
+    def needs_length(self) -> bool:
+        """Return whether the learning rate follows from how many steps the run has."""
+        steady = self.lr_scheduler_type in ("constant_with_warmup", "inverse_sqrt") and self.warmup_steps is not None
+        return self.lr_scheduler_type != "constant" and not steady
+
+    @property
     def shardable(self) -> bool:
         """Whether states can lie in shards: bitsandbytes' cannot."""
         return self.optim in ("adamw", "muon")
@@ -189,9 +153,9 @@ class Optimizer:
         return schedule
 
     def warmup(self, steps: int) -> int:
-        """Return the steps of warm-up of so many."""
+        """Return the steps of warm-up of so many; 0 says that nobody knows how many there are."""
         if self.warmup_steps is None:
             return round((0.1 if self.warmup_ratio is None else self.warmup_ratio) * steps)
-        if self.warmup_steps >= steps:
+        if 0 < steps <= self.warmup_steps:
             rank_zero_warn(f"optimizer.warmup_steps is {self.warmup_steps} of {steps} steps: none has the peak rate")
         return self.warmup_steps

@@ -12,8 +12,8 @@ from align.errors import ConfigError
 from align.models.references import NoReference, Reference, default_reference
 from align.records import CandidateBatch, ResponseScores, Step
 from align.training.base_module import AlignModule
-from align.training.optimizer import optimiser_steps
 from align.training.run_data import data_of
+from align.training.run_length import optimiser_steps
 from align.training.self_check import start_checked
 
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from align.distributed import sum_over_ranks
+
 SAME = 1e-5
 """|v|/|h| below which a difference is rounding, in float32 too."""
 NOISE_RATIO = 0.02
@@ -54,10 +56,13 @@ class LayerErrorProfile:
         self.sums = rows if self.sums is None else self.sums + rows
 
     def read(self) -> Tensor | None:
-        """Return the share that is left by layer and position bin, and start again; None where nothing was added."""
+        """Return the share that is left by layer and position bin, and start again; None where nothing was added.
+
+        It is of all processes, which have added as often and read together.
+        """
         if self.sums is None:
             return None
-        (left, whole), self.sums = self.sums.cpu(), None
+        (left, whole), self.sums = sum_over_ranks(self.sums).cpu(), None
         shares: Tensor = left / whole.clamp_min(1e-12)
         return shares
 
@@ -73,12 +78,10 @@ def alignment_metrics(
     pairs = list(zip(found.delta, found.vector, strict=True))
     along = torch.stack([(delta * vector).sum(-1) for delta, vector in pairs])
     missed = torch.stack([(delta - alpha * vector).pow(2).sum(-1) for delta, vector in pairs])
-    mean = torch.stack([(vector * here[:, None]).sum(0) for _, vector in pairs])
     energy = sizes.pow(2)
     ratio = sizes / widths.clamp_min(1e-12)
-    shift, total = abs(alpha) * ratio, here.sum().clamp_min(1e-12)
+    shift = abs(alpha) * ratio
     left = missed / (alpha**2 * energy).clamp_min(1e-12)
-    consistency = (mean / total).pow(2).sum(-1) / ((energy * here).sum(-1) / total).clamp_min(1e-12)
     same, weight = here.expand_as(sizes), here * energy
     tables = {
         "v_norm": (sizes, same),
@@ -89,7 +92,6 @@ def alignment_metrics(
         "cosine": (along / (moved * sizes).clamp_min(1e-12), here * ((energy > 0) & (moved > 0))),
         "rho": (along / energy.clamp_min(1e-12), weight),
         "fve": (1 - left, weight),
-        "consistency": (consistency, here.sum().expand_as(consistency)),
         "error": (found.errors, same),
     }
     for name, (values, weights) in tables.items():

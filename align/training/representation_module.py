@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from align.activations import choose_layers, decoder_parts
-from align.distributed import rank
+from align.distributed import on_any, rank
 from align.errors import ConfigError
 from align.models.adapted import TRAINED, add_trained, attach, load_bare, usual_lora
 from align.models.adapters import adapters_active, evaluating, freeze_but
@@ -29,12 +29,7 @@ from align.scoring.distributions import reference_states, token_statistics
 from align.training.activation_settings import VIEW, ActivationSettings
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
-from align.training.representation_metrics import (
-    Alignment,
-    LayerErrorProfile,
-    alignment_metrics,
-    layer_warnings,
-)
+from align.training.representation_metrics import Alignment, LayerErrorProfile, alignment_metrics, layer_warnings
 from align.training.run_data import data_of
 from align.transfer import tensor_on, to_device
 
@@ -145,13 +140,16 @@ class RepresentationModule(AlignModule):
         )
 
     def targets(self, batch: CandidateBatch) -> RepresentationTargets:
-        """Return what `collect` gives, from the cache where there is one."""
+        """Return what `collect` gives, from the cache where there is one; all processes of a sharded model alike."""
         if self.cache is None:
             return self.collect(batch)
-        if (found := self.cache.lookup(batch)) is not None:
-            return RepresentationTargets(*found)
+        known = self.cache.lookup(batch)
+        missed = known is None if self.device_mesh is None else on_any(known is None, self.device)
+        if known is not None and not missed:
+            return RepresentationTargets(*known)
         fresh = self.collect(batch)
-        self.cache.store(batch, *fresh)
+        if known is None:
+            self.cache.store(batch, *fresh)
         return fresh
 
     def hidden_states(self, batch: CandidateBatch, begin: Sequence[int] | None = None) -> ResponseStates:
@@ -182,6 +180,8 @@ class RepresentationModule(AlignModule):
                 warnings.warn(warning, stacklevel=2)
         for recorded in alignment_metrics(found, self.layers, self.objective.alpha):
             self.record(*recorded)
+        for layer, vectors in zip(self.layers, found.vector, strict=True):
+            self._means[self.phase].add_directions(f"layer_{layer:02d}/consistency", vectors, found.weights)
         every = self.reading.log_kl_every_n_steps
         if every and not (self.phase == "train" and self.global_step % every):
             self._record_divergence(batch)

@@ -170,7 +170,7 @@ def test_a_process_without_a_group_takes_part_with_padding() -> None:
 
 
 @pytest.mark.parametrize("tokens", [64, ALL])
-def test_every_rank_knows_the_largest_share_of_a_step(tokens: int) -> None:
+def test_every_rank_knows_the_largest_share_of_a_step_and_its_tokens(tokens: int) -> None:
     """Counted over what each of three ranks computes, padding too; steps of one group leave two with nothing else."""
     data = groups(21)
     for size in (1, 10):
@@ -180,6 +180,9 @@ def test_every_rank_knows_the_largest_share_of_a_step(tokens: int) -> None:
             lengths = [sum(len(ids) for i in share for ids in data[[i]][0].response_ids) for share in shares]
             told = {(plan.totals.rank_groups, plan.totals.rank_tokens) for plans in step for plan in plans}
             assert told == {(max(map(len, shares)), max(lengths))}
+            read = [i for plans in step for plan in plans if not plan.padding for i in plan.indices]
+            texts = (ids for i in read for ids in [*data[[i]][0].prompts, *data[[i]][0].response_ids])
+            assert {plan.totals.tokens for plans in step for plan in plans} == {sum(map(len, texts))}
 
 
 def test_evaluation_with_more_processes_than_groups_is_refused() -> None:

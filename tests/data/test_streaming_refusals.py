@@ -21,7 +21,8 @@ from align.data.splits import Splits
 from align.data.streaming import check_trainer
 from align.data.synthetic import SyntheticDataModule
 from align.errors import ConfigError, ResumeError
-from align.training.optimizer import check_length, optimiser_steps
+from align.training.optimizer import Optimizer
+from align.training.run_length import check_length, optimiser_steps
 from tests.data.streams import lines, mapped, module, pairs, resumed, shards, streamed
 from tests.data.test_module import needs
 
@@ -151,11 +152,12 @@ class TestRefused:
         check_trainer(Trainer(accelerator="cpu", logger=False, limit_train_batches=5), "fit", streaming=True)
 
     def test_a_schedule_over_a_number_of_steps_that_nobody_knows(self) -> None:
-        endless, ended = (SimpleNamespace(max_steps=n, callbacks=[], datamodule=module(Path("x"))) for n in (-1, 30))
+        run = {"callbacks": [], "max_epochs": 1, "datamodule": module(Path("x"))}
+        endless, ended = (SimpleNamespace(max_steps=n, **run) for n in (-1, 30))
         with pytest.raises(ConfigError, match=r"lr_scheduler_type cosine needs the number of steps.*trainer.max_steps"):
-            check_length(endless, "cosine")
-        check_length(endless, "constant")
-        check_length(ended, "cosine")
+            check_length(endless, Optimizer())
+        check_length(endless, Optimizer(lr_scheduler_type="constant"))
+        check_length(ended, Optimizer())
         assert (optimiser_steps(endless), optimiser_steps(ended)) == (0, 30)
 
     def test_callbacks_that_read_all_rows(self) -> None:

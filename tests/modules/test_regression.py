@@ -260,11 +260,15 @@ def test_strengths_are_the_mean_of_several_reward_models(model_folder: Path, pai
 
 
 def test_agreement_leaves_out_what_it_cannot_say() -> None:
-    agreement = LabelCorrelation(("a", "b", "c"))
-    nan = torch.nan
-    agreement.add(torch.tensor([[1.0, 1, 1], [2, 2, 2]]), torch.tensor([[3.0, nan, nan], [1, 5, nan]]))
-    agreement.add(torch.tensor([[4.0, 1, 1]]), torch.tensor([[2.0, nan, nan]]))
+    """Of `b` one label is known, of `c` none, predictions of `d` are the same up to rounding; weights are numpy's."""
+    agreement, nan, third = LabelCorrelation(("a", "b", "c", "d")), torch.nan, 100 / 3
+    points = torch.tensor([[1.0, 1, 1, third], [2, 2, 2, third], [4, 1, 1, third], [9, 1, 1, third]])
+    targets = torch.tensor([[3.0, nan, nan, 5], [1, 5, nan, 6], [2, nan, nan, 7], [nan, nan, nan, 1]])
+    weights = torch.tensor([0.5, 2.0, 1.0, 1.0])
+    for part in (slice(0, 1), slice(1, 4)):
+        agreement.add(points[part], targets[part], weights[part])
     found = {k: v.item() for k, v in agreement.read().items()}
-    assert found["pearson/a"] == pytest.approx(np.corrcoef([1, 2, 4], [3, 1, 2])[0, 1])
-    assert {k: v for k, v in found.items() if k != "pearson/a"} == {"n_obs/a": 3, "n_obs/b": 1}
+    cov = np.cov([1, 2, 4], [3, 1, 2], aweights=[0.5, 2, 1])
+    assert found.pop("pearson/a") == pytest.approx(cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]))
+    assert found == {"n_obs/a": 3, "n_obs/b": 1, "n_obs/d": 4}
     assert agreement.read() == {}

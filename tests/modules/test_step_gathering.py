@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.multi_threaded_pg import _install_threaded_pg, _uninstall_threaded_pg
 
+from align.distributed import on_any
+from align.training.representation_metrics import Alignment, LayerErrorProfile
 from align.training.step_quantiles import gathered_rows
 
 ROWS = (2, 0, 3)
@@ -54,3 +56,39 @@ def test_every_rank_has_the_rows_of_all(most: int) -> None:
         assert first == rank * size
         assert torch.equal(found[found[:, 1] == 1], whole)
         assert torch.equal(found[first : first + ROWS[rank]], parts[rank])
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("held", [(False, False, False), (False, True, False)])
+def test_what_holds_on_one_rank_is_known_on_all(held: tuple[bool, ...]) -> None:
+    assert on_ranks(lambda rank: on_any(held[rank], "cpu"), 3) == [any(held)] * 3
+
+
+def aligned(tokens: int, seed: int) -> Alignment:
+    """Return states of two layers, of which the policy has gone some of the way."""
+    torch.manual_seed(seed)
+    delta, base, vector = torch.randn(3, 2, tokens, 4)
+    errors, places = (delta - 5 * vector).norm(dim=-1), torch.arange(tokens) % 3
+    return Alignment(delta, base, vector, errors, torch.rand(tokens), torch.zeros(tokens), places)
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_picture_of_what_is_left_is_of_all_ranks() -> None:
+    """By the definition: distances to `alpha v` over the lengths of `alpha v`, by layer and place, of both ranks."""
+    parts = [aligned(7, 0), aligned(3, 1)]
+
+    def own(rank: int) -> torch.Tensor | None:
+        profile = LayerErrorProfile()
+        profile.add(parts[rank], 5.0)
+        return profile.read()
+
+    for found in on_ranks(own, 2):
+        assert found is not None
+        for layer in range(2):
+            for place in range(3):
+                here = [(part, part.places == place) for part in parts]
+                left = sum((part.errors[layer, at] * part.weights[at]).sum().item() for part, at in here)
+                way = sum(
+                    (5 * part.vector[layer, at].norm(dim=-1) * part.weights[at]).sum().item() for part, at in here
+                )
+                assert found[layer, place].item() == pytest.approx(left / way, rel=1e-6)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from align.callbacks.stop_at import StopAt
 from align.data.batching import Batching
 from align.data.splits import Splits
 from align.errors import ConfigError, ResumeError
@@ -18,6 +21,7 @@ from align.modules.sft import SFTModule
 from align.records import StepTotals
 from align.training.base_module import AlignModule
 from align.training.optimizer import Optimizer
+from align.training.run_length import check_length
 from tests.modules.fitting import fit, pairs_data
 
 METHODS = [SFTModule, RewardModel, DPOModule]
@@ -164,6 +168,37 @@ class TestOptimizer:
             for lora, rate in ((None, full), (LoRA(r=2), low)):
                 module = method(Backbone(str(model_folder), lora=lora), optimizer=Optimizer(**still))
                 assert fit(module, pairs_data(pairs_file), max_steps=1).series("train/lr") == pytest.approx([rate])
+
+    def test_a_run_that_only_time_ends(self, model_folder: Path, pairs_file: Path) -> None:
+        """Lightning looks at the clock after each step."""
+        constant = Optimizer(learning_rate=1e-3, lr_scheduler_type="constant")
+        module = SFTModule(Backbone(str(model_folder)), optimizer=constant)
+        log = fit(module, pairs_data(pairs_file), max_epochs=-1, max_time=timedelta(microseconds=1))
+        assert log.series("train/lr") == [pytest.approx(1e-3)]
+
+    def test_a_schedule_that_needs_an_end_is_refused_without_one(self) -> None:
+        endless = SimpleNamespace(max_steps=-1, max_epochs=-1, callbacks=[], datamodule=None)
+        for optimizer in (Optimizer(warmup_steps=2), Optimizer(lr_scheduler_type="constant_with_warmup")):
+            with pytest.raises(
+                ConfigError, match=r"lr_scheduler_type \w+ needs the number of steps, .*max_epochs is -1"
+            ):
+                check_length(endless, optimizer)
+            check_length(SimpleNamespace(**{**vars(endless), "callbacks": [StopAt(5)]}), optimizer)
+        check_length(endless, Optimizer(lr_scheduler_type="constant_with_warmup", warmup_steps=2))
+
+    def test_schedules_without_an_end(self) -> None:
+        """By hand: two steps of warm-up, then the peak, or the peak over the square root of steps over those two."""
+        for kind, rates in (
+            ("constant_with_warmup", [0, 0.5, 1, 1, 1]),
+            ("inverse_sqrt", [0, 0.5, 1, 1.5**-0.5, 2**-0.5]),
+        ):
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+            schedule, found = Optimizer(lr_scheduler_type=kind, warmup_steps=2).schedule(optimizer, 0), []
+            for _ in rates:
+                found.append(schedule.get_last_lr()[0])
+                optimizer.step()
+                schedule.step()
+            assert found == pytest.approx(rates)
 
     @pytest.mark.parametrize("settings", [{"learning_rate": 0.0}, {"learning_rate": -1.0}, {"warmup_ratio": 1.5}])
     def test_settings_out_of_range(self, settings: dict[str, float]) -> None:

@@ -45,6 +45,8 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "reward_model_multi": ("reward_model_multi", ["--model.objective.scales", '{"score": [0, 3]}']),
     "sft": ("sft", []),
     "accumulation": ("dpo", ["--data.batching.groups", "12", "--data.batching.tokens", "300"]),
+    "kto": ("kto", ["--trainer.val_check_interval", "0.4"]),
+    "bco": ("bco", ["--data.batching.tokens", "120", "--trainer.val_check_interval", "2"]),
     "micro_batches": ("dpo", ["--data.batching.tokens", "120"]),
     "two_workers": ("dpo", ["--data.batching.num_workers", "2"]),
     "rahf": ("lorra", ["--model.backbone.dropout", "false", "--model.reading.cache", "disk"]),

@@ -17,13 +17,14 @@ from safetensors.numpy import save
 from torch import nn
 from tqdm import tqdm
 
-from align.distributed import gather, rank
+from align.distributed import gather, on_any, rank
 from align.errors import ResumeError
 from align.files import atomic_file
 from align.models.adapter_folder import REFERENCE_ADAPTER
 from align.models.backbone import Backbone
 from align.models.references.reference import Reference
 from align.models.references.reference_models import FrozenCopy, default_reference
+from align.models.streamed_weights import is_sharded
 from align.records import CandidateBatch, ResponseScores
 from align.transfer import on_cpu, raw_bytes, tensor_on
 
@@ -102,10 +103,12 @@ class Cached(Reference):
             self._table.load(path)
         usual = default_reference(policy)
         copied = isinstance(usual, FrozenCopy)  # then the policy scores, which is the start still
+        sharded = is_sharded(policy)  # then all processes score where one has to: they gather the weights together
         fresh: dict[Key, tuple[float, int]] = {}
         for batch in tqdm(batches, desc="reference log-probabilities", leave=False, disable=None):
             keys = candidate_keys(batch)
-            if all(key in self._table.values for key in keys):
+            missing = not all(key in self._table.values for key in keys)
+            if not (on_any(missing, batch.response_ids.device) if sharded else missing):
                 continue
             if copied and moved:
                 raise ResumeError(
@@ -115,7 +118,7 @@ class Cached(Reference):
             fresh |= dict(zip(keys, zip(scores.logprobs.tolist(), scores.lengths.tolist(), strict=True), strict=True))
         fresh = {key: value for part in gather(fresh) for key, value in part.items()}
         if fresh:
-            self._table.values |= fresh
+            self._table.values = fresh | self._table.values
             if rank() == 0:
                 self._table.save(path)
             rank_zero_info(f"reference: {len(fresh)} responses scored, kept in {path}")
