@@ -157,13 +157,13 @@ class RewardModel(AlignModule):
             self.record(f"mse/{name}", error.square(), weights)
             self.record(f"mae/{name}", error.abs(), weights)
         if self.phase != "train":
-            self.agreement.add(points, targets, weights)
+            self.agreement.update(points, targets, weights)
 
     def log_means(self, phase: Phase, means: dict[str, Tensor]) -> None:
         """Log the means, and after a validation run the correlation with each label."""
         super().log_means(phase, means)
         if phase != "train" and self.rescaling:
-            for name, value in self.agreement.read(self.device).items():
+            for name, value in self.agreement.read().items():
                 self.log(f"{phase}/{name}", value)
 
     def _ranked(

@@ -155,9 +155,8 @@ class RoundLoader:
                 "its file and store back; weights from inside a round cannot make it anew"
             )
         if sha256 is None:
-            row = self._make(number)
-            assert row.sha256 is not None
-            return row.sha256
+            sha256 = self._make(number).sha256
+            assert sha256 is not None
         return sha256
 
     def _make(self, number: int) -> RoundRow:

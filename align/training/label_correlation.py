@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from align.distributed import sum_over_ranks
+from torchmetrics import Metric
 
 MIDDLE = 50.0
 """Sums are of distances from here, which loses no digits to a mean far from 0: labels are points from 0 to 100."""
@@ -16,18 +15,23 @@ ROUNDING = 1e-12
 """A variance below this share of the mean square of these distances is rounding: all values are the same."""
 
 
-class LabelCorrelation:
-    """Pearson's correlation of every attribute, each row by its weight (torchmetrics' takes none), and its labels.
+class LabelCorrelation(Metric):
+    """Pearson's correlation of every attribute, each row by its weight (torchmetrics' own takes none), and its labels.
 
-    It is kept as weighted sums in float64, which all ranks add up when they read together.
+    It is kept as weighted sums in float64, which torchmetrics adds up over all ranks.
     """
 
+    sums: Float[Tensor, "attribute 7"]
+    full_state_update = False
+
     def __init__(self, attributes: Sequence[str]) -> None:
+        super().__init__()
         self.attributes = tuple(attributes)
-        self._sums: Float[Tensor, "attribute 7"] | None = None
+        self.set_dtype(torch.float64)
+        self.add_state("sums", torch.zeros(len(self.attributes), 7, dtype=torch.float64), dist_reduce_fx="sum")
 
     @torch.no_grad()
-    def add(
+    def update(
         self,
         points: Float[Tensor, "candidate attribute"],
         targets: Float[Tensor, "candidate attribute"],
@@ -37,25 +41,27 @@ class LabelCorrelation:
         known = ~targets.isnan() & (weights > 0)[:, None]
         x, y = ((values.double() - MIDDLE).where(known, 0) for values in (points, targets))
         own = weights.double()[:, None] * known
-        sums = torch.stack([known.sum(0), *((own * part).sum(0) for part in (1, x, y, x * x, y * y, x * y))], dim=1)
-        self._sums = sums if self._sums is None else self._sums + sums
+        self.sums += torch.stack(
+            [known.sum(0), *((own * part).sum(0) for part in (1, x, y, x * x, y * y, x * y))], dim=1
+        )
 
-    def read(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Return what was found, over all ranks, and start again; an attribute with one label has no correlation.
-
-        Args:
-            device: Where a rank that has added nothing makes its zeros.
-        """
-        own = torch.zeros(len(self.attributes), 7, dtype=torch.float64, device=device)
-        sums = sum_over_ranks(own if self._sums is None else self._sums).cpu()
-        self._sums = None
+    def compute(self) -> dict[str, Tensor]:
+        """Return what was found, over all ranks; an attribute with one label has no correlation."""
         found: dict[str, Tensor] = {}
-        for name, (number, weight, *moments) in zip(self.attributes, sums, strict=True):
+        for name, (number, weight, *moments) in zip(self.attributes, self.sums.cpu(), strict=True):
             if number > 0:
                 found[f"n_obs/{name}"] = number.float()
             if number > 1 and (value := _correlation(*(moment / weight for moment in moments))) is not None:
                 found[f"pearson/{name}"] = value.float()
         return found
+
+    def read(self) -> dict[str, Tensor]:
+        """Return the same, also on a rank that has added nothing, and start again."""
+        nothing = self.sums.new_zeros(0, len(self.attributes))
+        self.update(nothing, nothing, nothing[:, 0])  # torchmetrics warns of what was never added to
+        found = self.compute()
+        self.reset()
+        return dict(found)
 
 
 def _correlation(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor | None:

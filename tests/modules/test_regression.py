@@ -266,7 +266,7 @@ def test_agreement_leaves_out_what_it_cannot_say() -> None:
     targets = torch.tensor([[3.0, nan, nan, 5], [1, 5, nan, 6], [2, nan, nan, 7], [nan, nan, nan, 1]])
     weights = torch.tensor([0.5, 2.0, 1.0, 1.0])
     for part in (slice(0, 1), slice(1, 4)):
-        agreement.add(points[part], targets[part], weights[part])
+        agreement.update(points[part], targets[part], weights[part])
     found = {k: v.item() for k, v in agreement.read().items()}
     cov = np.cov([1, 2, 4], [3, 1, 2], aweights=[0.5, 2, 1])
     assert found.pop("pearson/a") == pytest.approx(cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]))
