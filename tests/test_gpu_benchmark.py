@@ -51,9 +51,9 @@ def test_the_peer_scores_what_ours_does(tmp_path: Path) -> None:
 def test_micro_batches_keep_to_the_budget() -> None:
     groups = groups_of(lengths_of("uf"), 100)
     parts = list(micro_batches(groups[:64], 4096))
-    assert sum(part.candidates for part in parts) == 128
+    assert sum(len(part.sizes) for part in parts) == 128
     assert sum(part.share for part in parts) == pytest.approx(1)
-    assert all(part.ids.numel() <= 4096 or part.candidates == 2 for part in parts)
+    assert all(part.ids.numel() <= 4096 or len(part.sizes) == 2 for part in parts)
 
 
 def test_ways_to_attend_agree() -> None:

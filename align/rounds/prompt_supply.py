@@ -16,7 +16,7 @@ from align.data.splits import divide_source
 from align.distributed import on_first
 from align.encoding.encoder import Encoder
 from align.errors import ConfigError, DataError
-from align.records import Conditioning, Example
+from align.records import Conditioning, Example, Message
 from align.rounds.plan import RoundPlan
 from align.rounds.round_folder import RoundFolder
 from align.rounds.round_prompts import (
@@ -109,10 +109,10 @@ class PromptSupply:
     @cached_property
     def _too_long(self) -> frozenset[str]:
         """Return the ids of prompts that leave no room for a whole response in any round; they are told."""
-        pool = self.pool()
-        asking = self._conditioning or self.trainer.lightning_module.asking
-        sizes = [len(self._encoder.prompt_ids(asking.apply(e.messages), e.tools)) for e in pool]
-        found = frozenset(e.id for e, size in zip(pool, sizes, strict=True) if size > self._longest)
+        pool, beside = self.pool(), self._size(Example("", (Message("user", "a"),)))
+        # no text has more tokens than bytes: most prompts need no encoding
+        doubtful = [e for e in pool if e.tools or beside * len(e.messages) + _bytes(e) > self._longest]
+        found = frozenset(e.id for e in doubtful if self._size(e) > self._longest)
         if 0 < len(found) < len(pool):
             rank_zero_info(
                 f"rounds: {len(found)} of {len(pool)} prompts have over {self._longest} tokens and are left out: "
@@ -120,6 +120,10 @@ class PromptSupply:
                 f"{self.settings.generation.max_new_tokens} behind them"
             )
         return found
+
+    def _size(self, example: Example) -> int:
+        asking = self._conditioning or self.trainer.lightning_module.asking
+        return len(self._encoder.prompt_ids(asking.apply(example.messages), example.tools))
 
     @property
     def _conditioning(self) -> Conditioning | None:
@@ -141,6 +145,10 @@ class PromptSupply:
         written: dict[str, Any] = {"settings": self.settings, "conditioning": conditioning}
         written["targets"] = targets_of(self.rounds, self.settings, conditioning) if number == 1 else []
         return [p for example in chosen for p in asked_under_conditions(number, example, self._encoder, **written)]
+
+
+def _bytes(example: Example) -> int:
+    return sum(len(text.encode()) for message in example.messages for text in message[1:4])
 
 
 def told_apart(pool: Sequence[tuple[int, Example]]) -> list[Example]:

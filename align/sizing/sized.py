@@ -104,7 +104,8 @@ class Sized:
     @cached_property
     def passes(self) -> Passes:
         """Return the passes of a step."""
-        share = self.weights.trained_parameters / self.weights.parameters
+        policy = [(p.numel(), p.requires_grad) for p in self.module.model.parameters()]
+        share = sum(size for size, trained in policy if trained) / sum(size for size, _ in policy)
         return passes_of(self.module, share, checkpointed=self.module.backbone.gradient_checkpointing is True)
 
     def batch(self, tokens: int) -> Batch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from align.data.batching import Batching
 from align.records import EncodedGroup
 from benchmarks.gpu.flash_rows import Ends, register
 from benchmarks.gpu.known_lengths import KnownLengths
+from benchmarks.gpu.peer_losses import Loss, pair_loss
 from benchmarks.gpu.shapes import Shape
 from benchmarks.gpu.step_meter import Stopwatch, peak_gib, restart_peak
 from benchmarks.gpu.training import mfu
@@ -42,7 +43,8 @@ class Rows(NamedTuple):
     targets: Tensor
     owners: Tensor
     """Candidate of each scored token."""
-    candidates: int
+    sizes: Tensor
+    """Scored tokens of each candidate."""
     share: float
     """Share of the step's groups."""
 
@@ -51,6 +53,7 @@ def rows_of(groups: list[EncodedGroup], share: float) -> Rows:
     """Lay groups out."""
     pairs = [(g.prompt_ids, r) for g in groups for r in g.response_ids]
     lengths = [len(p) + len(r) for p, r in pairs]
+    sizes = torch.tensor([len(r) for _, r in pairs])
     starts = torch.tensor([0, *lengths]).cumsum(0).tolist()
     scored = [torch.arange(s + len(p) - 1, s + n - 1) for s, n, (p, _) in zip(starts, lengths, pairs, strict=False)]
     return Rows(
@@ -59,8 +62,8 @@ def rows_of(groups: list[EncodedGroup], share: float) -> Rows:
         lengths,
         torch.cat(scored),
         torch.tensor([t for _, r in pairs for t in r]),
-        torch.arange(len(pairs)).repeat_interleave(torch.tensor([len(r) for _, r in pairs])),
-        len(pairs),
+        torch.arange(len(pairs)).repeat_interleave(sizes),
+        sizes,
         share,
     )
 
@@ -77,23 +80,6 @@ def micro_batches(groups: list[EncodedGroup], tokens: int) -> Iterator[Rows]:
     yield rows_of(held, len(held) / len(groups))
 
 
-def pair_loss(policy: Tensor, reference: Tensor) -> Tensor:
-    """Return DPO's mean loss, beta 0.1."""
-    margins = (policy - reference).view(-1, 2)
-    return -F.logsigmoid(0.1 * (margins[:, 0] - margins[:, 1])).mean()
-
-
-def list_loss(size: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the mean loss of whole lists, best first: every response against those after it (PRO without rewards)."""
-
-    def loss(policy: Tensor, reference: Tensor) -> Tensor:
-        scores = policy.view(-1, size)
-        later = scores.flip(1).logcumsumexp(1).flip(1)
-        return (later - scores).sum(1).mean() - 0.05 * (size - 1) ** 2 * scores[:, 0].mean()
-
-    return loss
-
-
 @dataclass(frozen=True)
 class Peer:
     """A padding-free run to be measured."""
@@ -104,7 +90,7 @@ class Peer:
     step_groups: int = 64
     warm_up: int = 3
     steps: int = 10
-    loss: Callable[[Tensor, Tensor], Tensor] = pair_loss
+    loss: Loss = pair_loss
     reference: bool = True
 
     def measure(self, device: str) -> dict[str, Any]:
@@ -160,7 +146,7 @@ def train(  # noqa: PLR0917
     frozen: Any,
     optimizer: torch.optim.Optimizer,
     parts: list[Rows],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    loss_of: Loss,
     device: str,
 ) -> Tensor:
     """Do one step and return its loss."""
@@ -172,7 +158,7 @@ def train(  # noqa: PLR0917
             policy = candidate_logprobs(model, rows, device)
             with torch.no_grad():
                 reference = policy.detach() if frozen is None else candidate_logprobs(frozen, rows, device)
-        loss = loss_of(policy, reference) * rows.share
+        loss = loss_of(policy, reference, rows.sizes) * rows.share
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
@@ -189,7 +175,7 @@ def candidate_logprobs(model: Any, rows: Rows, device: str) -> Tensor:
     chunks = zip(hidden.split(CHUNK), rows.targets.split(CHUNK), strict=True)
     weight = model.lm_head.weight
     parts = [checkpoint(target_logprobs, states, ids, weight, use_reentrant=False) for states, ids in chunks]
-    return torch.zeros(rows.candidates, device=device).index_add(0, rows.owners, torch.cat(parts))
+    return torch.zeros(len(rows.sizes), device=device).index_add(0, rows.owners, torch.cat(parts))
 
 
 def target_logprobs(hidden: Tensor, targets: Tensor, weight: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from align.modules.sft import SFTModule
 from align.records import EncodedGroup
 from benchmarks.gpu import attention, layout_check, parts
 from benchmarks.gpu.known_lengths import Kind, groups_of, lengths_of
-from benchmarks.gpu.peer import Peer, list_loss, pair_loss
+from benchmarks.gpu.peer import Peer
+from benchmarks.gpu.peer_losses import list_loss, pair_loss
 from benchmarks.gpu.shapes import LLAMA_8B, QWEN_HALF_B, Shape
 from benchmarks.gpu.table import Table
 from benchmarks.gpu.training import Run

@@ -43,13 +43,17 @@ def sized(module: Any, mixed: bool = False) -> Sized:
 
 
 def test_a_critic_of_its_own_is_a_second_model_with_a_head(tmp_path: Path) -> None:
-    """Its head has one weight for each of 512 states, and a bias; its pass is trained and kept like the policy's."""
+    """Its head has one weight for each of 512 states, and a bias; its pass is trained and kept like the policy's.
+
+    It is read below the language head of what it is a copy of, which stays untrained.
+    """
     backbone = Backbone(SMALL.folder(tmp_path))
     own, trunk = (sized(PPOModule(backbone, value=value)) for value in (None, TrunkValue()))
     model = sum(p.numel() for p in trunk.module.model.parameters())
     assert trunk.weights.parameters == model + 513
-    assert own.weights.trained_parameters == own.weights.parameters == 2 * model + 513
-    assert own.weights.held == own.weights.trained == 4 * (2 * model + 513)
+    assert own.weights.parameters == 2 * model + 513
+    assert own.weights.trained_parameters == 2 * model + 513 - trunk.module.model.lm_head.weight.numel()
+    assert (own.weights.held, own.weights.trained) == (4 * own.weights.parameters, 4 * own.weights.trained_parameters)
     assert own.batch(1200).activations == pytest.approx(2 * trunk.batch(1200).activations)
     assert own.passes.total - trunk.passes.total == 3
     assert not own.whole
