@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from align.modules.dpo import DPOModule
-from align.records import CandidateBatch
+from align.objectives.ranking import PRO
+from align.records import CandidateBatch, ListScores
 from benchmarks.gpu.attention import WAYS, fill
 from benchmarks.gpu.flash_rows import register
 from benchmarks.gpu.known_lengths import groups_of, lengths_of
 from benchmarks.gpu.peer import candidate_logprobs, micro_batches
+from benchmarks.gpu.peer_losses import list_loss
 from benchmarks.gpu.sections import run
 from benchmarks.gpu.shapes import QWEN_HALF_B
 from benchmarks.gpu.step_meter import StepMeter
@@ -46,6 +48,10 @@ def test_the_peer_scores_what_ours_does(tmp_path: Path) -> None:
     expected = ours.view(-1, 8)
     for group, values in zip(groups, expected, strict=True):
         torch.testing.assert_close(theirs[group.id], values, rtol=1e-5, atol=1e-5)
+    lengths = torch.tensor([[len(ids) for ids in group.response_ids] for group in groups])
+    ranks, scores = (torch.tensor([getattr(g, name) for g in groups]).view(-1, 8) for name in ("ranks", "scores"))
+    lists = ListScores(expected, lengths, torch.ones_like(lengths, dtype=torch.bool), ranks, scores)
+    torch.testing.assert_close(list_loss(8)(ours, ours, lengths.flatten()), PRO()(lists, lists).mean())
 
 
 def test_micro_batches_keep_to_the_budget() -> None:
