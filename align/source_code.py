@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from align.files import file_hash
 
 NOT_OWN = {"align", *sys.stdlib_module_names}
 """Packages whose files are not looked at; their versions belong to what a run is made with."""
 
 INSTALLED = {"site-packages", "dist-packages"}
+
+
+def own_hash(path: Path, folder: Path | None = None) -> str:
+    """Return a hash of a file and the files it imports, of `own_files`. Raises OSError for one that is gone."""
+    return hashlib.sha256("".join(map(file_hash, own_files(path, folder))).encode()).hexdigest()
 
 
 def own_files(path: Path, folder: Path | None = None) -> list[Path]:
@@ -30,8 +38,8 @@ def own_files(path: Path, folder: Path | None = None) -> list[Path]:
         if file in found:
             continue
         found[file] = None
-        open_ += [other.resolve() for name in _imported(file) for other in _files_of(name, folder or path.parent)]
-        open_ += [other.resolve() for place in _relative(file) for other in _inside(*place)]
+        for node in ast.walk(_tree(file)):
+            open_ += [other.resolve() for other in _imported(node, file, folder or path.parent)]
     return [path.resolve(), *sorted(file for file in found if file != path.resolve())]
 
 
@@ -43,21 +51,16 @@ def _tree(file: Path) -> ast.Module:
         return ast.Module([], [])
 
 
-def _imported(file: Path) -> Iterator[list[str]]:
-    """Yield the dotted names that a file imports; of `from a import b` that is `a.b`, where b may be no module."""
-    for node in ast.walk(_tree(file)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield from ([*node.module.split("."), alias.name] for alias in node.names)
-
-
-def _relative(file: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the package and the names below it that a file imports with leading dots."""
-    for node in ast.walk(_tree(file)):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            above = node.module.split(".") if node.module else []
-            yield from ((file.parents[node.level - 1], [*above, alias.name]) for alias in node.names)
+def _imported(node: ast.AST, file: Path, last: Path) -> Iterator[Path]:
+    """Yield the files that a statement of a file imports; of `from a import b` also `a.b`, where there is one."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield from _files_of(alias.name.split("."), last)
+    elif isinstance(node, ast.ImportFrom):
+        above = node.module.split(".") if node.module else []
+        for alias in node.names:
+            name = [*above, alias.name]
+            yield from _inside(file.parents[node.level - 1], name) if node.level else _files_of(name, last)
 
 
 def _files_of(name: list[str], last: Path) -> list[Path]:

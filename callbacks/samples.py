@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
@@ -59,13 +60,11 @@ class SampleTable(Callback):
         """Return prompts and completions."""
         assert data.encoder is not None
         template = data.encoder.template
+        ends: dict[str, Any] = {"eos_ids": [template.eos_id], "stop": template.stop, "said": template.said}
         prompts = self._asked(module, data) if module.asking.puts else data.prompts(self.num_prompts)
         with module.evaluating():
-            samples = sample(
-                module.model, module.tokenizer, prompts, self.generation, eos_ids=[template.eos_id], stop=template.stop
-            )
-        asked = [module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False) for s in samples]
-        return [(text, template.said(s.ids, s.text)) for text, s in zip(asked, samples, strict=True)]
+            samples = sample(module.model, module.tokenizer, prompts, self.generation, **ends)
+        return [(module.tokenizer.decode(prompts[s.prompt], skip_special_tokens=False), s.text) for s in samples]
 
     def _asked(self, module: TrainedModule, data: PreferenceDataModule) -> list[list[int]]:
         """Return the ids of the prompts as the method asks its model."""

@@ -58,8 +58,7 @@ class Answerer(NamedTuple):
             for ids, prompt in zip(self._ids(prompts, asked, generation), asked, strict=True)
         ]
         with self.drawing(generation) as engine:
-            found = Sampler(engine, generation).sample(requests, bar=True)
-        return [s._replace(text=self.encoder.template.said(s.ids, s.text)) for s in found]
+            return Sampler(engine, generation, said=self.encoder.template.said).sample(requests, bar=True)
 
     def texts(self, dialogues: Sequence[Dialogue], generation: Generation) -> list[str]:
         """Return one answer to each dialogue, without white space around it."""

@@ -97,8 +97,9 @@ def _answer(speaker: _Speaker, generation: Generation, turn: int) -> str:
         print(f"{speaker.name}: the dialogue is longer than the context, its start is cut off", file=sys.stderr)
     request = Request.of_ids(ids)._replace(messages=speaker.dialogue)
     with speaker.policy.steered():
-        [sample] = Sampler(speaker.engine, generation, round_number=turn).sample([request])
-    return speaker.policy.encoder.template.said(sample.ids, sample.text).strip()
+        said = speaker.policy.encoder.template.said
+        [sample] = Sampler(speaker.engine, generation, round_number=turn, said=said).sample([request])
+    return sample.text.strip()
 
 
 def _show(console: Console, speakers: list[_Speaker], answers: list[str]) -> None:

@@ -29,7 +29,7 @@ MAY_MOVE = re.compile(
     r"(urls|api_key_env|concurrency|timeout|patience|most_difference|gpu_memory_utilization|sleep|options)\b"
 )
 """Settings of what samples from the policy: which servers, how long they are waited for, and its share of a GPU."""
-MAY_BEAR = re.compile(r"trainer\.callbacks\.\d+\.init_args\..*\bscorers?\b.*\.(on_error|time_limit|batch_size)")
+MAY_BEAR = re.compile(r"trainer\.callbacks\.\d+\.init_args\..*\bscorers?\b.*\.(on_error|time_limit|batch_size)$")
 """How a reward function is called, and what is done where it fails: no score depends on it."""
 PRECISION, UNSETTLED = "trainer.precision", "32-true"
 """What a run computed in whose settings leave it open: one of an older version, without a GPU that has bfloat16."""
@@ -107,11 +107,8 @@ def checkpoint_to_go_on_from(root: Path, settings: dict[str, Any]) -> str | None
     saved, now = flat(saved_settings(root)), flat(settings)
     if saved.get(PRECISION) is None and now.get(PRECISION) is not None:
         saved[PRECISION] = UNSETTLED
-    fixed = [
-        k
-        for k in saved.keys() | now.keys()
-        if k not in MAY_CHANGE and not MAY_MOVE.match(k) and not MAY_BEAR.fullmatch(k)
-    ]
+    fixed = (saved.keys() | now.keys()) - MAY_CHANGE
+    fixed = {k for k in fixed if not any(open_.match(k) for open_ in (MAY_MOVE, MAY_BEAR))}
     changed = sorted(k for k in fixed if saved.get(k) != now.get(k))
     if changed:
         key = changed[0]

@@ -7,7 +7,7 @@ import inspect
 import uuid
 from pathlib import Path
 
-from align.source_code import NOT_OWN, own_files
+from align.source_code import NOT_OWN, own_hash
 
 UNKNOWN = uuid.uuid4().hex
 """Stands for code that cannot be read: nothing that another process has made of it is taken for its own."""
@@ -24,11 +24,9 @@ def own_code(kind: type) -> str:
 
 
 def _text(kind: type) -> str:
-    """Return the file a class stands in with what that imports, or its own lines where it was typed into a notebook."""
+    """Return a hash of the file a class stands in, or its own lines where it was typed into a notebook."""
     try:
         file = Path(inspect.getfile(kind))
-        if file.is_file():
-            return "".join(own.read_text(encoding="utf-8") for own in own_files(file))
-        return inspect.getsource(kind)
+        return own_hash(file) if file.is_file() else inspect.getsource(kind)
     except (OSError, TypeError):
         return UNKNOWN

@@ -86,11 +86,12 @@ class Encoder:
         """Encode each example, or say why not. Candidates keep their order."""
         rendered = [self._render(example) for example in examples]
         encodings = iter(self._words.encode([c.text for rows in rendered if isinstance(rows, list) for c in rows]))
-        results: list[EncodedGroup | Dropped] = []
-        for example, found in zip(examples, rendered, strict=True):
-            rows = [EncodedCandidate(*c[:2], next(encodings)) for c in found] if isinstance(found, list) else []
-            results.append(found if not isinstance(found, list) else self._fitted(example, rows))
-        return results
+        return [
+            self._fitted(example, [EncodedCandidate(*c[:2], next(encodings)) for c in found])
+            if isinstance(found, list)
+            else found
+            for example, found in zip(examples, rendered, strict=True)
+        ]
 
     def _render(self, example: Example) -> list[EncodedCandidate] | EncodedGroup | Dropped:
         prompts, answers = example.contexts or (example.messages,), example.turns

@@ -128,7 +128,7 @@ def measure(  # noqa: PLR0913
         if asking.steer is not None:
             engine.check([request.ids for request in requests])
         with asking.steering(policy):
-            drawn = Sampler(engine, generation).sample(requests, bar=True)
+            drawn = Sampler(engine, generation, said=encoder.template.said).sample(requests, bar=True)
         scores = scorer.score([prompts[s.prompt].messages for s in drawn], [s.text for s in drawn]).double().numpy()
         rewards.append(scores.reshape(len(prompts), generation.num_samples, -1).mean(1))
     return Front(name, scorer.attributes, tuple(points), np.stack(rewards))

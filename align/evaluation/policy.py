@@ -152,9 +152,6 @@ class Policy(NamedTuple):
             for (tokens, _), prompt in zip(ids, self.asked(prompts), strict=True)
         ]
         with evaluating(self.model), nullcontext() if engine else self.steered():
-            found = Sampler(engine or self.engine, generation).sample(requests, bar=True)
-        said = self.encoder.template.said
-        return [
-            EvaluatedCompletion(s.prompt, said(s.ids, s.text).strip(), s.ids, s.finished, ids[s.prompt][1])
-            for s in found
-        ]
+            sampler = Sampler(engine or self.engine, generation, said=self.encoder.template.said)
+            found = sampler.sample(requests, bar=True)
+        return [EvaluatedCompletion(s.prompt, s.text.strip(), s.ids, s.finished, ids[s.prompt][1]) for s in found]

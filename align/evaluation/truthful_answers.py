@@ -122,10 +122,10 @@ def answers(
         new_tokens: Longest answer.
     """
     texts = [written(question.text, prompt) for question in questions]
-    chatting = in_chat(policy.asking, chat, template=bool(policy.tokenizer.chat_template))
-    if chatting:
+    template, said = policy.encoder.template, None
+    if in_chat(policy.asking, chat, template=bool(policy.tokenizer.chat_template)):
         ids = policy.prompt_ids([EvaluationPrompt((Message("user", text),)) for text in texts], new_tokens)
-        stop = policy.encoder.template.stop
+        stop, said = template.stop, template.said
     else:
         config: Any = policy.model.config
         room = (getattr(config.get_text_config(), "max_position_embeddings", None) or 10**9) - new_tokens
@@ -141,10 +141,10 @@ def answers(
             Generation(new_tokens, temperature=0.0),
             eos_ids=policy.eos_ids,
             stop=stop,
+            said=said,
             bar=True,
         )
-    said = [policy.encoder.template.said(s.ids, s.text) if chatting else s.text for s in found]
-    return [(text.strip(), ids[s.prompt][1]) for text, s in zip(said, found, strict=True)]
+    return [(s.text.strip(), ids[s.prompt][1]) for s in found]
 
 
 def judge_answers(

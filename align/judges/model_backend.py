@@ -73,9 +73,9 @@ class ModelBackend(ChatBackend):
                 self.generation,
                 eos_ids=[encoder.template.eos_id],
                 stop=encoder.template.stop,
+                said=encoder.template.said,
             )
-        said = encoder.template.said
-        found = {fits[s.prompt]: s._replace(text=said(s.ids, s.text)) for s in samples}
+        found = {fits[s.prompt]: s for s in samples}
         return [self._reply(q, len(prompts[place]), found.get(place)) for place, q in enumerate(questions)]
 
     def _reply(self, question: JudgeRequest, length: int, found: Sample | None) -> StoredReply:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from align.errors import ConfigError
-from align.files import file_hash
-from align.source_code import own_files
+from align.source_code import own_hash
 
 FORM = "expected my_rewards:accuracy (module:function) or path/my_rewards.py:accuracy"
 
@@ -50,10 +48,9 @@ class FunctionSource:
     def hash(self) -> str:
         """Return a hash of the file and of the user's own files it imports. Raises ConfigError for one that is gone."""
         try:
-            hashes = [file_hash(path) for path in own_files(self.path, self.folder)]
+            return own_hash(self.path, self.folder)
         except OSError as error:
             raise ConfigError(f"function {self.told!r}: {self.path} cannot be read ({error})") from error
-        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _module_file(told: str, module: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,8 @@ from align.sampling.engine import Engine
 from align.sampling.generation import Completion, Generation, Job, Request, Sample
 
 Batch = list[Job]
+Said = Callable[[Sequence[int], str], str]
+"""Returns what a response says, given its tokens and their text without special ones, as `Template.said` does."""
 
 
 class Sampler:
@@ -23,8 +25,10 @@ class Sampler:
     draws what is missing exactly as it would have.
     """
 
-    def __init__(self, engine: Engine, settings: Generation, *, round_number: int = 0) -> None:
-        self.engine, self.settings, self.round_number = engine, settings, round_number
+    def __init__(
+        self, engine: Engine, settings: Generation, *, round_number: int = 0, said: Said | None = None
+    ) -> None:
+        self.engine, self.settings, self.round_number, self.said = engine, settings, round_number, said
 
     def plan(self, requests: Sequence[Request]) -> list[Batch]:
         """Return the batches, longest prompts first, so that what does not fit into memory fails at once."""
@@ -61,13 +65,14 @@ class Sampler:
             yield samples_of(batches[place], found)
 
     def sample(self, requests: Sequence[Request], *, bar: bool = False) -> list[Sample]:
-        """Return all samples in the order of the requests; `bar` shows progress on a terminal."""
+        """Return all samples in the order of the requests, with what they say; `bar` shows progress on a terminal."""
         found: list[Sample] = []
         with SamplingProgress(len(requests) * self.settings.num_samples, shown=bar) as progress:
             for drawn in self.stream(self.plan(requests)):
                 progress.update(drawn)
                 found += drawn
-        return sorted(found, key=lambda s: (s.prompt, s.number))
+        told = found if self.said is None else [s._replace(text=self.said(s.ids, s.text)) for s in found]
+        return sorted(told, key=lambda s: (s.prompt, s.number))
 
 
 def samples_of(jobs: Batch, found: Sequence[Sequence[Completion]]) -> list[Sample]:
@@ -108,8 +113,9 @@ def sample(
     *,
     eos_ids: Sequence[int],
     stop: Sequence[str] = (),
+    said: Said | None = None,
     bar: bool = False,
 ) -> list[Sample]:
     """Return `num_samples` completions of each prompt by a model in this process, in the order of the prompts."""
     engine = LocalEngine(model, tokenizer, eos_ids, stop)
-    return Sampler(engine, settings).sample([Request.of_ids(ids) for ids in prompts], bar=bar)
+    return Sampler(engine, settings, said=said).sample([Request.of_ids(ids) for ids in prompts], bar=bar)

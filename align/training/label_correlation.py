@@ -61,7 +61,7 @@ class LabelCorrelation(Metric):
         self.update(nothing, nothing, nothing[:, 0])  # torchmetrics warns of what was never added to
         found = self.compute()
         self.reset()
-        return dict(found)
+        return found
 
 
 def _correlation(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor | None:

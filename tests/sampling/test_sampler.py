@@ -44,3 +44,8 @@ def test_samples_come_in_the_order_of_the_requests() -> None:
     assert [s.text for s in found] == ["p0-0-3", "p0-1-3", "p1-0-3", "p1-1-3", "p2-0-3", "p2-1-3"]
     assert [(s.prompt, s.number) for s in found] == [(p, k) for p in range(3) for k in range(2)]
     assert all(s.finished for s in found)
+
+
+def test_a_template_says_what_samples_say() -> None:
+    sampler = Sampler(Echo(), Generation(max_new_tokens=10), said=lambda ids, text: f"{text} of {ids}")
+    assert [s.text for s in sampler.sample(requests([3, 30]))] == ["p0-0-0 of [1]", "p1-0-0 of [1]"]
